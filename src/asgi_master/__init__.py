@@ -1,0 +1,3 @@
+"""asgi-master: a process manager for ASGI applications."""
+
+__version__ = "0.1.0"

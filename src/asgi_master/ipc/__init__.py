@@ -1,0 +1,7 @@
+"""How the processes speak.
+
+Rules of this room:
+  - Children tell facts in the past tense, the master gives orders in the imperative; descriptors ride along.
+  - End of file on a channel means that the other side is gone.
+  - The scoreboard has one writer per field and no locks: a lock would die with its holder.
+"""

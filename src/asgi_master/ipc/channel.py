@@ -1,0 +1,71 @@
+"""One end of a `SOCK_SEQPACKET` pair that carries messages and descriptors."""
+
+import contextlib
+import socket
+from dataclasses import dataclass
+
+from asgi_master.ipc.messages import Message, decode, encode
+
+# One message with all settings must fit; Linux' default send buffer bounds a datagram at about 200 KiB.
+_DATAGRAM_LIMIT = 200 * 1024
+# SCM_MAX_FD of the kernel.
+_FD_LIMIT = 253
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message and the descriptors that came with it; the receiver owns them."""
+
+    message: Message
+    fds: list[int]
+
+
+class Channel:
+    """Messages to and from one other process."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    @classmethod
+    def pair(cls) -> tuple["Channel", "Channel"]:
+        """Both ends of a new channel, closed on exec."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(ours), cls(theirs)
+
+    @classmethod
+    def of_fd(cls, fd: int) -> "Channel":
+        """The end that was inherited as descriptor `fd`; not passed on to programs started from here."""
+        sock = socket.socket(fileno=fd)
+        sock.set_inheritable(False)
+        return cls(sock)
+
+    def fileno(self) -> int:
+        """The descriptor, for selectors."""
+        return self._socket.fileno()
+
+    def setblocking(self, flag: bool) -> None:
+        """Whether `receive` and `send` wait."""
+        self._socket.setblocking(flag)
+
+    def send(self, message: Message, fds: tuple[int, ...] = ()) -> bool:
+        """Send; false if the other side is gone or its queue is full (it is then about to be found hung)."""
+        try:
+            socket.send_fds(self._socket, [encode(message)], fds)
+        except (BrokenPipeError, ConnectionResetError, BlockingIOError):
+            return False
+        return True
+
+    def receive(self) -> Received | None:
+        """The next message; `None` at end of file. Raises `BlockingIOError` if there is none yet."""
+        try:
+            datagram, fds, _flags, _address = socket.recv_fds(self._socket, _DATAGRAM_LIMIT, _FD_LIMIT)
+        except ConnectionResetError:
+            return None
+        if not datagram:
+            return None
+        return Received(decode(datagram), fds)
+
+    def close(self) -> None:
+        """Close this end; the other side reads end of file."""
+        with contextlib.suppress(OSError):
+            self._socket.close()

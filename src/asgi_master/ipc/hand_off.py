@@ -1,0 +1,53 @@
+"""The queue through which a leaving worker's idle connections reach the others.
+
+One `SOCK_SEQPACKET` pair for all workers: who leaves puts connections in at one end, who is ready takes them out at
+the other, like a second listener. The kernel keeps what nobody has taken yet, unread request bytes included.
+"""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+_MARK = b"c"
+
+
+class HandOff:
+    """Both ends of the queue; every process holds both, so that it outlives any of them."""
+
+    def __init__(self, put_end: socket.socket, take_end: socket.socket) -> None:
+        self._put = put_end
+        self._take = take_end
+        # Nobody may wait here: a full queue means the giver keeps its connection, an empty one that a sibling was first.
+        self._put.setblocking(False)
+        self._take.setblocking(False)
+
+    @classmethod
+    def create(cls) -> "HandOff":
+        """A new, empty queue."""
+        return cls(*socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+
+    @classmethod
+    def of_fds(cls, put_fd: int, take_fd: int) -> "HandOff":
+        """The queue of which these descriptors are the ends."""
+        return cls(socket.socket(fileno=put_fd), socket.socket(fileno=take_fd))
+
+    @property
+    def fds(self) -> tuple[int, int]:
+        """Both ends, to pass on."""
+        return self._put.fileno(), self._take.fileno()
+
+    def put(self, connection: socket.socket) -> bool:
+        """Offer a connection to the other workers; false if the queue is full. The caller still closes its own copy."""
+        try:
+            socket.send_fds(self._put, [_MARK], [connection.fileno()])
+        except OSError:
+            return False
+        return True
+
+    def take(self, most: int) -> Iterator[socket.socket]:
+        """Up to `most` connections others gave away."""
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(most):
+                _mark, fds, _flags, _address = socket.recv_fds(self._take, len(_MARK), 1)
+                for fd in fds:
+                    yield socket.socket(fileno=fd)

@@ -1,0 +1,125 @@
+"""The words master, zygotes and workers say to each other, and their form on the wire.
+
+A message is one datagram of JSON, `["Name", {fields}]`. JSON because the two ends may be different versions of this
+program (a reload starts a new interpreter): unknown fields are ignored, missing ones take their defaults.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class BootWanted:
+    """Zygote: I live, and wait for `Boot`. Said again after it replaced itself to drop a harmful import."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationImported:
+    """Zygote: I can fork. `hazards` name what makes forking unsafe (threads), if anything does."""
+
+    hazards: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportFailed:
+    """Zygote: the application does not import. `reason` is a line, `traceback` the user's frames."""
+
+    reason: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForkFailed:
+    """Zygote: the kernel refused the fork of this worker."""
+
+    worker: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """Worker: I live, my parent is the master."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class BecameReady:
+    """Worker: the lifespan started, I accept."""
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailed:
+    """Worker: I cannot serve, and leave. `reason` is a line, `traceback` the user's frames."""
+
+    reason: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BeganLeaving:
+    """Worker: I drain without an order."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """Master to zygote: what to import and how to serve it.
+
+    With it ride the descriptors of the scoreboard, of both ends of the hand-off queue, and of each listener.
+    """
+
+    generation: int
+    directory: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Master to zygote: fork this worker. With it ride its channel and its stack pipe."""
+
+    worker: int
+    slot: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Master to worker: finish and leave within `timeout` seconds."""
+
+    timeout: float
+    hand_off: bool
+
+
+Message = (
+    BootWanted
+    | ApplicationImported
+    | ImportFailed
+    | ForkFailed
+    | Forked
+    | BecameReady
+    | BootFailed
+    | BeganLeaving
+    | Boot
+    | Fork
+    | Drain
+)
+
+_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in Message.__args__}
+
+
+def encode(message: Message) -> bytes:
+    """The datagram of a message."""
+    return json.dumps([type(message).__name__, asdict(message)]).encode()
+
+
+def decode(datagram: bytes) -> Message:
+    """The message of a datagram. Raises `ValueError` for what no version of ours says."""
+    name, values = json.loads(datagram)
+    kind = _KINDS.get(name)
+    if kind is None:
+        raise ValueError(f"unknown message {name!r}")
+    known = {f.name for f in fields(kind)}
+    return kind(**{key: value for key, value in values.items() if key in known})

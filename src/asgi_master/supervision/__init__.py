@@ -1,0 +1,6 @@
+"""Which processes should live.
+
+Rules of this room:
+  - Pure: no process, socket, clock or random number; time is an argument.
+  - Events are facts in the past tense, actions are orders; nothing here waits.
+"""

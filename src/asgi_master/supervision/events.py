@@ -1,0 +1,109 @@
+"""Facts: what happened, told by the edge to the supervisor."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from asgi_master.supervision.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteReady:
+    """The generation's zygote imported the application and can fork."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteFailed:
+    """The generation's zygote could not import the application; `reason` is one line."""
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteExited:
+    """The zygote's process is gone (asked for or not). `status` is as `subprocess` tells it: -N for signal N."""
+
+    generation: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """The worker's lifespan started and it accepts."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed:
+    """The worker (or its fork) could not boot; its process exits by itself, if it ever lived. `reason` is one line."""
+
+    worker: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLeaving:
+    """The worker began to drain without an order (someone signalled it). `reason` is one line."""
+
+    worker: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """The worker's process was reaped. `status` is as `subprocess` tells it: -N for signal N."""
+
+    worker: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatsRead:
+    """The newest heartbeat of each living worker, on the clock that `now` is on."""
+
+    stamps: Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadRequested:
+    """Replace all workers by a new generation, under the policy of the settings as read again."""
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleRequested:
+    """Change the number of workers by `delta` (never below one)."""
+
+    delta: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Stop; each further one is harsher: graceful, then quick, then kill. `quick` starts at quick."""
+
+    quick: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """Nothing happened but time."""
+
+
+Event = (
+    ZygoteReady
+    | ZygoteFailed
+    | ZygoteExited
+    | WorkerReady
+    | WorkerFailed
+    | WorkerLeaving
+    | WorkerExited
+    | HeartbeatsRead
+    | ReloadRequested
+    | ScaleRequested
+    | StopRequested
+    | TimePassed
+)

@@ -1,0 +1,72 @@
+"""The worker's one timer: it beats, copies the counters out, sweeps timeouts and renews the date.
+
+It runs in the event loop itself, so a stuck loop stops beating. A thread would only prove that the GIL turns.
+"""
+
+import asyncio
+import time
+from email.utils import formatdate
+
+from asgi_master.ipc.scoreboard import Field, Row
+from asgi_master.worker.context import WorkerContext
+
+BEAT_PERIOD = 0.25
+"""Seconds between two heartbeats."""
+
+_SWEEP_EVERY = 4
+"""Beats between two sweeps over the connections: about a second."""
+
+
+class Heartbeat:
+    """Beats on a scoreboard row until stopped."""
+
+    def __init__(self, context: WorkerContext, row: Row) -> None:
+        self._context = context
+        self._row = row
+        self._beats = 0
+        self._due = context.loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Beat now, and go on."""
+        self._beat()
+
+    def stop(self) -> None:
+        """Write the last numbers and stop."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._publish()
+
+    def _beat(self) -> None:
+        loop = self._context.loop
+        now = loop.time()
+        self._row[Field.LOOP_LAG_NS] = int((now - self._due) * 1e9)
+        self._due = now + BEAT_PERIOD
+        self._publish()
+        if self._beats % _SWEEP_EVERY == 0:
+            self._each_second(now)
+        self._beats += 1
+        self._timer = loop.call_at(self._due, self._beat)
+
+    def _each_second(self, now: float) -> None:
+        context = self._context
+        context.date_line = f"date: {formatdate(usegmt=True)}\r\n".encode("ascii")
+        for connection in list(context.connections):
+            connection.sweep(now)
+        if context.access_log is not None:
+            context.access_log.flush()
+
+    def _publish(self) -> None:
+        row, stats = self._row, self._context.stats
+        row[Field.HEARTBEAT_NS] = time.monotonic_ns()
+        row[Field.CONNECTIONS] = stats.connections
+        row[Field.WEBSOCKETS] = stats.websockets
+        row[Field.IN_FLIGHT] = stats.in_flight
+        row[Field.ACCEPTED] = stats.accepted
+        row[Field.REQUESTS] = stats.requests
+        row[Field.RESPONSES_1XX] = stats.responses[1]
+        row[Field.RESPONSES_2XX] = stats.responses[2]
+        row[Field.RESPONSES_3XX] = stats.responses[3]
+        row[Field.RESPONSES_4XX] = stats.responses[4]
+        row[Field.RESPONSES_5XX] = stats.responses[5]
+        row[Field.APPLICATION_ERRORS] = stats.application_errors

@@ -1,0 +1,238 @@
+"""The life of a worker: from the fork to its exit status."""
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import uvloop
+
+from asgi_master.errors import ApplicationError, ExitCode
+from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.ipc.channel import Channel
+from asgi_master.ipc.hand_off import HandOff
+from asgi_master.ipc.messages import BecameReady, BeganLeaving, BootFailed, Drain, Fork, Forked
+from asgi_master.ipc.prctl import signal_when_parent_dies
+from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
+from asgi_master.settings.model import Settings
+from asgi_master.telemetry import logs, titles
+from asgi_master.telemetry.access_log import AccessLog
+from asgi_master.worker.accept import Acceptor
+from asgi_master.worker.application import load_application, user_traceback
+from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.drain import drain
+from asgi_master.worker.heartbeat import Heartbeat
+from asgi_master.worker.lifespan import Lifespan
+
+log = logging.getLogger("asgi_master")
+
+STACK_SIGNAL = signal.SIGUSR1
+"""Makes a worker write all its stacks to its stack pipe, from C, whatever the interpreter is doing."""
+
+_ORPHAN_SIGNAL = signal.SIGUSR2
+
+
+@dataclass(slots=True)
+class Inheritance:
+    """What a zygote holds for its workers."""
+
+    generation: int
+    settings: Settings
+    scoreboard: Scoreboard
+    hand_off: HandOff
+    listeners: list[socket.socket]
+    application: Callable[..., Any] | None
+    """`None` where each worker imports for itself."""
+
+
+@dataclass(slots=True)
+class Assignment:
+    """What one worker was forked with."""
+
+    inheritance: Inheritance
+    order: Fork
+    channel: Channel
+    stack_fd: int
+    master_pid: int
+
+
+def work(assignment: Assignment) -> NoReturn:
+    """Be the worker, from the first line after the fork, and exit. All signals are blocked on entry."""
+    settings = assignment.inheritance.settings
+    _take_over_signals(assignment)
+    os.environ["ASGI_MASTER_WORKER"] = str(assignment.order.slot)
+    titles.set_title(
+        "worker",
+        worker=assignment.order.slot,
+        generation=assignment.inheritance.generation,
+        application=settings.process.name or settings.application.app,
+    )
+    logs.configure(
+        "worker",
+        level=settings.logging.log_level,
+        format=settings.logging.log_format,
+        log_config=settings.logging.log_config,
+        worker=assignment.order.slot,
+        generation=assignment.inheritance.generation,
+    )
+    assignment.channel.send(Forked(os.getpid()))
+    loop_factory = uvloop.new_event_loop if settings.loop.loop == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        code = runner.run(Worker(assignment).run())
+    # The ordinary end of an interpreter: `atexit` handlers of the application run.
+    sys.exit(code)
+
+
+def _take_over_signals(assignment: Assignment) -> None:
+    drain_timeout = assignment.inheritance.settings.process.drain_timeout
+
+    def orphaned(_signum: int, _frame: object) -> None:
+        # The loop notices the lost channel and drains; this bounds it should the loop be stuck. The timer is C.
+        faulthandler.dump_traceback_later(drain_timeout + 1, exit=True)
+
+    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    # Until the loop runs, TERM ends a booting worker at once.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(_ORPHAN_SIGNAL, orphaned)
+    os.set_blocking(assignment.stack_fd, False)  # noqa: FBT003 -- the standard library takes it by position only
+    faulthandler.register(STACK_SIGNAL, file=assignment.stack_fd, all_threads=True)
+    signal_when_parent_dies(_ORPHAN_SIGNAL)
+    if os.getppid() != assignment.master_pid:
+        sys.exit(ExitCode.MASTER_LOST)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+class Worker:
+    """One worker with its loop running."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self._inheritance = assignment.inheritance
+        self._settings = assignment.inheritance.settings
+        self._channel = assignment.channel
+        self._row: Row = assignment.inheritance.scoreboard.row(assignment.order.row)
+        self._row[Field.PID] = os.getpid()
+        self._row[Field.SLOT] = assignment.order.slot
+        self._row[Field.GENERATION] = assignment.inheritance.generation
+        self._orders: asyncio.Queue[Drain] = asyncio.Queue()
+        self._exit_code = ExitCode.OK
+
+    async def run(self) -> ExitCode:
+        """Boot, serve until told or forced to leave, drain; returns the exit status."""
+        try:
+            lifespan = await self._boot()
+        except ApplicationError as error:
+            traceback = user_traceback(error.__cause__) if error.__cause__ is not None else ""
+            self._channel.send(BootFailed(str(error), traceback))
+            return ExitCode.BOOT_FAILED
+        context = self._context(lifespan)
+        heartbeat = Heartbeat(context, self._row)
+        acceptor = Acceptor(
+            context,
+            self._inheritance.listeners,
+            self._inheritance.hand_off,
+            self._inheritance.scoreboard,
+            self._row,
+            max_connections=self._settings.http.max_connections,
+        )
+        heartbeat.start()
+        acceptor.start()
+        self._row[Field.STATE] = RowState.READY
+        self._channel.send(BecameReady())
+        order = await self._orders.get()
+        self._row[Field.STATE] = RowState.DRAINING
+        acceptor.stop()
+        shutdown_slice = self._settings.process.shutdown_timeout if lifespan.supported else 0.0
+        await drain(
+            context,
+            order=order,
+            harsher=self._orders,
+            reserved=shutdown_slice,
+            hand_off=self._inheritance.hand_off,
+        )
+        await lifespan.stop()
+        heartbeat.stop()
+        return self._exit_code
+
+    async def _boot(self) -> Lifespan:
+        loop = asyncio.get_running_loop()
+        self._channel.setblocking(False)  # noqa: FBT003 -- as sockets have it
+        loop.add_reader(self._channel.fileno(), self._on_channel)
+        loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
+        app = self._inheritance.application
+        if app is None:
+            app = load_application(
+                self._settings.application.app, factory=self._settings.application.factory
+            )
+        self._app = app
+        lifespan = Lifespan(
+            app,
+            self._settings.lifespan.lifespan,
+            startup_timeout=self._settings.lifespan.startup_timeout,
+            shutdown_timeout=self._settings.process.shutdown_timeout,
+        )
+        await lifespan.start()
+        return lifespan
+
+    def _context(self, lifespan: Lifespan) -> WorkerContext:
+        http, websocket = self._settings.http, self._settings.websocket
+        return WorkerContext(
+            app=self._app,
+            loop=asyncio.get_running_loop(),
+            state=lifespan.state,
+            http=HttpLimits(
+                request_line=http.limit_request_line,
+                header_count=http.limit_header_count,
+                header_bytes=http.limit_header_bytes,
+                body_size=http.limit_body_size,
+                header_timeout=http.header_timeout,
+                body_timeout=http.body_timeout,
+                keep_alive_timeout=http.keep_alive_timeout,
+                write_timeout=http.write_timeout,
+            ),
+            websocket=WebSocketLimits(
+                message_size=websocket.ws_max_size,
+                queue_size=websocket.ws_queue_size,
+                ping_interval=websocket.ws_ping_interval,
+                ping_timeout=websocket.ws_ping_timeout,
+                per_message_deflate=websocket.ws_per_message_deflate,
+                write_timeout=http.write_timeout,
+                close_timeout=websocket.ws_close_timeout,
+            ),
+            parser=http.http,
+            root_path=http.root_path,
+            server_header=http.server_header,
+            date_header=http.date_header,
+            max_active_requests=http.max_active_requests,
+            access_log=AccessLog(self._settings.logging.access_log_format)
+            if self._settings.logging.access_log
+            else None,
+        )
+
+    def _on_channel(self) -> None:
+        try:
+            received = self._channel.receive()
+        except BlockingIOError:
+            return
+        if received is None:
+            asyncio.get_running_loop().remove_reader(self._channel.fileno())
+            self._leave("the master is gone", ExitCode.MASTER_LOST)
+        elif isinstance(received.message, Drain):
+            self._orders.put_nowait(received.message)
+
+    def _on_terminate(self) -> None:
+        self._leave("SIGTERM", ExitCode.OK)
+
+    def _leave(self, reason: str, code: ExitCode) -> None:
+        """Drain without an order."""
+        log.warning("leaving: %s", reason)
+        self._exit_code = code
+        self._channel.send(BeganLeaving(reason))
+        # Without a master nobody else is left to take connections over.
+        self._orders.put_nowait(Drain(self._settings.process.drain_timeout, code == ExitCode.OK))

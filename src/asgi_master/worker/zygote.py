@@ -1,0 +1,196 @@
+"""The zygote: a fresh interpreter that imports the application once and then only forks.
+
+Started by the master with `python -m asgi_master.worker.zygote FD MASTER_PID [no-preload]`, where FD is its channel.
+It runs no loop, starts no thread and accepts nothing. End of file on the channel ends it.
+"""
+
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from asgi_master.errors import ApplicationError, ExitCode
+from asgi_master.ipc.channel import Channel
+from asgi_master.ipc.hand_off import HandOff
+from asgi_master.ipc.messages import (
+    ApplicationImported,
+    Boot,
+    BootWanted,
+    Fork,
+    ForkFailed,
+    ImportFailed,
+)
+from asgi_master.ipc.prctl import signal_when_parent_dies
+from asgi_master.ipc.scoreboard import Scoreboard
+from asgi_master.settings.model import Settings
+from asgi_master.settings.wire import from_wire
+from asgi_master.telemetry import logs, titles
+from asgi_master.worker.application import load_application, prepare_environment, user_traceback
+from asgi_master.worker.main import Assignment, Inheritance, work
+
+log = logging.getLogger("asgi_master")
+
+_NO_PRELOAD = "no-preload"
+
+
+def main() -> None:
+    """Boot, then fork workers as ordered until the channel ends."""
+    channel_fd, master_pid = int(sys.argv[1]), int(sys.argv[2])
+    preload_refused = _NO_PRELOAD in sys.argv[3:]
+    _leave_signals_to_the_master()
+    signal_when_parent_dies(signal.SIGKILL)
+    if os.getppid() != master_pid:
+        sys.exit(ExitCode.MASTER_LOST)
+    channel = Channel.of_fd(channel_fd)
+    channel.send(BootWanted())
+    received = channel.receive()
+    if received is None or not isinstance(received.message, Boot):
+        sys.exit(ExitCode.OK)
+    boot = received.message
+    settings = from_wire(boot.settings)
+    titles.set_title("zygote", generation=boot.generation, application=_name(settings))
+    logs.configure(
+        "zygote",
+        level=settings.logging.log_level,
+        format=settings.logging.log_format,
+        log_config=settings.logging.log_config,
+        generation=boot.generation,
+    )
+    _enter(boot.directory)
+    prepare_environment(settings.application)
+    os.environ["ASGI_MASTER_GENERATION"] = str(boot.generation)
+    board_fd, put_fd, take_fd, *listener_fds = received.fds
+    inheritance = Inheritance(
+        generation=boot.generation,
+        settings=settings,
+        scoreboard=Scoreboard(board_fd),
+        hand_off=HandOff.of_fds(put_fd, take_fd),
+        listeners=[socket.socket(fileno=fd) for fd in listener_fds],
+        application=None,
+    )
+    hazards: list[str] = []
+    if settings.process.preload != "off" and not preload_refused:
+        inheritance.application = _import(channel, settings)
+        hazards = _fork_hazards()
+        if hazards and settings.process.preload == "auto":
+            # The import cannot be undone: begin again in a fresh image that leaves it to the workers.
+            log.warning(
+                "importing the application left %s behind, which forks badly: each worker imports for itself "
+                "(--preload off says so from the start, --preload on forks all the same)",
+                ", ".join(hazards),
+            )
+            _start_again_without_preload(channel_fd, master_pid)
+    gc.collect()
+    gc.freeze()
+    channel.send(ApplicationImported(hazards))
+    _serve(channel, inheritance, master_pid)
+
+
+def _leave_signals_to_the_master() -> None:
+    """A terminal or a service manager signals the whole group; the master alone decides what follows."""
+    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def _enter(directory: str) -> None:
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        log.warning("cannot enter %s (%s); staying in %s", directory, error.strerror, Path.cwd())
+
+
+def _name(settings: Settings) -> str:
+    return settings.process.name or settings.application.app
+
+
+def _import(channel: Channel, settings: Settings) -> Callable[..., Any]:
+    try:
+        return load_application(settings.application.app, factory=settings.application.factory)
+    except ApplicationError as error:
+        traceback = user_traceback(error.__cause__) if error.__cause__ is not None else ""
+        channel.send(ImportFailed(str(error), traceback))
+    sys.exit(ExitCode.BOOT_FAILED)
+
+
+def _fork_hazards() -> list[str]:
+    return [
+        f"thread {thread.name!r}" for thread in threading.enumerate() if thread is not threading.main_thread()
+    ]
+
+
+def _start_again_without_preload(channel_fd: int, master_pid: int) -> NoReturn:
+    os.set_inheritable(channel_fd, True)  # noqa: FBT003 -- the standard library takes it by position only
+    command = [sys.executable, "-P", "-m", "asgi_master.worker.zygote"]
+    os.execv(sys.executable, [*command, str(channel_fd), str(master_pid), _NO_PRELOAD])  # noqa: S606 -- our own program
+
+
+def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:
+    while (received := channel.receive()) is not None:
+        order = received.message
+        if not isinstance(order, Fork):
+            continue
+        worker_channel_fd, stack_fd = received.fds
+        try:
+            in_worker = _double_fork(master_pid)
+        except OSError as error:
+            channel.send(ForkFailed(order.worker, f"fork failed: {error.strerror}"))
+            in_worker = False
+        if in_worker:
+            channel.close()
+            work(Assignment(inheritance, order, Channel.of_fd(worker_channel_fd), stack_fd, master_pid))
+        os.close(worker_channel_fd)
+        os.close(stack_fd)
+
+
+def _double_fork(master_pid: int) -> bool:
+    """Fork a grandchild whose parent becomes the master (its subreaper). True in the grandchild, false here."""
+    # No signal may reach a child between its fork and the moment it has set its own handlers.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        child = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        raise
+    if child == 0:
+        _become_grandchild(master_pid)
+        return True
+    _pid, status = os.waitpid(child, 0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    code = os.waitstatus_to_exitcode(status)
+    if code != 0:
+        raise OSError(abs(code), os.strerror(abs(code)))
+    return False
+
+
+def _become_grandchild(master_pid: int) -> None:
+    """Return in the grandchild only, adopted by the master, all signals still blocked."""
+    try:
+        grandchild = os.fork()
+    except OSError as error:
+        os._exit(error.errno or 1)
+    if grandchild != 0:
+        os._exit(0)
+    while os.getppid() != master_pid:
+        # Our parent is between its exit and our adoption: a matter of microseconds.
+        if not _is_alive(master_pid):
+            os._exit(ExitCode.MASTER_LOST)
+        time.sleep(0.0002)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

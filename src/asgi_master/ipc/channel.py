@@ -4,6 +4,7 @@ import contextlib
 import socket
 from dataclasses import dataclass
 
+from asgi_master.ipc import descriptors
 from asgi_master.ipc.messages import Message, decode, encode
 
 # One message with all settings must fit; Linux' default send buffer bounds a datagram at about 200 KiB.
@@ -58,7 +59,7 @@ class Channel:
     def receive(self) -> Received | None:
         """The next message; `None` at end of file. Raises `BlockingIOError` if there is none yet."""
         try:
-            datagram, fds, _flags, _address = socket.recv_fds(self._socket, _DATAGRAM_LIMIT, _FD_LIMIT)
+            datagram, fds = descriptors.receive(self._socket, _DATAGRAM_LIMIT, _FD_LIMIT)
         except ConnectionResetError:
             return None
         if not datagram:

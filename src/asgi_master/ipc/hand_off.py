@@ -8,6 +8,8 @@ import contextlib
 import socket
 from collections.abc import Iterator
 
+from asgi_master.ipc import descriptors
+
 _MARK = b"c"
 
 
@@ -48,6 +50,11 @@ class HandOff:
         """Up to `most` connections others gave away."""
         with contextlib.suppress(BlockingIOError):
             for _ in range(most):
-                _mark, fds, _flags, _address = socket.recv_fds(self._take, len(_MARK), 1)
+                _mark, fds = descriptors.receive(self._take, len(_MARK), 1)
                 for fd in fds:
                     yield socket.socket(fileno=fd)
+
+    def close(self) -> None:
+        """Close both ends; connections that nobody holds another copy of are closed with them."""
+        self._put.close()
+        self._take.close()

@@ -86,6 +86,12 @@ class Scoreboard:
         os.ftruncate(fd, _BYTES)
         return cls(fd)
 
+    def close(self) -> None:
+        """Let go of the mapping and its descriptor."""
+        self._words.release()
+        self._map.close()
+        os.close(self.fd)
+
     def row(self, index: int) -> Row:
         """The row with this index (from 1)."""
         return Row(self._words, index)

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -81,7 +81,9 @@ def work(assignment: Assignment) -> NoReturn:
         worker=assignment.order.slot,
         generation=assignment.inheritance.generation,
     )
-    assignment.channel.send(Forked(os.getpid()))
+    if not assignment.channel.send(Forked(os.getpid())):
+        # The master gave this worker up before it came to life, or is gone.
+        sys.exit(ExitCode.MASTER_LOST)
     loop_factory = uvloop.new_event_loop if settings.loop.loop == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         code = runner.run(Worker(assignment).run())
@@ -125,12 +127,18 @@ class Worker:
 
     async def run(self) -> ExitCode:
         """Boot, serve until told or forced to leave, drain; returns the exit status."""
+        loop = asyncio.get_running_loop()
+        self._channel.setblocking(False)  # noqa: FBT003 -- as sockets have it
+        loop.add_reader(self._channel.fileno(), self._on_channel)
+        loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
         try:
-            lifespan = await self._boot()
+            lifespan = await self._unless_told_to_leave(self._boot())
         except ApplicationError as error:
             traceback = user_traceback(error.__cause__) if error.__cause__ is not None else ""
             self._channel.send(BootFailed(str(error), traceback))
             return ExitCode.BOOT_FAILED
+        if lifespan is None:
+            return self._exit_code
         context = self._context(lifespan)
         heartbeat = Heartbeat(context, self._row)
         acceptor = Acceptor(
@@ -160,11 +168,21 @@ class Worker:
         heartbeat.stop()
         return self._exit_code
 
+    async def _unless_told_to_leave(self, boot: Coroutine[Any, Any, Lifespan]) -> Lifespan | None:
+        """The booted lifespan; `None` if the order to leave came first."""
+        booting = asyncio.create_task(boot)
+        told = asyncio.create_task(self._orders.get())
+        await asyncio.wait({booting, told}, return_when=asyncio.FIRST_COMPLETED)
+        if told.done() and not booting.done():
+            booting.cancel()
+            await asyncio.wait({booting})
+            return None
+        if told.done():
+            self._orders.put_nowait(told.result())
+        told.cancel()
+        return await booting
+
     async def _boot(self) -> Lifespan:
-        loop = asyncio.get_running_loop()
-        self._channel.setblocking(False)  # noqa: FBT003 -- as sockets have it
-        loop.add_reader(self._channel.fileno(), self._on_channel)
-        loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
         app = self._inheritance.application
         if app is None:
             app = load_application(

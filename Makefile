@@ -1,0 +1,53 @@
+# Two commands from a fresh clone: `make demo` and `make test`. Both need only python3 (3.11 or newer) and pip.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: help demo test lint types contracts docs check bench clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/installed ## serve the demo application with 2 workers on http://127.0.0.1:8000
+	$(BIN)/asgi-master --workers 2 --app-dir examples demo:app
+
+test: $(VENV)/developing ## run all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/developing ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/developing ## mypy, strict
+	$(BIN)/mypy
+
+contracts: $(VENV)/developing ## which room may import which
+	$(BIN)/lint-imports
+
+check: lint types contracts test ## everything that must be green
+
+docs: $(VENV)/developing ## generate the reference pages
+	$(BIN)/python -m asgi_master.settings.reference > docs/reference/settings.md
+
+bench: ## measure beside other servers; writes docs/benchmarks.md (needs wrk)
+	$(PYTHON) benchmarks/run.py
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+# An interpreter without ensurepip (Debian without python3-venv) gets its pip from the one outside.
+$(VENV)/made:
+	$(PYTHON) -m venv $(VENV) 2>/dev/null || \
+	  { rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
+	$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade 'pip>=25.1'
+	touch $@
+
+$(VENV)/installed: $(VENV)/made pyproject.toml
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[reload]'
+	touch $@
+
+$(VENV)/developing: $(VENV)/installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check --group test --group lint
+	touch $@

@@ -1,0 +1,29 @@
+"""The characters and forms that RFC 9110 and 9112 allow, as tables that C code can apply."""
+
+import re
+from functools import lru_cache
+
+TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""tchar, RFC 9110 §5.6.2. `text.translate(None, TOKEN)` leaves what is not allowed."""
+
+FIELD_TEXT = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+"""What a field value may hold, RFC 9110 §5.5: no control character but the tab."""
+
+HEAD_TEXT = FIELD_TEXT + b"\r\n"
+"""What a whole header section may hold; where CR and LF may stand is checked apart."""
+
+DIGITS = b"0123456789"
+
+# uri-host [":" port] of RFC 3986 §3.2.2, without userinfo.
+_HOST = re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-fvV:.]+\])(?::[0-9]{0,5})?")
+
+
+def is_token(text: bytes) -> bool:
+    """Whether this is a token: a method, a field name, an option."""
+    return bool(text) and not text.translate(None, TOKEN)
+
+
+@lru_cache(maxsize=256)
+def is_host(text: bytes) -> bool:
+    """Whether this may stand in a Host field. It may be empty (RFC 9112 §3.2)."""
+    return _HOST.fullmatch(text) is not None

@@ -1,0 +1,197 @@
+"""One request as the application will see it, and every rule its head must obey whoever parsed it."""
+
+from dataclasses import dataclass
+
+from asgi_master.http.errors import ProtocolError
+from asgi_master.http.grammar import DIGITS, is_host, is_token
+
+Headers = list[tuple[bytes, bytes]]
+
+# Longer numbers are near 2^63, where some other peer's arithmetic overflows.
+_MOST_LENGTH_DIGITS = 18
+
+_METHODS = {
+    name.encode(): name for name in ("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+}
+_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
+
+_FRAMING_FIELDS = frozenset(
+    (b"host", b"connection", b"content-length", b"transfer-encoding", b"upgrade", b"expect")
+)
+
+
+@dataclass(slots=True)
+class RequestLine:
+    """The first line of a request, RFC 9112 §3."""
+
+    method: str
+    target: bytes
+    raw_path: bytes
+    query_string: bytes
+    http_version: str
+    authority: bytes | None
+    """Of an absolute-form target; it stands in for the Host field."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A request without its body."""
+
+    method: str
+    target: bytes
+    """As sent."""
+    raw_path: bytes
+    """Without the query, as sent."""
+    query_string: bytes
+    headers: Headers
+    """Lower-case names, in the order sent."""
+    http_version: str
+    """`1.0` or `1.1`."""
+    keep_alive: bool
+    """Whether the peer wants to go on after this request."""
+    expect_continue: bool = False
+    """Whether the peer waits for `100 Continue` before it sends the body."""
+    upgrade: bytes | None = None
+    """The Upgrade field in lower case, if the peer asks for an upgrade (RFC 9110 §7.8)."""
+    body_length: int | None = 0
+    """Bytes of body to come; `None` if it is chunked."""
+
+
+def read_request_line(line: bytes) -> RequestLine:
+    """Take a request line apart. Raises `ProtocolError`."""
+    parts = line.split(b" ")
+    if len(parts) != 3:
+        raise ProtocolError(400, "the request line is not: method, target, version")
+    method, target, version = parts
+    http_version = _VERSIONS.get(version)
+    if http_version is None:
+        raise _version_error(version)
+    name = _METHODS.get(method) or _other_method(method)
+    if b"#" in target or not target.isascii() or b"\t" in line or not target:
+        raise ProtocolError(400, "the target holds a character that must be percent-encoded")
+    if target[0] == 0x2F:  # "/": origin-form
+        raw_path, _, query = target.partition(b"?")
+        return RequestLine(name, target, raw_path, query, http_version, None)
+    if target == b"*":
+        if name != "OPTIONS":
+            raise ProtocolError(400, "the target * goes with OPTIONS only")
+        return RequestLine(name, target, target, b"", http_version, None)
+    return _absolute_form(name, target, http_version)
+
+
+def _version_error(version: bytes) -> ProtocolError:
+    digits = version.removeprefix(b"HTTP/")
+    if len(version) == 8 and len(digits) == 3 and digits[1:2] == b"." and (digits[:1] + digits[2:]).isdigit():
+        return ProtocolError(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+    return ProtocolError(400, "the request line is not: method, target, version")
+
+
+def _other_method(method: bytes) -> str:
+    if not is_token(method):
+        raise ProtocolError(400, "the method is not a token")
+    # ASGI has methods in upper case; `get` is not GET (RFC 9110 §9.1), and must not become it.
+    if method == b"CONNECT" or method != method.upper():
+        raise ProtocolError(501, "this method is not implemented")
+    return method.decode("ascii")
+
+
+def _absolute_form(method: str, target: bytes, http_version: str) -> RequestLine:
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        raise ProtocolError(400, "the target is neither a path nor an http URL")
+    before_query, _, query = rest.partition(b"?")
+    authority, slash, path = before_query.partition(b"/")
+    if not authority or not is_host(authority):
+        raise ProtocolError(400, "the target has no valid host")
+    raw_path = slash + path
+    if not raw_path:
+        raw_path = b"*" if method == "OPTIONS" and not query else b"/"
+    return RequestLine(method, target, raw_path, query, http_version, authority)
+
+
+def make_request(line: RequestLine, headers: Headers) -> Request:
+    """Put the request together from its parsed head and judge what the head says. Raises `ProtocolError`.
+
+    `headers` have lower-case names, and values without surrounding white space.
+    """
+    host: bytes | None = None
+    length: bytes | None = None
+    coding: bytes | None = None
+    options: bytes | None = None
+    upgrade: bytes | None = None
+    expect: bytes | None = None
+    for name, value in headers:
+        if name not in _FRAMING_FIELDS:
+            continue
+        if name == b"host":
+            if host is not None:
+                raise ProtocolError(400, "more than one Host field")
+            host = value
+        elif name == b"connection":
+            options = value if options is None else options + b"," + value
+        elif name == b"content-length":
+            if length is not None:
+                raise ProtocolError(400, "more than one Content-Length field")
+            length = value
+        elif name == b"transfer-encoding":
+            coding = value if coding is None else coding + b"," + value
+        elif name == b"upgrade":
+            upgrade = value if upgrade is None else upgrade + b"," + value
+        else:
+            expect = value if expect is None else expect + b"," + value
+    is_1_1 = line.http_version == "1.1"
+    if host is None:
+        if is_1_1:
+            raise ProtocolError(400, "the Host field is missing")
+    elif not is_host(host):
+        raise ProtocolError(400, "the Host field is not valid")
+    if line.authority is not None:
+        _replace_host(headers, line.authority)
+    request = Request(
+        line.method, line.target, line.raw_path, line.query_string, headers, line.http_version, is_1_1
+    )
+    if length is not None or coding is not None:
+        request.body_length = _body_length(length, coding, is_1_1)
+    if options is not None:
+        _apply_connection(request, options, upgrade)
+    if expect is not None and is_1_1:
+        if expect.lower() != b"100-continue":
+            raise ProtocolError(417, "only 100-continue can be expected")
+        request.expect_continue = request.body_length != 0
+    return request
+
+
+def _replace_host(headers: Headers, authority: bytes) -> None:
+    """RFC 9112 §3.2.2: the host of an absolute-form target counts, not the Host field."""
+    for index, (name, _value) in enumerate(headers):
+        if name == b"host":
+            headers[index] = (name, authority)
+            return
+    headers.insert(0, (b"host", authority))
+
+
+def _body_length(length: bytes | None, coding: bytes | None, is_1_1: bool) -> int | None:
+    """RFC 9112 §6.3, without the leniency that request smuggling needs."""
+    if coding is not None:
+        if length is not None:
+            raise ProtocolError(400, "both Content-Length and Transfer-Encoding")
+        if not is_1_1:
+            raise ProtocolError(400, "Transfer-Encoding in an HTTP/1.0 request")
+        if coding.lower() != b"chunked":
+            raise ProtocolError(501, "chunked is the only transfer coding understood")
+        return None
+    if not length or length.translate(None, DIGITS):
+        raise ProtocolError(400, "Content-Length is not a number")
+    if len(length) > _MOST_LENGTH_DIGITS:
+        raise ProtocolError(400, "Content-Length is out of bounds")
+    return int(length)
+
+
+def _apply_connection(request: Request, options: bytes, upgrade: bytes | None) -> None:
+    tokens = [option.strip(b" \t") for option in options.lower().split(b",")]
+    if b"close" in tokens:
+        request.keep_alive = False
+    elif b"keep-alive" in tokens:
+        request.keep_alive = True
+    if upgrade is not None and b"upgrade" in tokens and request.http_version == "1.1":
+        request.upgrade = upgrade.lower()

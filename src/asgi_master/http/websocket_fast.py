@@ -1,0 +1,318 @@
+"""The engine of production: frames read and written in plain Python, with the bytes touched only at C speed.
+
+A whole, unfragmented, uncompressed data frame, which is what nearly all traffic is, takes one short path; every
+other frame the long one. What both decide is tested against `websocket.WsprotoEngine` on the same bytes.
+"""
+
+from codecs import IncrementalDecoder, getincrementaldecoder
+from struct import Struct
+from typing import Final
+
+from asgi_master.http.websocket import (
+    UNLIMITED,
+    Close,
+    CloseCode,
+    Event,
+    Ping,
+    Pong,
+    WebSocketError,
+    may_be_sent,
+)
+from asgi_master.http.websocket_deflate import Compression, InflateError, InflateOverflowError
+
+_FIN: Final = 0x80
+_RSV1: Final = 0x40
+_RSV2_RSV3: Final = 0x30
+_OPCODE: Final = 0x0F
+_MASKED: Final = 0x80
+
+_CONTINUATION: Final = 0x0
+_TEXT: Final = 0x1
+_BINARY: Final = 0x2
+_CLOSE: Final = 0x8
+_PING: Final = 0x9
+_PONG: Final = 0xA
+_DATA_OPCODES: Final = frozenset((_CONTINUATION, _TEXT, _BINARY))
+_CONTROL_OPCODES: Final = frozenset((_CLOSE, _PING, _PONG))
+
+_CONTROL_PAYLOAD: Final = 125
+_TWO_BYTE_LENGTH: Final = 126
+_EIGHT_BYTE_LENGTH: Final = 127
+
+_CODE: Final = Struct("!H")
+_MEDIUM_HEADER: Final = Struct("!BBH")
+_LARGE_HEADER: Final = Struct("!BBQ")
+_SHORT_TEXT_HEADERS: Final = [bytes((_FIN | _TEXT, size)) for size in range(126)]
+_SHORT_BINARY_HEADERS: Final = [bytes((_FIN | _BINARY, size)) for size in range(126)]
+
+_XOR_TABLES: Final = [bytes(byte ^ key for byte in range(256)) for key in range(256)]
+_TABLES_FROM: Final = 2048
+"""Bytes from which four table look-ups beat one XOR of two long integers."""
+
+
+def unmask(payload: bytes | bytearray, key: bytes) -> bytes:
+    """The payload XOR the repeated four-byte key (RFC 6455 §5.3). It is its own inverse."""
+    size = len(payload)
+    if size < _TABLES_FROM:
+        keys = (key * ((size + 3) >> 2))[:size]
+        return (int.from_bytes(payload, "little") ^ int.from_bytes(keys, "little")).to_bytes(size, "little")
+    data = bytearray(payload)
+    for offset in range(4):
+        data[offset::4] = data[offset::4].translate(_XOR_TABLES[key[offset]])
+    return bytes(data)
+
+
+class FastEngine:
+    """See `websocket.Engine`."""
+
+    __slots__ = (
+        "_buffer",
+        "_compressed",
+        "_compression",
+        "_decoder",
+        "_first",
+        "_key",
+        "_limit",
+        "_message",
+        "_missing",
+        "_opcode",
+        "_payload",
+        "_position",
+    )
+
+    def __init__(self, *, message_size: int, compression: Compression | None) -> None:
+        self._limit = message_size or UNLIMITED
+        self._compression = compression
+        self._buffer = b""
+        self._position = 0
+        # A frame whose payload is still arriving.
+        self._missing = 0
+        self._first = 0
+        self._key = b""
+        self._payload = bytearray()
+        # A message whose fragments are still arriving; opcode 0 if none is.
+        self._opcode = _CONTINUATION
+        self._compressed = False
+        self._message = bytearray()
+        self._decoder: IncrementalDecoder | None = None
+
+    def receive_data(self, data: bytes) -> None:
+        """See `Engine`."""
+        if self._position < len(self._buffer):
+            data = self._buffer[self._position :] + data
+        self._buffer = data
+        self._position = 0
+
+    def next_event(self) -> Event | None:
+        """See `Engine`."""
+        buffer = self._buffer
+        start = self._position + 6
+        # The short path. It skips no check that could fail here: FIN is set and RSV is not, the payload is masked
+        # and its length minimal, and neither a frame nor a message is underway.
+        if (
+            len(buffer) >= start
+            and _MASKED <= (masked_size := buffer[start - 5]) < _MASKED + _TWO_BYTE_LENGTH
+            and not (self._missing or self._opcode)
+            and (first := buffer[start - 6]) in (_FIN | _TEXT, _FIN | _BINARY)
+            and len(buffer) >= (end := start + masked_size - _MASKED)
+            and masked_size - _MASKED <= self._limit
+        ):
+            self._position = end
+            payload = unmask(buffer[start:end], buffer[start - 4 : start])
+            return payload if first & _OPCODE == _BINARY else _decode(payload)
+        while (frame := self._read_frame()) is not None:
+            event = self._interpret(*frame)
+            if event is not None:
+                return event
+        return None
+
+    def _read_frame(self) -> tuple[int, bytes] | None:
+        """First byte and unmasked payload of the next frame, once it is complete."""
+        if not self._missing:
+            header = self._read_header()
+            if header is None:
+                return None
+            first, size, key = header
+            buffer, start = self._buffer, self._position
+            end = start + size
+            if end <= len(buffer):
+                self._position = end
+                return first, unmask(buffer[start:end], key)
+            self._first, self._missing, self._key = first, size, key
+        if not self._collect():
+            return None
+        payload = unmask(self._payload, self._key)
+        self._payload.clear()
+        return self._first, payload
+
+    def _collect(self) -> bool:
+        """Move what arrived of a payload out of the buffer; whether it is complete."""
+        piece = self._buffer[self._position : self._position + self._missing]
+        self._position += len(piece)
+        self._payload += piece
+        self._missing -= len(piece)
+        return not self._missing
+
+    def _read_header(self) -> tuple[int, int, bytes] | None:
+        """First byte, payload length and masking key of the next frame (RFC 6455 §5.2), if they are all there."""
+        buffer, position = self._buffer, self._position
+        if len(buffer) < position + 2:
+            return None
+        first, second = buffer[position], buffer[position + 1]
+        self._check_first(first)
+        size = second & ~_MASKED
+        position += 2
+        if first & _OPCODE in _CONTROL_OPCODES and size > _CONTROL_PAYLOAD:
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "control frame too long")
+        if size > _CONTROL_PAYLOAD:
+            width = 2 if size == _TWO_BYTE_LENGTH else 8
+            if len(buffer) < position + width:
+                return None
+            size = int.from_bytes(buffer[position : position + width], "big")
+            position += width
+            if size < (_TWO_BYTE_LENGTH if width == 2 else 0x10000) or size >> 63:
+                raise WebSocketError(CloseCode.PROTOCOL_ERROR, "length not in its shortest form")
+        if not second & _MASKED:
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "frame not masked")
+        self._check_size(first, size)
+        if len(buffer) < position + 4:
+            return None
+        self._position = position + 4
+        return first, size, buffer[position : position + 4]
+
+    def _check_first(self, first: int) -> None:
+        """Opcode, FIN and RSV against each other and the message underway."""
+        opcode = first & _OPCODE
+        if opcode in _DATA_OPCODES:
+            if (opcode == _CONTINUATION) != (self._opcode != _CONTINUATION):
+                reason = "nothing to continue" if opcode == _CONTINUATION else "message within a message"
+                raise WebSocketError(CloseCode.PROTOCOL_ERROR, reason)
+        elif opcode not in _CONTROL_OPCODES:
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "unknown opcode")
+        elif not first & _FIN:
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "fragmented control frame")
+        compressible = self._compression is not None and opcode in (_TEXT, _BINARY)
+        if first & (_RSV2_RSV3 if compressible else _RSV2_RSV3 | _RSV1):
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "reserved bit set")
+
+    def _check_size(self, first: int, size: int) -> None:
+        """Refuse what is too big before it is buffered. Compressed payloads may be a little larger than their message."""
+        if first & _OPCODE in _CONTROL_OPCODES:
+            return
+        compressed = first & _RSV1 or (self._opcode and self._compressed)
+        room = self._limit + (self._limit >> 8) + 64 if compressed else self._limit - len(self._message)
+        if size > room:
+            raise WebSocketError(CloseCode.TOO_BIG, "message too big")
+
+    def _interpret(self, first: int, payload: bytes) -> Event | None:
+        """What a frame means, its header being valid; `None` for a fragment that ends no message."""
+        opcode = first & _OPCODE
+        if opcode == _PING:
+            return Ping(payload)
+        if opcode == _PONG:
+            return Pong(payload)
+        if opcode == _CLOSE:
+            return _read_close(payload)
+        final = bool(first & _FIN)
+        if opcode != _CONTINUATION:
+            self._compressed = bool(first & _RSV1)
+        if self._compressed:
+            payload = self._inflate(payload, final=final)
+        if final and opcode != _CONTINUATION:
+            return payload if opcode == _BINARY else _decode(payload)
+        return self._assemble(opcode, payload, final=final)
+
+    def _inflate(self, payload: bytes, *, final: bool) -> bytes:
+        assert self._compression is not None
+        try:
+            return self._compression.inflate(payload, final=final, room=self._limit - len(self._message))
+        except InflateOverflowError:
+            raise WebSocketError(CloseCode.TOO_BIG, "message too big") from None
+        except InflateError as error:
+            raise WebSocketError(CloseCode.INVALID_DATA, str(error)) from None
+
+    def _assemble(self, opcode: int, payload: bytes, *, final: bool) -> Event | None:
+        """Add a fragment to its message. Text is checked as it comes, so that bad text fails early."""
+        if opcode != _CONTINUATION:
+            self._opcode = opcode
+            self._decoder = _utf8_decoder() if opcode == _TEXT else None
+        self._message += payload
+        if self._decoder is not None:
+            try:
+                self._decoder.decode(payload, final)
+            except UnicodeDecodeError:
+                raise WebSocketError(CloseCode.INVALID_DATA, "text is not UTF-8") from None
+        if not final:
+            return None
+        message = bytes(self._message)
+        text = self._opcode == _TEXT
+        self._message = bytearray()
+        self._opcode = _CONTINUATION
+        return _decode(message) if text else message
+
+    def text(self, text: str) -> bytes:
+        """See `Engine`."""
+        payload = text.encode()
+        if self._compression is None and len(payload) < _TWO_BYTE_LENGTH:
+            return _SHORT_TEXT_HEADERS[len(payload)] + payload
+        return self._message_frame(_FIN | _TEXT, payload)
+
+    def binary(self, data: bytes) -> bytes:
+        """See `Engine`."""
+        if self._compression is None and len(data) < _TWO_BYTE_LENGTH:
+            return _SHORT_BINARY_HEADERS[len(data)] + data
+        return self._message_frame(_FIN | _BINARY, data)
+
+    def _message_frame(self, first: int, payload: bytes) -> bytes:
+        if self._compression is not None:
+            deflated = self._compression.deflate(payload)
+            if deflated is not None:
+                first, payload = first | _RSV1, deflated
+        size = len(payload)
+        if size < _TWO_BYTE_LENGTH:
+            return bytes((first, size)) + payload
+        if size < 0x10000:
+            return _MEDIUM_HEADER.pack(first, _TWO_BYTE_LENGTH, size) + payload
+        return _LARGE_HEADER.pack(first, _EIGHT_BYTE_LENGTH, size) + payload
+
+    def ping(self, payload: bytes) -> bytes:
+        """See `Engine`."""
+        return _control_frame(_PING, payload)
+
+    def pong(self, payload: bytes) -> bytes:
+        """See `Engine`."""
+        return _control_frame(_PONG, payload)
+
+    def close(self, code: int, reason: str) -> bytes:
+        """See `Engine`."""
+        if code == CloseCode.NO_STATUS:
+            return _control_frame(_CLOSE, b"")
+        text = reason.encode()[: _CONTROL_PAYLOAD - _CODE.size].decode(errors="ignore")
+        return _control_frame(_CLOSE, _CODE.pack(code) + text.encode())
+
+
+_utf8_decoder: Final = getincrementaldecoder("utf-8")
+
+
+def _decode(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise WebSocketError(CloseCode.INVALID_DATA, "text is not UTF-8") from None
+
+
+def _read_close(payload: bytes) -> Close:
+    """RFC 6455 §5.5.1 and §7.4."""
+    if not payload:
+        return Close(CloseCode.NO_STATUS, "")
+    if len(payload) < _CODE.size:
+        raise WebSocketError(CloseCode.PROTOCOL_ERROR, "half a close code")
+    (code,) = _CODE.unpack_from(payload)
+    if not may_be_sent(code):
+        raise WebSocketError(CloseCode.PROTOCOL_ERROR, "invalid close code")
+    return Close(code, _decode(payload[_CODE.size :]))
+
+
+def _control_frame(opcode: int, payload: bytes) -> bytes:
+    assert len(payload) <= _CONTROL_PAYLOAD
+    return bytes((_FIN | opcode, len(payload))) + payload

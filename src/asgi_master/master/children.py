@@ -1,0 +1,305 @@
+"""The zygotes and workers that live: their processes, channels and scoreboard rows.
+
+For each started zygote exactly one `ZygoteExited` is reported, and for each spawned worker exactly one
+`WorkerExited`, whatever becomes of the process.
+"""
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from asgi_master.ipc.channel import Channel
+from asgi_master.ipc.hand_off import HandOff
+from asgi_master.ipc.messages import (
+    ApplicationImported,
+    BecameReady,
+    BeganLeaving,
+    Boot,
+    BootFailed,
+    BootWanted,
+    Drain,
+    Fork,
+    Forked,
+    ForkFailed,
+    ImportFailed,
+    Message,
+)
+from asgi_master.ipc.scoreboard import Field, Row, Scoreboard
+from asgi_master.master.reaper import next_dead_child, reap
+from asgi_master.master.spawn import spawn_zygote
+from asgi_master.supervision.events import (
+    Event,
+    HeartbeatsRead,
+    WorkerExited,
+    WorkerFailed,
+    WorkerLeaving,
+    WorkerReady,
+    ZygoteExited,
+    ZygoteFailed,
+    ZygoteReady,
+)
+
+log = logging.getLogger("asgi_master")
+
+_STACK_SIGNAL = signal.SIGUSR1
+"""See `worker.main`: makes a worker write its stacks."""
+_STACK_CHUNK = 65536
+_NEVER_STARTED = 1
+"""The status reported for a process that never came to life."""
+
+
+@dataclass(slots=True)
+class _Zygote:
+    generation: int
+    pid: int
+    channel: Channel
+    boot: Boot
+    listeners: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Worker:
+    worker: int
+    slot: int
+    generation: int
+    row: Row
+    channel: Channel
+    stack_fd: int
+    """Read end of the pipe its stacks come through."""
+    pid: int | None = None
+    """Known once it said `Forked`."""
+
+
+class Children:
+    """All child processes. What they do is told to `tell`, in the order in which it happened."""
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        scoreboard: Scoreboard,
+        hand_off: HandOff,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._selector = selector
+        self._scoreboard = scoreboard
+        self._hand_off = hand_off
+        self._tell = tell
+        self._zygotes: dict[int, _Zygote] = {}
+        self._workers: dict[int, _Worker] = {}
+        self._tracebacks: set[str] = set()
+
+    # Orders
+
+    def start_zygote(self, boot: Boot, listeners: tuple[int, ...]) -> None:
+        """Start the zygote of `boot.generation`; its workers inherit the descriptors `listeners`."""
+        try:
+            pid, channel = spawn_zygote()
+        except OSError as error:
+            self._tell(ZygoteFailed(boot.generation, f"cannot start a zygote: {error.strerror}"))
+            self._tell(ZygoteExited(boot.generation, _NEVER_STARTED))
+            return
+        zygote = _Zygote(boot.generation, pid, channel, boot, listeners)
+        self._zygotes[boot.generation] = zygote
+        self._selector.register(channel, selectors.EVENT_READ, lambda: self._read_zygote(zygote))
+
+    def retire_zygote(self, generation: int) -> None:
+        """Close its channel: a zygote exits at the end of file."""
+        zygote = self._zygotes.get(generation)
+        if zygote is not None:
+            self._hang_up(zygote.channel)
+
+    def kill_zygote(self, generation: int) -> None:
+        """SIGKILL it."""
+        zygote = self._zygotes.get(generation)
+        if zygote is not None:
+            _signal(zygote.pid, signal.SIGKILL)
+
+    def spawn_worker(self, worker: int, slot: int, generation: int) -> None:
+        """Have the zygote of `generation` fork a worker."""
+        zygote = self._zygotes.get(generation)
+        try:
+            stack_read, stack_write = os.pipe()
+            ours, theirs = Channel.pair()
+        except OSError as error:
+            self._tell(WorkerFailed(worker, f"no channel for it: {error.strerror}"))
+            self._tell(WorkerExited(worker, _NEVER_STARTED))
+            return
+        ours.setblocking(False)
+        os.set_blocking(stack_read, False)  # noqa: FBT003 -- the standard library takes it by position only
+        row = self._scoreboard.allocate()
+        child = _Worker(worker, slot, generation, row, ours, stack_read)
+        self._workers[worker] = child
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._read_worker(child))
+        self._selector.register(stack_read, selectors.EVENT_READ, lambda: self._read_stack(child))
+        asked = zygote is not None and zygote.channel.send(
+            Fork(worker, slot, row.index), (theirs.fileno(), stack_write)
+        )
+        theirs.close()
+        os.close(stack_write)
+        if not asked:
+            self._tell(WorkerFailed(worker, "its zygote is gone"))
+            self._forget(child, _NEVER_STARTED)
+
+    def drain_worker(self, worker: int, timeout: float, *, hand_off: bool) -> None:
+        """Order it to finish and leave."""
+        child = self._workers.get(worker)
+        if child is None or child.channel.send(Drain(timeout, hand_off)):
+            return
+        if child.pid is not None:
+            # It lost its channel (an application that closes descriptors it does not know); TERM means the same.
+            _signal(child.pid, signal.SIGTERM)
+
+    def dump_stacks(self, worker: int) -> None:
+        """Have its stacks written to the log."""
+        child = self._workers.get(worker)
+        if child is not None and child.pid is not None:
+            _signal(child.pid, _STACK_SIGNAL)
+
+    def kill_worker(self, worker: int) -> None:
+        """SIGKILL it. One that was never heard of is given up: it leaves by itself if it ever comes to life."""
+        child = self._workers.get(worker)
+        if child is None:
+            return
+        if child.pid is not None:
+            _signal(child.pid, signal.SIGKILL)
+        else:
+            self._forget(child, -signal.SIGKILL)
+
+    # Facts
+
+    def read_heartbeats(self) -> HeartbeatsRead:
+        """The newest heartbeat of each worker that ever beat."""
+        return HeartbeatsRead(
+            {
+                child.worker: stamp / 1e9
+                for child in self._workers.values()
+                if (stamp := child.row[Field.HEARTBEAT_NS])
+            }
+        )
+
+    def reap(self) -> None:
+        """Report and reap every child that has died; what it said last is told before."""
+        while (pid := next_dead_child()) is not None:
+            # Whoever died may still have sent its pid or the reason a moment ago.
+            for worker in list(self._workers.values()):
+                self._read_worker(worker)
+            for zygote in list(self._zygotes.values()):
+                self._read_zygote(zygote)
+            status = reap(pid)
+            for zygote in [z for z in self._zygotes.values() if z.pid == pid]:
+                self._hang_up(zygote.channel)
+                del self._zygotes[zygote.generation]
+                self._tell(ZygoteExited(zygote.generation, status))
+            for worker in [w for w in self._workers.values() if w.pid == pid]:
+                self._forget(worker, status)
+
+    def close(self) -> None:
+        """Let go of every channel; for a master that leaves on an error: children see the end of file and leave too."""
+        for zygote in self._zygotes.values():
+            self._hang_up(zygote.channel)
+        for worker in self._workers.values():
+            self._hang_up(worker.channel)
+
+    def _read_zygote(self, zygote: _Zygote) -> None:
+        for message, fds in self._messages(zygote.channel):
+            for fd in fds:
+                os.close(fd)
+            match message:
+                case BootWanted():
+                    board = (self._scoreboard.fd, *self._hand_off.fds)
+                    zygote.channel.send(zygote.boot, (*board, *zygote.listeners))
+                case ApplicationImported():
+                    self._tell(ZygoteReady(zygote.generation))
+                case ImportFailed(reason, traceback):
+                    self._show_traceback(traceback)
+                    self._tell(ZygoteFailed(zygote.generation, reason))
+                case ForkFailed(worker, reason) if worker in self._workers:
+                    self._tell(WorkerFailed(worker, reason))
+                    self._forget(self._workers[worker], _NEVER_STARTED)
+                case _:
+                    log.warning("a zygote said %r, which is not its word", type(message).__name__)
+
+    def _read_worker(self, child: _Worker) -> None:
+        for message, fds in self._messages(child.channel):
+            for fd in fds:
+                os.close(fd)
+            match message:
+                case Forked(pid):
+                    child.pid = pid
+                case BecameReady():
+                    self._tell(WorkerReady(child.worker))
+                case BootFailed(reason, traceback):
+                    self._show_traceback(traceback)
+                    self._tell(WorkerFailed(child.worker, reason))
+                case BeganLeaving(reason):
+                    self._tell(WorkerLeaving(child.worker, reason))
+                case _:
+                    log.warning("a worker said %r, which is not its word", type(message).__name__)
+        if child.pid is None and child.channel.fileno() < 0 and child.worker in self._workers:
+            # The zygote died with the order in its queue, or the child before it could say its pid.
+            self._forget(child, _NEVER_STARTED)
+
+    def _messages(self, channel: Channel) -> list[tuple[Message, list[int]]]:
+        """What can be read now; hangs up at the end of file."""
+        messages: list[tuple[Message, list[int]]] = []
+        with contextlib.suppress(BlockingIOError):
+            while channel.fileno() >= 0:
+                try:
+                    received = channel.receive()
+                except ValueError as error:
+                    log.warning("a child said what no version of this program says: %s", error)
+                    continue
+                if received is None:
+                    self._hang_up(channel)
+                else:
+                    messages.append((received.message, received.fds))
+        return messages
+
+    def _read_stack(self, child: _Worker) -> None:
+        if child.stack_fd < 0:
+            return
+        try:
+            text = os.read(child.stack_fd, _STACK_CHUNK)
+        except BlockingIOError:
+            return
+        if not text:
+            self._close_stack(child)
+            return
+        where = f"worker {child.slot} gen {child.generation} [{child.pid}]"
+        for line in text.decode(errors="replace").splitlines():
+            log.warning("%s stack: %s", where, line)
+
+    def _close_stack(self, child: _Worker) -> None:
+        if child.stack_fd >= 0:
+            self._selector.unregister(child.stack_fd)
+            os.close(child.stack_fd)
+            child.stack_fd = -1
+
+    def _show_traceback(self, traceback: str) -> None:
+        """Once: all workers of a bad generation fail in the same way."""
+        if traceback and traceback not in self._tracebacks:
+            self._tracebacks.add(traceback)
+            log.error("%s", traceback.rstrip())
+
+    def _forget(self, child: _Worker, status: int) -> None:
+        self._read_stack(child)
+        self._close_stack(child)
+        self._hang_up(child.channel)
+        child.row.clear()
+        del self._workers[child.worker]
+        self._tell(WorkerExited(child.worker, status))
+
+    def _hang_up(self, channel: Channel) -> None:
+        if channel.fileno() >= 0:
+            self._selector.unregister(channel)
+            channel.close()
+
+
+def _signal(pid: int, signum: signal.Signals) -> None:
+    # Dead but not reaped children still hold their pid, so this reaches the right process or nobody.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signum)

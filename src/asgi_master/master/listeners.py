@@ -1,0 +1,257 @@
+"""The listening sockets: bound once by the master, held by it for ever, inherited by every generation.
+
+The accept queue lives in the socket, so as long as the master holds it no connection is lost, whoever serves.
+"""
+
+import contextlib
+import errno
+import grp
+import logging
+import os
+import pwd
+import socket
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from asgi_master.errors import BindError
+from asgi_master.settings.bind import InheritedFd, TcpAddress, UnixAddress, parse_bind
+from asgi_master.settings.model import SocketSettings
+
+log = logging.getLogger("asgi_master")
+
+_SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+_CONNECT_TIMEOUT = 1.0
+
+
+@dataclass(slots=True)
+class Listener:
+    """One listening socket, and the socket file that is ours to remove."""
+
+    sock: socket.socket
+    file: Path | None = None
+    inode: tuple[int, int] = (0, 0)
+
+    @property
+    def url(self) -> str:
+        """Where clients connect, for the log."""
+        address = self.sock.getsockname()
+        if self.sock.family == socket.AF_UNIX:
+            return f"unix:{address if isinstance(address, str) else address.decode(errors='replace')}"
+        host = f"[{address[0]}]" if self.sock.family == socket.AF_INET6 else address[0]
+        return f"http://{host}:{address[1]}"
+
+    def close(self) -> None:
+        """Stop listening; remove the socket file if it is still the one we made."""
+        self.sock.close()
+        if self.file is not None and _inode(self.file) == self.inode:
+            with contextlib.suppress(OSError):
+                self.file.unlink()
+
+
+class Listeners:
+    """All listening sockets, by the bind that asked for them."""
+
+    def __init__(self) -> None:
+        self._by_bind: dict[str, list[Listener]] = {}
+
+    def open(self, settings: SocketSettings) -> list[Listener]:
+        """Open what `settings.bind` asks for and is not open yet; returns the new ones.
+
+        Raises `BindError`, with nothing of this call left open.
+        """
+        missing = [bind for bind in settings.bind if bind not in self._by_bind]
+        opened: dict[str, list[Listener]] = {}
+        try:
+            for bind in missing:
+                opened[bind] = _open(bind, settings)
+        except BindError:
+            for listener in _flatten(opened.values()):
+                listener.close()
+            raise
+        self._by_bind |= opened
+        return _flatten(opened.values())
+
+    def of(self, settings: SocketSettings) -> list[Listener]:
+        """The sockets `settings.bind` asks for; each must be open."""
+        return _flatten(self._by_bind[bind] for bind in dict.fromkeys(settings.bind))
+
+    def keep_only(self, settings: SocketSettings) -> list[str]:
+        """Close what `settings.bind` no longer asks for; returns the URLs of what was closed."""
+        gone = [bind for bind in self._by_bind if bind not in settings.bind]
+        urls = []
+        for listener in _flatten([self._by_bind.pop(bind) for bind in gone]):
+            urls.append(listener.url)
+            listener.close()
+        return urls
+
+    def close(self) -> None:
+        """Close all."""
+        for listener in _flatten(self._by_bind.values()):
+            listener.close()
+        self._by_bind.clear()
+
+
+def _flatten(groups: Iterable[list[Listener]]) -> list[Listener]:
+    return [listener for group in groups for listener in group]
+
+
+def _open(bind: str, settings: SocketSettings) -> list[Listener]:
+    match parse_bind(bind):
+        case TcpAddress() as address:
+            listeners = _open_tcp(bind, address, settings.backlog)
+        case UnixAddress() as address:
+            listeners = [_open_unix(bind, Path(address.path), settings)]
+        case InheritedFd() as inherited:
+            listeners = [_adopt(bind, inherited.fd, settings.backlog)]
+    for listener in listeners:
+        listener.sock.setblocking(False)
+    _warn_about_a_capped_backlog(settings.backlog)
+    return listeners
+
+
+def _open_tcp(bind: str, address: TcpAddress, backlog: int) -> list[Listener]:
+    try:
+        found = socket.getaddrinfo(
+            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise BindError(f"cannot bind {bind}: the host is not known here ({error.strerror})") from None
+    listeners: list[Listener] = []
+    port = address.port
+    refused: OSError | None = None
+    for family, kind, protocol, _name, (host, _port, *rest) in dict.fromkeys(found):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((host, port, *rest))
+            sock.listen(backlog)
+        except OSError as error:
+            sock.close()
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and len(found) > 1:
+                # `localhost` names an address of a family that this host has switched off.
+                refused = error
+                continue
+            for listener in listeners:
+                listener.close()
+            raise BindError(_why_not(bind, port, error)) from None
+        # Port 0 means one free port, the same for every family of the name.
+        port = sock.getsockname()[1]
+        listeners.append(Listener(sock))
+    if not listeners and refused is not None:
+        raise BindError(_why_not(bind, port, refused))
+    return listeners
+
+
+def _why_not(bind: str, port: int, error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            advice = f"already in use; `ss -ltnp 'sport = :{port}'` tells by whom"
+        case errno.EACCES:
+            advice = "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+        case errno.EADDRNOTAVAIL:
+            advice = "no interface of this host has that address"
+        case _:
+            advice = error.strerror or str(error)
+    return f"cannot bind {bind}: {advice}"
+
+
+def _open_unix(bind: str, path: Path, settings: SocketSettings) -> Listener:
+    _remove_if_stale(bind, path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Nobody may connect between the bind and the moment owner and mode are as asked.
+    umask = os.umask(0o777)
+    try:
+        sock.bind(os.fspath(path))
+        listener = Listener(sock, path.absolute(), _inode(path))
+    except OSError as error:
+        sock.close()
+        raise BindError(f"cannot bind {bind}: {error.strerror or error}") from None
+    finally:
+        os.umask(umask)
+    try:
+        uid, gid = _owner(bind, settings.uds_owner)
+        if (uid, gid) != (-1, -1):
+            os.chown(path, uid, gid)
+        path.chmod(settings.uds_mode)
+        sock.listen(settings.backlog)
+    except (OSError, BindError) as error:
+        listener.close()
+        if isinstance(error, BindError):
+            raise
+        raise BindError(f"cannot bind {bind}: {error.strerror}") from None
+    return listener
+
+
+def _remove_if_stale(bind: str, path: Path) -> None:
+    """Remove a socket file that nobody listens on; refuse anything else that is in the way."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise BindError(f"cannot bind {bind}: {error.strerror}") from None
+    if not stat.S_ISSOCK(mode):
+        raise BindError(f"cannot bind {bind}: a file that is not a socket stands there; move it away")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_CONNECT_TIMEOUT)
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError:
+            # A full queue, or no permission: somebody is there, as far as we can tell.
+            pass
+    raise BindError(f"cannot bind {bind}: another process listens there")
+
+
+def _owner(bind: str, owner: str) -> tuple[int, int]:
+    """The ids of `user`, `user:group` or `:group`; -1 keeps what is."""
+    user, _, group = owner.partition(":")
+    try:
+        uid = -1 if not user else int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
+        gid = -1 if not group else int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise BindError(f"cannot bind {bind}: there is no user or group {owner!r}") from None
+    return uid, gid
+
+
+def _adopt(bind: str, fd: int, backlog: int) -> Listener:
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise BindError(f"cannot use {bind}: {error.strerror}; was the descriptor passed on?") from None
+    sock.set_inheritable(False)
+    if sock.type != socket.SOCK_STREAM:
+        sock.detach()
+        raise BindError(f"cannot use {bind}: it is not a stream socket")
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        try:
+            sock.listen(backlog)
+        except OSError as error:
+            sock.detach()
+            raise BindError(f"cannot use {bind}: it does not listen ({error.strerror})") from None
+    return Listener(sock)
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    try:
+        found = path.lstat()
+    except OSError:
+        return (-1, -1)
+    return found.st_dev, found.st_ino
+
+
+def _warn_about_a_capped_backlog(backlog: int) -> None:
+    try:
+        cap = int(_SOMAXCONN.read_text())
+    except (OSError, ValueError):
+        return
+    if cap < backlog:
+        log.warning(
+            "the kernel caps the backlog of %d at net.core.somaxconn = %d; raise it with sysctl", backlog, cap
+        )

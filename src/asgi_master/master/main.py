@@ -1,0 +1,57 @@
+"""Be the master: from settings to an exit status."""
+
+import importlib.util
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from asgi_master import __version__
+from asgi_master.errors import ExitCode, SettingsError
+from asgi_master.ipc.prctl import become_subreaper
+from asgi_master.master.listeners import Listeners
+from asgi_master.master.loop import Master
+from asgi_master.master.pid_file import PidFile
+from asgi_master.master.signals import SignalPipe
+from asgi_master.settings.model import Settings
+from asgi_master.telemetry import logs, titles
+
+log = logging.getLogger("asgi_master")
+
+
+def run(settings: Settings, reread: Callable[[], Settings]) -> ExitCode:
+    """Bind, supervise, leave; returns the exit status.
+
+    `reread` reads the settings again for a reload and raises `SettingsError` if they are bad.
+    Raises `AsgiMasterError` for what keeps the master from starting.
+    """
+    signals = SignalPipe()
+    _check_that_reload_can_work(settings)
+    logs.configure(
+        "master",
+        level=settings.logging.log_level,
+        format=settings.logging.log_format,
+        log_config=settings.logging.log_config,
+    )
+    titles.set_title("master", application=settings.process.name or settings.application.app)
+    pid_file = PidFile(Path(settings.process.pid_file)) if settings.process.pid_file else None
+    listeners = Listeners()
+    try:
+        log.info("asgi-master %s starts %d worker(s)", __version__, settings.process.workers)
+        for listener in listeners.open(settings.sockets):
+            log.info("listening on %s", listener.url)
+        become_subreaper()
+        master = Master(settings, reread, signals, listeners)
+        try:
+            return master.run()
+        finally:
+            master.close()
+    finally:
+        listeners.close()
+        if pid_file is not None:
+            pid_file.remove()
+        signals.close()
+
+
+def _check_that_reload_can_work(settings: Settings) -> None:
+    if settings.development.reload and importlib.util.find_spec("watchfiles") is None:
+        raise SettingsError(['reload: watchfiles is not installed; `pip install "asgi-master[reload]"` brings it'])

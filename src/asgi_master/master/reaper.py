@@ -1,0 +1,18 @@
+"""Collect dead children, ours and strangers that were orphaned below us (the duty of PID 1 and of a subreaper)."""
+
+import os
+
+
+def next_dead_child() -> int | None:
+    """The pid of a child that has died and is not reaped yet: its last messages can still be read before it is."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return found.si_pid if found is not None else None
+
+
+def reap(pid: int) -> int:
+    """Reap the dead child; returns its status as `subprocess` tells it: -N for signal N."""
+    _pid, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)

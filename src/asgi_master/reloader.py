@@ -1,0 +1,86 @@
+"""The watcher behind `--reload`: tells the master, through a pipe, that source files changed.
+
+Started by the master as `python -m asgi_master.reloader FD [--include GLOB]... DIR...`: a process of its own because
+watchfiles brings threads and native code. It writes one byte to FD per batch of changes, and ends when nobody reads
+FD any more or its parent dies. It decides nothing: what a change means is the master's business.
+"""
+
+import argparse
+import contextlib
+import os
+import select
+import signal
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import PurePath
+
+from asgi_master.errors import ExitCode
+from asgi_master.ipc.prctl import signal_when_parent_dies
+
+DEFAULT_INCLUDES = ("*.py",)
+
+_LOOK_UP_PERIOD_MS = 1000
+"""How often to look whether anybody still reads, while nothing changes."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Watch until nobody reads; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="asgi_master.reloader")
+    parser.add_argument("fd", type=int)
+    parser.add_argument("--include", action="append", metavar="GLOB")
+    parser.add_argument("directories", nargs="+")
+    options = parser.parse_args(arguments)
+    # The master ends us. Python's own handlers would only add a traceback to an interrupt from the terminal.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_DFL)
+    signal_when_parent_dies(signal.SIGTERM)
+    try:
+        watch(options.fd, options.directories, tuple(options.include or DEFAULT_INCLUDES))
+    except ImportError:
+        return _fail('--reload needs watchfiles: pip install "asgi-master[reload]"')
+    except (OSError, RuntimeError) as error:
+        # A missing directory, or a limit of the kernel on watches.
+        return _fail(f"--reload cannot watch: {error}")
+    return ExitCode.OK
+
+
+def watch(fd: int, directories: Sequence[str], includes: tuple[str, ...]) -> None:
+    """Write a byte to `fd` for each batch of changes below `directories`, until its reader is gone."""
+    import watchfiles  # noqa: PLC0415 -- optional: only development needs it
+
+    ignored = watchfiles.DefaultFilter()  # .git, __pycache__, editors' backup files
+
+    def matters(change: watchfiles.Change, path: str) -> bool:
+        return ignored(change, path) and is_included(path, includes)
+
+    for changes in watchfiles.watch(
+        *directories, watch_filter=matters, rust_timeout=_LOOK_UP_PERIOD_MS, yield_on_timeout=True
+    ):
+        if not _is_read(fd):
+            return
+        if changes:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(fd, b"\n")
+
+
+def is_included(path: str, includes: tuple[str, ...]) -> bool:
+    """Whether one of the patterns matches the file's name or, for a pattern with a slash, the end of its path."""
+    pure = PurePath(path)
+    return any(pure.match(glob) if "/" in glob else fnmatch(pure.name, glob) for glob in includes)
+
+
+def _is_read(fd: int) -> bool:
+    """Whether the other end of the pipe is open."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return not poll.poll(0)
+
+
+def _fail(sentence: str) -> int:
+    sys.stderr.write(f"asgi-master: {sentence}\n")
+    return ExitCode.USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

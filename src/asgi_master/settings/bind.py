@@ -1,0 +1,94 @@
+"""The addresses one can listen on: `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH`, `fd://N`."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}", re.ASCII)
+_MOST_PORT = 65535
+# sun_path of Linux, without its final NUL.
+_MOST_PATH_BYTES = 107
+_MOST_FD = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A host and port. `host` is a name, an IPv4 or an IPv6 address (without brackets)."""
+
+    host: str
+    port: int
+    """0 asks the kernel for a free one."""
+    ipv6: bool = False
+    """Whether it was written in brackets."""
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if self.ipv6 else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """The path of a Unix stream socket."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class InheritedFd:
+    """A descriptor of a listening socket that whoever started us left open."""
+
+    fd: int
+
+    def __str__(self) -> str:
+        return f"fd://{self.fd}"
+
+
+Address = TcpAddress | UnixAddress | InheritedFd
+
+
+def parse_bind(text: str) -> Address:
+    """The address `text` names. Raises `ValueError`, whose text completes `<text> ...`."""
+    if text.startswith("unix:"):
+        return _unix(text.removeprefix("unix:"))
+    if text.startswith("fd://"):
+        number = text.removeprefix("fd://")
+        if not re.fullmatch(r"[0-9]{1,10}", number, re.ASCII) or int(number) > _MOST_FD:
+            raise ValueError("names no descriptor: write fd://N, such as fd://3")
+        return InheritedFd(int(number))
+    host, colon, port = text.rpartition(":")
+    if not colon or port.endswith("]"):
+        raise ValueError(f"has no port: write {text or 'HOST'}:PORT, such as 127.0.0.1:8000")
+    if not host:
+        raise ValueError(f"has no host: write 0.0.0.0:{port} for all IPv4 addresses, [::]:{port} for all IPv6 ones")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not bracketed and not _HOST.fullmatch(host):
+        hint = f": an IPv6 address needs brackets, [{host}]:{port}" if _is_ipv6(host) else ""
+        raise ValueError(f"is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N{hint}")
+    if bracketed and not _is_ipv6(host[1:-1]):
+        raise ValueError("has no IPv6 address in its brackets")
+    if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > _MOST_PORT:
+        raise ValueError(f"has a bad port: a number from 0 to {_MOST_PORT}")
+    return TcpAddress(host[1:-1] if bracketed else host, int(port), bracketed)
+
+
+def _unix(path: str) -> UnixAddress:
+    if path.startswith("//"):
+        # unix:///run/app.sock, as other servers write it.
+        path = path[2:]
+    if not path:
+        raise ValueError("names no path: write unix:/path/to/socket")
+    if path.startswith("@") or "\0" in path:
+        raise ValueError("is an abstract socket, which anybody on the machine could reach: give it a path")
+    if len(path.encode(errors="surrogateescape")) > _MOST_PATH_BYTES:
+        raise ValueError(f"is too long: the path of a Unix socket has at most {_MOST_PATH_BYTES} bytes")
+    return UnixAddress(path)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,117 @@
+"""How many CPUs this process may really use: its affinity mask, and the quotas of its cgroups (v1 and v2)."""
+
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+
+def available_cpus(root: Path = Path("/")) -> int:
+    """The CPUs that affinity and quota leave us, at least one. `root` is where /proc and the cgroup mounts are found."""
+    return cpu_count(len(os.sched_getaffinity(0)), cgroup_quotas(root))
+
+
+def cpu_count(affinity: int, quotas: Iterable[float]) -> int:
+    """The CPUs to use with so many in the affinity mask and these quotas, in CPUs. Part of a CPU counts as one."""
+    return max(1, min([affinity, *(math.ceil(quota) for quota in quotas)]))
+
+
+def cgroup_quotas(root: Path) -> list[float]:
+    """The quotas, in CPUs, of our cgroups and of all their ancestors that we can see."""
+    groups = list(_read_lines(root / "proc/self/cgroup"))
+    quotas = []
+    for mount in _mounts(_read_lines(root / "proc/self/mountinfo")):
+        path = _path_of_group(groups, mount.unified)
+        if path is None:
+            continue
+        top = root / mount.point.lstrip("/")
+        for directory in _upwards(top, _below(path, mount.root)):
+            quota = _unified_quota(directory) if mount.unified else _legacy_quota(directory)
+            if quota is not None:
+                quotas.append(quota)
+    return quotas
+
+
+@dataclass(frozen=True, slots=True)
+class _Mount:
+    unified: bool
+    """Whether it is the cgroup v2 hierarchy; else the v1 hierarchy of the cpu controller."""
+    root: str
+    """The part of the hierarchy that is mounted."""
+    point: str
+    """Where it is mounted."""
+
+
+def _mounts(lines: Iterable[str]) -> Iterator[_Mount]:
+    """The cgroup mounts that say something about CPU time. See proc_pid_mountinfo(5)."""
+    for line in lines:
+        before, separator, after = line.partition(" - ")
+        place, kind = before.split(), after.split()
+        if not separator or len(place) < 5 or len(kind) < 3:
+            continue
+        root, point = _unescape(place[3]), _unescape(place[4])
+        if kind[0] == "cgroup2":
+            yield _Mount(unified=True, root=root, point=point)
+        elif kind[0] == "cgroup" and "cpu" in kind[2].split(","):
+            yield _Mount(unified=False, root=root, point=point)
+
+
+def _path_of_group(lines: Iterable[str], unified: bool) -> str | None:
+    """Our group in the v2 hierarchy, or in the v1 hierarchy of the cpu controller. See cgroups(7)."""
+    for line in lines:
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if (unified and hierarchy == "0" and not controllers) or (not unified and "cpu" in controllers.split(",")):
+            return path
+    return None
+
+
+def _below(path: str, mounted: str) -> PurePosixPath:
+    """Where the group is, seen from the mount point."""
+    try:
+        relative = PurePosixPath(path).relative_to(mounted)
+    except ValueError:
+        # Outside what is mounted here, as in a container without a cgroup namespace of its own: the mount is our group.
+        return PurePosixPath()
+    return PurePosixPath() if ".." in relative.parts else relative
+
+
+def _upwards(top: Path, group: PurePosixPath) -> Iterator[Path]:
+    yield top / group
+    for parent in group.parents:
+        yield top / parent
+
+
+def _unified_quota(directory: Path) -> float | None:
+    words = _read_words(directory / "cpu.max")
+    return _quota(*words) if len(words) == 2 else None
+
+
+def _legacy_quota(directory: Path) -> float | None:
+    quota = _read_words(directory / "cpu.cfs_quota_us")
+    period = _read_words(directory / "cpu.cfs_period_us")
+    return _quota(quota[0], period[0]) if quota and period else None
+
+
+def _quota(quota: str, period: str) -> float | None:
+    """CPUs, or `None` if there is no limit: `max` in v2, -1 in v1."""
+    if not quota.isdecimal() or not period.isdecimal() or int(period) == 0 or int(quota) == 0:
+        return None
+    return int(quota) / int(period)
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+
+
+def _read_words(path: Path) -> list[str]:
+    return [word for line in _read_lines(path) for word in line.split()]
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

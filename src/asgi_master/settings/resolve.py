@@ -1,0 +1,97 @@
+"""From what was said in all places to checked settings: the last word wins, and every error is told at once.
+
+Precedence: defaults < file < environment < flags.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asgi_master.errors import SettingsError
+from asgi_master.settings.checks import check
+from asgi_master.settings.cpus import available_cpus
+from asgi_master.settings.model import SETTINGS, Settings
+from asgi_master.settings.sources import Given, config_file, from_environment, from_file, from_flags
+from asgi_master.settings.values import AUTO, Raw, show
+from asgi_master.settings.wire import from_wire
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Checked settings, and where each value came from (`default` or as in `Given.origin`), by the setting's name."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+def resolve(
+    flags: Mapping[str, Raw],
+    environ: Mapping[str, str],
+    directory: Path,
+    *,
+    config: str | None = None,
+    cpus: Callable[[], int] = available_cpus,
+) -> Resolved:
+    """The settings as all sources say together.
+
+    `flags` are the values of the command line by setting name, `directory` is the working directory (where the file is looked
+    for and relative paths begin), `config` is what `--config` named. Raises `SettingsError` with every error.
+    """
+    errors: list[str] = []
+    given: dict[str, Given] = {}
+    for source in (from_file(directory, config_file(config, environ)), from_environment(environ), from_flags(flags)):
+        errors += source.errors
+        given |= source.values
+    values, wrong = _read(given, errors)
+    if values["workers"] == AUTO:
+        values["workers"] = cpus()
+    if "shutdown_timeout" not in given:
+        # Whoever shortens the drain must not have to know that a part of it is reserved.
+        values["shutdown_timeout"] = min(values["shutdown_timeout"], values["drain_timeout"] / 2)
+    origins = {setting.name: given[setting.name].origin if setting.name in given else DEFAULT for setting in SETTINGS}
+    settings = _tree(values)
+    errors += check(settings, origins, directory, wrong)
+    if errors:
+        raise SettingsError(errors)
+    return Resolved(settings, origins)
+
+
+def _read(given: Mapping[str, Given], errors: list[str]) -> tuple[dict[str, Any], set[str]]:
+    """The value of each setting; those that cannot be read keep their default and are named in the second result."""
+    values: dict[str, Any] = {}
+    wrong: set[str] = set()
+    for setting in SETTINGS:
+        values[setting.name] = setting.spec.default
+        if setting.name not in given:
+            continue
+        raw, origin = given[setting.name].raw, given[setting.name].origin
+        try:
+            values[setting.name] = setting.spec.read(raw)
+        except ValueError as error:
+            errors.append(f"{setting.key}: {show(raw)} {error} ({origin})")
+            wrong.add(setting.name)
+    return values, wrong
+
+
+def _tree(values: Mapping[str, Any]) -> Settings:
+    groups: dict[str, dict[str, Any]] = {}
+    for setting in SETTINGS:
+        groups.setdefault(setting.group, {})[setting.name] = values[setting.name]
+    return from_wire(groups)
+
+
+def to_toml(resolved: Resolved) -> str:
+    """All settings as a settings file, each with its origin in a comment."""
+    lines = []
+    title = ""
+    for setting in SETTINGS:
+        if setting.title != title:
+            title = setting.title
+            lines.append(f"{'' if not lines else chr(10)}# {title}")
+        value = getattr(getattr(resolved.settings, setting.group), setting.name)
+        assignment = f"{setting.key} = {setting.spec.kind.write(value)}"
+        lines.append(f"{assignment:<40} # {resolved.origins[setting.name]}")
+    return "\n".join(lines) + "\n"

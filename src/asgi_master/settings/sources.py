@@ -1,0 +1,179 @@
+"""Where values come from: file, environment, flags. Each value is told with its origin; nothing is checked here."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asgi_master.settings.fields import ENVIRONMENT_PREFIX, Setting
+from asgi_master.settings.model import SETTINGS
+from asgi_master.settings.values import Raw
+
+FILE_NAME = "asgi-master.toml"
+CONFIG_FLAG = "--config"
+CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
+
+_PROJECT_FILE = "pyproject.toml"
+_PROJECT_TABLE = ("tool", "asgi-master")
+
+_OURS = {f"{ENVIRONMENT_PREFIX}{name}" for name in ("CONFIG", "WORKER", "GENERATION")}
+# Kubernetes gives these to every container beside a Service that is called asgi-master.
+_KUBERNETES = re.compile(
+    f"{ENVIRONMENT_PREFIX}(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value that somebody gave, as they wrote it."""
+
+    raw: Raw
+    origin: str
+    """Such as `--workers`, `ASGI_MASTER_WORKERS` or `asgi-master.toml, line 4`."""
+
+
+@dataclass(slots=True)
+class Source:
+    """The values of one source, by the setting's name, and what is wrong with the source itself."""
+
+    values: dict[str, Given] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+
+def working_directory(environ: Mapping[str, str]) -> Path:
+    """The directory we were started in, by the name it was entered by.
+
+    A shell keeps symbolic links in PWD; a deploy may switch them, and a reload must then find the new place.
+    """
+    name = environ.get("PWD", "")
+    try:
+        if name.startswith("/") and Path(name).samefile("."):
+            return Path(name)
+    except OSError:
+        pass
+    return Path.cwd()
+
+
+def from_flags(flags: Mapping[str, Raw]) -> Source:
+    """Values given on the command line, by name; `None` means not given."""
+    source = Source()
+    for setting in SETTINGS:
+        raw = flags.get(setting.name)
+        if raw is None or (setting.spec.kind.many and not raw):
+            continue
+        origin = setting.off_flag if raw is False else setting.flag
+        source.values[setting.name] = Given(raw, origin)
+    return source
+
+
+def from_environment(environ: Mapping[str, str]) -> Source:
+    """Values given by `ASGI_MASTER_*` variables."""
+    source = Source()
+    by_variable = {setting.variable: setting for setting in SETTINGS}
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        if variable in by_variable:
+            source.values[by_variable[variable].name] = Given(text, variable)
+        elif variable not in _OURS and not _KUBERNETES.fullmatch(variable):
+            hint = did_you_mean(variable, by_variable)
+            source.errors.append(f"{variable}: there is no such setting{hint} (environment)")
+    return source
+
+
+def from_file(directory: Path, config: Given | None) -> Source:
+    """Values given by the file `config` names, or else by what `directory` holds.
+
+    That is asgi-master.toml, or if there is none the table [tool.asgi-master] of pyproject.toml.
+    """
+    if config is not None:
+        return _read_file(directory / config.raw, str(config.raw), f" ({config.origin})")
+    for name in (FILE_NAME, _PROJECT_FILE):
+        if (path := directory / name).exists():
+            return _read_file(path, name, "")
+    return Source()
+
+
+def _read_file(path: Path, name: str, given_by: str) -> Source:
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except OSError as error:
+        return Source(errors=[f"{name}: cannot be read: {error.strerror}{given_by}"])
+    except UnicodeDecodeError:
+        return Source(errors=[f"{name}: is not UTF-8{given_by}"])
+    except tomllib.TOMLDecodeError as error:
+        return Source(errors=[f"{name}: is not TOML: {error}"])
+    table: tuple[str, ...] = ()
+    if path.name == _PROJECT_FILE:
+        table = _PROJECT_TABLE
+        for key in table:
+            document = document.get(key, {}) if isinstance(document, dict) else {}
+        if not isinstance(document, dict):
+            return Source(errors=[f"{name}: [{'.'.join(table)}] is not a table"])
+    return _from_document(document, _Lines(text, table), name)
+
+
+def _from_document(document: Mapping[str, Any], lines: "_Lines", name: str) -> Source:
+    source = Source()
+    by_key: dict[str, Setting] = {setting.key: setting for setting in SETTINGS}
+    for key, raw in document.items():
+        line = lines.find(key)
+        origin = f"{name}, line {line}" if line else name
+        if key in by_key:
+            source.values[by_key[key].name] = Given(raw, origin)
+        elif isinstance(raw, dict):
+            source.errors.append(f"{key}: settings stand in no table of their own ({origin})")
+        else:
+            source.errors.append(f"{key}: there is no such setting{did_you_mean(key, by_key)} ({origin})")
+    return source
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint to append, or nothing."""
+    close = difflib.get_close_matches(word.replace("_", "-") if word.islower() else word, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+class _Lines:
+    """Finds the lines of keys in a TOML text, which the standard library's parser does not tell."""
+
+    _HEADER = re.compile(r"\s*\[\[?\s*([^\]]*?)\s*\]\]?\s*(?:#.*)?")
+    _KEY = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*[=.]""")
+
+    def __init__(self, text: str, table: tuple[str, ...]) -> None:
+        self._lines: dict[str, int] = {}
+        current: tuple[str, ...] = ()
+        open_string = ""
+        for number, line in enumerate(text.split("\n"), 1):
+            if open_string:
+                if line.count(open_string) % 2:
+                    open_string = ""
+                continue
+            if header := self._HEADER.fullmatch(line.rstrip("\r")):
+                current = tuple(part.strip(" \"'") for part in header[1].split("."))
+                if current[: len(table)] == table and len(current) > len(table):
+                    self._lines.setdefault(current[len(table)], number)
+            elif current == table and (key := self._KEY.match(line)):
+                self._lines.setdefault(key[1] or key[2] or key[3], number)
+            for quotes in ('"""', "'''"):
+                if line.count(quotes) % 2:
+                    open_string = quotes
+
+    def find(self, key: str) -> int | None:
+        """The line of a key of the table, counted from one; `None` if it was written in a way not understood here."""
+        return self._lines.get(key)
+
+
+def config_file(flag: str | None, environ: Mapping[str, str]) -> Given | None:
+    """The settings file that was named, by flag or variable."""
+    if flag:
+        return Given(flag, CONFIG_FLAG)
+    if text := environ.get(CONFIG_VARIABLE):
+        return Given(text, CONFIG_VARIABLE)
+    return None
+
+

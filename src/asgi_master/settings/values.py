@@ -1,0 +1,153 @@
+"""The kinds of values a setting may have: how each is read from text or TOML, and how it is written back.
+
+A raw value is a string (flags and environment) or what TOML made of it. Readers raise `ValueError` whose text completes
+the sentence `<value> ...`, such as `is not a number`.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Raw = Any
+"""A string, or a TOML value (`int`, `float`, `bool`, `list`, ...)."""
+
+AUTO = "auto"
+"""The number of workers that the CPUs allow; replaced by a number when the settings are resolved."""
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", re.ASCII)
+_MOST_MODE = 0o777
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value."""
+
+    metavar: str
+    """What stands for the value in the help."""
+    form: str
+    """How it is written, for the reference page."""
+    read: Callable[[Raw], Any]
+    write: Callable[[Any], str]
+    """The value as TOML; what `read` reads back."""
+    many: bool = False
+    """Whether the flag may be repeated."""
+
+
+def quote(text: str) -> str:
+    """The text as a TOML basic string."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def show(raw: Raw) -> str:
+    """A raw value as an error message names it."""
+    if isinstance(raw, bool):
+        return "true" if raw else "false"
+    if isinstance(raw, str):
+        return quote(raw)
+    return str(raw)
+
+
+def read_text(raw: Raw) -> str:
+    """Any string without NUL, which no path and no environment can hold."""
+    if not isinstance(raw, str):
+        raise ValueError("is not a string")  # noqa: TRY004 -- told to the operator, with the others
+    if "\0" in raw:
+        raise ValueError("contains a NUL character")
+    return raw
+
+
+def read_integer(raw: Raw) -> int:
+    """A whole number."""
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and re.fullmatch(r"\s*-?[0-9]{1,18}\s*", raw, re.ASCII):
+        return int(raw)
+    raise ValueError("is not a whole number" if isinstance(raw, float) else "is not a number")
+
+
+def read_seconds(raw: Raw) -> float:
+    """A number of seconds, or a string with one of the units ms, s, m, h."""
+    if isinstance(raw, int | float) and not isinstance(raw, bool):
+        if not math.isfinite(raw):
+            raise ValueError("is not a duration")
+        return float(raw)
+    if isinstance(raw, str) and (match := _QUANTITY.fullmatch(raw)) and match[2].lower() in _SECONDS:
+        return float(match[1]) * _SECONDS[match[2].lower()]
+    raise ValueError("is not a duration (seconds, or such as 500ms, 30s, 5m, 1h)")
+
+
+def read_bytes(raw: Raw) -> int:
+    """A number of bytes, or a string with one of the units k, M, G (of 1024)."""
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and (match := _QUANTITY.fullmatch(raw)):
+        unit = match[2].lower().removesuffix("ib").removesuffix("b")
+        if unit in _BYTES:
+            return int(float(match[1]) * _BYTES[unit]) if "." in match[1] else int(match[1]) * _BYTES[unit]
+    raise ValueError("is not a size (bytes, or such as 64k, 16M, 1G)")
+
+
+def read_switch(raw: Raw) -> bool:
+    """True or false."""
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and (word := raw.strip().lower()) in _TRUE | _FALSE:
+        return word in _TRUE
+    raise ValueError("is neither true nor false")
+
+
+def read_mode(raw: Raw) -> int:
+    """Permission bits, in octal."""
+    if isinstance(raw, str) and re.fullmatch(r"(0o)?[0-7]{3,4}", raw):
+        raw = int(raw, 8)
+    elif not isinstance(raw, int) or isinstance(raw, bool):
+        raise ValueError("is not a file mode (octal, such as 0o660)")
+    if not 0 <= raw <= _MOST_MODE:
+        raise ValueError("is not a file mode from 0o000 to 0o777 (a number in TOML is octal only with 0o)")
+    return int(raw)
+
+
+def read_workers(raw: Raw) -> int | str:
+    """A number of workers, or `auto`."""
+    return AUTO if isinstance(raw, str) and raw.strip().lower() == AUTO else read_integer(raw)
+
+
+def _read_list(separator: str) -> Callable[[Raw], tuple[str, ...]]:
+    def read(raw: Raw) -> tuple[str, ...]:
+        if isinstance(raw, str):
+            return tuple(part for item in raw.split(separator) if (part := item.strip()))
+        if not isinstance(raw, list | tuple):
+            raise ValueError("is not a list of strings")  # noqa: TRY004 -- told to the operator, with the others
+        if any(not isinstance(item, str) or "\0" in item for item in raw):
+            raise ValueError("is not a list of strings")
+        return tuple(raw)
+
+    return read
+
+
+def _write_number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _write_list(value: tuple[str, ...]) -> str:
+    return f"[{', '.join(quote(item) for item in value)}]"
+
+
+TEXT = Kind("TEXT", "a string", read_text, quote)
+WORD = Kind("WORD", "one of the words", read_text, quote)
+PATH = Kind("PATH", "a path", read_text, quote)
+INTEGER = Kind("N", "a number", read_integer, str)
+SECONDS = Kind("SECONDS", "seconds, or such as `500ms`, `30s`, `5m`, `1h`", read_seconds, _write_number)
+BYTES = Kind("BYTES", "bytes, or such as `64k`, `16M`, `1G`", read_bytes, str)
+SWITCH = Kind("", "true or false", read_switch, lambda value: "true" if value else "false")
+MODE = Kind("MODE", "octal, such as `0o660`", read_mode, lambda value: f"0o{value:03o}")
+WORKERS = Kind("N|auto", "a number, or `auto`", read_workers, lambda value: quote(value) if value == AUTO else str(value))
+LIST = Kind("TEXT", "a list; in a variable, separated by commas", _read_list(","), _write_list, many=True)
+LINES = Kind("TEXT", "a list; in a variable, separated by line ends", _read_list("\n"), _write_list, many=True)

@@ -1,0 +1,37 @@
+"""How a process ended, in words."""
+
+import signal
+
+from asgi_master.errors import ExitCode
+
+# Only what no application's own exit status is likely to mean.
+_MEANINGS: dict[int, str] = {
+    ExitCode.BOOT_FAILED: "boot failed",
+    ExitCode.BIND_FAILED: "an address could not be bound",
+    ExitCode.MASTER_LOST: "its master was gone",
+    ExitCode.KILLED: "stopped by force",
+}
+
+_HINTS = {
+    signal.SIGKILL: "the kernel's OOM killer, or someone's kill -9",
+    signal.SIGSEGV: "a crash in native code",
+    signal.SIGBUS: "a crash in native code, or a file that shrank while mapped",
+    signal.SIGILL: "native code built for another CPU",
+    signal.SIGFPE: "a crash in native code",
+    signal.SIGABRT: "native code gave up: see the lines before",
+    signal.SIGSYS: "a system call that the sandbox forbids",
+    signal.SIGXCPU: "the CPU time limit",
+}
+
+
+def describe_status(status: int) -> str:
+    """An exit status as `subprocess` tells it (-N for signal N), for people: `killed by SIGSEGV (…)`."""
+    if status >= 0:
+        meaning = _MEANINGS.get(status)
+        return f"exit status {status}" + (f" ({meaning})" if meaning else "")
+    try:
+        signum = signal.Signals(-status)
+    except ValueError:
+        return f"killed by signal {-status}"
+    hint = _HINTS.get(signum)
+    return f"killed by {signum.name}" + (f" ({hint})" if hint else "")

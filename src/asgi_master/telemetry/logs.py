@@ -1,0 +1,288 @@
+"""The log: one line per record on standard error, for people, machines or the journal.
+
+Our records come from the logger `asgi_master`. The application's loggers reach the same place until the application
+configures logging itself: then its configuration holds for its records, and ours go on as before.
+
+A record may carry `extra={"detail": text}`: lines (a traceback from another process, stacks) shown below the message.
+"""
+
+import json
+import logging
+import logging.config
+import os
+import sys
+import time
+import tomllib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from asgi_master.errors import SettingsError
+from asgi_master.telemetry.streams import Stream
+from asgi_master.telemetry.text import one_line
+
+_OURS = "asgi_master"
+_STDERR = 2
+
+_COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
+
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+"""The journal's (syslog's) numbers; what is less than all of these is 7, debug."""
+
+
+@dataclass(slots=True)
+class Identity:
+    """Who this process is: shown in each line."""
+
+    role: str = "-"
+    worker: int | None = None
+    generation: int | None = None
+
+    def __str__(self) -> str:
+        place = self.role if self.worker is None else f"{self.role} {self.worker}"
+        return place if self.generation is None else f"{place} gen {self.generation}"
+
+
+identity = Identity()
+"""This process. One object for its whole life: formatters and record factories made before a fork read it after."""
+
+
+def configure(
+    role: str,
+    *,
+    level: str,
+    format: str,  # noqa: A002 -- the name of the setting
+    log_config: str,
+    worker: int | None = None,
+    generation: int | None = None,
+) -> None:
+    """Send this process' log to standard error, or wherever the operator's `log_config` says.
+
+    `format` is `auto`, `text` or `json`; `log_config` the path of a `.json`, `.toml` (`dictConfig`) or `.ini`
+    (`fileConfig`) file, or empty. Called again, as in each forked worker, it replaces what the last call set up.
+    Raises `SettingsError` if `log_config` cannot be applied.
+    """
+    previous = identity.role
+    identity.role, identity.worker, identity.generation = role, worker, generation
+    number = _level_number(level)
+    ours = logging.getLogger(_OURS)
+    ours.__class__ = _Undisabled
+    _put_in_place(_StderrHandler(format), ours)
+    if previous == "-":
+        # Once: afterwards the level, and the factory, may be what the application chose.
+        logging.getLogger().setLevel(number)
+        _add_identity_to_records()
+    if log_config:
+        # The operator's handlers get our records from the root, unless the file names our logger.
+        ours.handlers.clear()
+        ours.propagate = True
+        ours.setLevel(logging.NOTSET)
+        logging.getLogger().setLevel(number)
+        _apply(Path(log_config))
+    else:
+        ours.setLevel(number)
+
+
+def _level_number(level: str) -> int:
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise SettingsError([f"log_level: {level!r} is not a level"])
+    return number
+
+
+class _Undisabled(logging.Logger):
+    """A logger that `dictConfig` and `fileConfig` cannot turn off.
+
+    They disable every logger they do not name unless told otherwise, so the application's own logging set-up would
+    silence the server. Ours can still be set to any level by naming it.
+    """
+
+    @property
+    def disabled(self) -> bool:
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        """Not obeyed."""
+
+
+def _put_in_place(handler: "_StderrHandler", ours: logging.Logger) -> None:
+    """Make this the handler of our logger, and of every record that no other handler takes."""
+    before = logging.lastResort
+    ours.handlers = [handler]
+    ours.propagate = False
+    # Not a handler of the root: with one there, `basicConfig` in the application would do nothing, and loggers that
+    # have handlers of their own would say everything twice.
+    logging.lastResort = handler
+    if isinstance(before, _StderrHandler):
+        before.close()
+
+
+def _add_identity_to_records() -> None:
+    """Give formats in a `log_config` the words `%(role)s`, `%(worker)s` and `%(generation)s`."""
+    make = logging.getLogRecordFactory()
+
+    def with_identity(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        record.role = identity.role
+        record.worker = "-" if identity.worker is None else identity.worker
+        record.generation = "-" if identity.generation is None else identity.generation
+        return record
+
+    logging.setLogRecordFactory(with_identity)
+
+
+def _apply(path: Path) -> None:
+    try:
+        match path.suffix:
+            case ".json":
+                _apply_dict(json.loads(path.read_bytes()))
+            case ".toml":
+                _apply_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+            case ".ini" | ".conf" | ".cfg":
+                logging.config.fileConfig(path, disable_existing_loggers=False, encoding="utf-8")
+            case _:
+                raise SettingsError([f"log_config: {path} is none of .json, .toml and .ini"])
+    except SettingsError:
+        raise
+    except Exception as error:
+        # The file may name any class and pass it anything.
+        reason = one_line(f"{error}: {error.__cause__}" if error.__cause__ else str(error) or repr(error))
+        raise SettingsError([f"log_config: {path}: {reason}"]) from error
+
+
+def _apply_dict(config: dict[str, Any]) -> None:
+    # A worker applies the file after the application was imported. To disable existing loggers, which is the default
+    # where the file says nothing, would then silence the application's.
+    logging.config.dictConfig({"version": 1, **config, "disable_existing_loggers": False})
+
+
+class TextFormatter(logging.Formatter):
+    """Lines for people: `2026-11-23 14:55:07.123 +0000 INFO    worker 3 gen 7 [4711]  message`.
+
+    Usable in a `log_config` as `"()": "asgi_master.telemetry.logs.TextFormatter"`.
+    """
+
+    def __init__(self, *, timestamp: bool = True, colour: bool = False) -> None:
+        super().__init__()
+        self._timestamp = timestamp
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and below it, indented so that they cannot pass for lines of their own, traceback and detail."""
+        message = one_line(record.getMessage())
+        if record.name != _OURS:
+            message = f"{one_line(record.name)}: {message}"
+        text = f"{self._start(record)}{identity} [{record.process}]  {message}"
+        for block in _details(self, record).values():
+            for line in block.rstrip("\n").split("\n"):
+                text += f"\n  {one_line(line)}"
+        return text
+
+    def _start(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname:<7}"
+        if self._colour and record.levelname in _COLOURS:
+            level = f"\x1b[{_COLOURS[record.levelname]}m{level}\x1b[0m"
+        if not self._timestamp:
+            return f"{level} "
+        local = time.localtime(record.created)
+        return time.strftime(f"%Y-%m-%d %H:%M:%S.{int(record.msecs):03d} %z {level} ", local)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per record. Fields that do not apply are left out.
+
+    Usable in a `log_config` as `"()": "asgi_master.telemetry.logs.JsonFormatter"`.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The object, on one line, in ASCII."""
+        fields: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, UTC).astimezone().isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "role": identity.role,
+            "pid": record.process,
+        }
+        if identity.worker is not None:
+            fields["worker"] = identity.worker
+        if identity.generation is not None:
+            fields["generation"] = identity.generation
+        return json.dumps(fields | _details(self, record))
+
+
+def _details(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, str]:
+    """What is shown below the message: `exception`, `stack`, `detail`; those that the record has."""
+    blocks = {}
+    if record.exc_info:
+        blocks["exception"] = formatter.formatException(record.exc_info)
+    if record.stack_info:
+        blocks["stack"] = formatter.formatStack(record.stack_info)
+    detail = getattr(record, "detail", None)
+    if detail:
+        blocks["detail"] = str(detail)
+    return blocks
+
+
+class _StderrHandler(logging.Handler):
+    """Writes each record with one call; never raises and never waits long (see `telemetry.streams`)."""
+
+    def __init__(self, style: str) -> None:
+        super().__init__()
+        self._stream = Stream(_STDERR)
+        self._journal = _is_the_journal(_STDERR)
+        self._lost = 0
+        if style == "json":
+            self.setFormatter(JsonFormatter())
+        else:
+            self.setFormatter(TextFormatter(timestamp=not self._journal, colour=_shows_colour(_STDERR)))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record; what cannot be formatted is named instead."""
+        try:
+            text = self.format(record)
+        except Exception as error:  # noqa: BLE001 -- a bad log call, or any `__str__`, must not hurt its caller
+            text = self.format(_unformattable(record, error))
+        if not self._stream.write(self._encode(text, record.levelno)):
+            self._lost += 1
+        elif self._lost:
+            lost, self._lost = self._lost, 0
+            self.emit(_own_record(logging.WARNING, f"{lost} log record(s) were lost: nobody read standard error"))
+
+    def _encode(self, text: str, level: int) -> bytes:
+        if self._journal:
+            priority = next((number for least, number in _PRIORITIES if level >= least), 7)
+            text = "\n".join(f"<{priority}>{line}" for line in text.split("\n"))
+        return f"{text}\n".encode(errors="backslashreplace")
+
+    def close(self) -> None:
+        """Give up what was opened for writing. `dictConfig` closes every handler it knows, in use or not: not this."""
+        if logging.lastResort is not self:
+            self._stream.close()
+            super().close()
+
+
+def _unformattable(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    place = f"{record.pathname}:{record.lineno}"
+    return _own_record(record.levelno, f"a log record of {place} cannot be shown: {type(error).__name__}")
+
+
+def _own_record(level: int, message: str) -> logging.LogRecord:
+    return logging.LogRecord(_OURS, level, __file__, 0, message, None, None)
+
+
+def _is_the_journal(fd: int) -> bool:
+    """Whether systemd connected this descriptor to the journal (systemd.exec(5), `$JOURNAL_STREAM`)."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _shows_colour(fd: int) -> bool:
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return sys.stderr is not None and os.isatty(fd)

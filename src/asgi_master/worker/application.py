@@ -1,0 +1,273 @@
+"""Loading the application that a target names, and saying well what is wrong when that fails."""
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from asgi_master.errors import ApplicationError
+from asgi_master.settings.env_file import parse_env_file
+from asgi_master.settings.model import ApplicationSettings
+from asgi_master.settings.target import Target, parse_target
+
+Application = Callable[..., Any]
+
+_PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
+_MOST_NAMES = 8
+_MOST_MESSAGE = 300
+# scope, receive, send
+_ASGI_ARGUMENTS = 3
+# environ, start_response
+_WSGI_ARGUMENTS = 2
+
+
+def prepare_environment(application: ApplicationSettings) -> None:
+    """Make the application's directory importable and its environment file known, in this process.
+
+    Raises `ApplicationError` if the environment file cannot be read.
+    """
+    directory = str(Path(application.app_dir).absolute())
+    if directory in sys.path:
+        sys.path.remove(directory)
+    sys.path.insert(0, directory)
+    if application.env_file:
+        for key, value in _read_env_file(Path(application.env_file)).items():
+            os.environ.setdefault(key, value)
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    try:
+        variables, errors = parse_env_file(path.read_text())
+    except OSError as error:
+        raise ApplicationError(f"cannot read the environment file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ApplicationError(f"cannot read the environment file {path}: it is not UTF-8") from None
+    if errors:
+        line, reason = errors[0]
+        raise ApplicationError(f"{path}, line {line}: {reason}")
+    return variables
+
+
+def load_application(target: str, *, factory: bool) -> Application:
+    """The ASGI application at `target`; with `factory`, what the function there returns.
+
+    Raises `ApplicationError` with one line that names what was found. When the application's own code failed, its exception
+    is the `__cause__`.
+    """
+    try:
+        place = parse_target(target)
+    except ValueError as error:
+        raise ApplicationError(f'cannot load "{target}": it {error}') from None
+    module = _import(place)
+    if not place.attributes:
+        raise ApplicationError(f'cannot load "{place}": it names no attribute; {_suggest(module, place, "app")}')
+    found = _look_up(module, place)
+    if factory:
+        found = _call_factory(found, place)
+        _check(found, f'what the factory "{place}" returned')
+    else:
+        _check(found, f'"{place}"')
+    application: Application = found
+    return application
+
+
+def _import(place: Target) -> ModuleType:
+    try:
+        return importlib.import_module(place.module)
+    except ModuleNotFoundError as error:
+        # The target itself is missing, or something that its own code imports is.
+        if not _ran_user_code(error) and f"{place.module}.".startswith(f"{error.name}."):
+            raise ApplicationError(_missing_module(place, error.name or place.module)) from None
+        raise ApplicationError(f"importing {place.module} failed: {_one_line(error)}") from error
+    except SystemExit as error:
+        status = "" if error.code is None else f" with {_one_line(error)}"
+        raise ApplicationError(f"importing {place.module} ended the program{status}") from error
+    except Exception as error:
+        raise ApplicationError(f"importing {place.module} failed: {_one_line(error)}") from error
+
+
+def _missing_module(place: Target, missing: str) -> str:
+    parent_name, _, name = missing.rpartition(".")
+    if not parent_name:
+        directory = sys.path[0]
+        names = sorted(_importable(Path(directory)))
+        where = f"in {directory} (--app-dir)"
+    else:
+        parent = sys.modules.get(parent_name)
+        if not hasattr(parent, "__path__"):
+            return f'cannot load "{place}": {parent_name} is a module, not a package'
+        directories = [Path(entry) for entry in parent.__path__]
+        names = sorted({found for directory in directories for found in _importable(directory)})
+        where = f"in package {parent_name} ({', '.join(map(str, directories))})"
+    return f'cannot load "{place}": no module named "{missing}" {where}; {_found(name, names)}'
+
+
+def _importable(directory: Path) -> set[str]:
+    names = set()
+    try:
+        entries = list(directory.iterdir())
+    except OSError:
+        return names
+    for entry in entries:
+        if entry.suffix == ".py" and entry.stem.isidentifier() and entry.stem != "__init__":
+            names.add(entry.stem)
+        elif entry.name.isidentifier() and entry.is_dir() and any(entry.glob("*.py")):
+            names.add(entry.name)
+    return names
+
+
+def _look_up(module: ModuleType, place: Target) -> Any:
+    found: Any = module
+    reached = place.module
+    for index, attribute in enumerate(place.attributes):
+        try:
+            found = getattr(found, attribute)
+        except AttributeError as error:
+            if _ran_user_code(error):
+                raise ApplicationError(f'loading "{place}" failed: {_one_line(error)}') from error
+            kind = f"module {reached}" if index == 0 else f"{reached} ({_type(found)})"
+            hint = (
+                _suggest(module, place, attribute)
+                if index == 0
+                else _found(attribute, [name for name in dir(found) if not name.startswith("_")])
+            )
+            raise ApplicationError(f'cannot load "{place}": {kind} has no attribute "{attribute}"; {hint}') from None
+        except Exception as error:
+            raise ApplicationError(f'loading "{place}" failed: {_one_line(error)}') from error
+        reached += f"{'.' if index else ':'}{attribute}"
+    return found
+
+
+def _suggest(module: ModuleType, place: Target, wanted: str) -> str:
+    names = [name for name, value in vars(module).items() if _may_be_meant(name, value, module)]
+    close = difflib.get_close_matches(wanted, names, 1)
+    if close and not place.attributes:
+        return f'did you mean "{place.module}:{close[0]}"?'
+    return _found(wanted, names)
+
+
+def _may_be_meant(name: str, value: object, module: ModuleType) -> bool:
+    """Whether a module's global looks like an application or a factory: made here, not imported helpers and classes."""
+    if name.startswith("_") or not callable(value) or inspect.isclass(value):
+        return False
+    return not inspect.isroutine(value) or getattr(value, "__module__", None) == module.__name__
+
+
+def _found(wanted: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(wanted, names, 1)
+    if close:
+        return f'did you mean "{close[0]}"?'
+    if not names:
+        return "nothing that could be meant is there"
+    more = ", ..." if len(names) > _MOST_NAMES else ""
+    return f"found: {', '.join(names[:_MOST_NAMES])}{more}"
+
+
+def _call_factory(factory: Any, place: Target) -> Any:
+    if not callable(factory):
+        raise ApplicationError(f'the factory "{place}" is not callable but {_type(factory)}')
+    try:
+        made = factory()
+    except SystemExit as error:
+        raise ApplicationError(f'the factory "{place}" ended the program') from error
+    except Exception as error:
+        raise ApplicationError(f'the factory "{place}" failed: {_one_line(error)}') from error
+    if inspect.iscoroutine(made):
+        made.close()
+        raise ApplicationError(f'the factory "{place}" is asynchronous: it must return the application, not await it')
+    return made
+
+
+def _check(found: Any, called: str) -> None:
+    """Refuse what surely is no ASGI application; anything doubtful passes, and its first call decides."""
+    if isinstance(found, ModuleType):
+        raise ApplicationError(f"{called} is a module, not an application: {_found('app', _candidates(found))}")
+    if not callable(found):
+        raise ApplicationError(f"{called} is not callable but {_type(found)}")
+    if inspect.isclass(found):
+        if type(found).__call__ is type.__call__ and found.__new__ is object.__new__ and not hasattr(found, "__await__"):
+            raise ApplicationError(f"{called} is a class, not an application: say --factory if calling it makes one")
+        return
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):
+        return
+    if _accepts(signature, _ASGI_ARGUMENTS):
+        return
+    if _accepts(signature, _WSGI_ARGUMENTS) and not inspect.iscoroutinefunction(found):
+        raise ApplicationError(
+            f"{called} looks like a WSGI application (it takes two arguments): asgi-master serves ASGI ones, "
+            "which take scope, receive and send"
+        )
+    hint = ": say --factory if calling it makes one" if _accepts(signature, 0) else ""
+    raise ApplicationError(f"{called} cannot be called with scope, receive and send, as ASGI applications are{hint}")
+
+
+def _candidates(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if _may_be_meant(name, value, module)]
+
+
+def _accepts(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*(None,) * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _type(value: object) -> str:
+    return "None" if value is None else f"of type {type(value).__name__}"
+
+
+def _one_line(error: BaseException) -> str:
+    """The exception as the last line of a traceback names it, on one line of bounded length."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 -- the application's `__str__` may do anything
+        text = "(no description)"
+    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return line if len(line) <= _MOST_MESSAGE else f"{line[:_MOST_MESSAGE]}..."
+
+
+def _ran_user_code(error: BaseException) -> bool:
+    return any(not _is_machinery(frame.filename) for frame in traceback.extract_tb(error.__traceback__))
+
+
+def _is_machinery(filename: str) -> bool:
+    return (
+        filename.startswith((_PACKAGE, "<frozen importlib"))
+        or filename == importlib.__file__
+        or filename == "<frozen runpy>"
+    )
+
+
+def user_traceback(exc: BaseException) -> str:
+    """The exception's traceback with its causes, without the frames of this program and of the import machinery.
+
+    An exception that only ever touched our own code keeps all its frames: then they are what matters.
+    """
+    report = traceback.TracebackException.from_exception(exc)
+    _strip(report, exc)
+    return "".join(report.format())
+
+
+def _strip(report: Any, exc: BaseException | None) -> None:
+    if report is None or exc is None:
+        return
+    theirs = [frame for frame in report.stack if not _is_machinery(frame.filename)]
+    if theirs:
+        report.stack[:] = theirs
+    elif isinstance(exc, SyntaxError | ModuleNotFoundError):
+        # The text of the exception names the place; an empty stack would print its header only.
+        report.stack = None
+    _strip(report.__cause__, exc.__cause__)
+    _strip(report.__context__, exc.__context__)
+    if isinstance(exc, BaseExceptionGroup):
+        for inner_report, inner in zip(report.exceptions, exc.exceptions, strict=True):
+            _strip(inner_report, inner)

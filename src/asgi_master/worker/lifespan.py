@@ -1,0 +1,191 @@
+"""The lifespan of one worker's application: `lifespan.startup` before it serves, `lifespan.shutdown` after.
+
+The application runs in one task from before the first request until after the last. It does not know lifespan if
+it raises before it first receives or sends, sends something else than lifespan messages, or returns without an answer;
+that is fatal in mode `on` and fine in `auto`. Whatever else goes wrong in the startup is fatal in both.
+"""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable, MutableMapping
+from enum import StrEnum
+from typing import Any
+
+from asgi_master.errors import ApplicationError
+
+log = logging.getLogger("asgi_master")
+
+_UNWIND = 1.0
+"""Seconds that a cancelled application gets to unwind, and a failed one to raise why."""
+
+
+class _Phase(StrEnum):
+    STARTING = "starting"
+    STARTED = "started"
+    FAILED = "failed"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+# What the application may send, and what follows. `startup.failed` and `shutdown.failed` carry a message.
+_SENDS = {
+    (_Phase.STARTING, "lifespan.startup.complete"): _Phase.STARTED,
+    (_Phase.STARTING, "lifespan.startup.failed"): _Phase.FAILED,
+    (_Phase.STOPPING, "lifespan.shutdown.complete"): _Phase.STOPPED,
+    (_Phase.STOPPING, "lifespan.shutdown.failed"): _Phase.STOPPED,
+}
+
+
+class StartupFailedError(Exception):
+    """What the application said in `lifespan.startup.failed`, where it raised nothing that says more."""
+
+
+class Lifespan:
+    """Starts and stops an application. One use."""
+
+    def __init__(
+        self, app: Callable[..., Any], mode: str, *, startup_timeout: float, shutdown_timeout: float
+    ) -> None:
+        """`mode` is `auto`, `on` or `off`. Timeouts in seconds; 0 waits for ever."""
+        self.state: dict[str, Any] = {}
+        """The application's own; requests get shallow copies of it."""
+        self.supported = False
+        """Whether the application started, so that `stop` has something to do."""
+        self._app = app
+        self._mode = mode
+        self._startup_timeout = startup_timeout or None
+        self._shutdown_timeout = shutdown_timeout or None
+        self._phase = _Phase.STARTING
+        self._message = ""
+        self._error: BaseException | None = None
+        self._received = 0
+        self._is_aware = False
+        self._progress = asyncio.Event()
+        self._shutdown = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Run the startup. Raises `ApplicationError`, its cause what the application raised, if it failed."""
+        if self._mode == "off":
+            return
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="lifespan")
+        in_time = await self._wait_while(_Phase.STARTING, self._startup_timeout)
+        if self._phase is _Phase.STARTED:
+            self.supported = True
+            return
+        await self._end_task(_UNWIND if in_time else 0)
+        if not in_time:
+            # The traceback of the cancellation names the line that was waited in.
+            raise ApplicationError(
+                f"lifespan startup did not finish within {self._startup_timeout:g} s"
+            ) from self._error
+        if self._phase is _Phase.FAILED:
+            raise self._told_failure()
+        if self._is_aware and self._error is not None:
+            raise ApplicationError(f"lifespan startup failed: {_describe(self._error)}") from self._error
+        if self._mode == "on":
+            why = "it returned without an answer" if self._error is None else _describe(self._error)
+            raise ApplicationError(
+                f"the application does not support lifespan, but it is on: {why}"
+            ) from self._error
+        log.debug("the application does not support lifespan")
+
+    async def stop(self) -> None:
+        """Run the shutdown, within its timeout. Problems are logged; nothing is raised."""
+        if not self.supported or self._task is None:
+            return
+        if self._task.done():
+            log.debug("no lifespan shutdown: the application's lifespan ended before")
+            return
+        self._phase = _Phase.STOPPING
+        self._shutdown.set()
+        in_time = await self._wait_while(_Phase.STOPPING, self._shutdown_timeout)
+        await self._end_task(_UNWIND if in_time else 0)
+        if not in_time:
+            log.error(
+                "lifespan shutdown did not finish within %g s", self._shutdown_timeout, exc_info=self._error
+            )
+        elif self._message:
+            log.error("lifespan shutdown failed: %s", _last_line(self._message), exc_info=self._raised())
+        elif error := self._raised():
+            log.error("lifespan shutdown failed: %s", _describe(error), exc_info=error)
+
+    async def _run(self) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        try:
+            await self._app(scope, self._receive, self._send)
+        except BaseException as error:  # noqa: BLE001 -- `sys.exit()` in a lifespan must not tear the loop down
+            self._error = error
+        finally:
+            self._progress.set()
+        if self._phase is _Phase.STARTED and (raised := self._raised()):
+            log.error("the application's lifespan ended early: %s", _describe(raised), exc_info=raised)
+
+    async def _receive(self) -> dict[str, Any]:
+        self._is_aware = True
+        if self._phase in (_Phase.FAILED, _Phase.STOPPED) and self._task is not None:
+            # Nothing follows: who waits for more has no more to do.
+            self._task.cancel()
+            await asyncio.Event().wait()
+        self._received += 1
+        if self._received == 1:
+            return {"type": "lifespan.startup"}
+        await self._shutdown.wait()
+        if self._received > 2:
+            await asyncio.Event().wait()
+        return {"type": "lifespan.shutdown"}
+
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        kind = str(message.get("type"))
+        if self._phase is _Phase.STARTING and not kind.startswith("lifespan."):
+            # It answers an HTTP request without having looked at the scope.
+            self._is_aware = False
+            raise RuntimeError(f"{kind!r} sent to a lifespan scope")
+        self._is_aware = True
+        following = _SENDS.get((self._phase, kind))
+        if following is None:
+            raise RuntimeError(f"{kind!r} sent while the lifespan is {self._phase}")
+        self._phase = following
+        if kind.endswith(".failed"):
+            self._message = str(message.get("message", "")) or "no reason given"
+        self._progress.set()
+
+    async def _wait_while(self, phase: _Phase, timeout: float | None) -> bool:
+        """Wait until the application answers or ends; false if it did neither in time."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self._phase is phase and not self._progress.is_set():
+                    await self._progress.wait()
+        except TimeoutError:
+            return False
+        self._progress.clear()
+        return True
+
+    async def _end_task(self, patience: float) -> None:
+        """Let the application return by itself for `patience` seconds, then cancel it."""
+        assert self._task is not None
+        await asyncio.wait({self._task}, timeout=patience)
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=_UNWIND)
+
+    def _told_failure(self) -> ApplicationError:
+        failure = ApplicationError(f"lifespan startup failed: {_last_line(self._message)}")
+        failure.__cause__ = self._raised()
+        if failure.__cause__ is None and "\n" in self._message.strip():
+            failure.__cause__ = StartupFailedError(self._message)
+        return failure
+
+    def _raised(self) -> BaseException | None:
+        """What the application raised, unless it was our own cancellation."""
+        return None if isinstance(self._error, asyncio.CancelledError) else self._error
+
+
+def _describe(error: BaseException) -> str:
+    return _last_line("".join(traceback.format_exception_only(error)))
+
+
+def _last_line(text: str) -> str:
+    """The last line that says something: frameworks send whole tracebacks as messages."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason given")

@@ -1,0 +1,174 @@
+import os
+import socket
+import stat
+
+import pytest
+
+from asgi_master.errors import BindError
+from asgi_master.master.listeners import Listeners
+from asgi_master.settings.model import SocketSettings
+
+
+@pytest.fixture
+def listeners():
+    listeners = Listeners()
+    yield listeners
+    listeners.close()
+
+
+def sockets(*bind, **others):
+    return SocketSettings(bind=bind, **others)
+
+
+def port_of(listener):
+    return listener.sock.getsockname()[1]
+
+
+def test_port_0_is_told_by_the_url(listeners):
+    (listener,) = listeners.open(sockets("127.0.0.1:0"))
+    assert listener.url == f"http://127.0.0.1:{port_of(listener)}"
+    with socket.create_connection(("127.0.0.1", port_of(listener)), timeout=5):
+        pass
+
+
+def test_version_6_only_listens_on_version_6(listeners):
+    (listener,) = listeners.open(sockets("[::1]:0"))
+    assert listener.url.startswith("http://[::1]:")
+    assert listener.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+
+
+def test_a_taken_port_is_one_line_that_says_what_to_do(listeners):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(BindError, match=f"cannot bind 127.0.0.1:{port}: already in use") as caught:
+            listeners.open(sockets(f"127.0.0.1:{port}"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failure_leaves_nothing_open(listeners, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        bad = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(BindError):
+            listeners.open(sockets(f"unix:{tmp_path}/a.sock", bad))
+    assert not (tmp_path / "a.sock").exists()
+
+
+def test_a_host_nobody_knows(listeners):
+    with pytest.raises(BindError, match="the host is not known here"):
+        listeners.open(sockets("no-such-host.invalid:80"))
+
+
+def test_the_backlog_is_real(listeners):
+    (listener,) = listeners.open(sockets("127.0.0.1:0", backlog=1))
+    clients = []
+    for _ in range(4):
+        client = socket.socket()
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.1", port_of(listener)))
+        clients.append(client)
+    # With a backlog of 1 the kernel establishes 2; further handshakes do not complete.
+    established = [client for client in clients if client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO) == 1]
+    assert len(established) <= 2
+    for client in clients:
+        client.close()
+
+
+class TestUnix:
+    def test_mode_and_removal(self, listeners, tmp_path):
+        path = tmp_path / "app.sock"
+        (listener,) = listeners.open(sockets(f"unix:{path}", uds_mode=0o640))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert listener.url == f"unix:{path}"
+        listeners.close()
+        assert not path.exists()
+
+    def test_owner(self, listeners, tmp_path):
+        if os.geteuid() != 0:
+            pytest.skip("only root may give files away")
+        path = tmp_path / "app.sock"
+        listeners.open(sockets(f"unix:{path}", uds_owner="nobody:12"))
+        assert path.stat().st_gid == 12
+        assert path.stat().st_uid != 0
+
+    def test_an_unknown_owner_is_named(self, listeners, tmp_path):
+        with pytest.raises(BindError, match="no user or group 'nobody-at-all'"):
+            listeners.open(sockets(f"unix:{tmp_path}/a", uds_owner="nobody-at-all"))
+        assert not (tmp_path / "a").exists()
+
+    def test_a_stale_file_is_replaced(self, listeners, tmp_path):
+        path = tmp_path / "app.sock"
+        dead = socket.socket(socket.AF_UNIX)
+        dead.bind(str(path))
+        dead.close()
+        listeners.open(sockets(f"unix:{path}"))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+    def test_a_living_one_is_refused_and_left_alone(self, listeners, tmp_path):
+        path = tmp_path / "app.sock"
+        with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as client:
+            other.bind(str(path))
+            other.listen()
+            with pytest.raises(BindError, match="another process listens there"):
+                listeners.open(sockets(f"unix:{path}"))
+            client.connect(str(path))
+
+    def test_a_file_that_is_no_socket_is_refused_and_left_alone(self, listeners, tmp_path):
+        path = tmp_path / "app.sock"
+        path.write_text("precious")
+        with pytest.raises(BindError, match="not a socket"):
+            listeners.open(sockets(f"unix:{path}"))
+        assert path.read_text() == "precious"
+
+    def test_somebody_elses_file_in_our_place_is_not_removed(self, listeners, tmp_path):
+        path = tmp_path / "app.sock"
+        listeners.open(sockets(f"unix:{path}"))
+        path.unlink()
+        path.write_text("theirs")
+        listeners.close()
+        assert path.read_text() == "theirs"
+
+    def test_a_missing_directory(self, listeners, tmp_path):
+        with pytest.raises(BindError, match="No such file or directory"):
+            listeners.open(sockets(f"unix:{tmp_path}/none/app.sock"))
+
+
+class TestInherited:
+    def test_a_listening_descriptor_is_used_as_it_is(self, listeners):
+        with socket.create_server(("127.0.0.1", 0)) as given:
+            (listener,) = listeners.open(sockets(f"fd://{os.dup(given.fileno())}"))
+            assert port_of(listener) == given.getsockname()[1]
+            assert not listener.sock.get_inheritable()
+
+    def test_a_bound_one_is_made_to_listen(self, listeners):
+        given = socket.socket()
+        given.bind(("127.0.0.1", 0))
+        (listener,) = listeners.open(sockets(f"fd://{given.detach()}"))
+        with socket.create_connection(listener.sock.getsockname(), timeout=5):
+            pass
+
+    def test_a_closed_one_is_named(self, listeners):
+        with pytest.raises(BindError, match="cannot use fd://4000"):
+            listeners.open(sockets("fd://4000"))
+
+    def test_a_datagram_socket_is_refused(self, listeners):
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as given,
+            pytest.raises(BindError, match="not a stream socket"),
+        ):
+            listeners.open(sockets(f"fd://{given.fileno()}"))
+
+
+class TestReload:
+    def test_kept_ones_stay_open_and_new_ones_come(self, listeners):
+        (kept,) = listeners.open(sockets("127.0.0.1:0"))
+        wanted = sockets("127.0.0.1:0", "[::1]:0")
+        (new,) = listeners.open(wanted)
+        assert listeners.of(wanted) == [kept, new]
+
+    def test_what_is_no_longer_asked_for_is_closed(self, listeners):
+        first, second = listeners.open(sockets("127.0.0.1:0", "[::1]:0"))
+        url = first.url
+        assert listeners.keep_only(sockets("[::1]:0")) == [url]
+        assert first.sock.fileno() == -1
+        assert second.sock.fileno() >= 0

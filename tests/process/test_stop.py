@@ -1,0 +1,128 @@
+"""TERM and INT finish what is in flight; the second is quick; the third kills."""
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from apps import holding
+from fleet import PATIENCE, Fleet, wait_until
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+BLOCKED = "block?seconds=60"
+
+
+def hold(fleet: Fleet, pool: ThreadPoolExecutor, name: str = "work"):
+    """A request in flight, which is in the application's hands when this returns."""
+    with fleet.client() as client:
+        asked = pool.submit(httpx.get, f"{fleet.url}/hold?name={name}", timeout=PATIENCE, trust_env=False)
+        wait_until(lambda: holding.arrived(fleet.directory, name), "the request arrived")
+        client.close()
+    return asked
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_graceful_stop_finishes_what_is_in_flight(fleet: Fleet, signum: signal.Signals) -> None:
+    fleet.serve(workers=2)
+    with ThreadPoolExecutor(1) as pool:
+        asked = hold(fleet, pool)
+        fleet.signal(signum)
+        # The worker without work leaves; the other one waits for its request.
+        fleet.wait_workers(lambda workers: len(workers) == 1, "one worker is left")
+        holding.release(fleet.directory, "work")
+        response = asked.result(PATIENCE)
+    assert response.status_code == 200
+    assert response.headers["connection"] == "close"
+    assert fleet.wait_exit() == 0
+
+
+def test_idle_connections_do_not_hold_a_stop_up(fleet: Fleet) -> None:
+    fleet.serve(workers=1)
+    with fleet.client() as client:
+        client.get("/")
+        assert fleet.stop() == 0
+
+
+def test_the_second_signal_is_quick(fleet: Fleet) -> None:
+    fleet.serve(workers=1)
+    fleet.expect_log("WARNING", "cancel", "Traceback")
+    with ThreadPoolExecutor(1) as pool:
+        asked = hold(fleet, pool)
+        mark = len(fleet.lines)
+        fleet.signal(signal.SIGTERM)
+        fleet.wait_line("(?i)stop", after=mark)
+        fleet.signal(signal.SIGTERM)
+        assert fleet.wait_exit() == 0
+        with pytest.raises(httpx.TransportError):
+            asked.result(PATIENCE)
+    assert any(line.startswith("lifespan of") for line in fleet.output), "lifespan shutdown runs all the same"
+
+
+def test_the_third_signal_kills(fleet: Fleet) -> None:
+    fleet.serve(workers=1)
+    fleet.expect_log("WARNING", "ERROR")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(httpx.get, f"{fleet.url}/{BLOCKED}", timeout=PATIENCE, trust_env=False)
+        fleet.wait_blocked()
+        for _ in range(3):
+            mark = len(fleet.lines)
+            fleet.signal(signal.SIGTERM)
+            fleet.wait_line("(?i)stop|kill|quick|force", after=mark)
+        assert fleet.wait_exit() == 6
+        with pytest.raises(httpx.TransportError):
+            asked.result(PATIENCE)
+
+
+def test_quit_is_quick_at_once(fleet: Fleet) -> None:
+    fleet.serve(workers=2)
+    fleet.expect_log("WARNING", "Traceback")
+    with ThreadPoolExecutor(1) as pool:
+        asked = hold(fleet, pool)
+        assert fleet.stop(signal.SIGQUIT) == 0
+        with pytest.raises(httpx.TransportError):
+            asked.result(PATIENCE)
+
+
+def test_a_worker_that_does_not_drain_is_killed(fleet: Fleet) -> None:
+    fleet.serve("probe:app", "--drain-timeout", "0.5", "--shutdown-timeout", "0.2", "--kill-grace", "0.2", workers=1)
+    fleet.expect_log("WARNING", "ERROR")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(httpx.get, f"{fleet.url}/{BLOCKED}", timeout=PATIENCE, trust_env=False)
+        fleet.wait_blocked()
+        assert fleet.stop() == 6
+        with pytest.raises(httpx.TransportError):
+            asked.result(PATIENCE)
+
+
+def test_requests_beyond_the_drain_timeout_are_cancelled_and_the_lifespan_still_ends(fleet: Fleet) -> None:
+    fleet.serve("probe:app", "--drain-timeout", "2", "--shutdown-timeout", "1", workers=1)
+    fleet.expect_log("WARNING", "Traceback")
+    with ThreadPoolExecutor(1) as pool:
+        asked = hold(fleet, pool)
+        assert fleet.stop() == 0
+        with pytest.raises(httpx.TransportError):
+            asked.result(PATIENCE)
+    assert any(line.startswith("lifespan of") for line in fleet.output)
+
+
+def test_websockets_are_told_1012(fleet: Fleet) -> None:
+    fleet.serve(workers=1)
+    with connect(f"ws://127.0.0.1:{fleet.port}/", proxy=None) as websocket:
+        websocket.send("hello")
+        assert websocket.recv(PATIENCE) == "hello"
+        fleet.signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as closed:
+            websocket.recv(PATIENCE)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    assert fleet.wait_exit() == 0
+
+
+def test_a_stop_while_booting(fleet: Fleet) -> None:
+    fleet.write("slow.py", "import time; print('importing', flush=True); time.sleep(60)\n")
+    fleet.start("--bind", "127.0.0.1:0", "slow:app")
+    wait_until(lambda: "importing" in fleet.output, "the import began")
+    fleet.expect_log("WARNING")
+    fleet.signal(signal.SIGTERM)
+    assert fleet.wait_exit() in (0, 6)

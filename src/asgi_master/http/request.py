@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.grammar import DIGITS, is_host, is_token
+from asgi_master.http.grammar import DIGITS, TARGET_TEXT, is_host, is_token
 
 Headers = list[tuple[bytes, bytes]]
 
 # Longer numbers are near 2^63, where some other peer's arithmetic overflows.
 _MOST_LENGTH_DIGITS = 18
 
-_METHODS = {
-    name.encode(): name for name in ("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
-}
+COMMON_METHODS = frozenset(("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"))
+"""The methods of RFC 9110 §9 and PATCH, without CONNECT."""
+
+_METHODS = {name.encode(): name for name in COMMON_METHODS}
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 
 _FRAMING_FIELDS = frozenset(
@@ -67,7 +68,7 @@ def read_request_line(line: bytes) -> RequestLine:
     if http_version is None:
         raise _version_error(version)
     name = _METHODS.get(method) or _other_method(method)
-    if b"#" in target or not target.isascii() or b"\t" in line or not target:
+    if not target or target.translate(None, TARGET_TEXT):
         raise ProtocolError(400, "the target holds a character that must be percent-encoded")
     if target[0] == 0x2F:  # "/": origin-form
         raw_path, _, query = target.partition(b"?")

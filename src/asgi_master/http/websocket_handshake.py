@@ -147,3 +147,42 @@ def accept_head(handshake: Handshake, *, subprotocol: str | None, headers: Heade
         lines.append(_line(name, value))
     lines += (defaults, b"\r\n")
     return b"".join(lines)
+
+
+def refusal(status: int, reason: str, *, defaults: bytes) -> bytes:
+    """A whole response that refuses the handshake, after which the connection closes."""
+    body = f"{reason}\n".encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    if status == HTTPStatus.UPGRADE_REQUIRED:
+        # RFC 6455 §4.2.2 asks for the first, RFC 9110 §15.5.22 for the second.
+        headers += [(b"sec-websocket-version", _VERSION), (b"upgrade", b"websocket")]
+    return denial_head(status, headers, content_length=len(body), defaults=defaults) + body
+
+
+def denial_head(status: int, headers: Headers, *, content_length: int | None, defaults: bytes) -> bytes:
+    """The head of a response instead of the WebSocket. Its body ends with the connection.
+
+    `content_length` is that of a body known as a whole. Raises `ValueError` for headers that are not well-formed.
+    """
+    lines = [b"HTTP/1.1 %d %s\r\n" % (status, _PHRASES.get(status, b""))]
+    for name, value in headers:
+        name_lower = name.lower()
+        if name_lower in (b"connection", b"transfer-encoding"):
+            continue
+        if name_lower == b"content-length":
+            content_length = None
+        lines.append(_line(name, value))
+    if content_length is not None and status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        lines.append(b"content-length: %d\r\n" % content_length)
+    options = b"close, upgrade" if status == HTTPStatus.UPGRADE_REQUIRED else b"close"
+    lines += (b"connection: ", options, b"\r\n", defaults, b"\r\n")
+    return b"".join(lines)
+
+
+_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+def _line(name: bytes, value: bytes) -> bytes:
+    if not is_token(name) or value.translate(None, FIELD_TEXT):
+        raise ValueError(f"the header {name!r}: {value!r} is not well-formed")
+    return b"%s: %s\r\n" % (name, value)

@@ -2,13 +2,13 @@
 
 import logging
 import os
-from pathlib import Path
 
 from asgi_master.errors import ExitCode
 from asgi_master.ipc.messages import Boot
 from asgi_master.master.children import Children
 from asgi_master.master.listeners import Listeners
 from asgi_master.settings.model import Settings
+from asgi_master.settings.sources import working_directory
 from asgi_master.settings.wire import to_wire
 from asgi_master.supervision.actions import (
     Action,
@@ -34,7 +34,7 @@ class Executor:
     def __init__(self, children: Children, listeners: Listeners, settings: Settings) -> None:
         self._children = children
         self._listeners = listeners
-        self._directory = _directory_as_entered()
+        self._directory = os.fspath(working_directory(os.environ))
         self.settings = settings
         """What the next generation will run under."""
         self._proven = settings
@@ -76,16 +76,3 @@ class Executor:
         if isinstance(notice, ReloadFailed | ReloadCommitted):
             for url in self._listeners.keep_only(self._proven.sockets):
                 log.info("no longer listening on %s", url)
-
-
-def _directory_as_entered() -> str:
-    """The working directory by the name it was entered by.
-
-    A deploy that switches a symbolic link is seen by the next generation only if it enters by that name again.
-    """
-    here = os.getcwd()  # noqa: PTH109 -- `Path.cwd` is the same call, and the answer is needed as text
-    entered = os.environ.get("PWD", here)
-    try:
-        return entered if Path(entered).samefile(here) else here
-    except OSError:
-        return here

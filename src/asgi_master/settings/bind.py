@@ -59,7 +59,8 @@ def parse_bind(text: str) -> Address:
         return InheritedFd(int(number))
     host, colon, port = text.rpartition(":")
     if not colon or port.endswith("]"):
-        raise ValueError(f"has no port: write {text or 'HOST'}:PORT, such as 127.0.0.1:8000")
+        hint = f"127.0.0.1:{text}" if text.isdecimal() else f"{text or 'HOST'}:PORT, such as 127.0.0.1:8000"
+        raise ValueError(f"is not HOST:PORT: write {hint}")
     if not host:
         raise ValueError(f"has no host: write 0.0.0.0:{port} for all IPv4 addresses, [::]:{port} for all IPv6 ones")
     bracketed = host.startswith("[") and host.endswith("]")

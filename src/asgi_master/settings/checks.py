@@ -13,6 +13,9 @@ from asgi_master.settings.model import Settings
 from asgi_master.settings.target import parse_target
 from asgi_master.settings.values import SECONDS, show
 
+DEFAULT = "default"
+"""The origin of a value that nobody gave."""
+
 _OWNER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*\$?(:[A-Za-z0-9_.][A-Za-z0-9_.-]*\$?)?|:[A-Za-z0-9_.][A-Za-z0-9_.-]*", re.ASCII)
 
 
@@ -20,12 +23,13 @@ def check(
     settings: Settings, origins: Mapping[str, str], directory: Path, wrong: AbstractSet[str]
 ) -> list[str]:
     """A line for each error. Settings in `wrong` were unreadable, stand at their default, and are not judged."""
-    checks = _Checks(settings, origins, directory)
-    return [
-        f"{finding.name.replace('_', '-')}: {finding.text} ({origins[finding.name]})"
-        for finding in checks.findings()
-        if finding.name not in wrong and not wrong.intersection(finding.depends_on)
-    ]
+    lines = []
+    for finding in _Checks(settings, origins, directory).findings():
+        if finding.name in wrong or wrong.intersection(finding.depends_on):
+            continue
+        origin = origins[finding.name]
+        lines.append(f"{finding.name.replace('_', '-')}: {finding.text}" + (f" ({origin})" if origin != DEFAULT else ""))
+    return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class _Checks:
             )
         if process.max_surge == 0 and process.max_unavailable == 0:
             name, other = ("max_surge", "max_unavailable")
-            if self._origins[name] == "default":
+            if self._origins[name] == DEFAULT:
                 name, other = other, name
             yield _Finding(
                 name, f"0 leaves a reload no room while {self._named(other, '0')}: one of them must be at least 1", (other,)

@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from asgi_master.errors import SettingsError
-from asgi_master.settings.checks import check
+from asgi_master.settings.checks import DEFAULT, check
 from asgi_master.settings.cpus import available_cpus
 from asgi_master.settings.model import SETTINGS, Settings
 from asgi_master.settings.sources import Given, config_file, from_environment, from_file, from_flags
 from asgi_master.settings.values import AUTO, Raw, show
 from asgi_master.settings.wire import from_wire
-
-DEFAULT = "default"
-
 
 @dataclass(frozen=True, slots=True)
 class Resolved:

@@ -20,6 +20,7 @@ from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import BecameReady, BeganLeaving, BootFailed, Drain, Fork, Forked
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
+from asgi_master.settings.headers import parse_header
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry import logs, titles
 from asgi_master.telemetry.access_log import AccessLog
@@ -227,6 +228,7 @@ class Worker:
             root_path=http.root_path,
             server_header=http.server_header,
             date_header=http.date_header,
+            extra_headers=tuple(parse_header(line) for line in http.header),
             max_active_requests=http.max_active_requests,
             access_log=AccessLog(self._settings.logging.access_log_format)
             if self._settings.logging.access_log

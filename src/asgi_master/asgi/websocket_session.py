@@ -1,0 +1,197 @@
+"""What the application may say on a WebSocket, and what it is told: the `websocket` part of ASGI as a table.
+
+    CONNECTING ── accept ──────────────── OPEN ── close ── CLOSED
+        ├──────── close ───────────────── CLOSED  (403)
+        └──────── http.response.start ─── DENYING ── http.response.body (last) ── CLOSED
+
+From every state the peer, or the server, may end the connection: DISCONNECTED.
+"""
+
+from collections.abc import Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from asgi_master.http.websocket import CloseCode, may_be_sent
+
+Message = MutableMapping[str, Any]
+Headers = list[tuple[bytes, bytes]]
+
+
+class State(StrEnum):
+    """Where the application stands."""
+
+    CONNECTING = "connecting"
+    """It has not answered the handshake."""
+    DENYING = "denying"
+    """It answers the handshake with an HTTP response of its own."""
+    OPEN = "open"
+    CLOSED = "closed"
+    """It said its last word."""
+    DISCONNECTED = "disconnected"
+    """The peer is gone or the server closed; the application had no say."""
+
+
+class ClientDisconnectedError(OSError):
+    """Raised in `send` once the peer is gone (ASGI WebSocket specification 2.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Open the connection."""
+
+    subprotocol: str | None
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer the handshake with 403."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartDenial:
+    """Answer the handshake with this response, once its body begins."""
+
+    status: int
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueDenial:
+    """A piece of that response's body."""
+
+    body: bytes
+    more_body: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message: text if it is a string."""
+
+    data: str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CloseWith:
+    """Close the open connection."""
+
+    code: int
+    reason: str
+
+
+Order = Accept | Refuse | StartDenial | ContinueDenial | Send | CloseWith
+
+
+class WebSocketSession:
+    """The state of one WebSocket as its application sees it."""
+
+    __slots__ = ("disconnect", "state")
+
+    def __init__(self) -> None:
+        self.state = State.CONNECTING
+        self.disconnect: Message | None = None
+        """The `websocket.disconnect` that `receive` returns once nothing else waits; `None` as long as there is none."""
+
+    def interpret(self, message: Message) -> Order:
+        """What a message asks for. Nothing changes until `advance` is told that it could be done.
+
+        Raises `ClientDisconnectedError` after a disconnect, `RuntimeError` for a message that this state does not
+        allow, `KeyError`, `TypeError` and `ValueError` for one that is not well-formed.
+        """
+        if self.state is State.DISCONNECTED:
+            raise ClientDisconnectedError("the WebSocket is disconnected")
+        reader = _READERS.get((self.state, message["type"]))
+        if reader is None:
+            raise RuntimeError(f"ASGI message {message['type']!r} cannot be sent: {_EXPECTED[self.state]}")
+        return reader(message)
+
+    def advance(self, order: Order) -> None:
+        """Record that an order was carried out."""
+        match order:
+            case Accept():
+                self.state = State.OPEN
+            case StartDenial():
+                self.state = State.DENYING
+            case Refuse() | CloseWith() | ContinueDenial(more_body=False):
+                self.state = State.CLOSED
+
+    def disconnected(self, code: int, reason: str = "") -> None:
+        """Record that the connection ended; only the first cause counts."""
+        if self.disconnect is None:
+            self.disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
+            if self.state is not State.CLOSED:
+                self.state = State.DISCONNECTED
+
+
+def data_of(message: Message) -> str | bytes:
+    """The payload of a `websocket.send`; `None` counts as missing. Raises `ValueError` and `TypeError`."""
+    text, data = message.get("text"), message.get("bytes")
+    if text is None:
+        if data is None:
+            raise ValueError("websocket.send holds neither text nor bytes")
+        if type(data) is bytes:
+            return data
+        if isinstance(data, bytes | bytearray | memoryview):
+            return bytes(data)
+        raise TypeError(f"bytes of websocket.send is of type {type(data).__name__}")
+    if data is not None:
+        raise ValueError("websocket.send holds both text and bytes")
+    if not isinstance(text, str):
+        raise TypeError(f"text of websocket.send is of type {type(text).__name__}")
+    return text
+
+
+def _read_send(message: Message) -> Send:
+    return Send(data_of(message))
+
+
+def _read_accept(message: Message) -> Accept:
+    subprotocol = message.get("subprotocol")
+    if subprotocol is not None and not isinstance(subprotocol, str):
+        raise TypeError(f"subprotocol of websocket.accept is of type {type(subprotocol).__name__}")
+    return Accept(subprotocol, _read_headers(message.get("headers", ())))
+
+
+def _read_close(message: Message) -> CloseWith:
+    code = message.get("code")
+    code = int(CloseCode.NORMAL) if code is None else int(code)
+    if code != CloseCode.NO_STATUS and not may_be_sent(code):
+        raise ValueError(f"{code} is no close code that an application may send")
+    return CloseWith(code, message.get("reason") or "")
+
+
+def _read_refusal(_message: Message) -> Refuse:
+    return Refuse()
+
+
+def _read_denial_start(message: Message) -> StartDenial:
+    status = int(message["status"])
+    if not 200 <= status <= 599:
+        raise ValueError(f"{status} is no status to deny a WebSocket with")
+    return StartDenial(status, _read_headers(message.get("headers", ())))
+
+
+def _read_denial_body(message: Message) -> ContinueDenial:
+    return ContinueDenial(bytes(message.get("body", b"")), bool(message.get("more_body", False)))
+
+
+def _read_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
+    return [(bytes(name), bytes(value)) for name, value in headers]
+
+
+_READERS: Final[dict[tuple[State, str], Callable[[Message], Order]]] = {
+    (State.CONNECTING, "websocket.accept"): _read_accept,
+    (State.CONNECTING, "websocket.close"): _read_refusal,
+    (State.CONNECTING, "websocket.http.response.start"): _read_denial_start,
+    (State.DENYING, "websocket.http.response.body"): _read_denial_body,
+    (State.OPEN, "websocket.send"): _read_send,
+    (State.OPEN, "websocket.close"): _read_close,
+}
+
+_EXPECTED: Final = {
+    State.CONNECTING: "the handshake is answered by websocket.accept, websocket.close or websocket.http.response.start",
+    State.DENYING: "the denial response goes on with websocket.http.response.body",
+    State.OPEN: "an open WebSocket takes websocket.send and websocket.close",
+    State.CLOSED: "the application closed this WebSocket",
+}

@@ -1,0 +1,27 @@
+"""The reference parser: heads are read by h11, behind the checks that h11 leaves to others."""
+
+import h11
+
+from asgi_master.http.grammar import HEAD_TEXT
+from asgi_master.http.parser import HeadError, Parser
+from asgi_master.http.request import Request, RequestLine, make_request
+
+
+class H11Parser(Parser):
+    """Slow, and written from the grammar of the RFC: what the default parser is compared with."""
+
+    __slots__ = ()
+
+    def _read_head(self, head: bytes, line: RequestLine) -> Request:
+        if head.translate(None, HEAD_TEXT) or not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
+            raise HeadError("control character or bare line end")
+        if head.find(b"\n ") >= 0 or head.find(b"\n\t") >= 0:
+            raise HeadError("obsolete line folding")
+        connection = h11.Connection(h11.SERVER)
+        connection.receive_data(head)
+        try:
+            event = connection.next_event()
+        except h11.RemoteProtocolError as error:
+            raise HeadError(str(error)) from error
+        assert isinstance(event, h11.Request)
+        return make_request(line, list(event.headers))

@@ -1,0 +1,240 @@
+"""The framing of HTTP/1.1 requests: where a head ends, how long a body is, and how much of each is let in.
+
+Parsers are pulled: give bytes to `receive_data`, take events from `next_event` until `NEED_DATA`. What a library
+(`httptools`, `h11`) adds is the reading of a head whose end was found here, so limits hold whatever the library does.
+"""
+
+from abc import ABC, abstractmethod
+from enum import Enum, auto
+from typing import Final, Literal
+
+from asgi_master.http.chunked import ChunkedDecoder
+from asgi_master.http.errors import ProtocolError
+from asgi_master.http.grammar import HEAD_TEXT
+from asgi_master.http.limits import HttpLimits
+from asgi_master.http.request import Headers, Request, RequestLine, make_request, read_request_line
+
+
+class Mark(Enum):
+    """Events without content."""
+
+    NEED_DATA = auto()
+    """Nothing more can be said about the bytes so far."""
+    END_OF_MESSAGE = auto()
+    """The request is complete, its body included."""
+
+
+NEED_DATA: Final = Mark.NEED_DATA
+END_OF_MESSAGE: Final = Mark.END_OF_MESSAGE
+
+Event = Request | bytes | Literal[Mark.NEED_DATA, Mark.END_OF_MESSAGE]
+"""What the bytes mean; `bytes` are a piece of the body."""
+
+
+class _State(Enum):
+    HEAD = auto()
+    BODY = auto()
+    CHUNKED = auto()
+    ENDING = auto()
+    """The body is over and `END_OF_MESSAGE` not yet told."""
+    DONE = auto()
+    """The message is over; `start_next_cycle` goes on."""
+
+
+_CR = 0x0D
+
+
+class HeadError(Exception):
+    """A library's objection to a head; it becomes the `ProtocolError` that names the cause."""
+
+
+class Parser(ABC):
+    """Reads the requests of one connection, one after the other."""
+
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_limits",
+        "_position",
+        "_remaining",
+        "_searched",
+        "_skipped",
+        "_state",
+    )
+
+    def __init__(self, limits: HttpLimits) -> None:
+        self._limits = limits
+        self._buffer = b""
+        self._position = 0
+        self._searched = 0  # up to here the buffer holds no end of a head
+        self._skipped = False  # the empty line before a request that RFC 9112 §2.2 tolerates
+        self._state = _State.HEAD
+        self._remaining = 0
+        self._decoder: ChunkedDecoder | None = None
+
+    @abstractmethod
+    def _read_head(self, head: bytes, line: RequestLine) -> Request:
+        """The request of a complete head. Raises `HeadError` if the library refuses it, or `ProtocolError`."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not yet told about."""
+        return len(self._buffer) - self._position
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it stands between two requests and nothing of the next has arrived."""
+        return self._state is _State.HEAD and self._position == len(self._buffer)
+
+    def receive_data(self, data: bytes) -> None:
+        """Take in what arrived."""
+        position = self._position
+        if position == len(self._buffer):
+            self._buffer = data
+            self._searched = 0
+        else:
+            self._buffer = self._buffer[position:] + data
+            self._searched -= position
+        self._position = 0
+
+    def next_event(self) -> Event:
+        """What the bytes say next. Raises `ProtocolError`; after that the connection is of no more use."""
+        state = self._state
+        if state is _State.HEAD:
+            return self._next_head()
+        if state is _State.BODY:
+            return self._next_of_length()
+        if state is _State.CHUNKED:
+            return self._next_chunked()
+        if state is _State.ENDING:
+            self._state = _State.DONE
+            return END_OF_MESSAGE
+        return NEED_DATA
+
+    def start_next_cycle(self) -> None:
+        """Go on to the next request, once this one is complete (told or not)."""
+        assert self._state in (_State.ENDING, _State.DONE)
+        self._state = _State.HEAD
+        self._skipped = False
+
+    def trailing_data(self) -> bytes:
+        """Take out what follows the request: it belongs to the protocol upgraded to."""
+        data = self._buffer[self._position :]
+        self._buffer = b""
+        self._position = 0
+        return data
+
+    def _next_head(self) -> Event:
+        buffer, start = self._buffer, self._position
+        if start == len(buffer):
+            return NEED_DATA
+        if buffer[start] == _CR:
+            return self._skip_empty_line()
+        end = buffer.find(b"\r\n\r\n", max(start, self._searched))
+        if end < 0:
+            self._check_incomplete()
+            return NEED_DATA
+        end += 4
+        limits = self._limits
+        line_end = buffer.find(b"\r\n", start)
+        if limits.request_line and line_end - start > limits.request_line:
+            raise _line_too_long()
+        if limits.header_bytes and end - line_end - 2 > limits.header_bytes:
+            raise _header_too_large()
+        line = read_request_line(buffer[start:line_end])
+        # A slice of the whole is the whole: the usual case copies nothing.
+        head = buffer[start:end]
+        try:
+            request = self._read_head(head, line)
+        except HeadError as error:
+            raise _diagnose(head, line) from error
+        if limits.header_count and len(request.headers) > limits.header_count:
+            raise ProtocolError(431, "too many header fields")
+        self._position = end
+        self._begin_body(request.body_length)
+        return request
+
+    def _begin_body(self, length: int | None) -> None:
+        if length == 0:
+            self._state = _State.ENDING
+            return
+        limit = self._limits.body_size
+        if length is None:
+            self._state = _State.CHUNKED
+            self._decoder = ChunkedDecoder(self._limits)
+        elif limit and length > limit:
+            raise ProtocolError(413, "the request body is too large")
+        else:
+            self._state = _State.BODY
+            self._remaining = length
+
+    def _skip_empty_line(self) -> Event:
+        rest = self._buffer[self._position : self._position + 2]
+        if rest == b"\r":
+            return NEED_DATA
+        if rest != b"\r\n" or self._skipped:
+            raise ProtocolError(400, "the request line is not: method, target, version")
+        self._skipped = True
+        self._position += 2
+        return self._next_head()
+
+    def _check_incomplete(self) -> None:
+        """Refuse as soon as it is certain that no acceptable head will come of this."""
+        buffer, start, limits = self._buffer, self._position, self._limits
+        fresh = max(start, self._searched)
+        if buffer[fresh:].translate(None, HEAD_TEXT):
+            raise ProtocolError(400, "a control character in the header section")
+        if buffer.count(b"\n", fresh) != buffer.count(b"\r\n", max(start, fresh - 1)):
+            raise ProtocolError(400, "a line ends without CR LF")
+        line_end = buffer.find(b"\r\n", start)
+        if line_end < 0:
+            if limits.request_line and len(buffer) - start > limits.request_line + 1:
+                raise _line_too_long()
+        elif limits.request_line and line_end - start > limits.request_line:
+            raise _line_too_long()
+        elif limits.header_bytes and len(buffer) - line_end - 2 > limits.header_bytes:
+            raise _header_too_large()
+        # The next search starts where an end that is cut in two may begin.
+        self._searched = max(start, len(buffer) - 3)
+
+    def _next_of_length(self) -> Event:
+        buffer, start = self._buffer, self._position
+        data = buffer[start : start + self._remaining]
+        if not data:
+            return NEED_DATA
+        self._position += len(data)
+        self._remaining -= len(data)
+        if not self._remaining:
+            self._state = _State.ENDING
+        return data
+
+    def _next_chunked(self) -> Event:
+        decoder = self._decoder
+        assert decoder is not None
+        data, self._position = decoder.decode(self._buffer, self._position)
+        if decoder.is_done:
+            self._decoder = None
+            self._state = _State.ENDING if data else _State.DONE
+            return data or END_OF_MESSAGE
+        return data or NEED_DATA
+
+
+def _line_too_long() -> ProtocolError:
+    return ProtocolError(414, "the request line is too long")
+
+
+def _header_too_large() -> ProtocolError:
+    return ProtocolError(431, "the header section is too large")
+
+
+def _diagnose(head: bytes, line: RequestLine) -> ProtocolError:
+    """Why a library refused a head: one of our own rules if one is broken, so that all libraries say the same."""
+    headers: Headers = []
+    for text in head[:-4].split(b"\r\n")[1:]:
+        name, _, value = text.partition(b":")
+        headers.append((name.lower(), value.strip(b" \t")))
+    try:
+        make_request(line, headers)
+    except ProtocolError as error:
+        return error
+    return ProtocolError(400, "the header section is malformed")

@@ -76,7 +76,11 @@ class LoadError(Exception):
 def missing_tools() -> list[str]:
     """What the loads need and this host lacks, with the way to get it."""
     wanted = {"wrk": "apt-get install wrk", "taskset": "apt-get install util-linux"}
-    return [f"{tool} is not installed; get it with: {how}" for tool, how in wanted.items() if shutil.which(tool) is None]
+    return [
+        f"{tool} is not installed; get it with: {how}"
+        for tool, how in wanted.items()
+        if shutil.which(tool) is None
+    ]
 
 
 def run(row: Row, port: int, seconds: float, core: int, scratch: Path) -> int:

@@ -75,7 +75,10 @@ class Results:
         names = [server.name for server in self.servers]
         lines = [["", *names], *([row.title, *(self.cell(row, name) for name in names)] for row in self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(names) + 1)]
-        text = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
+        text = [
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+            for line in lines
+        ]
         text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
         return "\n".join(text)
 
@@ -100,8 +103,15 @@ class Results:
 def facts(versions: dict[str, str], python: str, date: str) -> list[tuple[str, str]]:
     """What the numbers depend on."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), platform.machine())
-    machine = [("date", date), ("CPU", cpu), ("kernel", f"{platform.system()} {platform.release()}"), ("Python", python)]
+    cpu = next(
+        (line.partition(":")[2].strip() for line in info if line.startswith("model name")), platform.machine()
+    )
+    machine = [
+        ("date", date),
+        ("CPU", cpu),
+        ("kernel", f"{platform.system()} {platform.release()}"),
+        ("Python", python),
+    ]
     return machine + sorted(versions.items())
 
 

@@ -45,12 +45,20 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each server and row (default 3)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="measurements of each server and row (default 3)"
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each (default 3)")
-    parser.add_argument("--servers", type=chooser(SERVERS), default=SERVERS, help="only these, separated by commas")
+    parser.add_argument(
+        "--servers", type=chooser(SERVERS), default=SERVERS, help="only these, separated by commas"
+    )
     parser.add_argument("--rows", type=chooser(ROWS), default=ROWS, help="only these, separated by commas")
-    parser.add_argument("--python", default=sys.executable, help="the interpreter to measure on (default: this one)")
-    parser.add_argument("--no-write", dest="write", action="store_false", help="leave docs/benchmarks.md as it is")
+    parser.add_argument(
+        "--python", default=sys.executable, help="the interpreter to measure on (default: this one)"
+    )
+    parser.add_argument(
+        "--no-write", dest="write", action="store_false", help="leave docs/benchmarks.md as it is"
+    )
     return parser.parse_args()
 
 
@@ -131,7 +139,10 @@ class Measurement:
             print(f"{row.title}: {server.name}: {error}", flush=True)
             return
         self._results.add(row, server, cost)
-        print(f"round {number + 1}, {row.title}: {server.name} {cost * 1e6:.1f} µs ({answers} answers)", flush=True)
+        print(
+            f"round {number + 1}, {row.title}: {server.name} {cost * 1e6:.1f} µs ({answers} answers)",
+            flush=True,
+        )
 
     def _started(self, server: Server, *, access_log: bool) -> Running:
         running = self._running.get((server.name, access_log))

@@ -32,6 +32,7 @@ class Server:
     access_log: tuple[str, ...] | None = None
     """What turns the access log on; `None` if it has none."""
 
+
 SERVERS = (
     Server(
         "asgi-master",
@@ -50,7 +51,7 @@ SERVERS = (
     ),
     Server(
         "gunicorn",
-        ("gunicorn", "uvloop"),
+        ("gunicorn[fast]", "uvloop"),
         "gunicorn",
         ("-k", "asgi", "--asgi-loop", "uvloop", "--workers", "1", "--bind", "127.0.0.1:{port}", "app:app"),
         quiet=("--log-level", "warning"),
@@ -60,7 +61,19 @@ SERVERS = (
         "granian",
         ("granian[uvloop]",),
         "granian",
-        ("--interface", "asgi", "--workers", "1", "--loop", "uvloop", "--host", "127.0.0.1", "--port", "{port}", "app:app"),
+        (
+            "--interface",
+            "asgi",
+            "--workers",
+            "1",
+            "--loop",
+            "uvloop",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "{port}",
+            "app:app",
+        ),
         quiet=("--log-level", "warning"),
         access_log=("--access-log",),
     ),
@@ -77,6 +90,7 @@ SERVERS = (
         ("h2corn", "uvloop"),
         "h2corn",
         ("--bind", "127.0.0.1:{port}", "--workers", "1", "app:app"),
+        quiet=("--no-access-log",),
         access_log=("--access-log",),
     ),
 )
@@ -94,7 +108,15 @@ class Environment:
 
     def install(self, server: Server) -> str | None:
         """Install a server; returns why not, in one line, if that fails."""
-        command = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
+        command = [
+            str(self.python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--upgrade",
+        ]
         done = subprocess.run([*command, *server.packages], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return None

@@ -110,7 +110,9 @@ async def events(receive, send):
     try:
         while not gone.done():
             tick = json.dumps({"time": time.strftime("%H:%M:%S"), **who()})
-            await send({"type": "http.response.body", "body": f"data: {tick}\n\n".encode(), "more_body": True})
+            await send(
+                {"type": "http.response.body", "body": f"data: {tick}\n\n".encode(), "more_body": True}
+            )
             await asyncio.wait([gone], timeout=1)
     finally:
         gone.cancel()
@@ -127,4 +129,6 @@ async def echo(receive, send):
     while (message := await receive())["type"] == "websocket.receive":
         me = who()
         text = message.get("text") or f"{len(message['bytes'])} bytes"
-        await send({"type": "websocket.send", "text": f"{text}  (worker {me['worker']}, process {me['pid']})"})
+        await send(
+            {"type": "websocket.send", "text": f"{text}  (worker {me['worker']}, process {me['pid']})"}
+        )

@@ -32,7 +32,9 @@ PATIENCE = 20.0
 
 LISTENING = re.compile(r"listening on (\S+)")
 READY = r"\bready\b.*\b{workers} worker|\b{workers} worker.*\bready\b"
-_COMPLAINT = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|Traceback \(most recent|\"level\": ?\"(warning|error|critical)\"")
+_COMPLAINT = re.compile(
+    r"\b(WARNING|ERROR|CRITICAL)\b|Traceback \(most recent|\"level\": ?\"(warning|error|critical)\""
+)
 _WORKER_TITLE = re.compile(r"worker (\d+) gen (\d+)")
 
 T = TypeVar("T")
@@ -74,7 +76,9 @@ class Fleet:
 
     # -- life -------------------------------------------------------------------------------------------------
 
-    def start(self, *arguments: str, env: Mapping[str, str] | None = None, pass_fds: tuple[int, ...] = ()) -> "Fleet":
+    def start(
+        self, *arguments: str, env: Mapping[str, str] | None = None, pass_fds: tuple[int, ...] = ()
+    ) -> "Fleet":
         """Start `asgi-master` with these arguments, in this fleet's directory and with a bare environment."""
         become_subreaper()  # whoever loses its master becomes our child, where `close` finds it
         self._strangers = {child.pid for child in psutil.Process().children()}
@@ -110,7 +114,9 @@ class Fleet:
         **start: Any,
     ) -> "Fleet":
         """Serve one of the test applications, and wait until every worker is ready."""
-        self.start("--workers", str(workers), "--bind", bind, "--app-dir", str(app_dir), *arguments, app, **start)
+        self.start(
+            "--workers", str(workers), "--bind", bind, "--app-dir", str(app_dir), *arguments, app, **start
+        )
         return self.wait_ready(workers)
 
     def serve_source(self, source: str, *arguments: str, workers: int = 2, **start: Any) -> "Fleet":
@@ -153,7 +159,9 @@ class Fleet:
     def stop_cleanly(self) -> None:
         """Stop gracefully and assert that it went as it should."""
         assert self._process is not None
-        assert self._process.poll() is None, f"the master exited early: {self._process.returncode}\n{self.log}"
+        assert self._process.poll() is None, (
+            f"the master exited early: {self._process.returncode}\n{self.log}"
+        )
         self._assert_no_zombie()
         code = self.stop()
         assert code == 0, f"exit status {code}\n{self.log}"
@@ -172,7 +180,9 @@ class Fleet:
 
     def _end_by_force(self) -> None:
         assert self._process is not None
-        below = [child for child in psutil.Process().children(recursive=True) if child.pid not in self._strangers]
+        below = [
+            child for child in psutil.Process().children(recursive=True) if child.pid not in self._strangers
+        ]
         for process in below:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -242,7 +252,9 @@ class Fleet:
         """Until a reload is over: so many workers, of one generation, and one zygote."""
 
         def settled(seen: list[WorkerSeen]) -> bool:
-            return len(seen) == workers and len({w.generation for w in seen}) == 1 and len(self.zygotes()) == 1
+            return (
+                len(seen) == workers and len({w.generation for w in seen}) == 1 and len(self.zygotes()) == 1
+            )
 
         self.wait_workers(settled, f"{workers} workers and a zygote of one generation")
 
@@ -335,4 +347,6 @@ class Fleet:
             for line in self.lines
             if _COMPLAINT.search(line) and not any(pattern.search(line) for pattern in self._expected)
         ]
-        assert not unexpected, "unexpected lines in the log:\n" + "\n".join(unexpected) + "\n\nall of it:\n" + self.log
+        assert not unexpected, (
+            "unexpected lines in the log:\n" + "\n".join(unexpected) + "\n\nall of it:\n" + self.log
+        )

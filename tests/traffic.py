@@ -31,7 +31,9 @@ class Traffic:
         wait_until(lambda: self.total >= len(self._threads), "the traffic flows")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stopping.set()
         for thread in self._threads:
             thread.join(PATIENCE)

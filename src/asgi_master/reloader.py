@@ -1,8 +1,9 @@
 """The watcher behind `--reload`: tells the master, through a pipe, that source files changed.
 
-Started by the master as `python -m asgi_master.reloader FD [--include GLOB]... DIR...`: a process of its own because
-watchfiles brings threads and native code. It writes one byte to FD per batch of changes, and ends when nobody reads
-FD any more or its parent dies. It decides nothing: what a change means is the master's business.
+Started by the master as `python -m asgi_master.reloader FD [--include GLOB]... DIR...`: a process of its
+own because watchfiles brings threads and native code. It writes one byte to FD per batch of changes, and
+ends when nobody reads FD any more or its parent dies. It decides nothing: what a change means is the
+master's business.
 """
 
 import argparse
@@ -65,7 +66,7 @@ def watch(fd: int, directories: Sequence[str], includes: tuple[str, ...]) -> Non
 
 
 def is_included(path: str, includes: tuple[str, ...]) -> bool:
-    """Whether one of the patterns matches the file's name or, for a pattern with a slash, the end of its path."""
+    """Whether a pattern matches the file's name or, if it has a slash, the end of its path."""
     pure = PurePath(path)
     return any(pure.match(glob) if "/" in glob else fnmatch(pure.name, glob) for glob in includes)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from litestar import Litestar, Request, get, post, websocket
 from litestar.connection import WebSocket
-from litestar.datastructures import State, UploadFile
+from litestar.datastructures import UploadFile
 from litestar.enums import MediaType, RequestEncodingType
 from litestar.exceptions import WebSocketDisconnect
 from litestar.params import Body
@@ -29,12 +29,14 @@ async def home() -> dict[str, Any]:
 
 
 @get("/state")
-async def started(state: State) -> dict[str, Any]:
-    return {"started_by": state.started_by, "pid": os.getpid()}
+async def started(request: Request) -> dict[str, Any]:
+    return {"started_by": request.app.state.started_by, "pid": os.getpid()}
 
 
 @get("/stream")
-async def stream(chunks: int) -> Stream:
+async def stream(request: Request) -> Stream:
+    chunks = int(request.query_params["chunks"])
+
     async def pieces():
         for number in range(chunks):
             yield f"{number:04}".encode() * 256
@@ -58,7 +60,9 @@ async def poll(request: Request) -> str:
 
 
 @post("/upload", status_code=200, request_max_body_size=None)
-async def upload(data: Annotated[dict[str, UploadFile], Body(media_type=RequestEncodingType.MULTI_PART)]) -> dict[str, Any]:
+async def upload(
+    data: Annotated[dict[str, UploadFile], Body(media_type=RequestEncodingType.MULTI_PART)],
+) -> dict[str, Any]:
     file = data["file"]
     body = await file.read()
     return {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body), "name": file.filename}

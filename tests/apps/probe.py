@@ -75,7 +75,9 @@ async def who(scope, receive, send, query):
 
 
 async def seen(scope, receive, send, query):
-    plain = {name: value for name, value in scope.items() if isinstance(value, str | int | list | tuple | None)}
+    plain = {
+        name: value for name, value in scope.items() if isinstance(value, str | int | list | tuple | None)
+    }
     await answer(send, json.dumps(plain, default=lambda value: value.decode("latin-1")).encode())
 
 
@@ -116,7 +118,9 @@ async def stream(scope, receive, send, query):
 
 
 async def sse(scope, receive, send, query):
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+    )
     for number in range(int(query.get("events", "3"))):
         await send({"type": "http.response.body", "body": f"data: {number}\n\n".encode(), "more_body": True})
         await asyncio.sleep(0.01)

@@ -50,7 +50,9 @@ class Served:
         if self.over == "unix":
             where = ["--unix-socket", str(self.socket), f"http://unix.test{path}"]
         command = ["curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "20"]
-        done = subprocess.run([*command, *arguments, *where], capture_output=True, text=True, timeout=PATIENCE + 5)
+        done = subprocess.run(
+            [*command, *arguments, *where], capture_output=True, text=True, timeout=PATIENCE + 5
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -148,9 +150,15 @@ def test_long_polling(served: Served) -> None:
 def test_upload(served: Served, size: int) -> None:
     body = random.Random(size).randbytes(size)
     with served.client() as client:
-        response = client.post("/upload", files={"file": ("what is it.bin", body, "application/octet-stream")})
+        response = client.post(
+            "/upload", files={"file": ("what is it.bin", body, "application/octet-stream")}
+        )
     assert response.status_code == 200, response.text
-    assert response.json() == {"sha256": hashlib.sha256(body).hexdigest(), "bytes": size, "name": "what is it.bin"}
+    assert response.json() == {
+        "sha256": hashlib.sha256(body).hexdigest(),
+        "bytes": size,
+        "name": "what is it.bin",
+    }
 
 
 def test_upload_by_curl_in_chunks(served: Served, tmp_path: Path) -> None:

@@ -72,7 +72,10 @@ def test_titles_tell_role_generation_and_application(fleet: Fleet) -> None:
 
 
 def test_master_never_imports_the_application(fleet: Fleet) -> None:
-    fleet.serve_source("import os\nimported_by = os.getpid()\nfrom probe import app\n", env={"PYTHONPATH": f"{SOURCE}:{APPS}"})
+    fleet.serve_source(
+        "import os\nimported_by = os.getpid()\nfrom probe import app\n",
+        env={"PYTHONPATH": f"{SOURCE}:{APPS}"},
+    )
     maps = [file.path for file in psutil.Process(fleet.pid).memory_maps()]
     assert not any("uvloop" in path or "httptools" in path for path in maps)
 
@@ -85,7 +88,9 @@ BAD_APPLICATIONS = {
     "no such attribute": ("application = 1\n", "app", 0),
     "not callable": ("app = 42\n", "not callable|callable", 0),
     "a startup that fails": (
-        GOOD_LIFESPAN.format(startup='await send({"type": "lifespan.startup.failed", "message": "no cache"}); return'),
+        GOOD_LIFESPAN.format(
+            startup='await send({"type": "lifespan.startup.failed", "message": "no cache"}); return'
+        ),
         "no cache",
         None,
     ),
@@ -101,7 +106,9 @@ def test_a_first_boot_that_fails_ends_the_program(fleet: Fleet, name: str, prelo
     fleet.write("broken.py", source)
     fleet.expect_log("WARNING|ERROR|CRITICAL", "Traceback")
     lifespan = "on" if "startup" in name else "auto"
-    fleet.start("--workers", "3", "--bind", "127.0.0.1:0", "--preload", preload, "--lifespan", lifespan, "broken:app")
+    fleet.start(
+        "--workers", "3", "--bind", "127.0.0.1:0", "--preload", preload, "--lifespan", lifespan, "broken:app"
+    )
     assert fleet.wait_exit() == 3, fleet.log
     assert re.search(told, fleet.log)
     if tracebacks is not None:
@@ -148,7 +155,9 @@ def test_settings_from_the_environment_alone(fleet: Fleet) -> None:
 
 
 def test_settings_from_a_file(fleet: Fleet) -> None:
-    fleet.write("asgi-master.toml", f'app = "probe:app"\napp_dir = "{APPS}"\nworkers = 1\nbind = ["127.0.0.1:0"]\n')
+    fleet.write(
+        "asgi-master.toml", f'app = "probe:app"\napp_dir = "{APPS}"\nworkers = 1\nbind = ["127.0.0.1:0"]\n'
+    )
     fleet.start().wait_ready(1)
     with fleet.client() as client:
         assert client.get("/").status_code == 200
@@ -175,7 +184,9 @@ def test_check_config(tmp_path: object) -> None:
 
 
 def test_json_log(fleet: Fleet) -> None:
-    fleet.start("--workers", "1", "--bind", "127.0.0.1:0", "--app-dir", str(APPS), "--log-format", "json", "probe:app")
+    fleet.start(
+        "--workers", "1", "--bind", "127.0.0.1:0", "--app-dir", str(APPS), "--log-format", "json", "probe:app"
+    )
     fleet.wait_ready(1)
     url = fleet.url
     assert httpx.get(f"{url.strip(chr(34))}/", trust_env=False).status_code == 200

@@ -54,7 +54,8 @@ def test_a_worker_terminated_by_hand_drains_and_is_replaced(fleet: Fleet) -> Non
     victim = fleet.workers()[0]
     os.kill(victim.pid, signal.SIGTERM)
     fleet.wait_workers(
-        lambda workers: len(workers) == 2 and victim not in workers and workers[0].slot == 0, "worker 0 is new"
+        lambda workers: len(workers) == 2 and victim not in workers and workers[0].slot == 0,
+        "worker 0 is new",
     )
     wait_until(lambda: f"lifespan of {victim.pid} is over" in fleet.output, "its lifespan ended in order")
 

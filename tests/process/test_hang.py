@@ -22,7 +22,8 @@ def test_a_blocked_worker_is_named_and_replaced(fleet: Fleet) -> None:
         fleet.wait_line(rf"probe\.py.*line {blocking} in block|probe\.py:{blocking}\b")
         assert isinstance(asked.exception(PATIENCE), httpx.TransportError)
     after = fleet.wait_workers(
-        lambda workers: len(workers) == 2 and len(before & {worker.pid for worker in workers}) == 1, "one is replaced"
+        lambda workers: len(workers) == 2 and len(before & {worker.pid for worker in workers}) == 1,
+        "one is replaced",
     )
     assert {worker.generation for worker in after} == {1}
     assert re.search(r"worker \d", fleet.log)

@@ -74,7 +74,9 @@ def test_a_request_in_flight_is_finished_by_the_old_code(fleet: Fleet) -> None:
         asked = pool.submit(httpx.get, f"{fleet.url}/hold?name=work", timeout=PATIENCE, trust_env=False)
         wait_until(lambda: holding.arrived(fleet.directory, "work"), "the request arrived")
         fleet.signal(signal.SIGHUP)
-        fleet.wait_workers(lambda workers: old in workers and len(workers) == 2, "the new one is up, the old one drains")
+        fleet.wait_workers(
+            lambda workers: old in workers and len(workers) == 2, "the new one is up, the old one drains"
+        )
         wait_until(lambda: '"2"' in httpx.get(f"{fleet.url}/who", trust_env=False).text, "the new one serves")
         holding.release(fleet.directory, "work")
         assert asked.result(PATIENCE).text == f"released in {old.pid}\n"
@@ -124,7 +126,10 @@ def test_a_storm_of_signals_ends_with_the_newest_code(fleet: Fleet) -> None:
         def settled(workers: list[WorkerSeen]) -> bool:
             return len(workers) == 2 and len({worker.generation for worker in workers}) == 1
 
-        wait_until(lambda: settled(fleet.workers()) and {version(fleet) for _ in range(8)} == {"11"}, "version 11 serves")
+        wait_until(
+            lambda: settled(fleet.workers()) and {version(fleet) for _ in range(8)} == {"11"},
+            "version 11 serves",
+        )
         fleet.wait_settled(2)
     assert traffic.failures == []
 
@@ -139,10 +144,14 @@ def test_a_stop_during_a_reload_acts_at_once(fleet: Fleet) -> None:
 
 
 def test_the_settings_file_is_read_again(fleet: Fleet) -> None:
-    fleet.write("asgi-master.toml", f'app = "probe:app"\napp_dir = "{APPS}"\nworkers = 1\nbind = ["127.0.0.1:0"]\n')
+    fleet.write(
+        "asgi-master.toml", f'app = "probe:app"\napp_dir = "{APPS}"\nworkers = 1\nbind = ["127.0.0.1:0"]\n'
+    )
     fleet.start().wait_ready(1)
     port = fleet.port
-    fleet.write("asgi-master.toml", f'app = "probe:app"\napp_dir = "{APPS}"\nworkers = 3\nbind = ["127.0.0.1:0"]\n')
+    fleet.write(
+        "asgi-master.toml", f'app = "probe:app"\napp_dir = "{APPS}"\nworkers = 3\nbind = ["127.0.0.1:0"]\n'
+    )
     fleet.signal(signal.SIGHUP)
     fleet.wait_workers(all_of(2, 3), "three workers of generation 2")
     with fleet.client() as client:
@@ -151,7 +160,9 @@ def test_the_settings_file_is_read_again(fleet: Fleet) -> None:
 
 
 def test_a_bad_settings_file_changes_nothing(fleet: Fleet) -> None:
-    fleet.write("asgi-master.toml", f'app = "probe:app"\napp_dir = "{APPS}"\nworkers = 1\nbind = ["127.0.0.1:0"]\n')
+    fleet.write(
+        "asgi-master.toml", f'app = "probe:app"\napp_dir = "{APPS}"\nworkers = 1\nbind = ["127.0.0.1:0"]\n'
+    )
     fleet.start().wait_ready(1)
     before = fleet.workers()
     fleet.expect_log("WARNING", "ERROR")
@@ -172,7 +183,9 @@ def test_the_working_directory_is_resolved_anew(fleet: Fleet) -> None:
     current.symlink_to("release-1")
     real = fleet.directory
     fleet.directory = current
-    fleet.start("--workers", "2", "--bind", "127.0.0.1:0", "changing:app", env={**WITH_PROBE, "PWD": str(current)})
+    fleet.start(
+        "--workers", "2", "--bind", "127.0.0.1:0", "changing:app", env={**WITH_PROBE, "PWD": str(current)}
+    )
     fleet.wait_ready(2)
     assert version(fleet) == "1"
     fleet.directory = real

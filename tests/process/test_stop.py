@@ -85,7 +85,9 @@ def test_quit_is_quick_at_once(fleet: Fleet) -> None:
 
 
 def test_a_worker_that_does_not_drain_is_killed(fleet: Fleet) -> None:
-    fleet.serve("probe:app", "--drain-timeout", "0.5", "--shutdown-timeout", "0.2", "--kill-grace", "0.2", workers=1)
+    fleet.serve(
+        "probe:app", "--drain-timeout", "0.5", "--shutdown-timeout", "0.2", "--kill-grace", "0.2", workers=1
+    )
     fleet.expect_log("WARNING", "ERROR")
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(httpx.get, f"{fleet.url}/{BLOCKED}", timeout=PATIENCE, trust_env=False)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from asgi_master.asgi.errors import ClientDisconnectedError
+from asgi_master.asgi.http_exchange import HttpExchange, Part
 from asgi_master.http.websocket import CloseCode, may_be_sent
 
 Message = MutableMapping[str, Any]
@@ -32,10 +34,6 @@ class State(StrEnum):
     """The peer is gone or the server closed; the application had no say."""
 
 
-class ClientDisconnectedError(OSError):
-    """Raised in `send` once the peer is gone (ASGI WebSocket specification 2.4)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Accept:
     """Open the connection."""
@@ -51,18 +49,16 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class StartDenial:
-    """Answer the handshake with this response, once its body begins."""
+    """Answer the handshake with an HTTP response, once its body begins; `exchange` judges it."""
 
-    status: int
-    headers: Headers
+    exchange: HttpExchange
 
 
 @dataclass(frozen=True, slots=True)
 class ContinueDenial:
-    """A piece of that response's body."""
+    """Write this part of that response."""
 
-    body: bytes
-    more_body: bool
+    part: Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +82,30 @@ Order = Accept | Refuse | StartDenial | ContinueDenial | Send | CloseWith
 class WebSocketSession:
     """The state of one WebSocket as its application sees it."""
 
-    __slots__ = ("disconnect", "state")
+    __slots__ = ("_denial", "disconnect", "state")
 
     def __init__(self) -> None:
         self.state = State.CONNECTING
+        self._denial: HttpExchange | None = None
         self.disconnect: Message | None = None
-        """The `websocket.disconnect` that `receive` returns once nothing else waits; `None` as long as there is none."""
+        """What `receive` returns once nothing else waits; `None` as long as the peer is there."""
 
     def interpret(self, message: Message) -> Order:
-        """What a message asks for. Nothing changes until `advance` is told that it could be done.
+        """What a message asks for. The state changes only when `advance` is told that it could be done.
 
-        Raises `ClientDisconnectedError` after a disconnect, `RuntimeError` for a message that this state does not
-        allow, `KeyError`, `TypeError` and `ValueError` for one that is not well-formed.
+        Raises `ClientDisconnectedError` after a disconnect, `RuntimeError` for a message that may not come
+        now, `KeyError`, `TypeError` and `ValueError` for one that is not well-formed.
         """
         if self.state is State.DISCONNECTED:
             raise ClientDisconnectedError("the WebSocket is disconnected")
-        reader = _READERS.get((self.state, message["type"]))
+        kind = message["type"]
+        if self._denial is not None and kind == "websocket.http.response.body":
+            part = self._denial.interpret({**message, "type": "http.response.body"})
+            assert part is not None
+            return ContinueDenial(part)
+        reader = _READERS.get((self.state, kind))
         if reader is None:
-            raise RuntimeError(f"ASGI message {message['type']!r} cannot be sent: {_EXPECTED[self.state]}")
+            raise RuntimeError(f"ASGI message {kind!r} cannot be sent: {_EXPECTED[self.state]}")
         return reader(message)
 
     def advance(self, order: Order) -> None:
@@ -113,8 +115,12 @@ class WebSocketSession:
                 self.state = State.OPEN
             case StartDenial():
                 self.state = State.DENYING
-            case Refuse() | CloseWith() | ContinueDenial(more_body=False):
+                self._denial = order.exchange
+            case Refuse() | CloseWith():
                 self.state = State.CLOSED
+            case ContinueDenial():
+                if order.part.is_last:
+                    self.state = State.CLOSED
 
     def disconnected(self, code: int, reason: str = "") -> None:
         """Record that the connection ended; only the first cause counts."""
@@ -166,14 +172,9 @@ def _read_refusal(_message: Message) -> Refuse:
 
 
 def _read_denial_start(message: Message) -> StartDenial:
-    status = int(message["status"])
-    if not 200 <= status <= 599:
-        raise ValueError(f"{status} is no status to deny a WebSocket with")
-    return StartDenial(status, _read_headers(message.get("headers", ())))
-
-
-def _read_denial_body(message: Message) -> ContinueDenial:
-    return ContinueDenial(bytes(message.get("body", b"")), bool(message.get("more_body", False)))
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.interpret({**message, "type": "http.response.start"})
+    return StartDenial(exchange)
 
 
 def _read_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
@@ -184,13 +185,12 @@ _READERS: Final[dict[tuple[State, str], Callable[[Message], Order]]] = {
     (State.CONNECTING, "websocket.accept"): _read_accept,
     (State.CONNECTING, "websocket.close"): _read_refusal,
     (State.CONNECTING, "websocket.http.response.start"): _read_denial_start,
-    (State.DENYING, "websocket.http.response.body"): _read_denial_body,
     (State.OPEN, "websocket.send"): _read_send,
     (State.OPEN, "websocket.close"): _read_close,
 }
 
 _EXPECTED: Final = {
-    State.CONNECTING: "the handshake is answered by websocket.accept, websocket.close or websocket.http.response.start",
+    State.CONNECTING: "the answer is websocket.accept, websocket.close or websocket.http.response.start",
     State.DENYING: "the denial response goes on with websocket.http.response.body",
     State.OPEN: "an open WebSocket takes websocket.send and websocket.close",
     State.CLOSED: "the application closed this WebSocket",

@@ -82,6 +82,13 @@ class Parser(ABC):
         return len(self._buffer) - self._position
 
     @property
+    def body_remaining(self) -> int | None:
+        """Bytes of the current request's body that have not arrived; `None` if nobody knows."""
+        if self._state is _State.BODY:
+            return max(0, self._remaining - self.buffered)
+        return None if self._state is _State.CHUNKED else 0
+
+    @property
     def is_idle(self) -> bool:
         """Whether it stands between two requests and nothing of the next has arrived."""
         return self._state is _State.HEAD and self._position == len(self._buffer)

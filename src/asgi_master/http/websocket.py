@@ -1,14 +1,13 @@
-"""What WebSocket frames mean, by RFC 6455: the words every engine speaks, and the reference engine over wsproto.
+"""What WebSocket frames mean (RFC 6455): the words every engine speaks, and the reference engine.
 
-An engine takes bytes with `receive_data` and gives one event a call with `next_event`, so that whoever holds it
-decides how much of what a peer sent becomes messages. `websocket_fast` is the engine of production; the one here
-stands on wsproto and is what the other is tested against.
+An engine takes bytes with `receive_data` and gives one event a call with `next_event`, so that whoever holds
+it decides how much of what a peer sent becomes messages. `websocket_fast` is the engine of production; the
+one here stands on wsproto, and is what the other is tested against.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from wsproto import events as wsproto_events
 from wsproto.connection import Connection, ConnectionState, ConnectionType
@@ -16,6 +15,9 @@ from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 from asgi_master.http.websocket_deflate import Compression, InflateError, InflateOverflowError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 UNLIMITED: Final = 2**62
 """Stands for a limit of 0."""
@@ -78,7 +80,7 @@ class Engine(Protocol):
         """Take what the peer sent. Costs nothing until `next_event` asks."""
 
     def next_event(self) -> Event | None:
-        """The next event, `None` if more bytes are needed. Raises `WebSocketError`, after which it is of no use."""
+        """The next event; `None` if more bytes are needed. `WebSocketError` is the end of it."""
 
     def text(self, text: str) -> bytes:
         """The frame of a text message."""
@@ -164,7 +166,7 @@ class WsprotoEngine:
         return None
 
     def _read_close(self, event: wsproto_events.CloseConnection) -> Close:
-        """wsproto tells a failure like a close of the peer; only its own state tells them apart."""
+        """Tell the peer's close frame from a failure: only the state of wsproto does."""
         if self._connection.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
             raise WebSocketError(CloseCode(event.code), event.reason or "")
         return Close(int(event.code), event.reason or "")

@@ -72,7 +72,8 @@ class Compression:
     def inflate(self, payload: bytes, *, final: bool, room: int) -> bytes:
         """What one frame of a compressed message adds to it; `final` if it is the last.
 
-        Raises `InflateOverflowError` once that is more than `room` bytes, having made hardly more, and `InflateError`.
+        Raises `InflateOverflowError` once that is more than `room` bytes, having made hardly more, and
+        `InflateError` for bytes that are no DEFLATE.
         """
         inflater = self._inflater
         if inflater is None:

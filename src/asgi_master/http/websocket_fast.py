@@ -1,7 +1,7 @@
 """The engine of production: frames read and written in plain Python, with the bytes touched only at C speed.
 
-A whole, unfragmented, uncompressed data frame, which is what nearly all traffic is, takes one short path; every
-other frame the long one. What both decide is tested against `websocket.WsprotoEngine` on the same bytes.
+A short, whole, unfragmented, uncompressed data frame, which is what most traffic is, takes one short path;
+every other frame the long one. Both are tested against `websocket.WsprotoEngine` on the same bytes.
 """
 
 from codecs import IncrementalDecoder, getincrementaldecoder
@@ -107,7 +107,7 @@ class FastEngine:
         """See `Engine`."""
         buffer = self._buffer
         start = self._position + 6
-        # The short path. It skips no check that could fail here: FIN is set and RSV is not, the payload is masked
+        # The short path skips no check that could fail here: FIN is set and RSV is not, the payload is masked
         # and its length minimal, and neither a frame nor a message is underway.
         if (
             len(buffer) >= start
@@ -154,7 +154,7 @@ class FastEngine:
         return not self._missing
 
     def _read_header(self) -> tuple[int, int, bytes] | None:
-        """First byte, payload length and masking key of the next frame (RFC 6455 §5.2), if they are all there."""
+        """First byte, payload length and masking key of the next frame, if all are there (RFC 6455 §5.2)."""
         buffer, position = self._buffer, self._position
         if len(buffer) < position + 2:
             return None
@@ -196,7 +196,7 @@ class FastEngine:
             raise WebSocketError(CloseCode.PROTOCOL_ERROR, "reserved bit set")
 
     def _check_size(self, first: int, size: int) -> None:
-        """Refuse what is too big before it is buffered. Compressed payloads may be a little larger than their message."""
+        """Refuse what is too big before it is buffered; what cannot be compressed grows a little by it."""
         if first & _OPCODE in _CONTROL_OPCODES:
             return
         compressed = first & _RSV1 or (self._opcode and self._compressed)

@@ -1,11 +1,10 @@
-"""The opening handshake: what makes an upgrade request a WebSocket, and the bytes that answer it (RFC 6455 §4.2)."""
+"""The opening handshake (RFC 6455 §4.2): what makes a request one, and how it is accepted."""
 
 import binascii
 from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha1
-from http import HTTPStatus
 from typing import Final
 
 from asgi_master.http.errors import ProtocolError
@@ -46,8 +45,9 @@ class Handshake:
 
 
 def read_handshake(request: Request, *, per_message_deflate: bool) -> Handshake:
-    """Check an upgrade request by RFC 6455 §4.2.1. Raises `ProtocolError`: 426 asks for version 13, others are 400."""
-    if request.method != "GET" or request.http_version != "1.1" or request.upgrade != b"websocket":
+    """Check a request by RFC 6455 §4.2.1. Raises `ProtocolError`: 426 for another version, else 400."""
+    upgrade = _items([request.upgrade or b""])
+    if request.method != "GET" or request.http_version != "1.1" or b"websocket" not in upgrade:
         raise ProtocolError(400, "not a WebSocket handshake")
     if request.body_length != 0:
         raise ProtocolError(400, "a WebSocket handshake has no body")
@@ -125,64 +125,47 @@ def accept_token(key: bytes) -> bytes:
     return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
 
 
-def accept_head(handshake: Handshake, *, subprotocol: str | None, headers: Headers, defaults: bytes) -> bytes:
-    """The answer that opens the connection. `defaults` are whole header lines of the server.
+def accept_head(
+    handshake: Handshake,
+    *,
+    subprotocol: str | None,
+    headers: Headers,
+    defaults: dict[bytes, bytes],
+) -> bytes:
+    """The answer that opens the connection. `defaults` are the server's header lines by lower-case name.
+
+    A default stands back where the application sets the same header.
 
     Raises `ValueError` for a subprotocol that was not offered, and for headers that cannot stand here.
     """
     lines = [
-        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ",
-        accept_token(handshake.key),
-        b"\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n",
+        b"sec-websocket-accept: %b\r\n" % accept_token(handshake.key),
     ]
     if subprotocol is not None:
         if subprotocol not in handshake.subprotocols:
             raise ValueError(f"the client did not offer the subprotocol {subprotocol!r}")
-        lines += (b"sec-websocket-protocol: ", subprotocol.encode("latin-1"), b"\r\n")
+        lines.append(b"sec-websocket-protocol: %b\r\n" % subprotocol.encode("latin-1"))
     if handshake.deflate is not None:
-        lines += (b"sec-websocket-extensions: ", handshake.deflate.header(), b"\r\n")
+        lines.append(b"sec-websocket-extensions: %b\r\n" % handshake.deflate.header())
+    names = set()
     for name, value in headers:
-        if name.lower() in _OURS:
-            raise ValueError(f"the header {name!r} cannot be set when a WebSocket is accepted")
+        names.add(name.lower())
         lines.append(_line(name, value))
-    lines += (defaults, b"\r\n")
+    if names & _OURS:
+        taken = b", ".join(sorted(names & _OURS)).decode()
+        raise ValueError(f"the application cannot set {taken} when it accepts a WebSocket")
+    lines += [line for name, line in defaults.items() if name not in names]
+    lines.append(b"\r\n")
     return b"".join(lines)
 
 
-def refusal(status: int, reason: str, *, defaults: bytes) -> bytes:
-    """A whole response that refuses the handshake, after which the connection closes."""
-    body = f"{reason}\n".encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    if status == HTTPStatus.UPGRADE_REQUIRED:
-        # RFC 6455 §4.2.2 asks for the first, RFC 9110 §15.5.22 for the second.
-        headers += [(b"sec-websocket-version", _VERSION), (b"upgrade", b"websocket")]
-    return denial_head(status, headers, content_length=len(body), defaults=defaults) + body
-
-
-def denial_head(status: int, headers: Headers, *, content_length: int | None, defaults: bytes) -> bytes:
-    """The head of a response instead of the WebSocket. Its body ends with the connection.
-
-    `content_length` is that of a body known as a whole. Raises `ValueError` for headers that are not well-formed.
-    """
-    lines = [b"HTTP/1.1 %d %s\r\n" % (status, _PHRASES.get(status, b""))]
-    for name, value in headers:
-        name_lower = name.lower()
-        if name_lower in (b"connection", b"transfer-encoding"):
-            continue
-        if name_lower == b"content-length":
-            content_length = None
-        lines.append(_line(name, value))
-    if content_length is not None and status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
-        lines.append(b"content-length: %d\r\n" % content_length)
-    options = b"close, upgrade" if status == HTTPStatus.UPGRADE_REQUIRED else b"close"
-    lines += (b"connection: ", options, b"\r\n", defaults, b"\r\n")
-    return b"".join(lines)
-
-
-_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+def upgrade_required() -> tuple[tuple[bytes, bytes], ...]:
+    """What a 426 must say besides (RFC 6455 §4.2.2, RFC 9110 §15.5.22)."""
+    return ((b"sec-websocket-version", _VERSION), (b"upgrade", b"websocket"))
 
 
 def _line(name: bytes, value: bytes) -> bytes:
     if not is_token(name) or value.translate(None, FIELD_TEXT):
         raise ValueError(f"the header {name!r}: {value!r} is not well-formed")
-    return b"%s: %s\r\n" % (name, value)
+    return b"%b: %b\r\n" % (name, value)

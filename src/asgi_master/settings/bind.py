@@ -62,7 +62,9 @@ def parse_bind(text: str) -> Address:
         hint = f"127.0.0.1:{text}" if text.isdecimal() else f"{text or 'HOST'}:PORT, such as 127.0.0.1:8000"
         raise ValueError(f"is not HOST:PORT: write {hint}")
     if not host:
-        raise ValueError(f"has no host: write 0.0.0.0:{port} for all IPv4 addresses, [::]:{port} for all IPv6 ones")
+        raise ValueError(
+            f"has no host: write 0.0.0.0:{port} for all IPv4 addresses, [::]:{port} for all IPv6 ones"
+        )
     bracketed = host.startswith("[") and host.endswith("]")
     if not bracketed and not _HOST.fullmatch(host):
         hint = f": an IPv6 address needs brackets, [{host}]:{port}" if _is_ipv6(host) else ""
@@ -75,9 +77,8 @@ def parse_bind(text: str) -> Address:
 
 
 def _unix(path: str) -> UnixAddress:
-    if path.startswith("//"):
-        # unix:///run/app.sock, as other servers write it.
-        path = path[2:]
+    # unix:///run/app.sock, as others write it.
+    path = path.removeprefix("//")
     if not path:
         raise ValueError("names no path: write unix:/path/to/socket")
     if path.startswith("@") or "\0" in path:

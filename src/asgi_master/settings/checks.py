@@ -1,7 +1,7 @@
 """What must be true of settings beyond the form and the bounds of each: between them, and on this machine."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,23 @@ from asgi_master.settings.values import SECONDS, show
 DEFAULT = "default"
 """The origin of a value that nobody gave."""
 
-_OWNER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*\$?(:[A-Za-z0-9_.][A-Za-z0-9_.-]*\$?)?|:[A-Za-z0-9_.][A-Za-z0-9_.-]*", re.ASCII)
+_OWNER = re.compile(
+    r"[A-Za-z0-9_.][A-Za-z0-9_.-]*\$?(:[A-Za-z0-9_.][A-Za-z0-9_.-]*\$?)?|:[A-Za-z0-9_.][A-Za-z0-9_.-]*",
+    re.ASCII,
+)
 
 
-def check(
-    settings: Settings, origins: Mapping[str, str], directory: Path, wrong: AbstractSet[str]
-) -> list[str]:
-    """A line for each error. Settings in `wrong` were unreadable, stand at their default, and are not judged."""
+def check(settings: Settings, origins: Mapping[str, str], directory: Path, wrong: set[str]) -> list[str]:
+    """A line for each error. Settings in `wrong` could not be read and are not judged."""
     lines = []
     for finding in _Checks(settings, origins, directory).findings():
         if finding.name in wrong or wrong.intersection(finding.depends_on):
             continue
         origin = origins[finding.name]
-        lines.append(f"{finding.name.replace('_', '-')}: {finding.text}" + (f" ({origin})" if origin != DEFAULT else ""))
+        lines.append(
+            f"{finding.name.replace('_', '-')}: {finding.text}"
+            + (f" ({origin})" if origin != DEFAULT else "")
+        )
     return lines
 
 
@@ -65,8 +69,8 @@ class _Checks:
         if process.shutdown_timeout and process.shutdown_timeout >= process.drain_timeout:
             yield _Finding(
                 "shutdown_timeout",
-                f"{SECONDS.write(process.shutdown_timeout)} is not less than "
-                f"{self._named('drain_timeout', SECONDS.write(process.drain_timeout))}, of which it is a part",
+                f"{SECONDS.write(process.shutdown_timeout)} is not less than the whole: "
+                f"{self._named('drain_timeout', SECONDS.write(process.drain_timeout))}",
                 ("drain_timeout",),
             )
         if process.max_surge == 0 and process.max_unavailable == 0:
@@ -74,7 +78,9 @@ class _Checks:
             if self._origins[name] == DEFAULT:
                 name, other = other, name
             yield _Finding(
-                name, f"0 leaves a reload no room while {self._named(other, '0')}: one of them must be at least 1", (other,)
+                name,
+                f"0 leaves a reload no room while {self._named(other, '0')}: one of them must be at least 1",
+                (other,),
             )
         if "/" in process.name or not process.name.isprintable():
             yield _Finding("name", f"{show(process.name)} is not a plain name")
@@ -102,19 +108,19 @@ class _Checks:
         http = self._settings.http
         yield from _each("header", http.header, parse_header)
         if http.root_path and (not http.root_path.startswith("/") or http.root_path.endswith("/")):
-            yield _Finding("root_path", f"{show(http.root_path)} does not begin with / or ends with it")
+            yield _Finding("root_path", f"{show(http.root_path)} must begin with / and not end with it")
 
     def _files(self) -> Iterator[_Finding]:
         application = self._settings.application
-        if not (self._directory / application.app_dir).is_dir():
+        if not _is(self._directory / application.app_dir, Path.is_dir):
             yield _Finding("app_dir", f"{show(application.app_dir)} is not a directory")
         for name in self._settings.development.reload_dir:
-            if not (self._directory / name).is_dir():
+            if not _is(self._directory / name, Path.is_dir):
                 yield _Finding("reload_dir", f"{show(name)} is not a directory")
         if application.env_file:
             yield from self._env_file(application.env_file)
         log_config = self._settings.logging.log_config
-        if log_config and not (self._directory / log_config).is_file():
+        if log_config and not _is(self._directory / log_config, Path.is_file):
             yield _Finding("log_config", f"{show(log_config)} is not a file")
 
     def _env_file(self, name: str) -> Iterator[_Finding]:
@@ -131,6 +137,14 @@ class _Checks:
     def _named(self, name: str, value: str) -> str:
         """Another setting's value, and where it came from."""
         return f"{name.replace('_', '-')} is {value} ({self._origins[name]})"
+
+
+def _is(path: Path, test: Callable[[Path], bool]) -> bool:
+    try:
+        return test(path)
+    except OSError:
+        # No permission to look, or no possible name.
+        return False
 
 
 def _each(name: str, texts: Iterable[str], parse: Callable[[str], Any]) -> Iterator[_Finding]:

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 
 
 def available_cpus(root: Path = Path("/")) -> int:
-    """The CPUs that affinity and quota leave us, at least one. `root` is where /proc and the cgroup mounts are found."""
+    """The CPUs that affinity and quota leave us, at least one. `root` holds /proc and the cgroup mounts."""
     return cpu_count(len(os.sched_getaffinity(0)), cgroup_quotas(root))
 
 
 def cpu_count(affinity: int, quotas: Iterable[float]) -> int:
-    """The CPUs to use with so many in the affinity mask and these quotas, in CPUs. Part of a CPU counts as one."""
+    """The CPUs to use with this affinity and these quotas, counted in CPUs. Part of a CPU counts as one."""
     return max(1, min([affinity, *(math.ceil(quota) for quota in quotas)]))
 
 
@@ -63,7 +63,9 @@ def _path_of_group(lines: Iterable[str], unified: bool) -> str | None:
     for line in lines:
         hierarchy, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if (unified and hierarchy == "0" and not controllers) or (not unified and "cpu" in controllers.split(",")):
+        if (unified and hierarchy == "0" and not controllers) or (
+            not unified and "cpu" in controllers.split(",")
+        ):
             return path
     return None
 
@@ -73,7 +75,7 @@ def _below(path: str, mounted: str) -> PurePosixPath:
     try:
         relative = PurePosixPath(path).relative_to(mounted)
     except ValueError:
-        # Outside what is mounted here, as in a container without a cgroup namespace of its own: the mount is our group.
+        # Outside what is mounted here, as in a container that shares its cgroup namespace: the mount is ours.
         return PurePosixPath()
     return PurePosixPath() if ".." in relative.parts else relative
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from asgi_master.settings.fields import Applies
+from asgi_master.settings.fields import Applies, Setting
 from asgi_master.settings.model import SETTINGS, Settings
 
 
@@ -11,12 +11,19 @@ from asgi_master.settings.model import SETTINGS, Settings
 class Change:
     """One setting that has a new value."""
 
-    name: str
-    """The setting's key, such as `drain-timeout`."""
+    setting: Setting
     old: Any
     new: Any
-    applies: Applies
-    """`start`: the new value waits for a restart."""
+
+    @property
+    def name(self) -> str:
+        """The setting's key, such as `drain-timeout`."""
+        return self.setting.key
+
+    @property
+    def applies(self) -> Applies:
+        """`start`: the new value waits for a restart."""
+        return self.setting.spec.applies
 
 
 def diff(old: Settings, new: Settings) -> list[Change]:
@@ -26,18 +33,15 @@ def diff(old: Settings, new: Settings) -> list[Change]:
         before = getattr(getattr(old, setting.group), setting.name)
         after = getattr(getattr(new, setting.group), setting.name)
         if before != after:
-            changes.append(Change(setting.key, before, after, setting.spec.applies))
+            changes.append(Change(setting, before, after))
     return changes
 
 
-def hold_until_restart(running: Settings, wanted: Settings) -> tuple[Settings, list[Change]]:
-    """`wanted`, with the running value of each setting that only a restart changes; and those changes that wait."""
-    waiting = [change for change in diff(running, wanted) if change.applies is Applies.START]
-    held = {change.name for change in waiting}
-    groups: dict[str, dict[str, Any]] = {}
-    for setting in SETTINGS:
-        if setting.key in held:
-            value = getattr(getattr(running, setting.group), setting.name)
-            groups.setdefault(setting.group, {})[setting.name] = value
-    branches = {name: replace(getattr(wanted, name), **values) for name, values in groups.items()}
-    return replace(wanted, **branches), waiting
+def hold_until_restart(running: Settings, new: Settings) -> tuple[Settings, list[Change]]:
+    """The new settings as far as a reload can take them, and the changes that wait for a restart."""
+    held = new
+    waiting = [change for change in diff(running, new) if change.applies is Applies.START]
+    for change in waiting:
+        group, name = change.setting.group, change.setting.name
+        held = replace(held, **{group: replace(getattr(held, group), **{name: change.old})})
+    return held, waiting

@@ -1,7 +1,8 @@
-"""Environment files: `KEY=VALUE` lines for the application.
+r"""Environment files: `KEY=VALUE` lines for the application.
 
-Comments (`#` at the start of a line, or after white space behind an unquoted value), blank lines and a leading `export` are
-allowed. 'Single' quotes keep everything as it is; "double" quotes know the escapes \\n, \\t, \\r, \\", \\\\ and \\$. Nothing is expanded.
+Comments (`#` at the start of a line, or after white space behind a value), blank lines and a leading
+`export` are allowed. 'Single' quotes keep everything as it is; "double" quotes know the escapes \n, \t
+and \r, and a backslash before any other character keeps that character. Nothing is expanded.
 """
 
 import re

@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Any, TypeVar, cast
 
 from asgi_master.settings.values import (
-    BYTES,
     INTEGER,
     LIST,
     SECONDS,
@@ -45,8 +44,6 @@ class Spec:
     argument: bool
     """Whether it is given without a flag, as the argument of the command."""
     metavar: str
-    unit: str
-    """What a plain number counts, empty where the name says it."""
     minimum: float | None
     maximum: float | None
     choices: tuple[str, ...]
@@ -106,7 +103,6 @@ def setting(
     short: str = "",
     argument: bool = False,
     metavar: str = "",
-    unit: str = "",
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
@@ -114,7 +110,7 @@ def setting(
 ) -> T:
     """A field of a group of settings. The kind follows from the default's type where `kind` is not given."""
     if kind is None:
-        kind = WORD if choices else BYTES if unit == "bytes" else _KINDS[type(default)]
+        kind = WORD if choices else _KINDS[type(default)]
     spec = Spec(
         default=default,
         help=help,
@@ -122,19 +118,18 @@ def setting(
         short=short,
         argument=argument,
         metavar=metavar or ("|".join(choices) if choices else kind.metavar),
-        unit=unit or ("seconds" if kind is SECONDS else ""),
         minimum=minimum,
         maximum=maximum,
         choices=choices,
         applies=applies,
     )
-    # A field is not of its value's type; the type checker reads it as the default it carries.
-    return cast("T", field(default=default, metadata={_SPEC: spec}))
+    # To the type checker, a field is the default it carries.
+    return field(default=default, metadata={_SPEC: spec})
 
 
-def group(kind: type[T], title: str) -> T:
-    """A field of the tree that holds a group of settings."""
-    return cast("T", field(default_factory=kind, metadata={_TITLE: title}))
+def titled(title: str) -> dict[str, str]:
+    """The metadata of a field of the tree that holds a group of settings."""
+    return {_TITLE: title}
 
 
 def settings_of(tree: type) -> Iterator[Setting]:

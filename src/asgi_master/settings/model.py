@@ -1,9 +1,9 @@
 """Every setting, once: name, type, default, bounds, help, and when a change applies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from asgi_master.settings.fields import Applies, Setting, group, setting, settings_of
-from asgi_master.settings.values import LINES, MODE, PATH, SECONDS, WORKERS
+from asgi_master.settings.fields import Applies, Setting, setting, settings_of, titled
+from asgi_master.settings.values import BYTES, LINES, MODE, PATH, WORKERS
 
 _START = Applies.START
 
@@ -18,8 +18,12 @@ class ApplicationSettings:
         metavar="APP",
         help="The application: MODULE:ATTRIBUTE, such as main:app or package.module:object.app.",
     )
-    factory: bool = setting(False, help="The target is a function without arguments that makes the application.")
-    app_dir: str = setting(".", kind=PATH, help="Directory to import the application from; it is first on sys.path.")
+    factory: bool = setting(
+        False, help="The target is a function without arguments that makes the application."
+    )
+    app_dir: str = setting(
+        ".", kind=PATH, help="Directory to import the application from; it is first on sys.path."
+    )
     env_file: str = setting(
         "",
         kind=PATH,
@@ -42,28 +46,37 @@ class ProcessSettings:
     preload: str = setting(
         "auto",
         choices=("auto", "on", "off"),
-        help="Import the application once and fork the workers from there; auto does so unless the import left "
+        help="Import the application once and fork the workers from it; auto does so unless the import left "
         "threads behind, off lets each worker import for itself.",
     )
     boot_timeout: float = setting(
-        60.0, minimum=0.1, help="From the start of a worker until it is ready, its import and lifespan startup included."
+        60.0,
+        minimum=0.1,
+        help="From the start of a worker until it is ready, its import and lifespan startup included.",
     )
     drain_timeout: float = setting(
-        30.0, minimum=0, help="How long a leaving worker may take to finish its requests, lifespan shutdown included."
+        30.0,
+        minimum=0,
+        help="How long a leaving worker may take to finish its requests, lifespan shutdown included.",
     )
     shutdown_timeout: float = setting(
         5.0,
         minimum=0,
-        help="The part of drain-timeout that is kept for lifespan shutdown; unless given, at most half of it.",
+        help="The part of drain-timeout kept for lifespan shutdown; unless given, at most half of it.",
     )
     kill_grace: float = setting(
         1.0, minimum=0, help="How long after drain-timeout the master waits before it kills a worker."
     )
     hang_timeout: float = setting(
-        30.0, minimum=0, help="A worker whose event loop is blocked for longer is killed, its stacks logged; 0: never."
+        30.0,
+        minimum=0,
+        help="A worker whose event loop is blocked for longer is killed, its stacks logged; 0: never.",
     )
     max_surge: int = setting(
-        1, minimum=0, maximum=1000, help="How many workers above the number of workers may live during a reload."
+        1,
+        minimum=0,
+        maximum=1000,
+        help="How many workers above the number of workers may live during a reload.",
     )
     max_unavailable: int = setting(
         0, minimum=0, maximum=1000, help="How many of the workers may be missing during a reload."
@@ -80,7 +93,9 @@ class DevelopmentSettings:
     """For the developer's machine."""
 
     reload: bool = setting(
-        False, applies=_START, help="Reload when the application's files change (needs watchfiles); for development."
+        False,
+        applies=_START,
+        help="Reload when the application's files change (needs watchfiles); for development.",
     )
     reload_dir: tuple[str, ...] = setting(
         (), metavar="DIR", applies=_START, help="Directory to watch instead of app-dir; may be repeated."
@@ -98,21 +113,27 @@ class SocketSettings:
         ("127.0.0.1:8000",),
         short="-b",
         metavar="ADDRESS",
-        applies=_START,
         help="Address to listen on: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N; may be repeated. "
         "Port 0 takes a free one.",
     )
     backlog: int = setting(
-        2048, minimum=1, maximum=2**31 - 1, applies=_START, help="Connections the kernel queues for each address."
+        2048,
+        minimum=1,
+        maximum=2**31 - 1,
+        applies=_START,
+        help="Connections the kernel queues for each address.",
     )
     uds_mode: int = setting(
-        0o660, kind=MODE, applies=_START, help="Permissions of Unix sockets; the proxy in front must be able to write."
+        0o660,
+        kind=MODE,
+        applies=_START,
+        help="Permissions of Unix sockets; the proxy in front must be able to write.",
     )
     uds_owner: str = setting(
         "",
-        metavar="USER[:GROUP]",
+        metavar="[USER][:GROUP]",
         applies=_START,
-        help="Owner of Unix sockets, by name or number (needs the right to give files away); :GROUP alone is allowed.",
+        help="Owner of Unix sockets, by name or number (needs the right to give files away).",
     )
 
 
@@ -123,16 +144,23 @@ class HttpSettings:
     http: str = setting(
         "httptools", choices=("httptools", "h11"), help="The HTTP/1.1 parser: the fast one, or the reference."
     )
-    root_path: str = setting("", metavar="PATH", help="Path the application is mounted at by the proxy in front.")
+    root_path: str = setting(
+        "", metavar="PATH", help="Path the application is mounted at by the proxy in front."
+    )
     server_header: bool = setting(True, help="Send a Server header unless the application sets one.")
     date_header: bool = setting(True, help="Send a Date header unless the application sets one.")
     header: tuple[str, ...] = setting(
-        (), kind=LINES, metavar="NAME:VALUE", help="Header to add to every response, as 'Name: value'; may be repeated."
+        (),
+        kind=LINES,
+        metavar="NAME:VALUE",
+        help="Header to add to every response, as 'Name: value'; may be repeated.",
     )
-    limit_request_line: int = setting(8192, unit="bytes", minimum=256, help="Longest request line.")
+    limit_request_line: int = setting(8192, kind=BYTES, minimum=256, help="Longest request line.")
     limit_header_count: int = setting(100, minimum=1, help="Most headers of a request.")
-    limit_header_bytes: int = setting(65536, unit="bytes", minimum=1024, help="Largest header section of a request.")
-    limit_body_size: int = setting(0, unit="bytes", minimum=0, help="Largest request body; 0: any.")
+    limit_header_bytes: int = setting(
+        65536, kind=BYTES, minimum=1024, help="Largest header section of a request."
+    )
+    limit_body_size: int = setting(0, kind=BYTES, minimum=0, help="Largest request body; 0: any.")
     header_timeout: float = setting(
         15.0, minimum=0, help="How long a request's header section may take to arrive; 0: for ever."
     )
@@ -149,7 +177,9 @@ class HttpSettings:
         0, minimum=0, help="Requests that each worker serves at once; more are answered 503. 0: any number."
     )
     max_connections: int = setting(
-        0, minimum=0, help="Connections that each worker holds; more wait in the kernel's queue. 0: any number."
+        0,
+        minimum=0,
+        help="Connections that each worker holds; more wait in the kernel's queue. 0: any number.",
     )
 
 
@@ -158,17 +188,20 @@ class WebSocketSettings:
     """WebSockets."""
 
     ws_max_size: int = setting(
-        16 * 1024 * 1024, unit="bytes", minimum=1, help="Largest message, decompressed; above, the connection closes (1009)."
+        16 * 1024 * 1024,
+        kind=BYTES,
+        minimum=1,
+        help="Largest message, decompressed; above, the connection closes (1009).",
     )
     ws_queue_size: int = setting(
         16, minimum=1, help="Messages that wait for the application before the connection is no longer read."
     )
     ws_ping_interval: float = setting(20.0, minimum=0, help="Time between keepalive pings; 0: none.")
-    ws_ping_timeout: float = setting(20.0, minimum=0, help="How long a client may take to answer a ping; 0: for ever.")
-    ws_per_message_deflate: bool = setting(True, help="Compress messages for clients that offer it.")
-    ws_close_timeout: float = setting(
-        5.0, kind=SECONDS, minimum=0, help="How long a client may take to answer a close."
+    ws_ping_timeout: float = setting(
+        20.0, minimum=0, help="How long a client may take to answer a ping; 0: for ever."
     )
+    ws_per_message_deflate: bool = setting(True, help="Compress messages for clients that offer it.")
+    ws_close_timeout: float = setting(5.0, minimum=0, help="How long a client may take to answer a close.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,17 +228,23 @@ class LoggingSettings:
     """What is told, and how."""
 
     log_level: str = setting(
-        "info", choices=("critical", "error", "warning", "info", "debug"), help="The least important messages to log."
+        "info",
+        choices=("critical", "error", "warning", "info", "debug"),
+        help="The least important messages to log.",
     )
     log_format: str = setting(
         "auto", choices=("auto", "text", "json"), help="Lines for people or JSON for machines; auto is text."
     )
     access_log: bool = setting(False, help="Write a line for each request to standard output.")
     access_log_format: str = setting(
-        "combined", metavar="FORMAT", help="The access log's line: combined, common, or atoms such as '%(h)s %(s)s'."
+        "combined",
+        metavar="FORMAT",
+        help="The access log's line: combined, common, or atoms such as '%(h)s %(s)s'.",
     )
     log_config: str = setting(
-        "", kind=PATH, help="File that configures Python's logging (.json, .toml or .ini) instead of the settings here."
+        "",
+        kind=PATH,
+        help="File that configures Python's logging (.json, .toml or .ini) instead of the settings here.",
     )
 
 
@@ -213,15 +252,19 @@ class LoggingSettings:
 class Settings:
     """All settings, checked."""
 
-    application: ApplicationSettings = group(ApplicationSettings, "Application")
-    process: ProcessSettings = group(ProcessSettings, "Processes")
-    sockets: SocketSettings = group(SocketSettings, "Sockets")
-    http: HttpSettings = group(HttpSettings, "HTTP")
-    websocket: WebSocketSettings = group(WebSocketSettings, "WebSocket")
-    lifespan: LifespanSettings = group(LifespanSettings, "Lifespan")
-    loop: LoopSettings = group(LoopSettings, "Event loop")
-    logging: LoggingSettings = group(LoggingSettings, "Logging")
-    development: DevelopmentSettings = group(DevelopmentSettings, "Development")
+    application: ApplicationSettings = field(
+        default_factory=ApplicationSettings, metadata=titled("Application")
+    )
+    process: ProcessSettings = field(default_factory=ProcessSettings, metadata=titled("Processes"))
+    sockets: SocketSettings = field(default_factory=SocketSettings, metadata=titled("Sockets"))
+    http: HttpSettings = field(default_factory=HttpSettings, metadata=titled("HTTP"))
+    websocket: WebSocketSettings = field(default_factory=WebSocketSettings, metadata=titled("WebSocket"))
+    lifespan: LifespanSettings = field(default_factory=LifespanSettings, metadata=titled("Lifespan"))
+    loop: LoopSettings = field(default_factory=LoopSettings, metadata=titled("Event loop"))
+    logging: LoggingSettings = field(default_factory=LoggingSettings, metadata=titled("Logging"))
+    development: DevelopmentSettings = field(
+        default_factory=DevelopmentSettings, metadata=titled("Development")
+    )
 
 
 SETTINGS: tuple[Setting, ...] = tuple(settings_of(Settings))

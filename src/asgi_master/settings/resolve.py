@@ -16,9 +16,10 @@ from asgi_master.settings.sources import Given, config_file, from_environment, f
 from asgi_master.settings.values import AUTO, Raw, show
 from asgi_master.settings.wire import from_wire
 
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Checked settings, and where each value came from (`default` or as in `Given.origin`), by the setting's name."""
+    """Checked settings, and by name where each value came from: `default`, or as in `Given.origin`."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -34,12 +35,17 @@ def resolve(
 ) -> Resolved:
     """The settings as all sources say together.
 
-    `flags` are the values of the command line by setting name, `directory` is the working directory (where the file is looked
-    for and relative paths begin), `config` is what `--config` named. Raises `SettingsError` with every error.
+    `flags` are the values of the command line by setting name, `directory` is the working directory (where
+    the file is looked for and relative paths begin), `config` is what `--config` named. Raises
+    `SettingsError` with every error.
     """
     errors: list[str] = []
     given: dict[str, Given] = {}
-    for source in (from_file(directory, config_file(config, environ)), from_environment(environ), from_flags(flags)):
+    for source in (
+        from_file(directory, config_file(config, environ)),
+        from_environment(environ),
+        from_flags(flags),
+    ):
         errors += source.errors
         given |= source.values
     values, wrong = _read(given, errors)
@@ -48,7 +54,9 @@ def resolve(
     if "shutdown_timeout" not in given:
         # Whoever shortens the drain must not have to know that a part of it is reserved.
         values["shutdown_timeout"] = min(values["shutdown_timeout"], values["drain_timeout"] / 2)
-    origins = {setting.name: given[setting.name].origin if setting.name in given else DEFAULT for setting in SETTINGS}
+    origins = {
+        setting.name: given[setting.name].origin if setting.name in given else DEFAULT for setting in SETTINGS
+    }
     settings = _tree(values)
     errors += check(settings, origins, directory, wrong)
     if errors:
@@ -57,7 +65,7 @@ def resolve(
 
 
 def _read(given: Mapping[str, Given], errors: list[str]) -> tuple[dict[str, Any], set[str]]:
-    """The value of each setting; those that cannot be read keep their default and are named in the second result."""
+    """The value of each setting, and the names of those that cannot be read and keep their default."""
     values: dict[str, Any] = {}
     wrong: set[str] = set()
     for setting in SETTINGS:
@@ -82,7 +90,7 @@ def _tree(values: Mapping[str, Any]) -> Settings:
 
 def to_toml(resolved: Resolved) -> str:
     """All settings as a settings file, each with its origin in a comment."""
-    lines = []
+    lines: list[str] = []
     title = ""
     for setting in SETTINGS:
         if setting.title != title:

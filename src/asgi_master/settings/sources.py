@@ -1,4 +1,4 @@
-"""Where values come from: file, environment, flags. Each value is told with its origin; nothing is checked here."""
+"""Where values come from: file, environment, flags. Each is told with its origin; nothing is checked here."""
 
 import difflib
 import re
@@ -70,14 +70,15 @@ def from_flags(flags: Mapping[str, Raw]) -> Source:
 
 
 def from_environment(environ: Mapping[str, str]) -> Source:
-    """Values given by `ASGI_MASTER_*` variables."""
+    """Values given by `ASGI_MASTER_*` variables. An empty one counts as not given."""
     source = Source()
     by_variable = {setting.variable: setting for setting in SETTINGS}
     for variable, text in sorted(environ.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
         if variable in by_variable:
-            source.values[by_variable[variable].name] = Given(text, variable)
+            if text:
+                source.values[by_variable[variable].name] = Given(text, variable)
         elif variable not in _OURS and not _KUBERNETES.fullmatch(variable):
             hint = did_you_mean(variable, by_variable)
             source.errors.append(f"{variable}: there is no such setting{hint} (environment)")
@@ -105,8 +106,8 @@ def _read_file(path: Path, name: str, given_by: str) -> Source:
         return Source(errors=[f"{name}: cannot be read: {error.strerror}{given_by}"])
     except UnicodeDecodeError:
         return Source(errors=[f"{name}: is not UTF-8{given_by}"])
-    except tomllib.TOMLDecodeError as error:
-        return Source(errors=[f"{name}: is not TOML: {error}"])
+    except (ValueError, RecursionError) as error:
+        return Source(errors=[f"{name}: is not TOML: {error}{given_by}"])
     table: tuple[str, ...] = ()
     if path.name == _PROJECT_FILE:
         table = _PROJECT_TABLE
@@ -164,7 +165,7 @@ class _Lines:
                     open_string = quotes
 
     def find(self, key: str) -> int | None:
-        """The line of a key of the table, counted from one; `None` if it was written in a way not understood here."""
+        """The line of a key of the table, from one; `None` if it was written in a way not understood here."""
         return self._lines.get(key)
 
 
@@ -175,5 +176,3 @@ def config_file(flag: str | None, environ: Mapping[str, str]) -> Given | None:
     if text := environ.get(CONFIG_VARIABLE):
         return Given(text, CONFIG_VARIABLE)
     return None
-
-

@@ -21,7 +21,7 @@ def parse_target(text: str) -> Target:
         dotted = module.removesuffix(".py").strip("./").replace("/", ".")
         raise ValueError(f'is a file name, not MODULE:ATTRIBUTE: did you mean "{dotted}:{path or "app"}"?')
     if path.endswith("()"):
-        raise ValueError(f'is a call: did you mean --factory {module}:{path.removesuffix("()")}?')
+        raise ValueError(f"is a call: did you mean --factory {module}:{path.removesuffix('()')}?")
     attributes = tuple(path.split(".")) if colon else ()
     if not all(part.isidentifier() for part in (*module.split("."), *attributes)):
         raise ValueError("is not MODULE:ATTRIBUTE, such as main:app or package.module:object.app")

@@ -1,7 +1,7 @@
 """The kinds of values a setting may have: how each is read from text or TOML, and how it is written back.
 
-A raw value is a string (flags and environment) or what TOML made of it. Readers raise `ValueError` whose text completes
-the sentence `<value> ...`, such as `is not a number`.
+A raw value is a string (flags and environment) or what TOML made of it. Readers raise `ValueError` whose text
+completes the sentence `<value> ...`, such as `is not a number`.
 """
 
 import json
@@ -21,8 +21,11 @@ _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
-_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", re.ASCII)
+_QUANTITY = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]*)\s*", re.ASCII)
 _MOST_MODE = 0o777
+_MOST_INTEGER = 10**15
+# Beyond a year the clocks of event loops and selectors overflow, long after anybody waits.
+_MOST_SECONDS = 365 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Kind:
 
 def quote(text: str) -> str:
     """The text as a TOML basic string."""
+    # JSON's escapes are TOML's too.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -55,38 +59,48 @@ def show(raw: Raw) -> str:
 
 
 def read_text(raw: Raw) -> str:
-    """Any string without NUL, which no path and no environment can hold."""
+    """Any string that can be a path, a word in the environment, and text on a terminal."""
     if not isinstance(raw, str):
         raise ValueError("is not a string")  # noqa: TRY004 -- told to the operator, with the others
     if "\0" in raw:
         raise ValueError("contains a NUL character")
+    if not _is_unicode(raw):
+        raise ValueError("is not UTF-8")
     return raw
+
+
+def _is_unicode(text: str) -> bool:
+    """False for text that was made of other bytes, which Python keeps as lone surrogates."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def read_integer(raw: Raw) -> int:
     """A whole number."""
-    if isinstance(raw, int) and not isinstance(raw, bool):
-        return raw
-    if isinstance(raw, str) and re.fullmatch(r"\s*-?[0-9]{1,18}\s*", raw, re.ASCII):
+    if isinstance(raw, str) and re.fullmatch(r"\s*-?[0-9]{1,15}\s*", raw, re.ASCII):
         return int(raw)
-    raise ValueError("is not a whole number" if isinstance(raw, float) else "is not a number")
+    if not isinstance(raw, int) or isinstance(raw, bool):
+        problem = "is not a whole number" if isinstance(raw, float) else "is not a number"
+        raise ValueError(problem)  # noqa: TRY004 -- told to the operator, with the others
+    if abs(raw) > _MOST_INTEGER:
+        raise ValueError("is out of range")
+    return raw
 
 
 def read_seconds(raw: Raw) -> float:
     """A number of seconds, or a string with one of the units ms, s, m, h."""
-    if isinstance(raw, int | float) and not isinstance(raw, bool):
-        if not math.isfinite(raw):
-            raise ValueError("is not a duration")
-        return float(raw)
     if isinstance(raw, str) and (match := _QUANTITY.fullmatch(raw)) and match[2].lower() in _SECONDS:
-        return float(match[1]) * _SECONDS[match[2].lower()]
-    raise ValueError("is not a duration (seconds, or such as 500ms, 30s, 5m, 1h)")
+        raw = float(match[1]) * _SECONDS[match[2].lower()]
+    elif not isinstance(raw, int | float) or isinstance(raw, bool) or math.isnan(raw):
+        raise ValueError("is not a duration (seconds, or such as 500ms, 30s, 5m, 1h)")
+    if abs(raw) > _MOST_SECONDS:
+        raise ValueError("is longer than a year")
+    return float(raw)
 
 
 def read_bytes(raw: Raw) -> int:
     """A number of bytes, or a string with one of the units k, M, G (of 1024)."""
     if isinstance(raw, int) and not isinstance(raw, bool):
-        return raw
+        return read_integer(raw)
     if isinstance(raw, str) and (match := _QUANTITY.fullmatch(raw)):
         unit = match[2].lower().removesuffix("ib").removesuffix("b")
         if unit in _BYTES:
@@ -122,12 +136,12 @@ def read_workers(raw: Raw) -> int | str:
 def _read_list(separator: str) -> Callable[[Raw], tuple[str, ...]]:
     def read(raw: Raw) -> tuple[str, ...]:
         if isinstance(raw, str):
-            return tuple(part for item in raw.split(separator) if (part := item.strip()))
+            return tuple(part for item in read_text(raw).split(separator) if (part := item.strip()))
         if not isinstance(raw, list | tuple):
             raise ValueError("is not a list of strings")  # noqa: TRY004 -- told to the operator, with the others
-        if any(not isinstance(item, str) or "\0" in item for item in raw):
+        if not all(isinstance(item, str) for item in raw):
             raise ValueError("is not a list of strings")
-        return tuple(raw)
+        return tuple(read_text(item) for item in raw)
 
     return read
 
@@ -148,6 +162,10 @@ SECONDS = Kind("SECONDS", "seconds, or such as `500ms`, `30s`, `5m`, `1h`", read
 BYTES = Kind("BYTES", "bytes, or such as `64k`, `16M`, `1G`", read_bytes, str)
 SWITCH = Kind("", "true or false", read_switch, lambda value: "true" if value else "false")
 MODE = Kind("MODE", "octal, such as `0o660`", read_mode, lambda value: f"0o{value:03o}")
-WORKERS = Kind("N|auto", "a number, or `auto`", read_workers, lambda value: quote(value) if value == AUTO else str(value))
+WORKERS = Kind(
+    "N|auto", "a number, or `auto`", read_workers, lambda value: quote(value) if value == AUTO else str(value)
+)
 LIST = Kind("TEXT", "a list; in a variable, separated by commas", _read_list(","), _write_list, many=True)
-LINES = Kind("TEXT", "a list; in a variable, separated by line ends", _read_list("\n"), _write_list, many=True)
+LINES = Kind(
+    "TEXT", "a list; in a variable, separated by line ends", _read_list("\n"), _write_list, many=True
+)

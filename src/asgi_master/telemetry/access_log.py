@@ -1,7 +1,8 @@
 """The access log: one line per finished request on standard output, in a format compiled once.
 
-Lines are collected and written once a second or when they fill a buffer. Each write holds whole lines and at most
-`PIPE_BUF` bytes, so the lines of several workers never mix. What the peer sent is escaped as Apache does it.
+Lines are collected and written once a second or when they fill a buffer. Each write holds whole lines and
+at most `PIPE_BUF` bytes, so the lines of several workers never mix. What the peer sent is escaped as Apache
+does it.
 """
 
 import atexit
@@ -32,48 +33,58 @@ _LONGEST_FIELD = 1024
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-# What each atom shows: an expression over the arguments of `AccessLog.record`, `fields` (the wanted headers) and
-# `clock`. Compiled into one function, because looking up and calling one function per atom takes twice the time.
-_PATH = "shown(scope['raw_path'])"
-_QUERY = "shown(scope['query_string'])"
-_METHOD = "scope.get('method', 'GET')"
+# What each atom shows: an expression over the arguments of `AccessLog.record`, the time, and `fields`, the
+# headers that the format needs. A format becomes one function: to look up and call one per atom takes twice
+# the time.
 _ATOMS = {
-    "h": "scope['client'][0] if scope['client'] else '-'",
+    "h": "shown(scope['client'][0]) if scope['client'] else '-'",
     "l": "'-'",
-    "u": "user(fields[b'authorization']) if b'authorization' in fields else '-'",
     "t": "clock.bracketed",
-    "r": f"{_METHOD}} {{{_PATH}}}{{'?' if scope['query_string'] else ''}}{{{_QUERY}}} HTTP/{{scope['http_version']",
-    "m": _METHOD,
-    "U": _PATH,
-    "q": _QUERY,
+    "m": "scope.get('method', 'GET')",
+    "U": "shown(scope['raw_path'][:LONGEST])",
+    "q": "shown(scope['query_string'][:LONGEST])",
+    "?q": "'?' + shown(scope['query_string'][:LONGEST]) if scope['query_string'] else ''",
     "H": "'HTTP/' + scope['http_version']",
     "s": "status",
     "B": "size",
     "b": "size or '-'",
-    "f": "shown(fields[b'referer']) if b'referer' in fields else '-'",
-    "a": "shown(fields[b'user-agent']) if b'user-agent' in fields else '-'",
     "T": "int(seconds)",
     "M": "int(seconds * 1e3)",
     "D": "int(seconds * 1e6)",
     "L": "seconds:.6f",
+    # Only for the JSON format below; strings come with their quotes.
+    "json date": "clock.date",
+    "json ms": "int(now % 1 * 1000):03d",
+    "json offset": "clock.offset",
+    "json client": "quoted(scope['client'][0]) if scope['client'] else 'null'",
+    "json path": "quoted(scope['raw_path'][:LONGEST])",
+    "json query": "quoted(scope['query_string'][:LONGEST])",
 }
+_HEADER_ATOMS = {
+    "u": ("authorization", "user(fields[{name}]) if {name} in fields else '-'"),
+    "f": ("referer", "shown(fields[{name}][:LONGEST]) if {name} in fields else '-'"),
+    "a": ("user-agent", "shown(fields[{name}][:LONGEST]) if {name} in fields else '-'"),
+    "json referer": ("referer", "quoted(fields[{name}][:LONGEST]) if {name} in fields else 'null'"),
+    "json user_agent": ("user-agent", "quoted(fields[{name}][:LONGEST]) if {name} in fields else 'null'"),
+}
+_SHORTHANDS = {"combined": COMBINED, "common": COMMON}
+_REQUEST_LINE = "%(m)s %(U)s%(?q)s %(H)s"
+
 _ATOM = re.compile(r"%\(([^)]*)\)s|%%")
-_HEADER_IN = re.compile(r"fields\[b('[^']*')\]")
-_VARIABLE = re.compile(r"\{([^}]+)\}([ieo])")
+_VARIABLE_ATOM = re.compile(r"\{([\w-]+)\}([ieo])")
 
 
 class AccessLog:
     """Collects lines; `flush` writes them. One per process."""
 
     def __init__(self, format: str, *, json: bool = False) -> None:  # noqa: A002 -- the names of the settings
-        """Compile `format`: `combined`, `common`, or text with atoms such as `%(h)s`. `json` makes it objects instead.
+        """Compile `format`: `combined`, `common`, or text with atoms such as `%(h)s`; `json` replaces it.
 
         Raises `ValueError` for an atom that does not exist, also where `json` leaves the format unused.
         """
-        source = _text_source({"combined": COMBINED, "common": COMMON}.get(format, format))
+        self._render, self._wanted = _compile(_SHORTHANDS.get(format, format))
         if json:
-            source = _json_source()
-        self._render, self._wanted = _compile(source)
+            self._render, self._wanted = _compile(_json_template())
         self._clock = _Clock()
         self._lines: list[str] = []
         self._size = 0
@@ -136,97 +147,102 @@ class _Clock:
 _Render = Callable[[Mapping[str, Any], int, int, float, Mapping[bytes, bytes], _Clock, float], str]
 
 
-def _compile(source: str) -> tuple[_Render, frozenset[bytes]]:
-    """The function that renders a line, and the request headers it needs."""
-    names = {"shown": _shown, "quoted": _quoted, "user": _user}
-    # Made of our own expressions only; text of the operator's is in it as literals.
-    render = eval(f"lambda scope, status, size, seconds, fields, clock, now: ({source} '\\n')", names)  # noqa: S307
-    return render, frozenset(name[1:-1].encode() for name in _HEADER_IN.findall(source))
+def _compile(template: str) -> tuple[_Render, frozenset[bytes]]:
+    """The function that renders a line, and the request headers it needs. Raises `ValueError`."""
+    wanted: set[bytes] = set()
+    source = " ".join(_fragments(template.replace("%(r)s", _REQUEST_LINE), wanted))
+    names = {"shown": _shown, "quoted": _quoted, "user": _user, "LONGEST": _LONGEST_FIELD}
+    # Of our own expressions only; what the operator wrote is in it as quoted literals.
+    code = f"lambda scope, status, size, seconds, fields, clock, now: {source} '\\n'"
+    return eval(code, names), frozenset(wanted)  # noqa: S307 -- see above
 
 
-def _text_source(format: str) -> str:  # noqa: A002 -- as above
-    source, end = "", 0
-    for match in _ATOM.finditer(format):
-        source += _literal(format[end : match.start()])
-        source += _literal_percent if match[1] is None else _atom_source(match[1])
+def _fragments(template: str, wanted: set[bytes]) -> Iterator[str]:
+    """Pieces of source for the literals and the atoms of a template, each a string literal or an f-string."""
+    end = 0
+    for match in _ATOM.finditer(template):
+        yield _literal(template[end : match.start()])
+        yield repr("%") if match[1] is None else _atom(match[1], wanted)
         end = match.end()
-    return source + _literal(format[end:])
-
-
-_literal_percent = "'%' "
+    yield _literal(template[end:])
 
 
 def _literal(text: str) -> str:
     if "%" in text:
-        raise ValueError(f"access_log_format: {text.strip()!r} is no atom; they are written %(h)s, a percent sign %%")
-    return f"{text!r} "
+        raise ValueError(f"{text.strip()!r} holds no atom: they are written %(h)s, and a percent sign %%")
+    return repr(text)
 
 
-def _atom_source(name: str) -> str:
+def _atom(name: str, wanted: set[bytes]) -> str:
     if name == "p":
-        return _literal(f"<{os.getpid()}>")
-    if expression := _ATOMS.get(name):
-        return f'f"""{{{expression}}}""" '
-    match = _VARIABLE.fullmatch(name)
-    if match is None or match[2] == "o":
-        reason = "response headers are not known to the access log" if match else "there is no such atom"
-        raise ValueError(f"access_log_format: %({name})s: {reason}")
-    if match[2] == "e":
-        return f"{_escape(os.environ.get(match[1], '-'))!r} "
-    field = match[1].lower()
-    if not re.fullmatch(r"[!#$&*+.^_|~0-9a-z-]+", field):
-        raise ValueError(f"access_log_format: %({name})s: {match[1]!r} is no header")
-    return f"f\"\"\"{{shown(fields[b'{field}']) if b'{field}' in fields else '-'}}\"\"\" "
+        return repr(f"<{os.getpid()}>")
+    variable = _VARIABLE_ATOM.fullmatch(name)
+    if variable is not None and variable[2] == "e":
+        return repr(_escape(os.environ.get(variable[1], "-")))
+    if variable is not None and variable[2] == "o":
+        raise ValueError(f"%({name})s: the access log does not know response headers")
+    header, expression = _HEADER_ATOMS["f"] if variable is not None else _HEADER_ATOMS.get(name, ("", ""))
+    if variable is not None:
+        header = variable[1].lower()
+    if header:
+        wanted.add(header.encode())
+        expression = expression.format(name=repr(header.encode()))
+    else:
+        expression = _ATOMS.get(name, "")
+    if not expression:
+        raise ValueError(f"%({name})s is no atom of the access log")
+    return f'f"""{{{expression}}}"""'
 
 
-def _json_source() -> str:
-    who = {"role": identity.role, "pid": os.getpid(), "worker": identity.worker, "generation": identity.generation}
-    start = json.dumps({"type": "access", **{key: value for key, value in who.items() if value is not None}})
-    parts = {
-        "ts": '"{clock.date}.{int(now * 1000) % 1000:03d}{clock.offset}"',
-        "client": "{quoted(scope['client'][0]) if scope['client'] else 'null'}",
-        "method": f'"{{{_METHOD}}}"',
-        "path": "{quoted(scope['raw_path'])}",
-        "query": "{quoted(scope['query_string'])}",
-        "http_version": "\"{scope['http_version']}\"",
-        "status": "{status}",
-        "bytes": "{size}",
-        "duration": "{seconds:.6f}",
-        "referer": "{quoted(fields[b'referer']) if b'referer' in fields else 'null'}",
-        "user_agent": "{quoted(fields[b'user-agent']) if b'user-agent' in fields else 'null'}",
+def _json_template() -> str:
+    who = {
+        "role": identity.role,
+        "worker": identity.worker,
+        "generation": identity.generation,
+        "pid": os.getpid(),
     }
-    source = f"{start[:-1]!r} "
-    for name, part in parts.items():
-        source += f"', \"{name}\": ' f'''{part}''' "
-    return source + "'}' "
+    constants = json.dumps(
+        {"type": "access", **{key: value for key, value in who.items() if value is not None}}
+    )
+    fields = {
+        "ts": '"%(json date)s.%(json ms)s%(json offset)s"',
+        "client": "%(json client)s",
+        "method": '"%(m)s"',
+        "path": "%(json path)s",
+        "query": "%(json query)s",
+        "protocol": '"%(H)s"',
+        "status": "%(s)s",
+        "bytes": "%(B)s",
+        "duration": "%(L)s",
+        "referer": "%(json referer)s",
+        "user_agent": "%(json user_agent)s",
+    }
+    return constants[:-1] + "".join(f', "{key}": {atom}' for key, atom in fields.items()) + "}"
 
 
 # The same few browsers and paths come again and again: a look-up is several times faster than to escape anew.
 @lru_cache(maxsize=1024)
-def _short_shown(value: bytes) -> str:
-    return _escape(value.decode("latin-1"))
+def _shown(value: bytes | str) -> str:
+    """What the peer sent, safe between double quotes."""
+    return _escape(value if isinstance(value, str) else value.decode("latin-1"))
 
 
 @lru_cache(maxsize=1024)
-def _short_quoted(value: bytes) -> str:
-    return json.dumps(value.decode("latin-1"))
-
-
-def _shown(value: bytes) -> str:
-    """Bytes of the peer's, safe within double quotes."""
-    return _short_shown(value[:_LONGEST_FIELD])
-
-
 def _quoted(value: bytes | str) -> str:
-    """A JSON string."""
-    return json.dumps(value) if isinstance(value, str) else _short_quoted(value[:_LONGEST_FIELD])
+    """What the peer sent, as a JSON string."""
+    return json.dumps(value if isinstance(value, str) else value.decode("latin-1"))
 
 
 def _escape(text: str) -> str:
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
     return "".join(
-        f"\\{char}" if char in '"\\' else char if " " <= char <= "~" else f"\\x{ord(char):02x}" for char in text
+        f"\\{char}"
+        if char in '"\\'
+        else char
+        if " " <= char <= "~"
+        else char.encode("unicode_escape").decode()
+        for char in text
     )
 
 
@@ -243,7 +259,7 @@ def _user(authorization: bytes) -> str:
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
-    """Whole lines, at most `PIPE_BUF` bytes at a time: what a pipe takes in one go. A longer line goes alone."""
+    """Whole lines, at most `PIPE_BUF` bytes at a time: what a pipe takes whole. A longer line goes alone."""
     start = 0
     while len(data) - start > PIPE_BUF:
         end = data.rfind(b"\n", start, start + PIPE_BUF) + 1

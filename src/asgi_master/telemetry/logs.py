@@ -1,16 +1,18 @@
 """The log: one line per record on standard error, for people, machines or the journal.
 
-Our records come from the logger `asgi_master`. The application's loggers reach the same place until the application
-configures logging itself: then its configuration holds for its records, and ours go on as before.
+Our records come from the logger `asgi_master`. The application's loggers reach the same place until the
+application configures logging itself: then its configuration holds for its records, and ours go on as
+before.
 
-A record may carry `extra={"detail": text}`: lines (a traceback from another process, stacks) shown below the message.
+A record may carry `extra={"detail": text}`: lines (a traceback from another process, stacks) shown below
+the message.
 """
 
+import io
 import json
 import logging
 import logging.config
 import os
-import sys
 import time
 import tomllib
 from dataclasses import dataclass
@@ -45,7 +47,7 @@ class Identity:
 
 
 identity = Identity()
-"""This process. One object for its whole life: formatters and record factories made before a fork read it after."""
+"""This process. One object, never replaced: what was made before a fork reads it after."""
 
 
 def configure(
@@ -60,8 +62,8 @@ def configure(
     """Send this process' log to standard error, or wherever the operator's `log_config` says.
 
     `format` is `auto`, `text` or `json`; `log_config` the path of a `.json`, `.toml` (`dictConfig`) or `.ini`
-    (`fileConfig`) file, or empty. Called again, as in each forked worker, it replaces what the last call set up.
-    Raises `SettingsError` if `log_config` cannot be applied.
+    (`fileConfig`) file, or empty. Called again, as in each forked worker, it replaces what the last call
+    set up. Raises `SettingsError` if `log_config` cannot be applied.
     """
     previous = identity.role
     identity.role, identity.worker, identity.generation = role, worker, generation
@@ -94,8 +96,8 @@ def _level_number(level: str) -> int:
 class _Undisabled(logging.Logger):
     """A logger that `dictConfig` and `fileConfig` cannot turn off.
 
-    They disable every logger they do not name unless told otherwise, so the application's own logging set-up would
-    silence the server. Ours can still be set to any level by naming it.
+    They disable every logger they do not name unless told otherwise, so the application's own logging
+    set-up would silence the server. Ours can still be set to any level by naming it.
     """
 
     @property
@@ -112,8 +114,8 @@ def _put_in_place(handler: "_StderrHandler", ours: logging.Logger) -> None:
     before = logging.lastResort
     ours.handlers = [handler]
     ours.propagate = False
-    # Not a handler of the root: with one there, `basicConfig` in the application would do nothing, and loggers that
-    # have handlers of their own would say everything twice.
+    # Not a handler of the root: with one there, `basicConfig` in the application would do nothing, and
+    # loggers that have handlers of their own would say everything twice.
     logging.lastResort = handler
     if isinstance(before, _StderrHandler):
         before.close()
@@ -135,26 +137,28 @@ def _add_identity_to_records() -> None:
 
 def _apply(path: Path) -> None:
     try:
+        text = path.read_text(encoding="utf-8")
         match path.suffix:
             case ".json":
-                _apply_dict(json.loads(path.read_bytes()))
+                _apply_dict(json.loads(text))
             case ".toml":
-                _apply_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+                _apply_dict(tomllib.loads(text))
             case ".ini" | ".conf" | ".cfg":
-                logging.config.fileConfig(path, disable_existing_loggers=False, encoding="utf-8")
+                logging.config.fileConfig(io.StringIO(text), disable_existing_loggers=False)
             case _:
-                raise SettingsError([f"log_config: {path} is none of .json, .toml and .ini"])
-    except SettingsError:
-        raise
+                raise ValueError("the name must end in .json, .toml or .ini")
+    except OSError as error:
+        raise SettingsError([f"log_config: {path}: {error.strerror or error}"]) from error
     except Exception as error:
-        # The file may name any class and pass it anything.
-        reason = one_line(f"{error}: {error.__cause__}" if error.__cause__ else str(error) or repr(error))
-        raise SettingsError([f"log_config: {path}: {reason}"]) from error
+        # The file may name any class and pass it anything; what went wrong there is the cause.
+        cause = error.__cause__ or error.__context__
+        reason = f"{error} ({cause})" if cause else str(error)
+        raise SettingsError([f"log_config: {path}: {one_line(reason or repr(error))}"]) from error
 
 
 def _apply_dict(config: dict[str, Any]) -> None:
-    # A worker applies the file after the application was imported. To disable existing loggers, which is the default
-    # where the file says nothing, would then silence the application's.
+    # A worker applies the file after the application was imported. To disable existing loggers, which is
+    # the default where the file says nothing, would then silence the application's.
     logging.config.dictConfig({"version": 1, **config, "disable_existing_loggers": False})
 
 
@@ -170,7 +174,7 @@ class TextFormatter(logging.Formatter):
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, and below it, indented so that they cannot pass for lines of their own, traceback and detail."""
+        """The line; below it traceback and detail, indented: none of their lines can pass for a record."""
         message = one_line(record.getMessage())
         if record.name != _OURS:
             message = f"{one_line(record.name)}: {message}"
@@ -243,13 +247,15 @@ class _StderrHandler(logging.Handler):
         """Write the record; what cannot be formatted is named instead."""
         try:
             text = self.format(record)
-        except Exception as error:  # noqa: BLE001 -- a bad log call, or any `__str__`, must not hurt its caller
+        except Exception as error:  # noqa: BLE001 -- a bad log call must not hurt its caller
             text = self.format(_unformattable(record, error))
         if not self._stream.write(self._encode(text, record.levelno)):
             self._lost += 1
         elif self._lost:
             lost, self._lost = self._lost, 0
-            self.emit(_own_record(logging.WARNING, f"{lost} log record(s) were lost: nobody read standard error"))
+            self.emit(
+                _own_record(logging.WARNING, f"{lost} log record(s) were lost: nobody read standard error")
+            )
 
     def _encode(self, text: str, level: int) -> bytes:
         if self._journal:
@@ -258,7 +264,7 @@ class _StderrHandler(logging.Handler):
         return f"{text}\n".encode(errors="backslashreplace")
 
     def close(self) -> None:
-        """Give up what was opened for writing. `dictConfig` closes every handler it knows, in use or not: not this."""
+        """Close what was opened for writing, unless in use: `dictConfig` closes every handler it knows."""
         if logging.lastResort is not self:
             self._stream.close()
             super().close()
@@ -285,4 +291,4 @@ def _is_the_journal(fd: int) -> bool:
 def _shows_colour(fd: int) -> bool:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
-    return sys.stderr is not None and os.isatty(fd)
+    return os.isatty(fd)

@@ -1,4 +1,4 @@
-"""Writing to standard output and error without ever raising, and without waiting long for a reader that is stuck."""
+"""Writing to standard output and error without ever raising, or waiting long for a reader that is stuck."""
 
 import os
 import select
@@ -13,9 +13,9 @@ _PATIENCE = 0.1
 class Stream:
     """One descriptor that lines are written to.
 
-    Whoever reads us may stop reading (a stuck log shipper, a pager). A plain write to a full pipe would then stop the
-    event loop, and with it the service. So pipes and sockets are written without blocking, everything else only after
-    `poll(2)` allows it, and what is not taken within `_PATIENCE` is dropped.
+    Whoever reads us may stop reading (a stuck log shipper, a pager). A plain write to a full pipe would
+    then stop the event loop, and with it the service. So pipes and sockets are written without blocking,
+    everything else only after `poll(2)` allows it, and what is not taken within `_PATIENCE` is dropped.
     """
 
     def __init__(self, fd: int) -> None:
@@ -28,7 +28,8 @@ class Stream:
         try:
             mode = os.fstat(fd).st_mode
         except OSError:
-            return  # closed: each write fails, and is dropped
+            self._fd = -1  # closed; whatever gets its number later is none of ours
+            return
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(fd))
         elif stat.S_ISFIFO(mode):
@@ -40,8 +41,8 @@ class Stream:
     def write(self, data: bytes) -> bool:
         """Write all of `data`, whole lines; false if it, or the end of it, was dropped.
 
-        Up to `PIPE_BUF` (4096) bytes arrive in one piece whatever other processes write to the same pipe; longer data
-        does so while the pipe has room for it.
+        Up to `PIPE_BUF` (4096) bytes arrive in one piece whatever other processes write to the same pipe;
+        longer data does so while the pipe has room for it.
         """
         if self._cut:
             data = b"\n" + data
@@ -51,7 +52,7 @@ class Stream:
             try:
                 written = self._write_some(rest)
             except OSError:
-                # Nobody reads any more, the disk is full, the descriptor is closed: there is no one left to tell.
+                # Nobody reads any more, the disk is full, the descriptor is closed: whom to tell?
                 return False
             if written == 0 and not self._wait_until(deadline):
                 self._stalled = True
@@ -69,7 +70,7 @@ class Stream:
             os.close(self._fd)
 
     def _reopen_without_blocking(self) -> bool:
-        """Get an open file description of our own for the pipe. The inherited one is shared: with the shell, say."""
+        """Get an open file description of our own: to change the inherited one would change it for others."""
         try:
             own = os.open(f"/proc/self/fd/{self._fd}", os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
@@ -106,4 +107,4 @@ def open_missing() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 -- takes it by position only
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

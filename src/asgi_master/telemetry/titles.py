@@ -8,7 +8,9 @@ _LONGEST = 200
 """Characters; the rest of an overlong application name says nothing."""
 
 
-def set_title(role: str, *, worker: int | None = None, generation: int | None = None, application: str) -> None:
+def set_title(
+    role: str, *, worker: int | None = None, generation: int | None = None, application: str
+) -> None:
     """Show this process as, for example, `asgi-master: worker 3 gen 7 app:app`."""
     setproctitle.setproctitle(title(role, worker=worker, generation=generation, application=application))
 

@@ -43,7 +43,7 @@ def prepare_environment(application: ApplicationSettings) -> None:
 
 def _read_env_file(path: Path) -> dict[str, str]:
     try:
-        variables, errors = parse_env_file(path.read_text())
+        variables, errors = parse_env_file(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ApplicationError(f"cannot read the environment file {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -57,8 +57,8 @@ def _read_env_file(path: Path) -> dict[str, str]:
 def load_application(target: str, *, factory: bool) -> Application:
     """The ASGI application at `target`; with `factory`, what the function there returns.
 
-    Raises `ApplicationError` with one line that names what was found. When the application's own code failed, its exception
-    is the `__cause__`.
+    Raises `ApplicationError` with one line that names what was found. When the application's own code failed,
+    its exception is the `__cause__`.
     """
     try:
         place = parse_target(target)
@@ -66,7 +66,10 @@ def load_application(target: str, *, factory: bool) -> Application:
         raise ApplicationError(f'cannot load "{target}": it {error}') from None
     module = _import(place)
     if not place.attributes:
-        raise ApplicationError(f'cannot load "{place}": it names no attribute; {_suggest(module, place, "app")}')
+        hint = _suggest(module, place, "app")
+        raise ApplicationError(
+            f'cannot load "{place}": it names no attribute of {_described(module)}; {hint}'
+        )
     found = _look_up(module, place)
     if factory:
         found = _call_factory(found, place)
@@ -100,7 +103,7 @@ def _missing_module(place: Target, missing: str) -> str:
         where = f"in {directory} (--app-dir)"
     else:
         parent = sys.modules.get(parent_name)
-        if not hasattr(parent, "__path__"):
+        if parent is None or not hasattr(parent, "__path__"):
             return f'cannot load "{place}": {parent_name} is a module, not a package'
         directories = [Path(entry) for entry in parent.__path__]
         names = sorted({found for directory in directories for found in _importable(directory)})
@@ -109,7 +112,7 @@ def _missing_module(place: Target, missing: str) -> str:
 
 
 def _importable(directory: Path) -> set[str]:
-    names = set()
+    names: set[str] = set()
     try:
         entries = list(directory.iterdir())
     except OSError:
@@ -131,17 +134,24 @@ def _look_up(module: ModuleType, place: Target) -> Any:
         except AttributeError as error:
             if _ran_user_code(error):
                 raise ApplicationError(f'loading "{place}" failed: {_one_line(error)}') from error
-            kind = f"module {reached}" if index == 0 else f"{reached} ({_type(found)})"
+            kind = _described(module) if index == 0 else f"{reached} ({_type(found)})"
             hint = (
                 _suggest(module, place, attribute)
                 if index == 0
                 else _found(attribute, [name for name in dir(found) if not name.startswith("_")])
             )
-            raise ApplicationError(f'cannot load "{place}": {kind} has no attribute "{attribute}"; {hint}') from None
+            raise ApplicationError(
+                f'cannot load "{place}": {kind} has no attribute "{attribute}"; {hint}'
+            ) from None
         except Exception as error:
             raise ApplicationError(f'loading "{place}" failed: {_one_line(error)}') from error
         reached += f"{'.' if index else ':'}{attribute}"
     return found
+
+
+def _described(module: ModuleType) -> str:
+    file = getattr(module, "__file__", None)
+    return f"module {module.__name__} ({file})" if file else f"module {module.__name__}"
 
 
 def _suggest(module: ModuleType, place: Target, wanted: str) -> str:
@@ -153,7 +163,7 @@ def _suggest(module: ModuleType, place: Target, wanted: str) -> str:
 
 
 def _may_be_meant(name: str, value: object, module: ModuleType) -> bool:
-    """Whether a module's global looks like an application or a factory: made here, not imported helpers and classes."""
+    """Whether a global looks like an application or a factory: made here, no imported helper and no class."""
     if name.startswith("_") or not callable(value) or inspect.isclass(value):
         return False
     return not inspect.isroutine(value) or getattr(value, "__module__", None) == module.__name__
@@ -180,19 +190,29 @@ def _call_factory(factory: Any, place: Target) -> Any:
         raise ApplicationError(f'the factory "{place}" failed: {_one_line(error)}') from error
     if inspect.iscoroutine(made):
         made.close()
-        raise ApplicationError(f'the factory "{place}" is asynchronous: it must return the application, not await it')
+        raise ApplicationError(
+            f'the factory "{place}" is asynchronous: it must return the application, not await it'
+        )
     return made
 
 
 def _check(found: Any, called: str) -> None:
     """Refuse what surely is no ASGI application; anything doubtful passes, and its first call decides."""
     if isinstance(found, ModuleType):
-        raise ApplicationError(f"{called} is a module, not an application: {_found('app', _candidates(found))}")
+        raise ApplicationError(
+            f"{called} is a module, not an application: {_found('app', _candidates(found))}"
+        )
     if not callable(found):
         raise ApplicationError(f"{called} is not callable but {_type(found)}")
     if inspect.isclass(found):
-        if type(found).__call__ is type.__call__ and found.__new__ is object.__new__ and not hasattr(found, "__await__"):
-            raise ApplicationError(f"{called} is a class, not an application: say --factory if calling it makes one")
+        if (
+            type(found).__call__ is type.__call__
+            and found.__new__ is object.__new__
+            and not hasattr(found, "__await__")
+        ):
+            raise ApplicationError(
+                f"{called} is a class, not an application: say --factory if calling it makes one"
+            )
         return
     try:
         signature = inspect.signature(found)
@@ -206,7 +226,9 @@ def _check(found: Any, called: str) -> None:
             "which take scope, receive and send"
         )
     hint = ": say --factory if calling it makes one" if _accepts(signature, 0) else ""
-    raise ApplicationError(f"{called} cannot be called with scope, receive and send, as ASGI applications are{hint}")
+    raise ApplicationError(
+        f"{called} cannot be called with scope, receive and send, as ASGI applications are{hint}"
+    )
 
 
 def _candidates(module: ModuleType) -> list[str]:
@@ -240,15 +262,11 @@ def _ran_user_code(error: BaseException) -> bool:
 
 
 def _is_machinery(filename: str) -> bool:
-    return (
-        filename.startswith((_PACKAGE, "<frozen importlib"))
-        or filename == importlib.__file__
-        or filename == "<frozen runpy>"
-    )
+    return filename.startswith((_PACKAGE, "<frozen importlib")) or filename == importlib.__file__
 
 
 def user_traceback(exc: BaseException) -> str:
-    """The exception's traceback with its causes, without the frames of this program and of the import machinery.
+    """The exception's traceback and causes, without the frames of this program and of the import machinery.
 
     An exception that only ever touched our own code keeps all its frames: then they are what matters.
     """

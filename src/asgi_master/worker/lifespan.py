@@ -1,8 +1,9 @@
 """The lifespan of one worker's application: `lifespan.startup` before it serves, `lifespan.shutdown` after.
 
-The application runs in one task from before the first request until after the last. It does not know lifespan if
-it raises before it first receives or sends, sends something else than lifespan messages, or returns without an answer;
-that is fatal in mode `on` and fine in `auto`. Whatever else goes wrong in the startup is fatal in both.
+The application runs in one task from before the first request until after the last. It does not know
+lifespan if it raises before it first receives or sends, sends something else than lifespan messages, or
+returns without an answer; that is fatal in mode `on` and fine in `auto`. Whatever else goes wrong in the
+startup is fatal in both.
 """
 
 import asyncio
@@ -115,7 +116,7 @@ class Lifespan:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
             await self._app(scope, self._receive, self._send)
-        except BaseException as error:  # noqa: BLE001 -- `sys.exit()` in a lifespan must not tear the loop down
+        except BaseException as error:  # noqa: BLE001 -- `sys.exit()` must not tear the loop down
             self._error = error
         finally:
             self._progress.set()
@@ -151,10 +152,10 @@ class Lifespan:
             self._message = str(message.get("message", "")) or "no reason given"
         self._progress.set()
 
-    async def _wait_while(self, phase: _Phase, timeout: float | None) -> bool:
+    async def _wait_while(self, phase: _Phase, limit: float | None) -> bool:
         """Wait until the application answers or ends; false if it did neither in time."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(limit):
                 while self._phase is phase and not self._progress.is_set():
                     await self._progress.wait()
         except TimeoutError:

@@ -1,0 +1,200 @@
+"""One HTTP request and its response as the application sees them: the `http` part of ASGI as a table.
+
+    AWAITING ── http.response.start ── HELD ── http.response.body ──┬── (more) ── STREAMING ── body (more) ──┐
+                                                                    │                │  └────────────────────┘
+                                                                    └── (last) ── COMPLETE ── (last) ────────
+
+The head of the response is held until its first body message, so that a small response is one write. Independent of the
+version of HTTP.
+"""
+
+from collections.abc import Iterable, MutableMapping
+from enum import StrEnum
+from typing import Any
+
+from asgi_master.asgi.errors import ClientDisconnectedError
+from asgi_master.http.response import ResponseHead
+
+Message = MutableMapping[str, Any]
+
+
+class State(StrEnum):
+    """Where the response stands."""
+
+    AWAITING = "awaiting"
+    HELD = "held"
+    STREAMING = "streaming"
+    COMPLETE = "complete"
+
+
+_AWAITING, _HELD, _STREAMING, _COMPLETE = State
+
+_EXPECTED = {
+    State.AWAITING: "the response begins with http.response.start",
+    State.HELD: "after http.response.start comes http.response.body",
+    State.STREAMING: "the response goes on with http.response.body",
+    State.COMPLETE: "the response is complete",
+}
+
+
+class Part:
+    """What is to be sent now. The first part of a response has a `head`.
+
+    `length` is that of the whole body, if this part is all of it.
+    """
+
+    __slots__ = ("body", "head", "is_last", "length")
+
+    def __init__(self, head: ResponseHead | None, body: bytes, is_last: bool, length: int | None) -> None:
+        self.head = head
+        self.body = body
+        self.is_last = is_last
+        self.length = length
+
+
+class HttpExchange:
+    """What the application of one request has said, and what it has not been told yet."""
+
+    __slots__ = (
+        "_ended",
+        "_head",
+        "_inbox",
+        "_is_head",
+        "_remaining",
+        "_stopped",
+        "_told_end",
+        "bodyless",
+        "disconnected",
+        "inbox_size",
+        "state",
+    )
+
+    def __init__(self, method: str, *, has_body: bool) -> None:
+        self.state = _AWAITING
+        self.disconnected = False
+        """Whether the peer is gone, so that nothing can be sent."""
+        self.inbox_size = 0
+        """Bytes of body that the application has not taken."""
+        self.bodyless = False
+        """Whether the response has no body by its nature; known from the first part on."""
+        self._is_head = method == "HEAD"
+        self._inbox: list[bytes] = []
+        self._ended = not has_body
+        self._told_end = False
+        self._stopped = False
+        self._head: ResponseHead | None = None
+        self._remaining: int | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the response is complete."""
+        return self.state is _COMPLETE
+
+    @property
+    def body_ended(self) -> bool:
+        """Whether the peer sent all of the request."""
+        return self._ended
+
+    # -- what the peer does ---------------------------------------------------------------------------------------
+
+    def body_received(self, data: bytes) -> None:
+        """A piece of the request's body arrived."""
+        if self.state is not _COMPLETE:
+            self._inbox.append(data)
+            self.inbox_size += len(data)
+
+    def end_received(self) -> None:
+        """The request is complete."""
+        self._ended = True
+
+    def peer_stopped(self) -> None:
+        """The peer will send nothing more. It may still read: a response goes on, though `receive` tells a disconnect."""
+        self._stopped = True
+
+    def peer_left(self) -> None:
+        """The connection is gone."""
+        self.disconnected = self._stopped = True
+
+    # -- what the application does --------------------------------------------------------------------------------
+
+    def next_message(self) -> Message | None:
+        """What `receive` returns; `None` means that it has to wait."""
+        if self.state is _COMPLETE:
+            return {"type": "http.disconnect"}
+        inbox = self._inbox
+        if inbox or (self._ended and not self._told_end):
+            body = inbox[0] if len(inbox) == 1 else b"".join(inbox)
+            self._inbox = []
+            self.inbox_size = 0
+            self._told_end = self._ended
+            return {"type": "http.request", "body": body, "more_body": not self._ended}
+        if self._stopped:
+            return {"type": "http.disconnect"}
+        return None
+
+    def interpret(self, message: Message) -> Part | None:
+        """What a message that the application sends puts on the wire; `None` is nothing yet.
+
+        Raises `ClientDisconnectedError` if the peer is gone, `RuntimeError` for a message that may not come now,
+        `KeyError`, `TypeError` and `ValueError` for one that is not well-formed.
+        """
+        if self.disconnected:
+            raise ClientDisconnectedError("the client disconnected")
+        kind = message["type"]
+        state = self.state
+        if kind == "http.response.body":
+            if state is _HELD or state is _STREAMING:
+                return self._interpret_body(message)
+        elif kind == "http.response.start" and state is _AWAITING:
+            self._begin(message["status"], message.get("headers", ()))
+            return None
+        raise RuntimeError(f"ASGI message {kind!r} cannot be sent: {_EXPECTED[state]}")
+
+    def answer_instead(self, head: ResponseHead, body: bytes) -> Part:
+        """The server's own answer, in the place of an application that did not begin."""
+        self._complete()
+        self.bodyless = self._is_head
+        return Part(head, b"" if self._is_head else body, is_last=True, length=len(body))
+
+    def _complete(self) -> None:
+        self.state = _COMPLETE
+        self._inbox = []
+        self.inbox_size = 0
+
+    def _begin(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
+        head = self._head = ResponseHead(status, headers)
+        self.bodyless = self._is_head or status in (204, 304)
+        # HEAD and 304 tell the length of a body that does not come.
+        self._remaining = None if self.bodyless else head.content_length
+        self.state = _HELD
+
+    def _interpret_body(self, message: Message) -> Part:
+        body = message.get("body", b"")
+        if type(body) is not bytes:
+            body = _as_bytes(body)
+        is_last = not message.get("more_body", False)
+        remaining = self._remaining
+        if remaining is not None:
+            remaining -= len(body)
+            if remaining < 0:
+                raise RuntimeError("the response body is longer than its content-length")
+            if is_last and remaining:
+                raise RuntimeError("the response body is shorter than its content-length")
+            self._remaining = remaining
+        head, self._head = self._head, None
+        length = len(body) if is_last else None
+        if self.bodyless:
+            body = b""
+            if not self._is_head:
+                length = None
+        if is_last:
+            self._complete()
+        else:
+            self.state = _STREAMING
+        return Part(head, body, is_last, length)
+
+
+def _as_bytes(body: object) -> bytes:
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    raise TypeError(f"body of http.response.body is of type {type(body).__name__}")

@@ -1,0 +1,149 @@
+"""One response as bytes of HTTP/1.1: what its application may put into the head, and how its body is framed."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from asgi_master.http.grammar import DIGITS, FIELD_TEXT, is_token
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_MOST_LENGTH_DIGITS = 18
+
+
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""  # RFC 9112 §4: the phrase may be empty, the space before it not
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
+
+
+_STATUS_LINES = {status: _status_line(status) for status in range(200, 600)}
+
+# Fields that decide about framing or replace what the server would add. All others pass.
+_NOTED_FIELDS = frozenset(
+    (b"content-length", b"connection", b"transfer-encoding", b"keep-alive", b"date", b"server")
+)
+
+
+class ResponseHead:
+    """Status and fields of a response, checked. Raises `ValueError` or `TypeError` for what may not be sent.
+
+    The framing is the server's: `Connection`, `Keep-Alive` and `Transfer-Encoding` are taken out, and only
+    `Connection: close` is remembered.
+    """
+
+    __slots__ = ("close", "content_length", "fields", "has_date", "has_server", "status")
+
+    def __init__(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
+        if not isinstance(status, int) or not 200 <= status <= 999:
+            raise ValueError(f"{status!r} is no status of a final response")
+        self.status = status
+        self.content_length: int | None = None
+        self.close = False
+        self.has_date = False
+        self.has_server = False
+        self.fields: list[tuple[bytes, bytes]] = []
+        append = self.fields.append
+        for name, value in headers:
+            if type(name) is not bytes or type(value) is not bytes:
+                raise TypeError(f"header {name!r}: {value!r} is not a pair of bytes")
+            if not is_token(name):
+                raise ValueError(f"header name {name!r} is not a token")
+            if value.translate(None, FIELD_TEXT):
+                raise ValueError(f"header {name!r} holds a control character: {value!r}")
+            lower = name.lower()
+            if lower not in _NOTED_FIELDS or self._note(lower, value):
+                append((name, value))
+
+    def _note(self, name: bytes, value: bytes) -> bool:
+        """Take in a noted field; true if it is also sent as it is."""
+        if name == b"content-length":
+            if not value or value.translate(None, DIGITS) or len(value) > _MOST_LENGTH_DIGITS:
+                raise ValueError(f"content-length {value!r} is not a number")
+            length = int(value)
+            if self.content_length is not None:
+                if self.content_length != length:
+                    raise ValueError("two different content-lengths")
+                return False
+            self.content_length = length
+            # RFC 9110 §8.6: a response that cannot have a body has no length either.
+            return self.status != 204
+        if name == b"date":
+            self.has_date = True
+            return True
+        if name == b"server":
+            self.has_server = True
+            return True
+        if name == b"connection":
+            self.close = self.close or b"close" in [token.strip() for token in value.lower().split(b",")]
+        return False
+
+
+class ResponseEncoder:
+    """Encodes the responses of one connection, one after the other."""
+
+    __slots__ = ("_chunked", "_date", "_extra", "_server", "keep_alive")
+
+    def __init__(
+        self, *, server_header: bool, date_header: bool, extra_headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
+        self._server = b"server: asgi-master\r\n" if server_header else b""
+        self._date = date_header
+        self._extra = extra_headers
+        self._chunked = False
+        self.keep_alive = True
+        """Whether the connection may go on after the response whose head was encoded last."""
+
+    def head(
+        self,
+        head: ResponseHead,
+        *,
+        length: int | None,
+        bodyless: bool,
+        is_1_1: bool,
+        keep_alive: bool,
+        date_line: bytes,
+    ) -> bytes:
+        """The head of a response.
+
+        `length` is that of the body, if all of it is known; `bodyless` a response that has none by its nature (to
+        HEAD, 204, 304); `keep_alive` whether both sides would go on.
+        """
+        status = head.status
+        pieces = [_STATUS_LINES.get(status) or _status_line(status)]
+        if self._date and not head.has_date:
+            pieces.append(date_line)
+        if self._server and not head.has_server:
+            pieces.append(self._server)
+        pieces += [b"%b: %b\r\n" % field for field in head.fields]
+        if self._extra:
+            pieces += self._missing(head)
+        self._chunked = False
+        if head.content_length is None and not (bodyless and not length):
+            if length is not None:
+                pieces.append(b"content-length: %d\r\n" % length)
+            elif is_1_1:
+                self._chunked = True
+                pieces.append(b"transfer-encoding: chunked\r\n")
+            else:
+                keep_alive = False  # the end of the connection is the end of the body
+        keep_alive = self.keep_alive = keep_alive and not head.close
+        if not keep_alive:
+            pieces.append(b"connection: close\r\n")
+        elif not is_1_1:
+            pieces.append(b"connection: keep-alive\r\n")
+        pieces.append(b"\r\n")
+        return b"".join(pieces)
+
+    def body(self, data: bytes, more: bool) -> bytes:
+        """A piece of the body, framed as the head announced."""
+        if not self._chunked:
+            return data
+        if data:
+            return (b"%x\r\n%b\r\n" if more else b"%x\r\n%b\r\n0\r\n\r\n") % (len(data), data)
+        return b"" if more else b"0\r\n\r\n"
+
+    def _missing(self, head: ResponseHead) -> list[bytes]:
+        present = {name.lower() for name, _value in head.fields}
+        return [b"%b: %b\r\n" % field for field in self._extra if field[0].lower() not in present]

@@ -1,0 +1,136 @@
+"""The observed fleet: what is known about each worker and zygote."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from asgi_master.supervision.backoff import Backoff
+from asgi_master.supervision.states import (
+    WORKER_TABLE,
+    ZYGOTE_TABLE,
+    WorkerState,
+    WorkerTrigger,
+    ZygoteState,
+    ZygoteTrigger,
+)
+
+
+class Urgency(IntEnum):
+    """How urgently a worker was told to leave so far."""
+
+    NONE = 0
+    DRAIN = 1
+    """Others go on: its idle connections move to them."""
+    GRACEFUL = 2
+    """Everybody leaves."""
+    QUICK = 3
+    KILL = 4
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker, from the order to fork it until it is reaped."""
+
+    id: int
+    slot: int
+    generation: int
+    ordered_at: float
+    deadline: float | None
+    """When the present state has lasted too long."""
+    state: WorkerState = WorkerState.BOOTING
+    urgency: Urgency = Urgency.NONE
+    leaving_since: float = 0.0
+    ready_at: float | None = None
+    stamp: float = float("-inf")
+    """The newest heartbeat."""
+    alive_at: float = 0.0
+    """Silence counts from here: the newest sign of life, plus the time the master itself did not run."""
+    dumps: int = 0
+    dumped_at: float = 0.0
+
+    @property
+    def serves(self) -> bool:
+        """Whether it counts for its slot: it serves or soon will."""
+        return self.state in {WorkerState.BOOTING, WorkerState.READY}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes connections."""
+        return self.state is WorkerState.READY
+
+    @property
+    def lives(self) -> bool:
+        """Whether its end is awaited."""
+        return self.state not in {WorkerState.ABANDONED, WorkerState.GONE}
+
+    @property
+    def beats(self) -> bool:
+        """Whether heartbeats are expected of it: its loop runs, and it was not killed."""
+        return self.ready_at is not None and self.state in {WorkerState.READY, WorkerState.DRAINING}
+
+    def move(self, trigger: WorkerTrigger, deadline: float | None = None) -> None:
+        """Go where the table says; a change of state brings its deadline."""
+        state = WORKER_TABLE[self.state, trigger]
+        if state is not self.state:
+            self.state, self.deadline = state, deadline
+
+
+@dataclass(slots=True)
+class Zygote:
+    """One zygote, from the order to start it until it is reaped."""
+
+    generation: int
+    deadline: float | None
+    state: ZygoteState = ZygoteState.IMPORTING
+    ready_at: float | None = None
+
+    @property
+    def lives(self) -> bool:
+        """Whether its end is awaited."""
+        return self.state not in {ZygoteState.ABANDONED, ZygoteState.GONE}
+
+    def move(self, trigger: ZygoteTrigger, deadline: float | None = None) -> None:
+        """Go where the table says; a change of state brings its deadline."""
+        state = ZYGOTE_TABLE[self.state, trigger]
+        if state is not self.state:
+            self.state, self.deadline = state, deadline
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Everything that lives, and each slot's history of failures."""
+
+    workers: dict[int, Worker] = field(default_factory=dict)
+    zygotes: dict[int, Zygote] = field(default_factory=dict)
+    """By generation."""
+    backoffs: dict[int, Backoff] = field(default_factory=dict)
+    """By slot."""
+    last_worker: int = 0
+    last_generation: int = 0
+
+    def serving(self, generation: int | None = None) -> list[Worker]:
+        """The workers that count, of one generation or of all, oldest first."""
+        return [w for w in self.workers.values() if w.serves and generation in {None, w.generation}]
+
+    def living(self) -> list[Worker]:
+        """The workers whose end is awaited."""
+        return [worker for worker in self.workers.values() if worker.lives]
+
+    def living_zygotes(self) -> list[Zygote]:
+        """The zygotes whose end is awaited."""
+        return [zygote for zygote in self.zygotes.values() if zygote.lives]
+
+    def can_fork(self, generation: int | None) -> bool:
+        """Whether the generation's zygote is there and ready."""
+        zygote = self.zygotes.get(generation) if generation is not None else None
+        return zygote is not None and zygote.state is ZygoteState.READY
+
+    def backoff(self, slot: int) -> Backoff:
+        """The slot's history."""
+        return self.backoffs.setdefault(slot, Backoff())
+
+    def deadlines(self) -> Iterator[float]:
+        """When something has lasted too long."""
+        for item in (*self.workers.values(), *self.zygotes.values()):
+            if item.deadline is not None:
+                yield item.deadline

@@ -1,0 +1,282 @@
+"""What a person or a machine wants to know: one value per thing that happened, no sentences.
+
+`asgi_master.telemetry.notices` turns each into a line; the control socket and systemd get them as they are.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from asgi_master.errors import ExitCode
+
+# --- causes: why a worker or a whole generation was lost ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ImportFailed:
+    """The zygote could not import the application."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportTimedOut:
+    """The zygote was not done importing after `timeout` seconds."""
+
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteDied:
+    """The zygote's process ended unasked. `status` is as `subprocess` tells it."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class BootRefused:
+    """The worker said that it cannot serve (import or lifespan failed, or the fork did)."""
+
+    slot: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BootTimedOut:
+    """The worker was not ready after `timeout` seconds."""
+
+    slot: int
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The worker's process ended unasked. `ready_for` is in seconds, `None` if it was never ready."""
+
+    slot: int
+    status: int
+    ready_for: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hung:
+    """The worker's loop gave no heartbeat for `silent_for` seconds, so it was killed."""
+
+    slot: int
+    silent_for: float
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The worker began to drain unasked (someone signalled it)."""
+
+    slot: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overstayed:
+    """The worker was told to leave (or said it would) and still lived `seconds` later."""
+
+    slot: int
+    seconds: float
+
+
+WorkerCause = BootRefused | BootTimedOut | Died | Hung | Left
+ZygoteCause = ImportFailed | ImportTimedOut | ZygoteDied
+Cause = WorkerCause | ZygoteCause
+
+# --- the fleet ------------------------------------------------------------------------------------------------------
+
+
+class StopLevel(StrEnum):
+    """How harshly everything is being stopped; each further request is one level harsher."""
+
+    GRACEFUL = "graceful"
+    """Requests in flight finish, within the drain timeout."""
+    QUICK = "quick"
+    """Requests in flight are cancelled; the lifespan's shutdown still runs."""
+    KILL = "kill"
+    """SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class MasterReady:
+    """Every worker of the first generation is ready."""
+
+    workers: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailed:
+    """The first generation did not come up. The master exits, or waits for a reload."""
+
+    generation: int
+    cause: Cause
+    waits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledTo:
+    """The number of workers was changed (or kept, at its limit)."""
+
+    workers: int
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """Everything is being stopped; `workers` still live."""
+
+    how: StopLevel
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Nothing lives any more."""
+
+    code: ExitCode
+
+
+# --- one worker -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OfWorker:
+    """Which worker: `worker` is unique for ever, `slot` is what people call it by."""
+
+    worker: int
+    slot: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerBecameReady(OfWorker):
+    """The worker serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost(OfWorker):
+    """A worker stopped serving unasked. `retry_in` is when its slot is filled again, in seconds; `None`: not at all."""
+
+    cause: WorkerCause
+    retry_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHung(OfWorker):
+    """The worker's loop is stuck: its stacks are being dumped, and it is killed unless it goes on."""
+
+    silent_for: float
+    kill_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecovered(OfWorker):
+    """A worker that was called hung goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerKilled(OfWorker):
+    """A worker that was leaving had to be killed."""
+
+    cause: Hung | Overstayed
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDiedLeaving(OfWorker):
+    """A worker that was leaving died before it was done."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAbandoned(OfWorker):
+    """A killed worker does not go away (stuck in the kernel). It is no longer waited for."""
+
+    seconds: float
+
+
+# --- generations ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadStarted:
+    """A new generation is being imported."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadSuperseded:
+    """The reload to this generation was dropped for a newer request."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadCommitted:
+    """All workers run the new generation. `took` is in seconds since it was started."""
+
+    generation: int
+    workers: int
+    took: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadFailed:
+    """The new generation failed; every slot goes back to generation `kept`."""
+
+    generation: int
+    cause: Cause
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteLost:
+    """The zygote that crashed workers are replaced from is gone; its workers go on."""
+
+    generation: int
+    status: int
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteReplaced:
+    """A new zygote, of a new generation, stands in for the lost one."""
+
+    lost: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteNotReplaced:
+    """The code on disk does not import any more; what lives goes on, and it is tried again."""
+
+    generation: int
+    cause: ZygoteCause
+    retry_in: float
+
+
+Notice = (
+    MasterReady
+    | BootFailed
+    | ScaledTo
+    | Stopping
+    | Stopped
+    | WorkerBecameReady
+    | WorkerLost
+    | WorkerHung
+    | WorkerRecovered
+    | WorkerKilled
+    | WorkerDiedLeaving
+    | WorkerAbandoned
+    | ReloadStarted
+    | ReloadSuperseded
+    | ReloadCommitted
+    | ReloadFailed
+    | ZygoteLost
+    | ZygoteReplaced
+    | ZygoteNotReplaced
+)

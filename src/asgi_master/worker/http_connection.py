@@ -1,0 +1,581 @@
+"""One HTTP/1.1 connection: bytes between a transport, the parser and the running request.
+
+Requests are served one at a time and in order; what a peer sends ahead waits in the parser, and beyond a bound in the
+kernel. All timeouts are enforced by `sweep`, so a request costs no timer.
+"""
+
+import asyncio
+import contextvars
+import logging
+import os
+import socket
+from enum import Enum, auto
+from typing import cast
+
+from asgi_master.asgi.http_exchange import Part
+from asgi_master.asgi.scope import Address, http_scope
+from asgi_master.http.errors import ProtocolError
+from asgi_master.http.h11_parser import H11Parser
+from asgi_master.http.httptools_parser import HttptoolsParser
+from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA, Parser
+from asgi_master.http.request import Request
+from asgi_master.http.response import CONTINUE, ResponseEncoder, ResponseHead
+from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.http_request import HttpRequest
+from asgi_master.worker.websocket_connection import WebSocketConnection
+
+log = logging.getLogger("asgi_master")
+
+_PARSERS: dict[str, type[Parser]] = {"httptools": HttptoolsParser, "h11": H11Parser}
+
+_READ_AHEAD = 64 * 1024
+"""Bytes of body, or of requests sent ahead, that may wait here before reading pauses."""
+_DISCARD_LIMIT = 256 * 1024
+"""Bytes of a body that nobody read, which are taken in to save the connection."""
+_LINGER = 2.0
+"""Seconds in which a peer that was answered too early may go on sending, so that it comes to read the answer."""
+_IDLE_WHILE_DRAINING = 1.0
+"""Seconds a connection may stay idle when the worker drains; normally it is given to another worker before."""
+_JOIN_LIMIT = 64 * 1024
+"""Bodies up to this size are written together with their head."""
+
+
+class _Wait(Enum):
+    """What a connection waits for, as far as it is bounded in time."""
+
+    NOTHING = auto()
+    WRITE = auto()
+    LINGER = auto()
+    BODY = auto()
+    HEADER = auto()
+    FIRST_BYTE = auto()
+    NEXT_REQUEST = auto()
+
+
+class HttpConnection(asyncio.Protocol):
+    """The protocol of an accepted connection until it closes, is given away or becomes a WebSocket."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        self.context = context
+        self.is_read_paused = False
+        self.is_write_paused = False
+        self.is_cancelled = False
+        self._loop = context.loop
+        self._parser = _PARSERS[context.parser](context.http)
+        self._encoder = ResponseEncoder(
+            server_header=context.server_header,
+            date_header=context.date_header,
+            extra_headers=context.extra_headers,
+        )
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)  # until `connection_made`
+        self._client: Address | None = None
+        self._server: Address | None = None
+        self._scheme = "http"
+        self._clean_context = contextvars.copy_context()
+        self._current: HttpRequest | None = None  # whose response, or whose body, is not complete
+        self._running: set[HttpRequest] = set()  # whose application has not returned
+        self._writable: list[asyncio.Future[None]] = []
+        self._advancing = False
+        self._advance_scheduled = False
+        self._continued = False  # whether `100 Continue` was sent for the current request
+        self._discarded = 0
+        self._eof = False
+        self._closing = False  # what still arrives is of no interest
+        self._lingering = False
+        self._lost = False
+        self._draining = False
+        self._receptions = 0
+        self._served = 0
+        self._waited: tuple[_Wait, int] = (_Wait.NOTHING, 0)
+        self._waited_since = 0.0
+
+    # -- called by the loop -----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection was accepted, or taken over."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._client = _address(transport.get_extra_info("peername"))
+        self._server = _address(transport.get_extra_info("sockname"))
+        if self._client is not None and self._client[1] is None:
+            self._client = None  # a Unix socket's peer has no address
+        if transport.get_extra_info("sslcontext") is not None:
+            self._scheme = "https"
+        self.context.connections.add(self)
+        self.context.stats.connections += 1
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes arrived."""
+        if self._closing:
+            return
+        self._receptions += 1
+        self._parser.receive_data(data)
+        self._advance()
+
+    def eof_received(self) -> bool:
+        """The peer sends no more. It may be gone, or wait for the rest of its responses: both are served."""
+        self._eof = True
+        current = self._current
+        if self._closing or current is None or current.exchange.is_complete:
+            return False
+        current.exchange.peer_stopped()
+        current.wake()
+        return True
+
+    def pause_writing(self) -> None:
+        """The peer reads more slowly than the application writes."""
+        self.is_write_paused = True
+
+    def resume_writing(self) -> None:
+        """The peer caught up."""
+        self.is_write_paused = False
+        self._wake_writers()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the loop gives it
+        """The transport is closed."""
+        self._abandon()
+        self._leave_when_done()
+
+    # -- called by the running request --------------------------------------------------------------------------------
+
+    def body_wanted(self, current: HttpRequest) -> None:
+        """The application waits for a body: tell a peer that waits for us (RFC 9110 §10.1.1)."""
+        if (
+            current is self._current
+            and current.request.expect_continue
+            and not (self._continued or self._closing or current.status or current.exchange.body_ended)
+        ):
+            self._continued = True
+            self.context.stats.responses[1] += 1
+            self._transport.write(CONTINUE)
+
+    def send_part(self, current: HttpRequest, part: Part) -> None:
+        """Write a part of the current response."""
+        body = part.body
+        if part.head is None:
+            data = self._encoder.body(body, not part.is_last)
+        else:
+            data = self._encode_head(current, part.head, part)
+            if body:
+                body = self._encoder.body(body, not part.is_last)
+                if len(body) <= _JOIN_LIMIT:
+                    data += body
+                else:
+                    self._transport.write(data)
+                    data = body
+        if data:
+            self._transport.write(data)
+        current.body_bytes += len(part.body)
+        if part.is_last:
+            self._response_complete(current)
+
+    async def wait_until_writable(self) -> None:
+        """Return once the peer caught up or is gone."""
+        while self.is_write_paused:
+            waiter = self._loop.create_future()
+            self._writable.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._writable.remove(waiter)
+
+    def answer_failure(self, current: HttpRequest) -> None:
+        """The application failed: 500 if nothing was sent, else the connection breaks, so that the peer can tell."""
+        if current.exchange.disconnected or current.exchange.is_complete:
+            return
+        if current.status == 0:
+            self._answer(current, 500, "Internal Server Error")
+        else:
+            self._transport.abort()
+
+    def application_returned(self, current: HttpRequest) -> None:
+        """The application has come to its end."""
+        self.context.stats.in_flight -= 1
+        self._running.discard(current)
+        if not current.exchange.is_complete:
+            current.record_access()
+        if self.is_cancelled and not self._running and not self._lost:
+            self._transport.abort()
+        if self._lost:
+            self._leave_when_done()
+
+    def advance_soon(self) -> None:
+        """Go on with what has arrived, from the loop and outside the application's context."""
+        if not self._advance_scheduled:
+            self._advance_scheduled = True
+            self._loop.call_soon(self._advance_scheduled_now, context=self._clean_context)
+
+    # -- called by the worker -----------------------------------------------------------------------------------------
+
+    def sweep(self, now: float) -> None:
+        """See `Connection.sweep`. A time-out is at most one sweep late."""
+        waiting = self._waiting()
+        if waiting != self._waited:
+            self._waited = waiting
+            self._waited_since = now
+            return
+        limit = self._patience(waiting[0])
+        if limit and now - self._waited_since >= limit:
+            self._time_out(waiting[0])
+
+    def drain(self) -> None:
+        """See `Connection.drain`."""
+        self._draining = True
+        if self.is_idle():
+            self._close()
+
+    def cancel(self) -> None:
+        """See `Connection.cancel`."""
+        self.is_cancelled = True
+        if not self._running and not self._lost:
+            self._transport.abort()
+        for running in list(self._running):
+            if running.task is not None:
+                running.task.cancel()
+
+    def is_idle(self) -> bool:
+        """See `Connection.is_idle`."""
+        return (
+            self._current is None
+            and not (self._lost or self._closing)
+            and not self._transport.is_closing()
+            and self._parser.is_idle
+        )
+
+    def detach(self) -> socket.socket | None:
+        """Give the connection away: an own descriptor of an idle plaintext connection, else `None`.
+
+        Nothing is shut down and unread bytes stay in the kernel; this object leaves the worker's connections.
+        """
+        transport = self._transport
+        if not self.is_idle() or self._scheme != "http" or self._eof or transport.get_write_buffer_size():
+            return None
+        transport.pause_reading()
+        fd = os.dup(transport.get_extra_info("socket").fileno())
+        transport.abort()
+        self._abandon()
+        self._leave_when_done()
+        return socket.socket(fileno=fd)
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def _advance_scheduled_now(self) -> None:
+        self._advance_scheduled = False
+        if not self._closing:
+            self._advance()
+
+    def _advance(self) -> None:
+        """Take everything out of the parser that can be used now."""
+        if self._advancing:
+            return  # the application runs inside `_begin`; the loop below goes on when it waits or returns
+        self._advancing = True
+        try:
+            while not self._closing and self._step():
+                pass
+        except ProtocolError as error:
+            self._refuse(error)
+        finally:
+            self._advancing = False
+        if self._current is not None or self.is_read_paused:
+            self._regulate_reading()
+
+    def _step(self) -> bool:
+        """Use one event; false if there is none to use."""
+        current = self._current
+        if current is None:
+            event = self._parser.next_event()
+            if event is NEED_DATA:
+                if self._eof:
+                    self._close()
+                return False
+            assert isinstance(event, Request)
+            self._begin(event)
+            return True
+        exchange = current.exchange
+        if exchange.body_ended:
+            if exchange.is_complete:
+                self._next_cycle()
+                return True
+            return False
+        if exchange.inbox_size > _READ_AHEAD:
+            return False
+        return self._take_body(current)
+
+    def _take_body(self, current: HttpRequest) -> bool:
+        event = self._parser.next_event()
+        if event is NEED_DATA:
+            return False
+        if event is END_OF_MESSAGE:
+            current.exchange.end_received()
+        else:
+            assert isinstance(event, bytes)
+            if current.exchange.is_complete:
+                self._discarded += len(event)
+                if self._discarded > _DISCARD_LIMIT:
+                    self._linger()
+                    return False
+            current.exchange.body_received(event)
+        current.wake()
+        return True
+
+    def _begin(self, request: Request) -> None:
+        if request.upgrade is not None and self._upgrade(request):
+            return
+        context = self.context
+        stats = context.stats
+        stats.requests += 1
+        scope = http_scope(
+            request,
+            client=self._client,
+            server=self._server,
+            scheme=self._scheme,
+            root_path=context.root_path,
+            state=context.state.copy(),
+        )
+        current = self._current = HttpRequest(self, request, scope)
+        self._continued = False
+        self._discarded = 0
+        if context.access_log is not None:
+            current.started_at = self._loop.time()
+        if context.max_active_requests and stats.in_flight >= context.max_active_requests:
+            self._answer(current, 503, "Service Unavailable", (b"retry-after", b"1"))
+            return
+        stats.in_flight += 1
+        self._running.add(current)
+        current.start(context.app, self._loop)
+
+    def _upgrade(self, request: Request) -> bool:
+        """Become a WebSocket, if that is what is asked for; any other upgrade is ignored (RFC 9110 §7.8)."""
+        upgrade = request.upgrade or b""
+        if (
+            request.method != "GET"
+            or request.body_length != 0
+            or b"websocket" not in [protocol.strip() for protocol in upgrade.split(b",")]
+        ):
+            return False
+        transport = self._transport
+        if self.is_read_paused:
+            transport.resume_reading()
+        self._abandon()
+        websocket = WebSocketConnection(self.context, transport, request, self._parser.trailing_data())
+        transport.set_protocol(websocket)
+        if self.is_write_paused:
+            websocket.pause_writing()
+        if not self._running:
+            self.context.connections.discard(self)
+        websocket.start()
+        return True
+
+    def _next_cycle(self) -> None:
+        self._current = None
+        self._parser.start_next_cycle()
+
+    def _regulate_reading(self) -> None:
+        """Leave in the kernel what cannot be used yet."""
+        if self._lost or self._eof or self._transport.is_closing():
+            return
+        current = self._current
+        if current is None or self._closing:
+            waiting = 0
+        elif current.exchange.body_ended:
+            waiting = self._parser.buffered
+        else:
+            waiting = current.exchange.inbox_size
+        if waiting > _READ_AHEAD:
+            if not self.is_read_paused:
+                self.is_read_paused = True
+                self._transport.pause_reading()
+        elif self.is_read_paused:
+            self.is_read_paused = False
+            self._transport.resume_reading()
+
+    # -- responses ----------------------------------------------------------------------------------------------------
+
+    def _encode_head(self, current: HttpRequest, head: ResponseHead, part: Part) -> bytes:
+        request = current.request
+        context = self.context
+        current.status = head.status
+        context.stats.responses[min(head.status // 100, 5)] += 1
+        return self._encoder.head(
+            head,
+            length=part.length,
+            bodyless=current.exchange.bodyless,
+            is_1_1=request.http_version == "1.1",
+            keep_alive=request.keep_alive
+            and not (self._draining or context.draining)
+            and (current.exchange.body_ended or self._can_save_connection(current, part))
+            and not (self._eof and not self._parser.buffered),
+            date_line=context.date_line,
+        )
+
+    def _can_save_connection(self, current: HttpRequest, part: Part) -> bool:
+        """Whether the rest of the request can be taken in after the response."""
+        if current.request.expect_continue and not self._continued:
+            return False  # whether the peer will send its body now, it alone knows
+        remaining = self._parser.body_remaining
+        return not part.is_last or remaining is None or remaining <= _DISCARD_LIMIT
+
+    def _response_complete(self, current: HttpRequest) -> None:
+        self._served += 1
+        current.record_access()
+        current.wake()
+        if not self._encoder.keep_alive:
+            self._close_after(current)
+        elif not self._advancing:
+            if self._parser.buffered or self._eof or self.is_read_paused or not current.exchange.body_ended:
+                self.advance_soon()
+            else:
+                self._next_cycle()
+
+    def _answer(
+        self, current: HttpRequest, status: int, text: str, *headers: tuple[bytes, bytes], close: bool = False
+    ) -> None:
+        """Answer in the place of the application."""
+        if close:
+            current.request.keep_alive = False
+        body = text.encode()
+        head = ResponseHead(status, [(b"content-type", b"text/plain; charset=utf-8"), *headers])
+        self.send_part(current, current.exchange.answer_instead(head, body))
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """Answer a peer that broke the protocol, a limit or a time-out, and close."""
+        log.debug("refused a request of %s: %s", self._client, error)
+        current = self._current
+        if current is None:
+            self._refuse_unread(error)
+        elif current.exchange.is_complete:
+            self._linger()
+        elif current.status:
+            self._transport.abort()
+        else:
+            self._answer(current, error.status, error.reason, close=True)
+            current.exchange.peer_left()
+            current.wake()
+
+    def _refuse_unread(self, error: ProtocolError) -> None:
+        """Answer a request of which no more is known than that it is wrong."""
+        body = error.reason.encode()
+        head = ResponseHead(error.status, [(b"content-type", b"text/plain; charset=utf-8")])
+        self.context.stats.responses[error.status // 100] += 1
+        data = self._encoder.head(
+            head,
+            length=len(body),
+            bodyless=False,
+            is_1_1=True,
+            keep_alive=False,
+            date_line=self.context.date_line,
+        )
+        self._transport.write(data + body)
+        self._linger()
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def _close_after(self, current: HttpRequest) -> None:
+        """Close after the last response, such that the peer gets to read it."""
+        if current.exchange.body_ended and not self._parser.buffered:
+            self._close()
+        else:
+            self._linger()
+
+    def _close(self) -> None:
+        self._closing = True
+        self._current = None
+        self._transport.close()
+
+    def _linger(self) -> None:
+        """End our side, and for a while drop what arrives: closing over unread bytes resets the connection."""
+        transport = self._transport
+        if self._eof or not transport.can_write_eof():
+            self._close()
+            return
+        self._closing = self._lingering = True
+        self._current = None
+        transport.write_eof()
+        if self.is_read_paused:
+            self.is_read_paused = False
+            transport.resume_reading()
+
+    def _abandon(self) -> None:
+        """The transport is no longer ours."""
+        if self._lost:
+            return
+        self._lost = self._closing = True
+        self._current = None
+        self.context.stats.connections -= 1
+        for running in list(self._running):
+            if not running.exchange.is_complete:
+                running.exchange.peer_left()
+            running.wake()
+        self._wake_writers()
+
+    def _leave_when_done(self) -> None:
+        if self._lost and not self._running and self in self.context.connections:
+            self.context.connections.discard(self)
+            if self.context.on_connection_lost is not None:
+                self.context.on_connection_lost()
+
+    def _wake_writers(self) -> None:
+        for waiter in self._writable:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def _waiting(self) -> tuple[_Wait, int]:
+        """What is waited for now, and a number that changes whenever it makes progress."""
+        if self._lost:
+            return _Wait.NOTHING, 0
+        unsent = self._transport.get_write_buffer_size()
+        if unsent:
+            return _Wait.WRITE, unsent
+        if self._lingering:
+            return _Wait.LINGER, 0
+        if self._closing:
+            return _Wait.NOTHING, 0
+        current = self._current
+        if current is not None:
+            if current.waits_for_body or (current.exchange.is_complete and not current.exchange.body_ended):
+                return _Wait.BODY, self._receptions
+            return _Wait.NOTHING, 0
+        if not self._parser.is_idle:
+            return _Wait.HEADER, self._served
+        return (_Wait.NEXT_REQUEST, self._served) if self._receptions else (_Wait.FIRST_BYTE, 0)
+
+    def _patience(self, wait: _Wait) -> float:
+        """Seconds without progress; 0 is unlimited."""
+        limits = self.context.http
+        match wait:
+            case _Wait.WRITE:
+                return limits.write_timeout
+            case _Wait.LINGER:
+                return _LINGER
+            case _Wait.BODY:
+                return limits.body_timeout
+            case _Wait.HEADER:
+                return limits.header_timeout
+            case _Wait.FIRST_BYTE | _Wait.NEXT_REQUEST if self._draining or self.context.draining:
+                return _IDLE_WHILE_DRAINING
+            case _Wait.FIRST_BYTE:
+                return limits.header_timeout
+            case _Wait.NEXT_REQUEST:
+                return limits.keep_alive_timeout
+        return 0.0
+
+    def _time_out(self, wait: _Wait) -> None:
+        match wait:
+            case _Wait.WRITE:
+                self._transport.abort()
+            case _Wait.HEADER:
+                self._refuse(ProtocolError(408, "the request did not arrive in time"))
+            case _Wait.BODY:
+                self._refuse(ProtocolError(408, "the request body did not arrive in time"))
+            case _:
+                self._close()
+
+
+def _address(name: object) -> Address | None:
+    """A peer's or our own name as ASGI has it: host and port, or path and `None`."""
+    if isinstance(name, tuple) and len(name) >= 2:
+        return str(name[0]), int(name[1])
+    if isinstance(name, str | bytes) and name:
+        return os.fsdecode(name), None
+    return None

@@ -1,0 +1,132 @@
+"""One running HTTP request: the `receive` and `send` of its application, and what happens when that ends."""
+
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
+from asgi_master.asgi.http_exchange import HttpExchange, Message
+from asgi_master.asgi.scope import Scope
+from asgi_master.http.request import Request
+from asgi_master.worker.application import user_traceback
+
+if TYPE_CHECKING:
+    from asgi_master.worker.http_connection import HttpConnection
+
+log = logging.getLogger("asgi_master")
+
+_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+
+_CLIENT_CLOSED_REQUEST = 499
+"""What the access log says of a request whose client left before the response began; nginx' number."""
+
+
+class HttpRequest:
+    """A request from the start of its application until that returns."""
+
+    __slots__ = (
+        "_app",
+        "_connection",
+        "_receivers",
+        "body_bytes",
+        "exchange",
+        "request",
+        "scope",
+        "started_at",
+        "status",
+        "task",
+    )
+
+    def __init__(self, connection: "HttpConnection", request: Request, scope: Scope) -> None:
+        self._connection = connection
+        self._receivers: list[asyncio.Future[None]] = []
+        self.request = request
+        self.scope = scope
+        self.exchange = HttpExchange(request.method, has_body=request.body_length != 0)
+        self.task: asyncio.Task[None] | None = None
+        self.status = 0
+        """Of the response, once its head was written."""
+        self.body_bytes = 0
+        self.started_at = 0.0
+        """Loop time; kept only for the access log."""
+
+    @property
+    def waits_for_body(self) -> bool:
+        """Whether the application waits for more of the request."""
+        return bool(self._receivers) and not self.exchange.body_ended
+
+    def start(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
+        """Call the application; on Python 3.12 and newer it runs at once, until it first waits."""
+        self.task = asyncio.Task(self._run(app), loop=loop, **_EAGER)
+
+    async def receive(self) -> Message:
+        """ASGI's `receive`."""
+        exchange = self.exchange
+        message = exchange.next_message()
+        while message is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._receivers.append(waiter)
+            self._connection.body_wanted(self)
+            try:
+                await waiter
+            finally:
+                self._receivers.remove(waiter)
+            message = exchange.next_message()
+        if self._connection.is_read_paused:
+            self._connection.advance_soon()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """ASGI's `send`."""
+        part = self.exchange.interpret(message)
+        if part is None:
+            return
+        connection = self._connection
+        connection.send_part(self, part)
+        if connection.is_write_paused and not part.is_last:
+            await connection.wait_until_writable()
+            if self.exchange.disconnected:
+                raise ClientDisconnectedError("the client disconnected")
+
+    def wake(self) -> None:
+        """Have every waiting `receive` look again."""
+        for waiter in self._receivers:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _run(self, app: Any) -> None:
+        connection = self._connection
+        try:
+            await app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError as error:
+            if not connection.is_cancelled:
+                self._failed(error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- nothing an application does ends the worker
+            self._failed(error)
+        else:
+            exchange = self.exchange
+            if not exchange.is_complete and not exchange.disconnected:
+                self._log_failure("returned without completing its response")
+                connection.answer_failure(self)
+        connection.application_returned(self)
+
+    def _failed(self, error: BaseException) -> None:
+        if self.exchange.disconnected and is_disconnect(error):
+            return
+        self._log_failure(f"raised {type(error).__name__}\n{user_traceback(error)}")
+        self._connection.answer_failure(self)
+
+    def _log_failure(self, what: str) -> None:
+        self._connection.context.stats.application_errors += 1
+        target = self.request.target.decode("ascii")
+        log.error("%s %s: the application %s", self.request.method, target, what.rstrip())
+
+    def record_access(self) -> None:
+        """Tell the access log."""
+        context = self._connection.context
+        if context.access_log is not None:
+            duration = context.loop.time() - self.started_at
+            context.access_log.record(
+                self.scope, self.status or _CLIENT_CLOSED_REQUEST, self.body_bytes, duration
+            )

@@ -1,0 +1,426 @@
+"""One WebSocket: carries frames between the peer's transport and the application's `receive` and `send`.
+
+It begins where an HTTP/1.1 connection ends: with an upgrade request, on the same transport.
+"""
+
+import asyncio
+import logging
+import sys
+from collections import deque
+
+from asgi_master.asgi.errors import is_disconnect
+from asgi_master.asgi.websocket_session import (
+    Accept,
+    CloseWith,
+    ContinueDenial,
+    Message,
+    Order,
+    Refuse,
+    Send,
+    StartDenial,
+    State,
+    WebSocketSession,
+    data_of,
+)
+from asgi_master.http.errors import ProtocolError
+from asgi_master.http.request import Request
+from asgi_master.http.websocket import UNLIMITED, Close, CloseCode, Engine, Ping, Pong, WebSocketError
+from asgi_master.worker.application import user_traceback
+from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.websocket_opening import Opening
+
+log = logging.getLogger("asgi_master")
+
+
+class WebSocketConnection(asyncio.Protocol):
+    """A transport from its upgrade request on. `start` begins the handshake."""
+
+    __slots__ = (
+        "_app_done",
+        "_cancelled",
+        "_close_sent",
+        "_connect_told",
+        "_context",
+        "_deadline",
+        "_discarding",
+        "_early",
+        "_engine",
+        "_heard",
+        "_heard_at",
+        "_lost",
+        "_opening",
+        "_pinged_at",
+        "_pong_due",
+        "_queue",
+        "_queued",
+        "_reading_paused",
+        "_receivers",
+        "_request",
+        "_session",
+        "_task",
+        "_transport",
+        "_writable",
+        "_write",
+        "_write_paused_at",
+    )
+
+    def __init__(
+        self, context: WorkerContext, transport: asyncio.Transport, request: Request, trailing: bytes
+    ) -> None:
+        self._context = context
+        self._transport = transport
+        self._write = transport.write
+        self._request = request
+        self._opening = Opening(context, transport)
+        self._session = WebSocketSession()
+        self._engine: Engine | None = None
+        """`None` until the application accepted."""
+        self._early = trailing
+        # The application.
+        self._task: asyncio.Task[None] | None = None
+        self._app_done = False
+        self._cancelled = False
+        self._connect_told = False
+        self._queue: deque[str | bytes] = deque()
+        self._queued = 0
+        self._receivers: list[asyncio.Future[None]] = []
+        # The transport.
+        self._reading_paused = False
+        self._writable: asyncio.Event | None = None
+        self._pong_due: bytes | None = None
+        self._close_sent = False
+        self._discarding = False
+        """Whether nothing the peer sends matters any more."""
+        self._lost = False
+        # Times, judged by `sweep`; 0 where nothing is awaited.
+        self._deadline = 0.0
+        self._write_paused_at = 0.0
+        self._heard = True
+        self._heard_at = 0.0
+        self._pinged_at = 0.0
+
+    def start(self) -> None:
+        """Check the handshake and let the application answer it."""
+        context = self._context
+        context.connections.add(self)
+        context.stats.connections += 1
+        context.stats.websockets += 1
+        try:
+            self._opening.read(self._request)
+        except ProtocolError as error:
+            self._app_done = True
+            self._opening.refuse(error.status, error.reason)
+            self._hang_up()
+            return
+        coroutine = self._run()
+        if sys.version_info >= (3, 12):
+            self._task = asyncio.Task(coroutine, loop=context.loop, eager_start=True)
+        else:
+            self._task = context.loop.create_task(coroutine)
+
+    # The application's side.
+
+    async def _run(self) -> None:
+        try:
+            await self._context.app(self._opening.scope, self.receive, self.send)
+        except asyncio.CancelledError as error:
+            if not self._cancelled:
+                self._application_ended(error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- nothing an application does ends the worker
+            # Once its peer is gone, an application may have nothing better to do than to fail on it.
+            self._application_ended(None if is_disconnect(error) else error)
+        else:
+            self._application_ended(None)
+        finally:
+            self._app_done = True
+            if self._cancelled:
+                self._abort()
+            self._leave_if_done()
+
+    def _application_ended(self, error: BaseException | None) -> None:
+        """Say what the application left unsaid."""
+        state = self._session.state
+        unanswered = state is State.CONNECTING or state is State.DENYING
+        if error is not None:
+            self._log_failure(f"raised {type(error).__name__}\n{user_traceback(error)}")
+        elif unanswered:
+            self._log_failure("returned without answering the handshake")
+        if state is State.OPEN:
+            self._close(CloseCode.NORMAL if error is None else CloseCode.INTERNAL_ERROR)
+        elif unanswered and self._opening.answered:
+            self._abort()
+        elif unanswered:
+            self._session.disconnected(CloseCode.ABNORMAL)
+            self._opening.refuse(500, "Internal Server Error")
+            self._hang_up()
+
+    def _log_failure(self, what: str) -> None:
+        self._context.stats.application_errors += 1
+        log.error("WebSocket %s: the application %s", self._request.target.decode("ascii"), what.rstrip())
+
+    async def receive(self) -> Message:
+        """The application's `receive`."""
+        if not self._connect_told:
+            self._connect_told = True
+            return {"type": "websocket.connect"}
+        while not self._queue:
+            if self._session.disconnect is not None:
+                return dict(self._session.disconnect)
+            waiter = self._context.loop.create_future()
+            self._receivers.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._receivers.remove(waiter)
+        data = self._queue.popleft()
+        self._queued -= len(data)
+        if self._reading_paused:
+            self._pump()
+        if type(data) is str:
+            return {"type": "websocket.receive", "text": data}
+        return {"type": "websocket.receive", "bytes": data}
+
+    async def send(self, message: Message) -> None:
+        """The application's `send`. Waits while the peer does not read."""
+        while self._writable is not None:
+            await self._writable.wait()
+        if self._transport.is_closing():
+            # It broke, and `connection_lost` is about to say so.
+            self._session.disconnected(CloseCode.ABNORMAL)
+        if self._session.state is State.OPEN and message["type"] == "websocket.send":
+            self._send_data(data_of(message))
+        else:
+            self._carry_out(self._session.interpret(message))
+
+    def _send_data(self, data: str | bytes) -> None:
+        assert self._engine is not None
+        self._write(self._engine.binary(data) if isinstance(data, bytes) else self._engine.text(data))
+
+    def _carry_out(self, order: Order) -> None:
+        match order:
+            case Accept():
+                self._engine = self._opening.accept(order)
+                self._session.advance(order)
+                self._begin_frames()
+            case Refuse():
+                self._session.advance(order)
+                self._opening.refuse(403, "Forbidden")
+                self._session.disconnected(CloseCode.ABNORMAL)
+                self._hang_up()
+            case StartDenial():
+                self._session.advance(order)
+            case ContinueDenial():
+                self._opening.deny(order.part)
+                self._session.advance(order)
+                if order.part.is_last:
+                    self._session.disconnected(CloseCode.ABNORMAL)
+                    self._hang_up()
+            case Send():
+                self._send_data(order.data)
+            case CloseWith():
+                self._session.advance(order)
+                self._queue.clear()
+                self._begin_close(order.code, order.reason)
+
+    def _begin_frames(self) -> None:
+        assert self._engine is not None
+        self._engine.receive_data(self._early)
+        self._early = b""
+        self._pump()
+        if self._context.draining:
+            self.drain()
+
+    # The peer's side.
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        self._heard = True
+        if self._discarding:
+            return
+        if self._engine is None:
+            # A client should wait for the answer. What comes earlier is kept, and no more is read.
+            self._early += data
+            self._pause_reading()
+        else:
+            self._engine.receive_data(data)
+            self._pump()
+
+    def _pump(self) -> None:
+        """Turn received bytes into messages, as long as there is room for them."""
+        assert self._engine is not None
+        next_event = self._engine.next_event
+        queue = self._queue
+        most = self._context.websocket.queue_size
+        most_bytes = self._context.websocket.message_size or UNLIMITED
+        try:
+            while self._close_sent or (len(queue) < most and self._queued < most_bytes):
+                event = next_event()
+                if event is None:
+                    self._resume_reading()
+                    break
+                if isinstance(event, str | bytes):
+                    if not self._close_sent:
+                        queue.append(event)
+                        self._queued += len(event)
+                elif not self._goes_on_after(event):
+                    break
+            else:
+                self._pause_reading()
+        except WebSocketError as error:
+            self._discarding = True
+            self._close(error.code, error.reason)
+            self._hang_up()
+        self._wake()
+
+    def _goes_on_after(self, event: Ping | Pong | Close) -> bool:
+        """Answer a control frame; false if it is the last one."""
+        assert self._engine is not None
+        if isinstance(event, Close):
+            if not self._close_sent:
+                self._close_sent = True
+                self._write(self._engine.close(event.code, ""))
+            self._session.disconnected(event.code, event.reason)
+            self._discarding = True
+            # Until what is written has left.
+            self._set_deadline()
+            self._transport.close()
+            return False
+        if isinstance(event, Ping) and not self._close_sent:
+            if self._writable is None:
+                self._write(self._engine.pong(event.payload))
+            else:
+                # Only the newest ping needs its pong (RFC 6455 §5.5.3); more would pile up unread.
+                self._pong_due = event.payload
+        return True
+
+    def _wake(self) -> None:
+        """Have every waiting `receive` look again."""
+        for waiter in self._receivers:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the application learns 1006 either way
+        """The transport is gone."""
+        self._lost = True
+        self._discarding = True
+        self._reading_paused = False
+        self._context.stats.connections -= 1
+        self._context.stats.websockets -= 1
+        self._session.disconnected(CloseCode.ABNORMAL)
+        self._let_write()
+        self._wake()
+        self._leave_if_done()
+
+    def _leave_if_done(self) -> None:
+        """The drain waits for the application too: it may still be tidying up."""
+        context = self._context
+        if self._lost and self._app_done and self in context.connections:
+            context.connections.discard(self)
+            if context.on_connection_lost is not None:
+                context.on_connection_lost()
+
+    def pause_writing(self) -> None:
+        """The peer does not read fast enough."""
+        self._writable = asyncio.Event()
+        self._write_paused_at = self._context.loop.time()
+
+    def resume_writing(self) -> None:
+        """The peer caught up."""
+        self._let_write()
+        if self._pong_due is not None and not self._close_sent and self._engine is not None:
+            self._write(self._engine.pong(self._pong_due))
+        self._pong_due = None
+
+    def _let_write(self) -> None:
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    # Endings.
+
+    def _close(self, code: int, reason: str = "") -> None:
+        """Close for the server's reasons; the application learns the same code."""
+        self._session.disconnected(code, reason)
+        self._begin_close(code, reason)
+
+    def _begin_close(self, code: int, reason: str) -> None:
+        """Send the first close frame, and give the peer its time to answer."""
+        if not self._close_sent and self._engine is not None:
+            self._close_sent = True
+            self._write(self._engine.close(code, reason))
+            self._set_deadline()
+            if self._reading_paused and not self._discarding:
+                self._pump()
+        self._wake()
+
+    def _hang_up(self) -> None:
+        """End our side, and read on: closing at once could reset the connection under our last bytes."""
+        self._discarding = True
+        self._set_deadline()
+        self._resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+        self._wake()
+
+    def _abort(self) -> None:
+        self._session.disconnected(CloseCode.ABNORMAL)
+        self._transport.abort()
+        self._wake()
+
+    def _set_deadline(self) -> None:
+        self._deadline = self._context.loop.time() + self._context.websocket.close_timeout
+
+    def sweep(self, now: float) -> None:
+        """See `Connection`."""
+        write_timeout = self._context.websocket.write_timeout
+        stalled = self._writable is not None and 0 < write_timeout <= now - self._write_paused_at
+        if stalled or (self._deadline and now >= self._deadline):
+            self._abort()
+        elif self._session.state is State.OPEN:
+            self._keep_alive(now)
+
+    def _keep_alive(self, now: float) -> None:
+        """Ping a silent peer, and close if it stays silent. Whatever it sends counts as a pong."""
+        assert self._engine is not None
+        limits = self._context.websocket
+        if self._heard or self._reading_paused:
+            # While reading is paused nothing can be heard, and that is not the peer's fault.
+            self._heard = False
+            self._heard_at = now
+            self._pinged_at = 0.0
+        elif self._pinged_at:
+            if 0 < limits.ping_timeout <= now - self._pinged_at:
+                self._close(CloseCode.INTERNAL_ERROR, "no pong in time")
+        elif 0 < limits.ping_interval <= now - self._heard_at and self._writable is None:
+            self._pinged_at = now
+            self._write(self._engine.ping(b""))
+
+    def drain(self) -> None:
+        """See `Connection`. A handshake that is not answered yet is closed right after it was."""
+        if self._session.state is State.OPEN:
+            self._close(CloseCode.SERVICE_RESTART, "service restart")
+
+    def cancel(self) -> None:
+        """See `Connection`."""
+        self._cancelled = True
+        if self._task is None or self._app_done:
+            self._abort()
+        else:
+            self._task.cancel()
+
+    def is_idle(self) -> bool:
+        """See `Connection`. A WebSocket never is: it cannot move to another worker."""
+        return False

@@ -1,0 +1,138 @@
+"""The opening of one WebSocket: its request, the scope made of it, and the one answer it gets."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from asgi_master.asgi.http_exchange import Part
+from asgi_master.asgi.scope import websocket_scope
+from asgi_master.asgi.websocket_session import Accept
+from asgi_master.http.request import Request
+from asgi_master.http.response import ResponseEncoder, ResponseHead
+from asgi_master.http.websocket import Engine, WsprotoEngine
+from asgi_master.http.websocket_deflate import Compression
+from asgi_master.http.websocket_fast import FastEngine
+from asgi_master.http.websocket_handshake import Handshake, accept_head, read_handshake, upgrade_required
+from asgi_master.worker.context import Scope, WorkerContext
+
+
+class Opening:
+    """From the upgrade request to the answer. Writes the answer, counts it and tells the access log."""
+
+    __slots__ = ("_body_bytes", "_context", "_handshake", "_started_at", "_status", "_transport", "scope")
+
+    def __init__(self, context: WorkerContext, transport: asyncio.Transport) -> None:
+        self._context = context
+        self._transport = transport
+        self._started_at = context.loop.time()
+        self._handshake: Handshake | None = None
+        self._status = 0
+        self._body_bytes = 0
+        self.scope: Scope = {}
+
+    @property
+    def answered(self) -> bool:
+        """Whether the peer got at least the beginning of an answer."""
+        return self._status != 0
+
+    def read(self, request: Request) -> None:
+        """Make the scope and check the request. Raises `ProtocolError`."""
+        transport, context = self._transport, self._context
+        self.scope = websocket_scope(
+            request,
+            client=_internet_address(transport.get_extra_info("peername")),
+            server=_address(transport.get_extra_info("sockname")),
+            scheme="https" if transport.get_extra_info("sslcontext") else "http",
+            root_path=context.root_path,
+            state=context.state.copy(),
+            subprotocols=[],
+        )
+        self._handshake = read_handshake(request, per_message_deflate=context.websocket.per_message_deflate)
+        self.scope["subprotocols"] = list(self._handshake.subprotocols)
+
+    def accept(self, order: Accept) -> Engine:
+        """Open the connection. Raises `ValueError` for what cannot be answered; then nothing was."""
+        assert self._handshake is not None
+        head = accept_head(
+            self._handshake,
+            subprotocol=order.subprotocol,
+            headers=order.headers,
+            defaults=self._defaults(),
+        )
+        self._transport.write(head)
+        self._begin(HTTPStatus.SWITCHING_PROTOCOLS)
+        self._record()
+        context = self._context
+        deflate = self._handshake.deflate
+        # The reference parser and the reference engine go together.
+        make = WsprotoEngine if context.parser == "h11" else FastEngine
+        return make(
+            message_size=context.websocket.message_size,
+            compression=None if deflate is None else Compression(deflate),
+        )
+
+    def refuse(self, status: int, reason: str) -> None:
+        """Answer with an error. The caller ends the connection."""
+        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        if status == HTTPStatus.UPGRADE_REQUIRED:
+            headers += upgrade_required()
+        body = f"{reason}\n".encode()
+        self.deny(Part(ResponseHead(status, headers), body, is_last=True, length=len(body)))
+
+    def deny(self, part: Part) -> None:
+        """Write a part of a response instead. The caller ends the connection after the last."""
+        data = part.body
+        if part.head is not None:
+            data = self._encode_head(part.head, part.length) + data
+            self._begin(part.head.status)
+        self._transport.write(data)
+        self._body_bytes += len(part.body)
+        if part.is_last:
+            self._record()
+
+    def _encode_head(self, head: ResponseHead, length: int | None) -> bytes:
+        context = self._context
+        encoder = ResponseEncoder(
+            server_header=context.server_header,
+            date_header=context.date_header,
+            extra_headers=context.extra_headers,
+        )
+        return encoder.head(
+            head,
+            length=length,
+            bodyless=head.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED),
+            # The connection ends with the response, so that a body of unknown length needs no chunks.
+            is_1_1=False,
+            keep_alive=False,
+            date_line=context.date_line,
+        )
+
+    def _begin(self, status: int) -> None:
+        self._status = status
+        stats = self._context.stats
+        stats.requests += 1
+        stats.responses[min(status // 100, 5)] += 1
+
+    def _record(self) -> None:
+        context = self._context
+        if context.access_log is not None:
+            duration = context.loop.time() - self._started_at
+            context.access_log.record(self.scope, self._status, self._body_bytes, duration)
+
+    def _defaults(self) -> dict[bytes, bytes]:
+        context = self._context
+        lines = {name.lower(): b"%b: %b\r\n" % (name, value) for name, value in context.extra_headers}
+        if context.date_header:
+            lines[b"date"] = context.date_line
+        if context.server_header:
+            lines[b"server"] = b"server: asgi-master\r\n"
+        return lines
+
+
+def _internet_address(info: Any) -> tuple[str, int | None] | None:
+    return (info[0], info[1]) if isinstance(info, tuple) else None
+
+
+def _address(info: Any) -> tuple[str, int | None] | None:
+    """A socket's own address as ASGI tells it: a Unix socket has a path and no port."""
+    return (info, None) if isinstance(info, str) and info else _internet_address(info)

@@ -1,0 +1,70 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asgi_master.settings.bind import InheritedFd, TcpAddress, UnixAddress, parse_bind
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8000", TcpAddress("127.0.0.1", 8000)),
+        ("localhost:0", TcpAddress("localhost", 0)),
+        ("0.0.0.0:65535", TcpAddress("0.0.0.0", 65535)),
+        ("[::1]:8000", TcpAddress("::1", 8000, ipv6=True)),
+        ("[::]:80", TcpAddress("::", 80, ipv6=True)),
+        ("[fe80::1%eth0]:80", TcpAddress("fe80::1%eth0", 80, ipv6=True)),
+        ("unix:/run/app.sock", UnixAddress("/run/app.sock")),
+        ("unix:app.sock", UnixAddress("app.sock")),
+        ("unix:///run/app.sock", UnixAddress("/run/app.sock")),
+        ("fd://3", InheritedFd(3)),
+    ],
+)
+def test_addresses(text, address):
+    assert parse_bind(text) == address
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:8000", "[::1]:8000", "unix:/run/app.sock", "fd://3"])
+def test_an_address_prints_as_it_was_written(text):
+    assert str(parse_bind(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "HOST:PORT"),
+        ("8000", "write 127.0.0.1:8000"),
+        ("localhost", "write localhost:PORT"),
+        ("[::1]", "PORT"),
+        (":8000", "write 0.0.0.0:8000 for all IPv4 addresses, \\[::\\]:8000"),
+        ("::1:8000", "an IPv6 address needs brackets, \\[::1\\]:8000"),
+        ("[127.0.0.1]:8000", "no IPv6 address in its brackets"),
+        ("[::1:8000", "is not HOST:PORT"),
+        ("http://localhost:8000", "is not HOST:PORT"),
+        ("local host:8000", "is not HOST:PORT"),
+        ("localhost:", "bad port"),
+        ("localhost:http", "bad port"),
+        ("localhost:65536", "bad port"),
+        ("localhost:-1", "bad port"),
+        ("localhost:٣", "bad port"),
+        ("unix:", "names no path"),
+        ("unix:@abstract", "abstract"),
+        ("unix:/" + "x" * 107, "too long"),
+        ("fd://", "names no descriptor"),
+        ("fd://x", "names no descriptor"),
+        ("fd://99999999999", "names no descriptor"),
+    ],
+)
+def test_what_is_no_address_says_how_to_write_it(text, reason):
+    with pytest.raises(ValueError, match=reason):
+        parse_bind(text)
+
+
+@settings(max_examples=200)
+@given(st.one_of(st.text(), st.from_regex(r"(unix:|fd://|\[)?[a-z0-9:.\[\]%@/]*", fullmatch=True)))
+def test_any_text_is_an_address_or_a_value_error(text):
+    try:
+        address = parse_bind(text)
+    except ValueError:
+        return
+    assert parse_bind(str(address)) == address

@@ -1,0 +1,125 @@
+import os
+import socket
+import subprocess
+
+import pytest
+
+from asgi_master.telemetry.streams import Stream
+
+
+@pytest.fixture
+def pipe():
+    read, write = os.pipe()
+    yield read, write
+    for fd in (read, write):
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+
+
+def fill(write):
+    os.set_blocking(write, False)
+    try:
+        while True:
+            os.write(write, b"x" * 512)
+    except BlockingIOError:
+        os.set_blocking(write, True)
+
+
+def test_a_pipe_keeps_blocking_for_everybody_else(pipe):
+    read, write = pipe
+    stream = Stream(write)
+    assert stream.write(b"line\n")
+    assert os.read(read, 100) == b"line\n"
+    assert os.get_blocking(write)
+    stream.close()
+    os.fstat(write)
+
+
+def test_a_full_pipe_drops_and_recovers(pipe):
+    read, write = pipe
+    stream = Stream(write)
+    fill(write)
+    assert not stream.write(b"dropped\n")
+    assert not stream.write(b"dropped too\n")
+    os.read(read, 1 << 20)
+    assert stream.write(b"back\n")
+    assert os.read(read, 100) == b"back\n"
+    stream.close()
+
+
+def test_a_full_pipe_that_cannot_be_reopened_does_not_block_either(pipe, monkeypatch):
+    read, write = pipe
+    # As where the pipe belongs to another user.
+    monkeypatch.setattr(Stream, "_reopen_without_blocking", lambda self: False)
+    stream = Stream(write)
+    fill(write)
+    assert not stream.write(b"dropped\n")
+    os.read(read, 1 << 20)
+    assert stream.write(b"back\n")
+    assert os.read(read, 100) == b"back\n"
+
+
+def test_after_a_line_that_was_cut_the_next_begins_anew(pipe):
+    read, write = pipe
+    stream = Stream(write)
+    assert not stream.write(b"y" * (1 << 20) + b"\n")
+    os.read(read, 1 << 21)
+    assert stream.write(b"next\n")
+    assert os.read(read, 100) == b"\nnext\n"
+    stream.close()
+
+
+def test_a_reader_that_went_away_is_no_error(pipe):
+    read, write = pipe
+    stream = Stream(write)
+    os.close(read)
+    assert not stream.write(b"line\n")
+    stream.close()
+
+
+def test_a_socket_does_not_block():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        stream = Stream(theirs.fileno())
+        while stream.write(b"x" * 4096):
+            pass
+        assert theirs.getblocking()
+        while ours.recv(1 << 20, socket.MSG_DONTWAIT | socket.MSG_PEEK):
+            ours.recv(1 << 20)
+            if stream.write(b"back\n"):
+                break
+        stream.close()
+        assert theirs.fileno() >= 0
+
+
+def test_a_file_gets_everything(tmp_path):
+    with (tmp_path / "log").open("ab") as file:
+        stream = Stream(file.fileno())
+        assert stream.write(b"z" * (1 << 20) + b"\n")
+        assert (tmp_path / "log").stat().st_size == (1 << 20) + 1
+
+
+def test_a_descriptor_that_was_closed_stays_closed_for_us(pipe):
+    read, write = pipe
+    os.close(write)
+    stream = Stream(write)
+    reopened, other = os.pipe()
+    try:
+        assert not stream.write(b"line\n")
+    finally:
+        os.close(reopened)
+        os.close(other)
+
+
+def test_closed_standard_descriptors_are_opened_on_nothing(program, environment, tmp_path):
+    code = f"""
+        from asgi_master.telemetry.streams import open_missing
+        open_missing()
+        import pathlib
+        pathlib.Path({str(tmp_path / "out")!r}).write_text(" ".join(os.readlink(f"/proc/self/fd/{{n}}") for n in (0, 1, 2)))
+    """
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *program(code)]
+    subprocess.run(command, env=environment(), timeout=30, check=True)
+    assert (tmp_path / "out").read_text() == "/dev/null /dev/null /dev/null"

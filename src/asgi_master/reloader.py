@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from fnmatch import fnmatch
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from asgi_master.errors import ExitCode
 from asgi_master.ipc.prctl import signal_when_parent_dies
@@ -36,12 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_DFL)
     signal_when_parent_dies(signal.SIGTERM)
+    for directory in options.directories:
+        if not Path(directory).is_dir():
+            return _fail(f"--reload cannot watch {directory}: there is no such directory")
     try:
         watch(options.fd, options.directories, tuple(options.include or DEFAULT_INCLUDES))
-    except ImportError:
+    except ModuleNotFoundError:
         return _fail('--reload needs watchfiles: pip install "asgi-master[reload]"')
     except (OSError, RuntimeError) as error:
-        # A missing directory, or a limit of the kernel on watches.
+        # A limit of the kernel on watches, for one.
         return _fail(f"--reload cannot watch: {error}")
     return ExitCode.OK
 

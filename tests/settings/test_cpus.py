@@ -109,7 +109,9 @@ def test_both_versions_at_once(tmp_path):
     assert sorted(cgroup_quotas(root)) == [2.0, 3.0]
 
 
-@pytest.mark.parametrize("text", ["", "max\n", "max 100000\n", "0 100000\n", "100000 0\n", "nonsense 100000\n", "1 2 3\n"])
+@pytest.mark.parametrize(
+    "text", ["", "max\n", "max 100000\n", "0 100000\n", "100000 0\n", "nonsense 100000\n", "1 2 3\n"]
+)
 def test_files_without_a_limit_are_none(tmp_path, text):
     assert cgroup_quotas(_host(tmp_path, "0::/\n", _V2, {"sys/fs/cgroup/cpu.max": text})) == []
 

@@ -25,7 +25,9 @@ def _program(code: str) -> list[str]:
 
 
 def _environment(**changes: str) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "JOURNAL_STREAM", "TERM")}
+    kept = {
+        key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "JOURNAL_STREAM", "TERM")
+    }
     return {**kept, "PYTHONPATH": str(Path(asgi_master.__file__).parent.parent), "TZ": "UTC", **changes}
 
 
@@ -50,7 +52,9 @@ def run() -> Runner:
 
     def run(code: str, *, check: bool = True, env: dict[str, str] | None = None, **options: object):
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        done = subprocess.run(_program(code), env=_environment(**(env or {})), timeout=30, text=True, **options)
+        done = subprocess.run(
+            _program(code), env=_environment(**(env or {})), timeout=30, text=True, **options
+        )
         if check:
             assert done.returncode == 0, done.stderr
         return done

@@ -288,7 +288,9 @@ def test_a_configuration_of_the_operators_gets_everything_in_every_process(run, 
 def test_a_configuration_that_is_not_about_us_does_not_silence_us(run, tmp_path, config):
     path = tmp_path / "logging.json"
     path.write_text(json.dumps(config))
-    done = run(f"configure(log_config={str(path)!r}); log.info('ours'); logging.getLogger('shop').info('theirs')")
+    done = run(
+        f"configure(log_config={str(path)!r}); log.info('ours'); logging.getLogger('shop').info('theirs')"
+    )
     assert [line["message"] for line in lines(done.stderr)] == ["ours"]
 
 
@@ -404,5 +406,7 @@ def test_lines_of_several_processes_do_not_mix(run):
             os.wait()
     """)
     told = lines(done.stderr)
-    assert all(re.fullmatch(r"(\d)\1{2999}", line["message"]) for line in told if "lost" not in line["message"])
+    assert all(
+        re.fullmatch(r"(\d)\1{2999}", line["message"]) for line in told if "lost" not in line["message"]
+    )
     assert len(told) > 100

@@ -58,9 +58,7 @@ def websocket_scope(
     subprotocols: list[str],
 ) -> Scope:
     """The scope of a WebSocket handshake. `scheme` is that of the HTTP request: `http` becomes `ws`."""
-    scope = http_scope(
-        request, client=client, server=server, scheme=scheme, root_path=root_path, state=state
-    )
+    scope = http_scope(request, client=client, server=server, scheme=scheme, root_path=root_path, state=state)
     del scope["method"]
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if scheme in ("https", "wss") else "ws"

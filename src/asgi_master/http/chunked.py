@@ -81,7 +81,9 @@ class ChunkedDecoder:
         limit = _LINE_LIMIT if self._state is _State.SIZE else self._limits.header_bytes
         if limit and len(line) > limit:
             raise ProtocolError(431, "a line of the chunked body is too long")
-        if line.translate(None, FIELD_TEXT) and not (end < 0 and not line[:-1].translate(None, FIELD_TEXT) and line[-1:] == b"\r"):
+        if line.translate(None, FIELD_TEXT) and not (
+            end < 0 and not line[:-1].translate(None, FIELD_TEXT) and line[-1:] == b"\r"
+        ):
             raise ProtocolError(400, "a control character in the framing of the body")
         return None if end < 0 else line
 

@@ -13,7 +13,9 @@ class H11Parser(Parser):
     __slots__ = ()
 
     def _read_head(self, head: bytes, line: RequestLine) -> Request:
-        if head.translate(None, HEAD_TEXT) or not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
+        if head.translate(None, HEAD_TEXT) or not head.count(b"\r") == head.count(b"\n") == head.count(
+            b"\r\n"
+        ):
             raise HeadError("control character or bare line end")
         if head.find(b"\n ") >= 0 or head.find(b"\n\t") >= 0:
             raise HeadError("obsolete line folding")

@@ -14,8 +14,8 @@ _MEMORY_LEVEL: Final = 5
 _WORTH_IT: Final = 128
 """Messages with fewer bytes go uncompressed, as each may: their header would outweigh what is won."""
 
-_AFTER_FINAL: Final = b"\x00" + _TAIL
-"""What may follow a final DEFLATE block: the start of an empty block, and the tail (RFC 7692 §7.2.3.4)."""
+_AFTER_FINAL: Final = (b"", b"\x00", _TAIL, b"\x00" + _TAIL)
+"""What may follow a final DEFLATE block: the start of an empty one, and the tail (RFC 7692 §7.2.3.4)."""
 
 
 class InflateError(Exception):
@@ -87,7 +87,7 @@ class Compression:
             raise InflateError(str(error)) from None
         if len(data) > room:
             raise InflateOverflowError
-        if inflater.eof and not _AFTER_FINAL.startswith(inflater.unused_data):
+        if inflater.eof and inflater.unused_data not in _AFTER_FINAL:
             raise InflateError("data after the final block")
         if final and (inflater.eof or self._parameters.client_no_context_takeover):
             self._inflater = None

@@ -13,6 +13,7 @@ def policy_of(settings: Settings) -> Policy:
         max_unavailable=process.max_unavailable,
         boot_timeout=process.boot_timeout,
         drain_timeout=process.drain_timeout,
+        shutdown_timeout=process.shutdown_timeout,
         kill_grace=process.kill_grace,
         hang_timeout=process.hang_timeout,
         backoff_cap=process.backoff_cap,

@@ -72,15 +72,16 @@ def from_flags(flags: Mapping[str, Raw]) -> Source:
 def from_environment(environ: Mapping[str, str]) -> Source:
     """Values given by `ASGI_MASTER_*` variables. An empty one counts as not given."""
     source = Source()
-    by_variable = {setting.variable: setting for setting in SETTINGS}
+    by_variable = {setting.variable: setting.name for setting in SETTINGS}
     for variable, text in sorted(environ.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
         if variable in by_variable:
             if text:
-                source.values[by_variable[variable].name] = Given(text, variable)
+                source.values[by_variable[variable]] = Given(text, variable)
         elif variable not in _OURS and not _KUBERNETES.fullmatch(variable):
-            hint = did_you_mean(variable, by_variable)
+            close = _closest(variable.removeprefix(ENVIRONMENT_PREFIX).lower(), by_variable.values())
+            hint = f"; did you mean {ENVIRONMENT_PREFIX}{close.upper()}?" if close else ""
             source.errors.append(f"{variable}: there is no such setting{hint} (environment)")
     return source
 
@@ -124,19 +125,20 @@ def _from_document(document: Mapping[str, Any], lines: "_Lines", name: str) -> S
     for key, raw in document.items():
         line = lines.find(key)
         origin = f"{name}, line {line}" if line else name
-        if key in by_key:
-            source.values[by_key[key].name] = Given(raw, origin)
-        elif isinstance(raw, dict):
+        if isinstance(raw, dict) or (isinstance(raw, list) and any(isinstance(item, dict) for item in raw)):
             source.errors.append(f"{key}: settings stand in no table of their own ({origin})")
+        elif key in by_key:
+            source.values[by_key[key].name] = Given(raw, origin)
         else:
-            source.errors.append(f"{key}: there is no such setting{did_you_mean(key, by_key)} ({origin})")
+            close = _closest(key.replace("_", "-"), by_key)
+            hint = f"; did you mean {close}?" if close else ""
+            source.errors.append(f"{key}: there is no such setting{hint} ({origin})")
     return source
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint to append, or nothing."""
-    close = difflib.get_close_matches(word.replace("_", "-") if word.islower() else word, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _closest(word: str, known: Iterable[str]) -> str:
+    """The known word that was probably meant, or nothing."""
+    return next(iter(difflib.get_close_matches(word, list(known), 1)), "")
 
 
 class _Lines:

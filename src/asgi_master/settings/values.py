@@ -5,7 +5,6 @@ completes the sentence `<value> ...`, such as `is not a number`.
 """
 
 import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,9 +43,16 @@ class Kind:
 
 
 def quote(text: str) -> str:
-    """The text as a TOML basic string."""
+    """The text as a TOML basic string, safe to print."""
     # JSON's escapes are TOML's too.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return re.sub(r"[^ -~]", _escape, json.dumps(text, ensure_ascii=False))
+
+
+def _escape(character: re.Match[str]) -> str:
+    if character[0].isprintable():
+        return character[0]
+    code = ord(character[0])
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def show(raw: Raw) -> str:
@@ -90,7 +96,7 @@ def read_seconds(raw: Raw) -> float:
     """A number of seconds, or a string with one of the units ms, s, m, h."""
     if isinstance(raw, str) and (match := _QUANTITY.fullmatch(raw)) and match[2].lower() in _SECONDS:
         raw = float(match[1]) * _SECONDS[match[2].lower()]
-    elif not isinstance(raw, int | float) or isinstance(raw, bool) or math.isnan(raw):
+    elif not isinstance(raw, int | float) or isinstance(raw, bool) or raw != raw:  # noqa: PLR0124 -- NaN
         raise ValueError("is not a duration (seconds, or such as 500ms, 30s, 5m, 1h)")
     if abs(raw) > _MOST_SECONDS:
         raise ValueError("is longer than a year")

@@ -38,7 +38,7 @@ class SpawnWorker:
 
 @dataclass(frozen=True, slots=True)
 class DrainWorker:
-    """Tell the worker to finish and leave within `timeout` seconds; 0 means at once (lifespan shutdown still runs)."""
+    """Tell the worker to finish and leave within `timeout` seconds; 0: at once, but for the lifespan's shutdown."""
 
     worker: int
     timeout: float

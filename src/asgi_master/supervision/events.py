@@ -23,7 +23,7 @@ class ZygoteFailed:
 
 @dataclass(frozen=True, slots=True)
 class ZygoteExited:
-    """The zygote's process is gone (asked for or not). `status` is as `subprocess` tells it: -N for signal N."""
+    """The zygote's process is gone, asked for or not. `status` is as `subprocess` tells it: -N for signal N."""
 
     generation: int
     status: int
@@ -38,7 +38,10 @@ class WorkerReady:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailed:
-    """The worker (or its fork) could not boot; its process exits by itself, if it ever lived. `reason` is one line."""
+    """The worker (or its fork) could not boot; its process exits by itself, if it ever lived.
+
+    `reason` is one line.
+    """
 
     worker: int
     reason: str

@@ -131,6 +131,5 @@ class Fleet:
 
     def deadlines(self) -> Iterator[float]:
         """When something has lasted too long."""
-        for item in (*self.workers.values(), *self.zygotes.values()):
-            if item.deadline is not None:
-                yield item.deadline
+        yield from (w.deadline for w in self.workers.values() if w.deadline is not None)
+        yield from (z.deadline for z in self.zygotes.values() if z.deadline is not None)

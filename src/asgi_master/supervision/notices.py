@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from asgi_master.errors import ExitCode
 
-# --- causes: why a worker or a whole generation was lost ------------------------------------------------------------
+# --- causes: why a worker or a whole generation was lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ WorkerCause = BootRefused | BootTimedOut | Died | Hung | Left
 ZygoteCause = ImportFailed | ImportTimedOut | ZygoteDied
 Cause = WorkerCause | ZygoteCause
 
-# --- the fleet ------------------------------------------------------------------------------------------------------
+# --- the fleet
 
 
 class StopLevel(StrEnum):
@@ -139,7 +139,7 @@ class Stopped:
     code: ExitCode
 
 
-# --- one worker -----------------------------------------------------------------------------------------------------
+# --- one worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class WorkerBecameReady(OfWorker):
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost(OfWorker):
-    """A worker stopped serving unasked. `retry_in` is when its slot is filled again, in seconds; `None`: not at all."""
+    """A worker stopped serving unasked. Its slot is filled again in `retry_in` seconds; `None`: not at all."""
 
     cause: WorkerCause
     retry_in: float | None
@@ -198,7 +198,7 @@ class WorkerAbandoned(OfWorker):
     seconds: float
 
 
-# --- generations ----------------------------------------------------------------------------------------------------
+# --- generations
 
 
 @dataclass(frozen=True, slots=True)

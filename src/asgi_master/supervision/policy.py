@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+MOST_WORKERS = 500
+"""Scaling stops here: the scoreboard must hold them twice over while one generation follows another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -16,16 +19,18 @@ class Policy:
     """From the order to spawn until ready; also the time a zygote has to import the application."""
     drain_timeout: float = 30.0
     """From the order to drain until the worker must be gone (its lifespan shutdown included)."""
+    shutdown_timeout: float = 5.0
+    """The slice of `drain_timeout` that is reserved for the lifespan's shutdown; all a quick stop leaves."""
     kill_grace: float = 1.0
     """How long after `drain_timeout` the master waits before it kills."""
     hang_timeout: float = 30.0
     """A ready or draining worker whose heartbeat is older is killed; 0 turns it off."""
     dump_interval: float = 1.0
-    """Time between the stack dump of a hung worker and its kill."""
+    """Time between the two stack dumps of a hung worker, and again until its kill."""
     late_after: float = 1.0
-    """If the master itself was not scheduled for longer, heartbeats are not judged in that round."""
+    """If the master itself runs later than this, it takes as long to catch up before it enforces a deadline."""
     watch_time: float = 1.0
-    """A candidate of a reload that dies this soon after it was ready fails the reload."""
+    """How long a reload's first worker must stay ready before others follow, and its last before it commits."""
     backoff_base: float = 0.5
     backoff_cap: float = 30.0
     stable_after: float = 10.0

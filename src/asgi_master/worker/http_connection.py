@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: bytes between a transport, the parser and the running request.
 
 Requests are served one at a time and in order; what a peer sends ahead waits in the parser, and beyond a bound in the
-kernel. All timeouts are enforced by `sweep`, so a request costs no timer.
+kernel. All time-outs are enforced by `sweep`, so a request costs no timer.
 """
 
 import asyncio
@@ -9,7 +9,6 @@ import contextvars
 import logging
 import os
 import socket
-from enum import Enum, auto
 from typing import cast
 
 from asgi_master.asgi.http_exchange import Part
@@ -19,9 +18,11 @@ from asgi_master.http.h11_parser import H11Parser
 from asgi_master.http.httptools_parser import HttptoolsParser
 from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA, Parser
 from asgi_master.http.request import Request
-from asgi_master.http.response import CONTINUE, ResponseEncoder, ResponseHead
+from asgi_master.http.response import ResponseHead
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.http_request import HttpRequest
+from asgi_master.worker.http_timeouts import Patience, Wait
+from asgi_master.worker.http_writer import PLAIN_TEXT, HttpWriter
 from asgi_master.worker.websocket_connection import WebSocketConnection
 
 log = logging.getLogger("asgi_master")
@@ -32,24 +33,6 @@ _READ_AHEAD = 64 * 1024
 """Bytes of body, or of requests sent ahead, that may wait here before reading pauses."""
 _DISCARD_LIMIT = 256 * 1024
 """Bytes of a body that nobody read, which are taken in to save the connection."""
-_LINGER = 2.0
-"""Seconds in which a peer that was answered too early may go on sending, so that it comes to read the answer."""
-_IDLE_WHILE_DRAINING = 1.0
-"""Seconds a connection may stay idle when the worker drains; normally it is given to another worker before."""
-_JOIN_LIMIT = 64 * 1024
-"""Bodies up to this size are written together with their head."""
-
-
-class _Wait(Enum):
-    """What a connection waits for, as far as it is bounded in time."""
-
-    NOTHING = auto()
-    WRITE = auto()
-    LINGER = auto()
-    BODY = auto()
-    HEADER = auto()
-    FIRST_BYTE = auto()
-    NEXT_REQUEST = auto()
 
 
 class HttpConnection(asyncio.Protocol):
@@ -58,23 +41,16 @@ class HttpConnection(asyncio.Protocol):
     def __init__(self, context: WorkerContext) -> None:
         self.context = context
         self.is_read_paused = False
-        self.is_write_paused = False
         self.is_cancelled = False
         self._loop = context.loop
         self._parser = _PARSERS[context.parser](context.http)
-        self._encoder = ResponseEncoder(
-            server_header=context.server_header,
-            date_header=context.date_header,
-            extra_headers=context.extra_headers,
-        )
-        self._transport: asyncio.Transport = cast("asyncio.Transport", None)  # until `connection_made`
+        self._patience = Patience(context.http)
         self._client: Address | None = None
         self._server: Address | None = None
         self._scheme = "http"
         self._clean_context = contextvars.copy_context()
         self._current: HttpRequest | None = None  # whose response, or whose body, is not complete
         self._running: set[HttpRequest] = set()  # whose application has not returned
-        self._writable: list[asyncio.Future[None]] = []
         self._advancing = False
         self._advance_scheduled = False
         self._continued = False  # whether `100 Continue` was sent for the current request
@@ -86,14 +62,13 @@ class HttpConnection(asyncio.Protocol):
         self._draining = False
         self._receptions = 0
         self._served = 0
-        self._waited: tuple[_Wait, int] = (_Wait.NOTHING, 0)
-        self._waited_since = 0.0
 
     # -- called by the loop -----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection was accepted, or taken over."""
         self._transport = cast("asyncio.Transport", transport)
+        self.writer = HttpWriter(self.context, self._transport)
         self._client = _address(transport.get_extra_info("peername"))
         self._server = _address(transport.get_extra_info("sockname"))
         if self._client is not None and self._client[1] is None:
@@ -123,12 +98,11 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The peer reads more slowly than the application writes."""
-        self.is_write_paused = True
+        self.writer.pause()
 
     def resume_writing(self) -> None:
         """The peer caught up."""
-        self.is_write_paused = False
-        self._wake_writers()
+        self.writer.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the loop gives it
         """The transport is closed."""
@@ -145,38 +119,24 @@ class HttpConnection(asyncio.Protocol):
             and not (self._continued or self._closing or current.status or current.exchange.body_ended)
         ):
             self._continued = True
-            self.context.stats.responses[1] += 1
-            self._transport.write(CONTINUE)
+            self.writer.write_continue()
 
     def send_part(self, current: HttpRequest, part: Part) -> None:
         """Write a part of the current response."""
-        body = part.body
-        if part.head is None:
-            data = self._encoder.body(body, not part.is_last)
+        head = part.head
+        if head is None:
+            self.writer.write_next(part)
         else:
-            data = self._encode_head(current, part.head, part)
-            if body:
-                body = self._encoder.body(body, not part.is_last)
-                if len(body) <= _JOIN_LIMIT:
-                    data += body
-                else:
-                    self._transport.write(data)
-                    data = body
-        if data:
-            self._transport.write(data)
+            current.status = head.status
+            self.writer.write_first(
+                part,
+                bodyless=current.exchange.bodyless,
+                is_1_1=current.request.http_version == "1.1",
+                keep_alive=self._may_go_on(current, part),
+            )
         current.body_bytes += len(part.body)
         if part.is_last:
             self._response_complete(current)
-
-    async def wait_until_writable(self) -> None:
-        """Return once the peer caught up or is gone."""
-        while self.is_write_paused:
-            waiter = self._loop.create_future()
-            self._writable.append(waiter)
-            try:
-                await waiter
-            finally:
-                self._writable.remove(waiter)
 
     def answer_failure(self, current: HttpRequest) -> None:
         """The application failed: 500 if nothing was sent, else the connection breaks, so that the peer can tell."""
@@ -208,14 +168,10 @@ class HttpConnection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """See `Connection.sweep`. A time-out is at most one sweep late."""
-        waiting = self._waiting()
-        if waiting != self._waited:
-            self._waited = waiting
-            self._waited_since = now
-            return
-        limit = self._patience(waiting[0])
-        if limit and now - self._waited_since >= limit:
-            self._time_out(waiting[0])
+        wait, progress = self._waiting()
+        draining = self._draining or self.context.draining
+        if self._patience.is_over(wait, progress, now=now, draining=draining):
+            self._time_out(wait)
 
     def drain(self) -> None:
         """See `Connection.drain`."""
@@ -358,7 +314,7 @@ class HttpConnection(asyncio.Protocol):
         self._abandon()
         websocket = WebSocketConnection(self.context, transport, request, self._parser.trailing_data())
         transport.set_protocol(websocket)
-        if self.is_write_paused:
+        if self.writer.is_paused:
             websocket.pause_writing()
         if not self._running:
             self.context.connections.discard(self)
@@ -390,27 +346,16 @@ class HttpConnection(asyncio.Protocol):
 
     # -- responses ----------------------------------------------------------------------------------------------------
 
-    def _encode_head(self, current: HttpRequest, head: ResponseHead, part: Part) -> bytes:
-        request = current.request
-        context = self.context
-        current.status = head.status
-        context.stats.responses[min(head.status // 100, 5)] += 1
-        return self._encoder.head(
-            head,
-            length=part.length,
-            bodyless=current.exchange.bodyless,
-            is_1_1=request.http_version == "1.1",
-            keep_alive=request.keep_alive
-            and not (self._draining or context.draining)
-            and (current.exchange.body_ended or self._can_save_connection(current, part))
-            and not (self._eof and not self._parser.buffered),
-            date_line=context.date_line,
-        )
-
-    def _can_save_connection(self, current: HttpRequest, part: Part) -> bool:
-        """Whether the rest of the request can be taken in after the response."""
+    def _may_go_on(self, current: HttpRequest, part: Part) -> bool:
+        """Whether the connection can serve another request after this response, whose first part is `part`."""
+        if not current.request.keep_alive or self._draining or self.context.draining:
+            return False
+        if self._eof and not self._parser.buffered:
+            return False
+        if current.exchange.body_ended:
+            return True
         if current.request.expect_continue and not self._continued:
-            return False  # whether the peer will send its body now, it alone knows
+            return False  # the peer alone knows whether it will send its body now
         remaining = self._parser.body_remaining
         return not part.is_last or remaining is None or remaining <= _DISCARD_LIMIT
 
@@ -418,7 +363,7 @@ class HttpConnection(asyncio.Protocol):
         self._served += 1
         current.record_access()
         current.wake()
-        if not self._encoder.keep_alive:
+        if not self.writer.keep_alive:
             self._close_after(current)
         elif not self._advancing:
             if self._parser.buffered or self._eof or self.is_read_paused or not current.exchange.body_ended:
@@ -433,7 +378,7 @@ class HttpConnection(asyncio.Protocol):
         if close:
             current.request.keep_alive = False
         body = text.encode()
-        head = ResponseHead(status, [(b"content-type", b"text/plain; charset=utf-8"), *headers])
+        head = ResponseHead(status, [PLAIN_TEXT, *headers])
         self.send_part(current, current.exchange.answer_instead(head, body))
 
     def _refuse(self, error: ProtocolError) -> None:
@@ -441,7 +386,8 @@ class HttpConnection(asyncio.Protocol):
         log.debug("refused a request of %s: %s", self._client, error)
         current = self._current
         if current is None:
-            self._refuse_unread(error)
+            self.writer.write_refusal(error)
+            self._linger()
         elif current.exchange.is_complete:
             self._linger()
         elif current.status:
@@ -450,22 +396,6 @@ class HttpConnection(asyncio.Protocol):
             self._answer(current, error.status, error.reason, close=True)
             current.exchange.peer_left()
             current.wake()
-
-    def _refuse_unread(self, error: ProtocolError) -> None:
-        """Answer a request of which no more is known than that it is wrong."""
-        body = error.reason.encode()
-        head = ResponseHead(error.status, [(b"content-type", b"text/plain; charset=utf-8")])
-        self.context.stats.responses[error.status // 100] += 1
-        data = self._encoder.head(
-            head,
-            length=len(body),
-            bodyless=False,
-            is_1_1=True,
-            keep_alive=False,
-            date_line=self.context.date_line,
-        )
-        self._transport.write(data + body)
-        self._linger()
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -505,7 +435,7 @@ class HttpConnection(asyncio.Protocol):
             if not running.exchange.is_complete:
                 running.exchange.peer_left()
             running.wake()
-        self._wake_writers()
+        self.writer.resume()
 
     def _leave_when_done(self) -> None:
         if self._lost and not self._running and self in self.context.connections:
@@ -513,60 +443,35 @@ class HttpConnection(asyncio.Protocol):
             if self.context.on_connection_lost is not None:
                 self.context.on_connection_lost()
 
-    def _wake_writers(self) -> None:
-        for waiter in self._writable:
-            if not waiter.done():
-                waiter.set_result(None)
-
     # -- time ---------------------------------------------------------------------------------------------------------
 
-    def _waiting(self) -> tuple[_Wait, int]:
+    def _waiting(self) -> tuple[Wait, int]:
         """What is waited for now, and a number that changes whenever it makes progress."""
         if self._lost:
-            return _Wait.NOTHING, 0
+            return Wait.NOTHING, 0
         unsent = self._transport.get_write_buffer_size()
         if unsent:
-            return _Wait.WRITE, unsent
+            return Wait.WRITE, unsent
         if self._lingering:
-            return _Wait.LINGER, 0
+            return Wait.LINGER, 0
         if self._closing:
-            return _Wait.NOTHING, 0
+            return Wait.NOTHING, 0
         current = self._current
         if current is not None:
             if current.waits_for_body or (current.exchange.is_complete and not current.exchange.body_ended):
-                return _Wait.BODY, self._receptions
-            return _Wait.NOTHING, 0
+                return Wait.BODY, self._receptions
+            return Wait.NOTHING, 0
         if not self._parser.is_idle:
-            return _Wait.HEADER, self._served
-        return (_Wait.NEXT_REQUEST, self._served) if self._receptions else (_Wait.FIRST_BYTE, 0)
+            return Wait.HEADER, self._served
+        return (Wait.NEXT_REQUEST, self._served) if self._receptions else (Wait.FIRST_BYTE, 0)
 
-    def _patience(self, wait: _Wait) -> float:
-        """Seconds without progress; 0 is unlimited."""
-        limits = self.context.http
+    def _time_out(self, wait: Wait) -> None:
         match wait:
-            case _Wait.WRITE:
-                return limits.write_timeout
-            case _Wait.LINGER:
-                return _LINGER
-            case _Wait.BODY:
-                return limits.body_timeout
-            case _Wait.HEADER:
-                return limits.header_timeout
-            case _Wait.FIRST_BYTE | _Wait.NEXT_REQUEST if self._draining or self.context.draining:
-                return _IDLE_WHILE_DRAINING
-            case _Wait.FIRST_BYTE:
-                return limits.header_timeout
-            case _Wait.NEXT_REQUEST:
-                return limits.keep_alive_timeout
-        return 0.0
-
-    def _time_out(self, wait: _Wait) -> None:
-        match wait:
-            case _Wait.WRITE:
+            case Wait.WRITE:
                 self._transport.abort()
-            case _Wait.HEADER:
+            case Wait.HEADER:
                 self._refuse(ProtocolError(408, "the request did not arrive in time"))
-            case _Wait.BODY:
+            case Wait.BODY:
                 self._refuse(ProtocolError(408, "the request body did not arrive in time"))
             case _:
                 self._close()

@@ -84,8 +84,8 @@ class HttpRequest:
             return
         connection = self._connection
         connection.send_part(self, part)
-        if connection.is_write_paused and not part.is_last:
-            await connection.wait_until_writable()
+        if connection.writer.is_paused and not part.is_last:
+            await connection.writer.wait_until_resumed()
             if self.exchange.disconnected:
                 raise ClientDisconnectedError("the client disconnected")
 

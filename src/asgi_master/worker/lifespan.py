@@ -172,10 +172,11 @@ class Lifespan:
             await asyncio.wait({self._task}, timeout=_UNWIND)
 
     def _told_failure(self) -> ApplicationError:
-        failure = ApplicationError(f"lifespan startup failed: {_last_line(self._message)}")
-        failure.__cause__ = self._raised()
-        if failure.__cause__ is None and "\n" in self._message.strip():
-            failure.__cause__ = StartupFailedError(self._message)
+        raised, message = self._raised(), self._message.strip()
+        is_traceback = "\n" in message
+        why = _describe(raised) if raised is not None and is_traceback else _last_line(message)
+        failure = ApplicationError(f"lifespan startup failed: {why}")
+        failure.__cause__ = StartupFailedError(message) if raised is None and is_traceback else raised
         return failure
 
     def _raised(self) -> BaseException | None:
@@ -184,9 +185,12 @@ class Lifespan:
 
 
 def _describe(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]  # the group of a task group says nothing
     return _last_line("".join(traceback.format_exception_only(error)))
 
 
 def _last_line(text: str) -> str:
-    """The last line that says something: frameworks send whole tracebacks as messages."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason given")
+    """The last line that says something: frameworks send whole tracebacks, of groups in frames, as messages."""
+    lines = (line.strip(" \t|+-") for line in reversed(text.splitlines()))
+    return next(filter(None, lines), "no reason given")

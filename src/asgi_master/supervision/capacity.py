@@ -1,0 +1,73 @@
+"""The one rule behind start, replacement, scaling, rollout and rollback: who is missing, who is too many.
+
+A rollout is what this rule does when the generation of some workers is not one to keep; nothing here knows of
+reloads.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from asgi_master.supervision.fleet import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the fleet should look like."""
+
+    workers: int
+    """Slots 0 to `workers` - 1 want a worker each."""
+    keep: frozenset[int]
+    """Generations whose workers may stay; the others are outdated."""
+    most: int
+    """So many workers may serve or boot at once while something is exchanged."""
+    least: int
+    """An outdated worker may leave only if so many stay ready."""
+    replace: bool
+    """Whether a slot served by an outdated worker wants a new one beside it, or only empty slots are filled."""
+    can_fork: bool
+    """Whether the zygote that new workers come from is ready."""
+
+
+@dataclass(slots=True)
+class Moves:
+    """The difference between a plan and what there is."""
+
+    drain: list[Worker] = field(default_factory=list)
+    spawn: list[int] = field(default_factory=list)
+    """Slots."""
+
+
+def moves(serving: list[Worker], plan: Plan, held: Callable[[int], bool]) -> Moves:
+    """What to do now; more becomes possible as workers come and go. `held` tells which slots wait."""
+    result = Moves(drain=_too_many(serving, plan))
+    leaving = {worker.id for worker in result.drain}
+    staying = [worker for worker in serving if worker.id not in leaving]
+    served = {worker.slot for worker in staying}
+    filled = {w.slot for w in staying if w.generation in plan.keep} if plan.replace else served
+    if plan.can_fork:
+        missing = [slot for slot in range(plan.workers) if slot not in filled and not held(slot)]
+        # Slots that nobody serves come first.
+        missing.sort(key=lambda slot: slot in served)
+        result.spawn = missing[: max(0, plan.most - len(staying))]
+    return result
+
+
+def _too_many(serving: list[Worker], plan: Plan) -> list[Worker]:
+    kept = [worker for worker in serving if worker.generation in plan.keep]
+    surplus = [worker for worker in kept if worker.slot >= plan.workers]
+    surplus.sort(key=lambda worker: -worker.slot)
+    outdated = [worker for worker in serving if worker.generation not in plan.keep]
+    # Whoever does not serve yet never needs to.
+    leaving = surplus + [worker for worker in outdated if not worker.is_ready]
+    succeeded = {worker.slot for worker in kept if worker.is_ready}
+    exchangeable = [worker for worker in outdated if worker.is_ready]
+    exchangeable.sort(key=lambda worker: _order(worker, plan, succeeded))
+    spare = sum(worker.is_ready for worker in serving if worker not in surplus) - plan.least
+    return leaving + exchangeable[: max(0, spare)]
+
+
+def _order(worker: Worker, plan: Plan, succeeded: set[int]) -> tuple[int, int]:
+    """Slots no longer wanted first, from the top; then those whose successor is ready; then by number."""
+    if worker.slot >= plan.workers:
+        return 0, -worker.slot
+    return (1 if worker.slot in succeeded else 2), worker.slot

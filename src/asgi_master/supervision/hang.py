@@ -1,0 +1,96 @@
+"""Whether a worker's event loop is stuck, told from its heartbeats; and whether we may judge at all.
+
+Rules of this file:
+  - Starved is not hung: time in which the master itself did not run is not held against a worker.
+  - A hung worker's stacks are dumped twice before it is killed: two samples tell "stuck here" from "busy".
+"""
+
+from enum import StrEnum
+
+from asgi_master.supervision.fleet import Worker
+from asgi_master.supervision.policy import Policy
+
+_PULSE = 1.0
+"""How often, in seconds, heartbeats are wanted at least."""
+
+
+class Verdict(StrEnum):
+    """What to do about a worker after its heartbeat was read."""
+
+    FINE = "fine"
+    RECOVERED = "recovered"
+    DUMP = "dump"
+    WAIT = "wait"
+    KILL = "kill"
+
+
+def judge(worker: Worker, now: float, policy: Policy) -> Verdict:
+    """Judge one worker whose newest heartbeat was just read."""
+    if policy.hang_timeout <= 0 or not worker.beats:
+        return Verdict.FINE
+    if now - worker.alive_at <= policy.hang_timeout:
+        return Verdict.RECOVERED if worker.dumps else Verdict.FINE
+    if worker.dumps == 0:
+        return Verdict.DUMP
+    if now < worker.dumped_at + policy.dump_interval:
+        return Verdict.WAIT
+    return Verdict.DUMP if worker.dumps == 1 else Verdict.KILL
+
+
+def note_heartbeat(worker: Worker, stamp: float, now: float) -> None:
+    """Record the newest heartbeat of a worker."""
+    if stamp > worker.stamp:
+        worker.stamp = stamp
+        worker.alive_at = max(worker.alive_at, min(stamp, now))
+
+
+def forgive(worker: Worker, seconds: float, now: float) -> None:
+    """Do not count the `seconds` that the master was late against the worker."""
+    if worker.ready_at is not None:
+        worker.alive_at = min(now, worker.alive_at + seconds)
+        worker.dumped_at += seconds
+
+
+def next_look(workers: list[Worker], now: float, policy: Policy) -> float | None:
+    """When heartbeats are wanted next, or `None` if nobody's are."""
+    beating = [worker for worker in workers if worker.beats]
+    if policy.hang_timeout <= 0 or not beating:
+        return None
+    looks = [now + min(_PULSE, policy.hang_timeout / 4)]
+    looks += [worker.dumped_at + policy.dump_interval for worker in beating if worker.dumps]
+    return min(look for look in looks if look > now)
+
+
+class Punctuality:
+    """Knows whether the master itself runs when it wants to.
+
+    After it was stopped (a debugger, a throttled container, a host that slept), the facts of the time between
+    are still in its queues. So for a moment no deadline is enforced; once, as a master that is always late must
+    judge too.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        """Never goes back."""
+        self.promised: float | None = None
+        """When we had asked to be called at the latest."""
+        self.lenient_until = now
+        self._judged = True
+
+    def arrive(self, now: float, tolerance: float) -> float:
+        """Note the time of a call; returns how many seconds it came late, 0 within `tolerance`."""
+        self.now = max(self.now, now)
+        late = 0.0 if self.promised is None else self.now - self.promised
+        if late <= tolerance:
+            late = 0.0
+        if late and self._judged:
+            self.lenient_until = self.now + tolerance
+            self._judged = False
+        elif not self.lenient:
+            self._judged = True
+        return late
+
+    @property
+    def lenient(self) -> bool:
+        """Whether deadlines are not enforced right now."""
+        return self.now < self.lenient_until

@@ -1,0 +1,111 @@
+"""Giving orders: each one changes the record of the fleet and the list of actions together."""
+
+from collections.abc import Iterable
+
+from asgi_master.errors import ExitCode
+from asgi_master.supervision.actions import (
+    Action,
+    Announce,
+    DrainWorker,
+    DumpStacks,
+    ExitMaster,
+    KillWorker,
+    KillZygote,
+    RetireZygote,
+    SpawnWorker,
+    StartZygote,
+)
+from asgi_master.supervision.fleet import Fleet, Urgency, Worker, Zygote
+from asgi_master.supervision.notices import Notice
+from asgi_master.supervision.policy import Policy
+from asgi_master.supervision.states import WorkerState, WorkerTrigger, ZygoteTrigger
+
+UNKILLABLE_AFTER = 10.0
+"""Seconds after SIGKILL until a process that is still there is no longer waited for."""
+
+
+class Orders:
+    """The orders given since they were last taken, and their effect on the record."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._actions: list[Action] = []
+
+    def take(self) -> list[Action]:
+        """The orders so far, in order; the list starts anew."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    def announce(self, notice: Notice) -> None:
+        """Tell people."""
+        self._actions.append(Announce(notice))
+
+    def exit(self, code: ExitCode) -> None:
+        """End the master."""
+        self._actions.append(ExitMaster(code))
+
+    def start_zygote(self, now: float, policy: Policy) -> int:
+        """Start the zygote of a new generation; returns its number."""
+        self._fleet.last_generation += 1
+        generation = self._fleet.last_generation
+        self._fleet.zygotes[generation] = Zygote(generation, deadline=now + policy.boot_timeout)
+        self._actions.append(StartZygote(generation))
+        return generation
+
+    def retire_zygote(self, zygote: Zygote, now: float, policy: Policy) -> None:
+        """Have it leave."""
+        zygote.move(ZygoteTrigger.TOLD_TO_LEAVE, now + policy.kill_grace)
+        self._actions.append(RetireZygote(zygote.generation))
+
+    def kill_zygote(self, zygote: Zygote, trigger: ZygoteTrigger, now: float) -> None:
+        """End it."""
+        zygote.move(trigger, now + UNKILLABLE_AFTER)
+        self._actions.append(KillZygote(zygote.generation))
+
+    def spawn(self, slot: int, generation: int, now: float, policy: Policy) -> None:
+        """Fork a worker into the slot. Its deadline runs from here, before anything can go wrong."""
+        self._fleet.last_worker += 1
+        worker = Worker(
+            self._fleet.last_worker, slot, generation, ordered_at=now, deadline=now + policy.boot_timeout
+        )
+        self._fleet.workers[worker.id] = worker
+        self._actions.append(SpawnWorker(worker.id, slot, generation))
+
+    def drain(self, worker: Worker, urgency: Urgency, now: float, policy: Policy) -> None:
+        """Have it leave, this urgently. A worker that leaves already gets less time, never more."""
+        worker.urgency = urgency
+        if urgency is Urgency.QUICK:
+            # Requests are cancelled at once; only the lifespan's shutdown takes time, if it ever started up.
+            timeout = 0.0
+            deadline = (
+                now + policy.kill_grace + (policy.shutdown_timeout if worker.ready_at is not None else 0.0)
+            )
+        else:
+            timeout = policy.drain_timeout
+            deadline = now + timeout + policy.kill_grace
+        if worker.serves:
+            worker.leaving_since = now
+        elif worker.deadline is not None and worker.deadline < deadline:
+            deadline = worker.deadline
+            timeout = max(0.0, min(timeout, deadline - policy.kill_grace - now))
+        worker.move(WorkerTrigger.TOLD_TO_LEAVE, deadline)
+        worker.deadline = deadline
+        # One that could not boot leaves by itself, or never lived: there is nobody to tell.
+        if worker.state is WorkerState.DRAINING:
+            self._actions.append(DrainWorker(worker.id, timeout, hand_off=urgency is Urgency.DRAIN))
+
+    def drain_all(self, workers: Iterable[Worker], now: float, policy: Policy) -> None:
+        """Have these leave; others go on and take their idle connections."""
+        for worker in workers:
+            self.drain(worker, Urgency.DRAIN, now, policy)
+
+    def dump(self, worker: Worker, now: float) -> None:
+        """Have its stacks written."""
+        worker.dumps += 1
+        worker.dumped_at = now
+        self._actions.append(DumpStacks(worker.id))
+
+    def kill(self, worker: Worker, trigger: WorkerTrigger, now: float) -> None:
+        """End it."""
+        worker.move(trigger, now + UNKILLABLE_AFTER)
+        self._actions.append(KillWorker(worker.id))

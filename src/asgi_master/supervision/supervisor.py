@@ -1,0 +1,291 @@
+"""The supervisor: facts in, orders out.
+
+`handle` records a fact and then compares what there is with what there should be. Whatever takes time (a reload,
+a stop) is not a procedure here but the repeated answer to that comparison.
+"""
+
+from collections.abc import Callable
+
+from asgi_master.errors import ExitCode
+from asgi_master.supervision import hang, notices
+from asgi_master.supervision.actions import Action
+from asgi_master.supervision.deployment import Deployment
+from asgi_master.supervision.events import (
+    Event,
+    HeartbeatsRead,
+    ReloadRequested,
+    ScaleRequested,
+    StopRequested,
+    TimePassed,
+    WorkerExited,
+    WorkerFailed,
+    WorkerLeaving,
+    WorkerReady,
+    ZygoteExited,
+    ZygoteFailed,
+    ZygoteReady,
+)
+from asgi_master.supervision.fleet import Fleet, Urgency, Worker, Zygote
+from asgi_master.supervision.notices import StopLevel
+from asgi_master.supervision.orders import UNKILLABLE_AFTER, Orders
+from asgi_master.supervision.policy import Policy
+from asgi_master.supervision.states import (
+    Phase,
+    PhaseTrigger,
+    WorkerState,
+    WorkerTrigger,
+    ZygoteState,
+    ZygoteTrigger,
+)
+
+_URGENCY = {
+    StopLevel.GRACEFUL: Urgency.GRACEFUL,
+    StopLevel.QUICK: Urgency.QUICK,
+    StopLevel.KILL: Urgency.KILL,
+}
+_HARSHER = {
+    None: StopLevel.GRACEFUL,
+    StopLevel.GRACEFUL: StopLevel.QUICK,
+    StopLevel.QUICK: StopLevel.KILL,
+    StopLevel.KILL: StopLevel.KILL,
+}
+_QUIET_STATUSES = frozenset({0, -15})
+"""How a worker that was told to leave may end: by itself, or (still booting) by SIGTERM."""
+
+
+class Supervisor:
+    """Decides which processes should live.
+
+    `jitter` returns a number between 0 and 1 and spreads retries; `now` is in seconds on a monotonic clock.
+    """
+
+    def __init__(self, policy: Policy, now: float, jitter: Callable[[], float]) -> None:
+        self.fleet = Fleet()
+        self._orders = Orders(self.fleet)
+        self._deployment = Deployment(policy, self.fleet, self._orders, jitter)
+        self._clock = hang.Punctuality(now)
+        self._stop: StopLevel | None = None
+        self._boot_failed = False
+        self._forced = False
+
+    @property
+    def phase(self) -> Phase:
+        """What the whole is about."""
+        return self._deployment.phase
+
+    @property
+    def policy(self) -> Policy:
+        """The numbers in effect: while a reload is under way, its own."""
+        return self._deployment.policy
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take note of a fact; returns what to do now, in order. Facts about who is not known mean nothing."""
+        if self.phase is Phase.STOPPED:
+            return []
+        late = self._clock.arrive(now, self.policy.late_after)
+        now = self._clock.now
+        if late:
+            for worker in self.fleet.workers.values():
+                hang.forgive(worker, late, now)
+        self._record(event, now)
+        self._reconcile(now)
+        self._clock.promised = self.next_deadline()
+        return self._orders.take()
+
+    def next_deadline(self) -> float | None:
+        """When `handle` wants to be called at the latest, with heartbeats just read; `None`: when something happens."""
+        if self.phase is Phase.STOPPED:
+            return None
+        now = self._clock.now
+        times = [max(time, self._clock.lenient_until) for time in self.fleet.deadlines()]
+        times += self._deployment.deadlines()
+        look = hang.next_look(self.fleet.living(), now, self.policy)
+        if look is not None:
+            times.append(look)
+        return min((time for time in times if time > now), default=None)
+
+    # Facts
+
+    def _record(self, event: Event, now: float) -> None:
+        match event:
+            case ZygoteReady() | ZygoteFailed() | ZygoteExited():
+                zygote = self.fleet.zygotes.get(event.generation)
+                if zygote is not None:
+                    self._record_zygote(event, zygote, now)
+            case WorkerReady() | WorkerFailed() | WorkerLeaving() | WorkerExited():
+                worker = self.fleet.workers.get(event.worker)
+                if worker is not None:
+                    self._record_worker(event, worker, now)
+            case HeartbeatsRead(stamps):
+                for worker in self.fleet.living():
+                    hang.note_heartbeat(worker, stamps.get(worker.id, worker.stamp), now)
+                    if not self._clock.lenient:
+                        self._judge_heartbeat(worker, now)
+            case ReloadRequested(policy):
+                self._deployment.request(policy)
+            case ScaleRequested(delta):
+                self._deployment.scale(delta)
+            case StopRequested(quick):
+                self._escalate(quick=quick)
+            case TimePassed():
+                pass
+
+    def _record_zygote(
+        self, event: ZygoteReady | ZygoteFailed | ZygoteExited, zygote: Zygote, now: float
+    ) -> None:
+        wanted = zygote.state in {ZygoteState.IMPORTING, ZygoteState.READY}
+        match event:
+            case ZygoteReady():
+                zygote.move(ZygoteTrigger.BECAME_READY)
+                if zygote.state is ZygoteState.READY and zygote.ready_at is None:
+                    zygote.ready_at = now
+                    self._deployment.zygote_became_ready(zygote.generation)
+            case ZygoteFailed(_, reason):
+                zygote.move(ZygoteTrigger.REFUSED, now + self.policy.kill_grace)
+                if wanted and zygote.state is not ZygoteState.READY:
+                    self._deployment.zygote_lost(zygote, notices.ImportFailed(reason), now)
+            case ZygoteExited(_, status):
+                zygote.move(ZygoteTrigger.EXITED)
+                del self.fleet.zygotes[zygote.generation]
+                if wanted:
+                    self._deployment.zygote_lost(zygote, notices.ZygoteDied(status), now)
+
+    def _record_worker(
+        self, event: WorkerReady | WorkerFailed | WorkerLeaving | WorkerExited, worker: Worker, now: float
+    ) -> None:
+        served, before = worker.serves, worker.state
+        match event:
+            case WorkerReady():
+                self._became_ready(worker, now)
+            case WorkerFailed(_, reason):
+                limit = now + self.policy.shutdown_timeout + self.policy.kill_grace
+                worker.move(
+                    WorkerTrigger.REFUSED, limit if worker.deadline is None else min(limit, worker.deadline)
+                )
+                if served and worker.state is WorkerState.FAILED:
+                    worker.leaving_since = now
+                    self._deployment.worker_lost(worker, notices.BootRefused(worker.slot, reason), now)
+            case WorkerLeaving(_, reason):
+                worker.move(WorkerTrigger.LEFT, now + self.policy.drain_timeout + self.policy.kill_grace)
+                if served:
+                    worker.leaving_since, worker.urgency = now, Urgency.DRAIN
+                    self._deployment.worker_lost(worker, notices.Left(worker.slot, reason), now)
+            case WorkerExited(_, status):
+                worker.move(WorkerTrigger.EXITED)
+                del self.fleet.workers[worker.id]
+                ready_for = None if worker.ready_at is None else now - worker.ready_at
+                if served:
+                    self._deployment.worker_lost(worker, notices.Died(worker.slot, status, ready_for), now)
+                elif before is WorkerState.DRAINING and status not in _QUIET_STATUSES:
+                    self._orders.announce(notices.WorkerDiedLeaving(*_name(worker), status))
+
+    def _became_ready(self, worker: Worker, now: float) -> None:
+        if worker.ready_at is None and worker.state in {WorkerState.BOOTING, WorkerState.DRAINING}:
+            worker.ready_at = worker.alive_at = now
+        if worker.state is WorkerState.BOOTING:
+            worker.move(WorkerTrigger.BECAME_READY)
+            self._orders.announce(notices.WorkerBecameReady(*_name(worker)))
+
+    def _judge_heartbeat(self, worker: Worker, now: float) -> None:
+        silent_for = now - worker.alive_at
+        match hang.judge(worker, now, self.policy):
+            case hang.Verdict.RECOVERED:
+                worker.dumps = 0
+                self._orders.announce(notices.WorkerRecovered(*_name(worker)))
+            case hang.Verdict.DUMP:
+                if worker.dumps == 0:
+                    kill_in = 2 * self.policy.dump_interval
+                    self._orders.announce(notices.WorkerHung(*_name(worker), silent_for, kill_in))
+                self._orders.dump(worker, now)
+            case hang.Verdict.KILL:
+                served = worker.serves
+                cause = notices.Hung(worker.slot, silent_for)
+                self._kill(worker, WorkerTrigger.FOUND_HUNG, now)
+                if served:
+                    self._deployment.worker_lost(worker, cause, now)
+                else:
+                    self._orders.announce(notices.WorkerKilled(*_name(worker), cause))
+            case hang.Verdict.FINE | hang.Verdict.WAIT:
+                pass
+
+    def _escalate(self, *, quick: bool) -> None:
+        if self._stop is StopLevel.KILL:
+            return
+        self._stop = StopLevel.QUICK if quick and self._stop is None else _HARSHER[self._stop]
+        self._deployment.move(PhaseTrigger.STOP_REQUESTED)
+        self._orders.announce(notices.Stopping(self._stop, len(self.fleet.living())))
+
+    # Desired against observed
+
+    def _reconcile(self, now: float) -> None:
+        if not self._clock.lenient:
+            self._enforce_deadlines(now)
+        if self.phase in {Phase.BOOTING, Phase.STEADY, Phase.RELOADING}:
+            self._deployment.reconcile_workers(now)
+        else:
+            self._empty(now)
+        self._deployment.reconcile_zygotes(now)
+        if self.phase is Phase.STOPPING and not self.fleet.living() and not self.fleet.living_zygotes():
+            self._exit()
+
+    def _enforce_deadlines(self, now: float) -> None:
+        for worker in [
+            w for w in self.fleet.workers.values() if w.deadline is not None and w.deadline <= now
+        ]:
+            served = worker.serves
+            if worker.state is WorkerState.KILLED:
+                worker.move(WorkerTrigger.TIMED_OUT)
+                self._orders.announce(notices.WorkerAbandoned(*_name(worker), UNKILLABLE_AFTER))
+                continue
+            self._kill(worker, WorkerTrigger.TIMED_OUT, now)
+            if served:
+                waited = now - worker.ordered_at
+                self._deployment.worker_lost(worker, notices.BootTimedOut(worker.slot, waited), now)
+            else:
+                cause = notices.Overstayed(worker.slot, now - worker.leaving_since)
+                self._orders.announce(notices.WorkerKilled(*_name(worker), cause))
+        for zygote in [
+            z for z in self.fleet.zygotes.values() if z.deadline is not None and z.deadline <= now
+        ]:
+            before = zygote.state
+            if before is ZygoteState.KILLED:
+                zygote.move(ZygoteTrigger.TIMED_OUT)
+                continue
+            self._orders.kill_zygote(zygote, ZygoteTrigger.TIMED_OUT, now)
+            if before is ZygoteState.IMPORTING:
+                cause_of_zygote = notices.ImportTimedOut(self.policy.boot_timeout)
+                self._deployment.zygote_lost(zygote, cause_of_zygote, now)
+
+    def _empty(self, now: float) -> None:
+        """Have everybody leave as urgently as was asked for."""
+        if self.phase is Phase.STOPPING and self._stop is None:
+            self._stop, self._boot_failed = StopLevel.QUICK, True
+        # While development waits for better code, nothing of the bad one is worth waiting for.
+        urgency = Urgency.QUICK if self._stop is None else _URGENCY[self._stop]
+        for worker in self.fleet.living():
+            if worker.urgency >= urgency or worker.state is WorkerState.KILLED:
+                continue
+            if urgency is Urgency.KILL:
+                self._kill(worker, WorkerTrigger.STOPPED_BY_FORCE, now)
+            else:
+                self._orders.drain(worker, urgency, now, self.policy)
+        if urgency is Urgency.KILL:
+            for zygote in self.fleet.living_zygotes():
+                if zygote.state is not ZygoteState.KILLED:
+                    self._orders.kill_zygote(zygote, ZygoteTrigger.STOPPED_BY_FORCE, now)
+
+    def _kill(self, worker: Worker, trigger: WorkerTrigger, now: float) -> None:
+        self._forced = self._forced or self.phase is Phase.STOPPING
+        self._orders.kill(worker, trigger, now)
+
+    def _exit(self) -> None:
+        code = ExitCode.KILLED if self._forced else ExitCode.OK
+        if self._boot_failed:
+            code = ExitCode.BOOT_FAILED
+        self._deployment.move(PhaseTrigger.EMPTIED)
+        self._orders.announce(notices.Stopped(code))
+        self._orders.exit(code)
+
+
+def _name(worker: Worker) -> tuple[int, int, int]:
+    return worker.id, worker.slot, worker.generation

@@ -1,0 +1,149 @@
+"""Notices of the supervisor, as log lines for the operator: what happened, where, and what follows."""
+
+import logging
+from typing import assert_never
+
+from asgi_master.errors import ExitCode
+from asgi_master.supervision import notices as n
+from asgi_master.telemetry.exits import describe_status
+
+
+def render(notice: n.Notice) -> tuple[int, str]:
+    """The logging level and the line of a notice."""
+    if isinstance(notice, n.OfWorker):
+        return _of_worker(notice, f"worker {notice.slot} (generation {notice.generation})")
+    match notice:
+        case n.MasterReady(workers, generation):
+            return logging.INFO, f"ready: {_workers(workers)} serving generation {generation}"
+        case n.BootFailed(generation, cause, waits):
+            follows = "waiting for the next change" if waits else "giving up"
+            return logging.ERROR, f"generation {generation} did not start: {_why(cause)}; {follows}"
+        case n.ScaledTo(workers, before):
+            if workers == before:
+                return logging.WARNING, f"staying at {_workers(workers)}: that is the limit"
+            return logging.INFO, f"scaling from {before} to {_workers(workers)}"
+        case n.Stopping(how, workers):
+            return logging.INFO, f"stopping ({_HOW[how]}): {_workers(workers)} to go"
+        case n.Stopped(code):
+            how = {ExitCode.OK: "", ExitCode.KILLED: ", some by force"}.get(code, " after a failed start")
+            return logging.INFO, f"stopped: all processes are gone{how}"
+        case _:
+            return _of_generation(notice)
+
+
+_HOW = {
+    n.StopLevel.GRACEFUL: "requests in flight may finish",
+    n.StopLevel.QUICK: "requests in flight are cancelled",
+    n.StopLevel.KILL: "by force",
+}
+
+
+def _of_worker(notice: n.OfWorker, who: str) -> tuple[int, str]:
+    match notice:
+        case n.WorkerBecameReady():
+            return logging.INFO, f"{who} is ready"
+        case n.WorkerLost(cause=n.Left(reason=reason), retry_in=retry_in):
+            return logging.WARNING, f"{who} leaves unasked ({reason}); {_replaced(retry_in)}"
+        case n.WorkerLost(cause=cause, retry_in=retry_in):
+            return logging.ERROR, f"{who} {_what_happened(cause)}; {_replaced(retry_in)}"
+        case n.WorkerHung(silent_for=silent_for, kill_in=kill_in):
+            follows = f"dumping its stacks and killing it in {_seconds(kill_in)} unless it goes on"
+            return logging.ERROR, f"{who} hangs: no heartbeat for {_seconds(silent_for)}; {follows}"
+        case n.WorkerRecovered():
+            return logging.WARNING, f"{who} goes on and is not killed"
+        case n.WorkerKilled(cause=n.Hung() as cause):
+            return logging.ERROR, f"{who} {_what_happened(cause)} while leaving"
+        case n.WorkerKilled(cause=n.Overstayed(seconds=seconds)):
+            return logging.ERROR, f"{who} had not left after {_seconds(seconds)}; killed"
+        case n.WorkerDiedLeaving(status=status):
+            return logging.ERROR, f"{who} died while leaving: {describe_status(status)}"
+        case n.WorkerAbandoned(seconds=seconds):
+            return (
+                logging.ERROR,
+                f"{who} is still there {_seconds(seconds)} after SIGKILL; no longer waiting for it",
+            )
+        case _:
+            raise TypeError(f"no sentence for {notice!r}")
+
+
+def _of_generation(
+    notice: n.ReloadStarted
+    | n.ReloadSuperseded
+    | n.ReloadCommitted
+    | n.ReloadFailed
+    | n.ZygoteLost
+    | n.ZygoteReplaced
+    | n.ZygoteNotReplaced,
+) -> tuple[int, str]:
+    match notice:
+        case n.ReloadStarted(generation):
+            return logging.INFO, f"starting generation {generation}"
+        case n.ReloadSuperseded(generation):
+            return logging.INFO, f"generation {generation} is dropped for a newer one"
+        case n.ReloadCommitted(generation, workers, took):
+            return (
+                logging.INFO,
+                f"reloaded: {_workers(workers)} serving generation {generation} after {_seconds(took)}",
+            )
+        case n.ReloadFailed(generation, cause, kept):
+            return (
+                logging.ERROR,
+                f"reload failed: generation {generation}: {_why(cause)}; staying with generation {kept}",
+            )
+        case n.ZygoteLost(generation, status, retry_in):
+            line = f"the zygote of generation {generation} is gone ({describe_status(status)}); its workers go on"
+            return logging.ERROR, f"{line}; another one, with the code as it is now, starts {_when(retry_in)}"
+        case n.ZygoteReplaced(lost, generation):
+            line = f"the zygote of generation {generation} stands in for that of generation {lost}"
+            return logging.INFO, f"{line}; workers that are lost from now on are replaced from it"
+        case n.ZygoteNotReplaced(generation, cause, retry_in):
+            line = f"generation {generation}, to stand in for the lost zygote, did not start: {_why(cause)}"
+            return logging.ERROR, f"{line}; what serves goes on; trying again {_when(retry_in)}"
+        case _:
+            assert_never(notice)
+
+
+def _why(cause: n.Cause) -> str:
+    match cause:
+        case n.ImportFailed(reason):
+            return reason
+        case n.ImportTimedOut(timeout):
+            return f"importing the application took longer than {_seconds(timeout)}"
+        case n.ZygoteDied(status):
+            return f"its zygote died: {describe_status(status)}"
+        case _:
+            return f"worker {cause.slot} {_what_happened(cause)}"
+
+
+def _what_happened(cause: n.WorkerCause) -> str:
+    match cause:
+        case n.BootRefused(reason=reason):
+            return f"could not start: {reason}"
+        case n.BootTimedOut(timeout=timeout):
+            return f"was not ready after {_seconds(timeout)} and was killed"
+        case n.Died(status=status, ready_for=None):
+            return f"died before it was ready: {describe_status(status)}"
+        case n.Died(status=status, ready_for=float(ready_for)):
+            return f"died after serving for {_seconds(ready_for)}: {describe_status(status)}"
+        case n.Hung(silent_for=silent_for):
+            return f"gave no heartbeat for {_seconds(silent_for)} and was killed"
+        case n.Left(reason=reason):
+            return f"left unasked: {reason}"
+        case _:
+            raise TypeError(f"no sentence for {cause!r}")
+
+
+def _replaced(retry_in: float | None) -> str:
+    return "it is not replaced" if retry_in is None else f"a replacement starts {_when(retry_in)}"
+
+
+def _when(delay: float) -> str:
+    return f"in {_seconds(delay)}" if delay else "at once"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"  # noqa: PLR2004 -- three digits are enough
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"

@@ -1,0 +1,96 @@
+"""The writing half of an HTTP/1.1 connection: responses to bytes, and waiting for a peer that reads slowly."""
+
+import asyncio
+
+from asgi_master.asgi.http_exchange import Part
+from asgi_master.http.errors import ProtocolError
+from asgi_master.http.response import CONTINUE, ResponseEncoder, ResponseHead
+from asgi_master.worker.context import WorkerContext
+
+_JOIN_LIMIT = 64 * 1024
+"""Bodies up to this size are written together with their head."""
+
+PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+
+
+class HttpWriter:
+    """Writes the responses of one connection to its transport."""
+
+    __slots__ = ("_context", "_encoder", "_transport", "_waiters", "is_paused")
+
+    def __init__(self, context: WorkerContext, transport: asyncio.Transport) -> None:
+        self._context = context
+        self._transport = transport
+        self._encoder = ResponseEncoder(
+            server_header=context.server_header,
+            date_header=context.date_header,
+            extra_headers=context.extra_headers,
+        )
+        self._waiters: list[asyncio.Future[None]] = []
+        self.is_paused = False
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection may go on after the response whose head was written last."""
+        return self._encoder.keep_alive
+
+    def write_first(self, part: Part, *, bodyless: bool, is_1_1: bool, keep_alive: bool) -> None:
+        """Write the part that holds the head. `keep_alive` is whether both sides would go on."""
+        head, body = part.head, part.body
+        assert head is not None
+        context = self._context
+        context.stats.responses[min(head.status // 100, 5)] += 1
+        data = self._encoder.head(
+            head,
+            length=part.length,
+            bodyless=bodyless,
+            is_1_1=is_1_1,
+            keep_alive=keep_alive,
+            date_line=context.date_line,
+        )
+        if body:
+            body = self._encoder.body(body, not part.is_last)
+            if len(body) > _JOIN_LIMIT:
+                self._transport.write(data)
+                data = body
+            else:
+                data += body
+        self._transport.write(data)
+
+    def write_next(self, part: Part) -> None:
+        """Write a further part."""
+        data = self._encoder.body(part.body, not part.is_last)
+        if data:
+            self._transport.write(data)
+
+    def write_continue(self) -> None:
+        """Tell the peer to send its body (RFC 9110 §15.2.1)."""
+        self._context.stats.responses[1] += 1
+        self._transport.write(CONTINUE)
+
+    def write_refusal(self, error: ProtocolError) -> None:
+        """Answer a request of which no more is known than that it is wrong. It is the last response."""
+        body = error.reason.encode()
+        part = Part(ResponseHead(error.status, [PLAIN_TEXT]), body, is_last=True, length=len(body))
+        self.write_first(part, bodyless=False, is_1_1=True, keep_alive=False)
+
+    def pause(self) -> None:
+        """The peer reads more slowly than the application writes."""
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """The peer caught up, or is gone."""
+        self.is_paused = False
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait_until_resumed(self) -> None:
+        """Return once the peer caught up or is gone."""
+        while self.is_paused:
+            waiter = self._context.loop.create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.remove(waiter)

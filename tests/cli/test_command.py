@@ -1,0 +1,86 @@
+import pytest
+
+from asgi_master.cli.command import Asked, read_command_line
+from asgi_master.errors import SettingsError
+from asgi_master.settings.model import SETTINGS
+from asgi_master.settings.values import SWITCH
+
+
+def _asked(*arguments: str) -> Asked:
+    asked = read_command_line(arguments)
+    assert asked is not None
+    return asked
+
+
+def _given(asked: Asked) -> dict[str, object]:
+    return {name: value for name, value in asked.flags.items() if value}
+
+
+def test_only_what_was_said_is_a_flag():
+    asked = _asked("main:app")
+    assert _given(asked) == {"app": "main:app"}
+    assert asked.flags.keys() == {setting.name for setting in SETTINGS}
+    assert (asked.config, asked.check_config, asked.print_config, asked.version) == (None, False, False, False)
+
+
+def test_values_are_told_as_they_were_written():
+    asked = _asked("-w", "x", "-b", "127.0.0.1:1", "--bind", "[::1]:2", "main:app", "--drain-timeout=5m", "-n", "shop")
+    assert _given(asked) == {
+        "app": "main:app",
+        "workers": "x",
+        "bind": ["127.0.0.1:1", "[::1]:2"],
+        "drain_timeout": "5m",
+        "name": "shop",
+    }
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s.spec.kind is SWITCH], ids=lambda setting: setting.name)
+def test_each_switch_goes_on_and_off(setting):
+    assert _asked().flags[setting.name] is None
+    assert _asked(setting.flag).flags[setting.name] is True
+    assert _asked(setting.off_flag).flags[setting.name] is False
+
+
+@pytest.mark.parametrize(
+    "setting", [s for s in SETTINGS if s.spec.kind is not SWITCH and not s.spec.argument], ids=lambda setting: setting.name
+)
+def test_each_setting_has_its_flag(setting):
+    assert _asked(setting.flag, "value").flags[setting.name] == (["value"] if setting.spec.kind.many else "value")
+
+
+def test_what_only_the_command_line_can_ask_for():
+    asked = _asked("-c", "a.toml", "--check-config", "--print-config", "--version")
+    assert (asked.config, asked.check_config, asked.print_config, asked.version) == ("a.toml", True, True, True)
+    assert _given(asked) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--workrs", "3"], "--workers"),
+        (["--workers"], "--workers"),
+        (["main:app", "other:app"], "other:app"),
+        (["--host", "::"], "there is no option --host; say --bind HOST:PORT"),
+        (["-k", "uvicorn.workers.UvicornWorker"], "there is no option -k; there is one kind of worker"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(arguments, line):
+    with pytest.raises(SettingsError) as caught:
+        read_command_line(arguments)
+    [error] = caught.value.errors
+    assert line in error
+    assert "\n" not in error
+
+
+def test_help_names_every_flag(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert read_command_line(["--help"]) is None
+    text = capsys.readouterr().out
+    for setting in SETTINGS:
+        assert setting.spec.argument or f"{setting.flag} " in text
+        assert setting.title in text or setting.spec.argument
+    assert "[IPV6]:PORT" in text
+    assert "[USER][:GROUP]" in text
+    assert "[default: 127.0.0.1:8000]" in text

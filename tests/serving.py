@@ -1,0 +1,174 @@
+"""A worker's serving part in this process: a listening socket, a loop in a thread, and real connections.
+
+    with serve(app, parser="h11", loop="asyncio") as server:
+        client = server.connect()
+
+The applications run in the loop's thread. The test fails if the loop reported an unhandled exception.
+"""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvloop
+
+from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.http_connection import HttpConnection
+
+TIMEOUT = 10.0
+"""Seconds after which whatever a test waits for will not come."""
+SWEEP_PERIOD = 0.05
+DATE_LINE = b"date: Mon, 23 Nov 2026 00:00:00 GMT\r\n"
+
+LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+PARSERS = ("httptools", "h11")
+
+
+class Server:
+    """What a test holds of a running server."""
+
+    def __init__(self, context: WorkerContext, listener: socket.socket) -> None:
+        self.context = context
+        self.loop = context.loop
+        self.address = listener.getsockname()
+        self._family = listener.family
+        self._clients: list[socket.socket] = []
+        self.loop_errors: list[dict[str, Any]] = []
+
+    @property
+    def port(self) -> int:
+        return self.address[1]
+
+    def connect(self, *, timeout: float = TIMEOUT, receive_buffer: int | None = None) -> socket.socket:
+        """A client's socket; closed at the end of the test."""
+        client = socket.socket(self._family, socket.SOCK_STREAM)
+        self._clients.append(client)
+        client.settimeout(timeout)
+        if receive_buffer is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        client.connect(self.address)
+        return client
+
+    def run(self, function: Callable[[], Any]) -> Any:
+        """Call `function` in the loop and return what it returns (awaited, if it is a coroutine function)."""
+
+        async def call():
+            result = function()
+            return await result if asyncio.iscoroutine(result) else result
+
+        return asyncio.run_coroutine_threadsafe(call(), self.loop).result(TIMEOUT)
+
+    def wait_until(self, condition: Callable[[], object]) -> Any:
+        """Return what `condition`, asked in the loop again and again, says once that is true."""
+
+        async def wait():
+            async with asyncio.timeout(TIMEOUT):
+                while not (value := condition()):
+                    await asyncio.sleep(0.005)
+                return value
+
+        return asyncio.run_coroutine_threadsafe(wait(), self.loop).result(TIMEOUT + 1)
+
+    def close_clients(self) -> None:
+        for client in self._clients:
+            client.close()
+
+
+@contextlib.contextmanager
+def serve(
+    app: Callable[..., Any],
+    *,
+    parser: str = "httptools",
+    loop: str = "uvloop",
+    path: str | None = None,
+    **overrides: Any,
+) -> Iterator[Server]:
+    """Serve `app` on a free port of 127.0.0.1, or on a Unix socket at `path`.
+
+    `overrides` are fields of `WorkerContext`, `HttpLimits` (by name) or whole `http=` and `websocket=` limits.
+    """
+    listener = _listen(path)
+    event_loop = LOOPS[loop]()
+    limit_names = set(HttpLimits.__dataclass_fields__)
+    limits = {name: overrides.pop(name) for name in list(overrides) if name in limit_names}
+    values: dict[str, Any] = {
+        "state": {},
+        "http": HttpLimits(**limits),
+        "websocket": WebSocketLimits(),
+        "date_line": DATE_LINE,
+    }
+    context = WorkerContext(app=app, loop=event_loop, parser=parser, **{**values, **overrides})
+    server = Server(context, listener)
+    event_loop.set_exception_handler(lambda _loop, details: server.loop_errors.append(details))
+    started = threading.Event()
+    stopped = asyncio.Event()
+    thread = threading.Thread(
+        target=lambda: event_loop.run_until_complete(_serve(server, listener, started, stopped))
+    )
+    thread.start()
+    try:
+        assert started.wait(TIMEOUT)
+        yield server
+    finally:
+        server.close_clients()
+        event_loop.call_soon_threadsafe(stopped.set)
+        thread.join(TIMEOUT)
+        assert not thread.is_alive(), "the loop does not end"
+        event_loop.run_until_complete(event_loop.shutdown_asyncgens())
+        event_loop.close()
+    assert server.loop_errors == []
+
+
+def _listen(path: str | None) -> socket.socket:
+    if path is None:
+        listener = socket.create_server(("127.0.0.1", 0))
+    else:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(path)
+        listener.listen()
+    listener.setblocking(False)
+    return listener
+
+
+async def _serve(
+    server: Server, listener: socket.socket, started: threading.Event, stopped: asyncio.Event
+) -> None:
+    loop, context = server.loop, server.context
+    opening: set[asyncio.Task[Any]] = set()
+
+    def accept() -> None:
+        with contextlib.suppress(BlockingIOError):
+            connection, _address = listener.accept()
+            connection.setblocking(False)
+            task = loop.create_task(loop.connect_accepted_socket(lambda: HttpConnection(context), connection))
+            opening.add(task)
+            task.add_done_callback(opening.discard)
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(SWEEP_PERIOD)
+            for connection in list(context.connections):
+                connection.sweep(loop.time())
+
+    loop.add_reader(listener, accept)
+    sweeper = loop.create_task(sweep())
+    started.set()
+    await stopped.wait()
+    loop.remove_reader(listener)
+    sweeper.cancel()
+    await asyncio.wait([sweeper])
+    if opening:
+        await asyncio.wait(opening, timeout=TIMEOUT)
+    for connection in list(context.connections):
+        connection.cancel()
+    async with asyncio.timeout(TIMEOUT):
+        while context.connections:
+            await asyncio.sleep(0.005)
+    listener.close()
+    # Let the transports' last callbacks run.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)

@@ -1,0 +1,94 @@
+import pytest
+
+from asgi_master.errors import SettingsError
+from asgi_master.settings.resolve import resolve
+
+
+@pytest.fixture
+def errors(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "bad.env").write_text("A=1\nB\nC\n")
+    (tmp_path / "latin.env").write_bytes(b"A=\xe9\n")
+    (tmp_path / "good.env").write_text("A=1\n")
+
+    def check(**flags) -> list[str]:
+        try:
+            resolve({"app": "main:app"} | flags, {}, tmp_path)
+        except SettingsError as error:
+            return error.errors
+        return []
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        (
+            {"app": "main.py"},
+            'app: "main.py" is a file name, not MODULE:ATTRIBUTE: did you mean "main:app"? (APP)',
+        ),
+        (
+            {"shutdown_timeout": "8", "drain_timeout": "8"},
+            "shutdown-timeout: 8 is not less than the whole: drain-timeout is 8 (--drain-timeout) (--shutdown-timeout)",
+        ),
+        (
+            {"shutdown_timeout": "31"},
+            "shutdown-timeout: 31 is not less than the whole: drain-timeout is 30 (default) (--shutdown-timeout)",
+        ),
+        (
+            {"max_surge": "0"},
+            "max-surge: 0 leaves a reload no room while max-unavailable is 0 (default): one of them must be at least 1 (--max-surge)",
+        ),
+        ({"name": "a\nb"}, 'name: "a\\nb" is not a plain name (--name)'),
+        ({"bind": ["127.0.0.1:1", "127.0.0.1:1"]}, 'bind: "127.0.0.1:1" is given twice (--bind)'),
+        ({"bind": ["unix:///a", "unix:/a"]}, 'bind: "unix:/a" is given twice (--bind)'),
+        ({"bind": ["fd://1"]}, 'bind: "fd://1" is a standard stream, not a socket (--bind)'),
+        ({"uds_owner": "a:b:c"}, 'uds-owner: "a:b:c" is not USER, USER:GROUP or :GROUP (--uds-owner)'),
+        ({"root_path": "api"}, 'root-path: "api" must begin with / and not end with it (--root-path)'),
+        ({"root_path": "/api/"}, 'root-path: "/api/" must begin with / and not end with it (--root-path)'),
+        ({"app_dir": "missing"}, 'app-dir: "missing" is not a directory (--app-dir)'),
+        ({"app_dir": "x" * 300}, f'app-dir: "{"x" * 300}" is not a directory (--app-dir)'),
+        ({"reload_dir": ["there", "missing"]}, 'reload-dir: "missing" is not a directory (--reload-dir)'),
+        (
+            {"env_file": "missing"},
+            'env-file: "missing" cannot be read: No such file or directory (--env-file)',
+        ),
+        ({"env_file": "latin.env"}, 'env-file: "latin.env" is not UTF-8 (--env-file)'),
+        ({"log_config": "missing.toml"}, 'log-config: "missing.toml" is not a file (--log-config)'),
+    ],
+)
+def test_each_contradiction_is_one_line(errors, flags, error):
+    assert errors(**flags) == [error]
+
+
+def test_each_bad_line_of_the_environment_file_is_told(errors):
+    assert errors(env_file="bad.env") == [
+        "env-file: bad.env, line 2, is not KEY=VALUE (--env-file)",
+        "env-file: bad.env, line 3, is not KEY=VALUE (--env-file)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"shutdown_timeout": "0", "drain_timeout": "0"},
+        {"max_surge": "0", "max_unavailable": "1"},
+        {"bind": ["127.0.0.1:0", "127.0.0.1:0"]},
+        {"uds_owner": "www-data"},
+        {"uds_owner": "www-data:1000"},
+        {"uds_owner": ":adm"},
+        {"root_path": "/api"},
+        {"app_dir": "there", "reload_dir": ["there"], "env_file": "good.env"},
+        {"header": ["X-A: b"]},
+        {"name": "shop (blue)"},
+    ],
+)
+def test_what_is_fine(errors, flags):
+    assert errors(**flags) == []
+
+
+def test_an_unreadable_value_is_not_blamed_on_another(errors):
+    assert errors(drain_timeout="x", shutdown_timeout="40") == [
+        'drain-timeout: "x" is not a duration (seconds, or such as 500ms, 30s, 5m, 1h) (--drain-timeout)'
+    ]

@@ -1,0 +1,168 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from asgi_master.settings.sources import (
+    Given,
+    config_file,
+    from_environment,
+    from_file,
+    from_flags,
+    working_directory,
+)
+
+
+def _file(directory: Path, text: str, name: str = "asgi-master.toml"):
+    (directory / name).write_text(text)
+    return from_file(directory, None)
+
+
+def test_flags_that_were_not_given_have_no_value():
+    source = from_flags({"app": "main:app", "workers": None, "bind": [], "reload": False, "factory": True})
+    assert source.values == {
+        "app": Given("main:app", "APP"),
+        "reload": Given(False, "--no-reload"),
+        "factory": Given(True, "--factory"),
+    }
+
+
+def test_variables():
+    source = from_environment({"ASGI_MASTER_DRAIN_TIMEOUT": "5", "ASGI_MASTER_WORKERS": "", "WORKERS": "7"})
+    assert source.values == {"drain_timeout": Given("5", "ASGI_MASTER_DRAIN_TIMEOUT")}
+    assert source.errors == []
+
+
+def test_unknown_variables_are_errors():
+    source = from_environment({"ASGI_MASTER_WORKRES": "5", "ASGI_MASTER_NONSENSE_AT_ALL": ""})
+    assert source.errors == [
+        "ASGI_MASTER_NONSENSE_AT_ALL: there is no such setting (environment)",
+        "ASGI_MASTER_WORKRES: there is no such setting; did you mean ASGI_MASTER_WORKERS? (environment)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "CONFIG",
+        "WORKER",
+        "GENERATION",
+        # What Kubernetes sets beside a Service of this name.
+        "SERVICE_HOST",
+        "SERVICE_PORT",
+        "SERVICE_PORT_HTTP",
+        "PORT",
+        "PORT_8000_TCP",
+        "PORT_8000_TCP_PROTO",
+        "PORT_8000_TCP_PORT",
+        "PORT_8000_TCP_ADDR",
+    ],
+)
+def test_variables_that_are_no_settings_but_known(variable):
+    source = from_environment({f"ASGI_MASTER_{variable}": "1"})
+    assert (source.values, source.errors) == ({}, [])
+
+
+def test_the_file_names_each_line(tmp_path):
+    source = _file(
+        tmp_path,
+        '# comment\nworkers = 3\n\n"drain-timeout" = "5s"\n'
+        "header = [\n  'X-A: workers = 9',\n]\nroot-path = '''\nloop = '''\nfactory = true # [table]\n",
+    )
+    assert source.errors == []
+    assert source.values == {
+        "workers": Given(3, "asgi-master.toml, line 2"),
+        "drain_timeout": Given("5s", "asgi-master.toml, line 4"),
+        "header": Given(["X-A: workers = 9"], "asgi-master.toml, line 5"),
+        "root_path": Given("loop = ", "asgi-master.toml, line 8"),
+        "factory": Given(True, "asgi-master.toml, line 10"),
+    }
+
+
+def test_unknown_keys_and_tables_are_errors(tmp_path):
+    source = _file(tmp_path, "drain_timeout = 3\nwerkers = 2\nxyzzy = 1\n[http]\nloop = 'asyncio'\n[[a]]\n")
+    assert source.values == {}
+    assert source.errors == [
+        "drain_timeout: there is no such setting; did you mean drain-timeout? (asgi-master.toml, line 1)",
+        "werkers: there is no such setting; did you mean workers? (asgi-master.toml, line 2)",
+        "xyzzy: there is no such setting (asgi-master.toml, line 3)",
+        "http: settings stand in no table of their own (asgi-master.toml, line 4)",
+        "a: settings stand in no table of their own (asgi-master.toml, line 6)",
+    ]
+
+
+def test_the_table_of_pyproject(tmp_path):
+    text = "[project]\nworkers = 1\n[tool.asgi-master]\nworkers = 2\n[tool.other]\nworkers = 3\n"
+    source = _file(tmp_path, text, "pyproject.toml")
+    assert source.values == {"workers": Given(2, "pyproject.toml, line 4")}
+    assert source.errors == []
+
+
+def test_other_tables_below_that_of_pyproject_are_errors(tmp_path):
+    source = _file(tmp_path, "[tool.asgi-master.http]\nloop = 'x'\n", "pyproject.toml")
+    assert source.errors == ["http: settings stand in no table of their own (pyproject.toml, line 1)"]
+
+
+@pytest.mark.parametrize("text", ["", "[tool]\n", "tool = 3\n"])
+def test_a_pyproject_without_our_table_says_nothing(tmp_path, text):
+    source = _file(tmp_path, text, "pyproject.toml")
+    assert (source.values, source.errors) == ({}, [])
+
+
+def test_a_pyproject_whose_entry_is_no_table(tmp_path):
+    source = _file(tmp_path, "[tool]\nasgi-master = 3\n", "pyproject.toml")
+    assert source.errors == ["pyproject.toml: [tool.asgi-master] is not a table"]
+
+
+def test_the_own_file_hides_pyproject(tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[tool.asgi-master]\nworkers = 2\n")
+    assert _file(tmp_path, "loop = 'asyncio'\n").values.keys() == {"loop"}
+
+
+def test_no_file_is_no_error(tmp_path):
+    source = from_file(tmp_path, None)
+    assert (source.values, source.errors) == ({}, [])
+
+
+def test_a_named_file_must_exist(tmp_path):
+    source = from_file(tmp_path, Given("missing.toml", "--config"))
+    assert source.errors == ["missing.toml: cannot be read: No such file or directory (--config)"]
+    assert from_file(tmp_path, Given(".", "--config")).errors == [
+        ".: cannot be read: Is a directory (--config)"
+    ]
+
+
+def test_a_named_file_is_found_from_the_directory(tmp_path):
+    (tmp_path / "production.toml").write_text("workers = 5")
+    source = from_file(tmp_path, Given("production.toml", "--config"))
+    assert source.values == {"workers": Given(5, "production.toml, line 1")}
+
+
+def test_the_flag_names_the_file_before_the_variable_does():
+    environ = {"ASGI_MASTER_CONFIG": "b.toml"}
+    assert config_file("a.toml", environ) == Given("a.toml", "--config")
+    assert config_file(None, environ) == Given("b.toml", "ASGI_MASTER_CONFIG")
+    assert config_file(None, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"workers = ", "is not TOML: "),
+        (b"name = '\xff'", "is not UTF-8"),
+        (b"workers = 1" + b"0" * 5000, "is not TOML"),
+    ],
+)
+def test_a_broken_file_is_one_error(tmp_path, content, reason):
+    (tmp_path / "asgi-master.toml").write_bytes(content)
+    [error] = from_file(tmp_path, None).errors
+    assert error.startswith(f"asgi-master.toml: {reason}")
+
+
+def test_the_working_directory_keeps_the_name_it_was_entered_by(tmp_path, monkeypatch):
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "current").symlink_to("v1")
+    monkeypatch.chdir(tmp_path / "current")
+    assert working_directory({"PWD": str(tmp_path / "current")}) == tmp_path / "current"
+    for name in (str(tmp_path), "/nowhere", "", "."):
+        assert working_directory({"PWD": name}) == Path(os.path.realpath(tmp_path / "v1"))

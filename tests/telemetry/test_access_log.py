@@ -1,0 +1,316 @@
+import json
+import os
+import re
+from select import PIPE_BUF
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from asgi_master.telemetry.access_log import AccessLog, _pieces
+
+QUOTED = r'"((?:[^"\\]|\\.)*)"'
+
+
+def scope(**changes):
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "raw_path": b"/items/4%202",
+        "path": "/items/4 2",
+        "query_string": b"q=1",
+        "client": ("127.0.0.1", 53412),
+        "headers": [
+            (b"host", b"localhost"),
+            (b"user-agent", b"curl/8.5"),
+            (b"referer", b"http://a/b"),
+            (b"authorization", b"Basic am9lOnNlY3JldA=="),  # joe:secret
+        ],
+        **changes,
+    }
+
+
+def taken(log):
+    """The lines that wait for the flush; they then do no more."""
+    lines, log._lines = log._lines, []
+    return lines
+
+
+@pytest.fixture
+def show(capfdbinary):
+    """The line for a request."""
+
+    def show(format, *, json=False, status=200, size=1234, duration=1.0123456, **changes):
+        log = AccessLog(format, json=json)
+        log.record(scope(**changes), status, size, duration)
+        log.flush()
+        written = capfdbinary.readouterr()
+        assert written.err == b""
+        assert written.out.endswith(b"\n")
+        return written.out[:-1].decode()
+
+    return show
+
+
+TIME = r"\[\d\d/[A-Z][a-z][a-z]/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]"
+
+
+def test_common(show):
+    line = show("common")
+    assert re.fullmatch(rf'127\.0\.0\.1 - joe {TIME} "GET /items/4%202\?q=1 HTTP/1\.1" 200 1234', line)
+
+
+def test_combined(show):
+    assert show("combined").removeprefix(show("common")[:20]).endswith(' 200 1234 "http://a/b" "curl/8.5"')
+
+
+def test_combined_of_a_client_that_says_nothing(show):
+    line = show("combined", size=0, headers=[], query_string=b"", client=None)
+    assert re.fullmatch(rf'- - - {TIME} "GET /items/4%202 HTTP/1\.1" 200 - "-" "-"', line)
+
+
+@pytest.mark.parametrize(
+    ("atom", "shown"),
+    [
+        ("%(h)s", "127.0.0.1"),
+        ("%(l)s", "-"),
+        ("%(u)s", "joe"),
+        ("%(r)s", "GET /items/4%202?q=1 HTTP/1.1"),
+        ("%(m)s", "GET"),
+        ("%(U)s", "/items/4%202"),
+        ("%(q)s", "q=1"),
+        ("%(H)s", "HTTP/1.1"),
+        ("%(s)s", "200"),
+        ("%(b)s", "1234"),
+        ("%(B)s", "1234"),
+        ("%(f)s", "http://a/b"),
+        ("%(a)s", "curl/8.5"),
+        ("%(T)s", "1"),
+        ("%(M)s", "1012"),
+        ("%(D)s", "1012345"),
+        ("%(L)s", "1.012346"),
+        ("%(p)s", f"<{os.getpid()}>"),
+        ("%({User-Agent}i)s", "curl/8.5"),
+        ("%({x-nothing}i)s", "-"),
+        ("%({ACCESS_TEST}e)s", 'a \\"b\\"'),
+        ("%({NO_SUCH_VARIABLE}e)s", "-"),
+        ("100%% {x} 'y' \"z\" \\ é", "100% {x} 'y' \"z\" \\ é"),
+    ],
+)
+def test_atoms(show, monkeypatch, atom, shown):
+    monkeypatch.setenv("ACCESS_TEST", 'a "b"')
+    assert show(f"<{atom}>") == f"<{shown}>"
+
+
+def test_no_body_is_a_dash_or_a_zero(show):
+    assert show("%(b)s %(B)s", size=0) == "- 0"
+
+
+def test_a_websocket_handshake_is_a_get(show):
+    websocket = scope(type="websocket")
+    del websocket["method"]
+    log = AccessLog("%(r)s")
+    log.record(websocket, 101, 0, 0.0)
+    assert taken(log) == ["GET /items/4%202?q=1 HTTP/1.1\n"]
+
+
+@pytest.mark.parametrize(
+    ("authorization", "user"),
+    [
+        (b"basic am9lOg==", "joe"),
+        (b"Bearer am9lOg==", "-"),
+        (b"Basic", "-"),
+        (b"Basic !!!", "-"),
+        (b"Basic am9l", "-"),
+        (b"Basic OnNlY3JldA==", "-"),
+        (b"Basic YSAiYgo6", '"a\\x20\\"b\\n"'.strip('"')),
+    ],
+)
+def test_the_user_is_that_of_basic_authorization(show, authorization, user):
+    assert show("%(u)s", headers=[(b"authorization", authorization)]) == user
+
+
+@pytest.mark.parametrize(
+    ("format", "complaint"),
+    [
+        ("%(x)s", "%(x)s is no atom"),
+        ("%(json path)", "written %(h)s"),
+        ("%h %l", "written %(h)s"),
+        ("50%", "written %(h)s"),
+        ("%()s", "%()s is no atom"),
+        ("%({x}o)s", "does not know response headers"),
+        ("%({a'b}i)s", "is no atom"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_wrong_format_is_refused_at_once(format, complaint, as_json):
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        AccessLog(format, json=as_json)
+
+
+def test_json(show):
+    shown = json.loads(show("combined", json=True))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", shown.pop("ts"))
+    assert isinstance(shown.pop("role"), str)
+    assert shown == {
+        "type": "access",
+        "pid": os.getpid(),
+        "client": "127.0.0.1",
+        "method": "GET",
+        "path": "/items/4%202",
+        "query": "q=1",
+        "protocol": "HTTP/1.1",
+        "status": 200,
+        "bytes": 1234,
+        "duration": 1.012346,
+        "referer": "http://a/b",
+        "user_agent": "curl/8.5",
+    }
+
+
+def test_json_without_client_and_headers(show):
+    shown = json.loads(show("combined", json=True, client=None, headers=[]))
+    assert (shown["client"], shown["referer"], shown["user_agent"]) == (None, None, None)
+
+
+def test_time_is_local(run):
+    done = run(
+        """
+        from asgi_master.telemetry.access_log import AccessLog
+        scope = {"http_version": "1.1", "raw_path": b"/", "query_string": b"", "client": None, "headers": []}
+        for log in (AccessLog("%(t)s"), AccessLog("common", json=True)):
+            log.record(scope, 200, 0, 0.0)
+            log.flush()
+        """,
+        env={"TZ": "Asia/Kolkata"},
+    )
+    bracketed, in_json = done.stdout.splitlines()
+    assert bracketed.endswith(" +0530]")
+    assert json.loads(in_json)["ts"].endswith("+05:30")
+
+
+def test_time_follows_the_clock_forwards_and_back(monkeypatch):
+    log = AccessLog("%(t)s")
+    for now in (1e9, 1e9 + 0.9, 1e9 + 1, 1e9 - 5):
+        monkeypatch.setattr("asgi_master.telemetry.access_log.time.time", lambda now=now: now)
+        log.record(scope(), 200, 0, 0.0)
+    seconds = [line.split(":")[3][:2] for line in taken(log)]
+    assert seconds == ["40", "40", "41", "35"]
+
+
+hostile = st.binary(max_size=40) | st.sampled_from(
+    [b'" 200 0 "', b"\\", b"\r\n", b"\x1b[2J", b"{}%(h)s", "é\u2028".encode()]
+)
+
+
+@given(path=hostile, query=hostile, agent=hostile, host=st.text(max_size=10))
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_whatever_a_peer_sends_stays_in_its_place(path, query, agent, host):
+    request = scope(raw_path=path, query_string=query, headers=[(b"user-agent", agent)], client=(host, 1))
+    text, in_json = AccessLog('"%(h)s" "%(r)s" %(s)s "%(a)s"'), AccessLog("common", json=True)
+    for log in (text, in_json):
+        log.record(request, 200, 1, 0.5)
+    (line,) = taken(text)
+    assert line[:-1].isascii()
+    assert line[:-1].isprintable()
+    assert re.fullmatch(rf"{QUOTED} {QUOTED} 200 {QUOTED}\n", line)
+    shown = json.loads(taken(in_json)[0])
+    assert shown["path"] == path.decode("latin-1")
+    assert shown["user_agent"] == agent.decode("latin-1")
+    assert shown["client"] == host
+
+
+def test_endless_fields_are_cut(show):
+    assert len(show("%(a)s", headers=[(b"user-agent", b"a" * 60_000)])) == 1024
+
+
+def test_a_scope_that_the_application_ruined_is_told_and_harms_nobody(run):
+    done = run("""
+        from asgi_master.telemetry.access_log import AccessLog
+        configure()
+        access = AccessLog("combined")
+        access.record({}, 200, 0, 0.0)
+        access.flush()
+    """)
+    assert "a request could not be written to the access log" in done.stderr
+    assert done.stdout == ""
+
+
+def test_lines_wait_for_the_flush_or_a_full_buffer(capfd):
+    log = AccessLog("%(U)s")
+    log.record(scope(), 200, 0, 0.0)
+    assert capfd.readouterr().out == ""
+    log.flush()
+    assert capfd.readouterr().out == "/items/4%202\n"
+    log.flush()
+    assert capfd.readouterr().out == ""
+    for _ in range(6000):
+        log.record(scope(), 200, 0, 0.0)
+    assert len(capfd.readouterr().out) > 60_000
+    taken(log)
+
+
+def test_the_rest_is_written_at_exit_once_and_not_by_the_applications_forks(run):
+    done = run("""
+        from asgi_master.telemetry.access_log import AccessLog
+        access = AccessLog("%(U)s")
+        access.record({"raw_path": b"/last", "headers": []}, 200, 0, 0.0)
+        if os.fork() == 0:
+            sys.exit()
+        os.wait()
+    """)
+    assert done.stdout == "/last\n"
+
+
+def test_a_reader_that_is_stuck_loses_lines_but_stops_nobody_and_is_told(run):
+    done = run("""
+        from asgi_master.telemetry.access_log import AccessLog
+        configure()
+        r, w = os.pipe()
+        out = os.dup(1)
+        os.dup2(w, 1); os.close(w)
+        access = AccessLog("%(U)s")
+        for number in range(20000):
+            access.record({"raw_path": b"/%d" % number, "headers": []}, 200, 0, 0.0)
+        access.flush()
+        read = os.read(r, 1 << 20)
+        access.record({"raw_path": b"/again", "headers": []}, 200, 0, 0.0)
+        access.flush()
+        read += os.read(r, 1 << 20)
+        os.dup2(out, 1)
+        sys.stdout.buffer.write(read)
+    """)
+    *kept, last = done.stdout.splitlines()
+    assert last == "/again"
+    assert kept == [f"/{number}" for number in range(len(kept))]
+    lost = 20000 - len(kept)
+    assert f"{lost} line(s) of the access log were lost: nobody read standard output" in done.stderr
+
+
+def test_lines_of_several_workers_do_not_mix(run):
+    done = run("""
+        from asgi_master.telemetry.access_log import AccessLog
+        for number in range(4):
+            if os.fork() == 0:
+                access = AccessLog("%(U)s")
+                for _ in range(2000):
+                    access.record({"raw_path": str(number).encode() * 300, "headers": []}, 200, 0, 0.0)
+                access.flush()
+                os._exit(0)
+        for number in range(4):
+            os.wait()
+    """)
+    lines = done.stdout.splitlines()
+    assert lines
+    assert all(re.fullmatch(r"(\d)\1{299}", line) for line in lines)
+
+
+@given(st.lists(st.integers(0, 3 * PIPE_BUF), max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_pieces_are_whole_lines_that_a_pipe_takes_at_once(lengths):
+    data = b"".join(b"x" * length + b"\n" for length in lengths)
+    pieces = list(_pieces(data))
+    assert b"".join(pieces) == data
+    assert all(piece.endswith(b"\n") for piece in pieces)
+    assert all(len(piece) <= PIPE_BUF or piece.count(b"\n") == 1 for piece in pieces)

@@ -31,7 +31,7 @@ PATIENCE = 20.0
 """Seconds any one thing may take; generous, since only failures pay for it."""
 
 LISTENING = re.compile(r"listening on (\S+)")
-READY = r"\bready\b.*\b{workers} worker|\b{workers} worker.*\bready\b"
+READY = r"ready: {workers} workers?\b"
 _COMPLAINT = re.compile(
     r"\b(WARNING|ERROR|CRITICAL)\b|Traceback \(most recent|\"level\": ?\"(warning|error|critical)\""
 )
@@ -134,7 +134,7 @@ class Fleet:
         self.wait_line(READY.format(workers=workers), timeout)
         return self
 
-    def signal(self, signum: signal.Signals) -> None:
+    def send(self, signum: signal.Signals) -> None:
         """Signal the master."""
         assert self._process is not None
         self._process.send_signal(signum)
@@ -153,7 +153,7 @@ class Fleet:
 
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
         """Stop gracefully; returns the exit status."""
-        self.signal(signum)
+        self.send(signum)
         return self.wait_exit()
 
     def stop_cleanly(self) -> None:

@@ -13,11 +13,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 import uvloop
 
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.http_connection import HttpConnection
+from http_client import Client
 
 TIMEOUT = 10.0
 """Seconds after which whatever a test waits for will not come."""
@@ -26,6 +28,10 @@ DATE_LINE = b"date: Mon, 23 Nov 2026 00:00:00 GMT\r\n"
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 PARSERS = ("httptools", "h11")
+VARIANTS = [
+    pytest.param({"parser": parser, "loop": loop}, id=f"{parser}-{loop}") for parser in PARSERS for loop in LOOPS
+]
+"""Arguments of `serve`: `@pytest.mark.parametrize("variant", VARIANTS)`."""
 
 
 class Server:
@@ -52,6 +58,10 @@ class Server:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         client.connect(self.address)
         return client
+
+    def client(self, *, receive_buffer: int | None = None) -> Client:
+        """A connected client that speaks HTTP."""
+        return Client(self.connect(receive_buffer=receive_buffer))
 
     def run(self, function: Callable[[], Any]) -> Any:
         """Call `function` in the loop and return what it returns (awaited, if it is a coroutine function)."""

@@ -21,7 +21,7 @@ def watcher(*arguments):
     """A running watcher and the read end of its pipe."""
     read, write = os.pipe()
     with (
-        open(read, "rb", buffering=0) as changes,
+        os.fdopen(read, "rb", buffering=0) as changes,
         subprocess.Popen(
             [*COMMAND, str(write), *map(str, arguments)], pass_fds=[write], env=ENVIRONMENT
         ) as process,
@@ -112,7 +112,7 @@ sys.stdin.read()
 """
     command = [sys.executable, "-c", parent, str(write), *COMMAND, str(write), str(tmp_path)]
     with (
-        open(read, "rb", buffering=0) as changes,
+        os.fdopen(read, "rb", buffering=0) as changes,
         subprocess.Popen(
             command,
             pass_fds=[write],
@@ -124,7 +124,7 @@ sys.stdin.read()
     ):
         os.close(write)
         watching = os.pidfd_open(int(process.stdout.readline()))
-        with closing(open(watching, "rb", closefd=True)):
+        with closing(os.fdopen(watching, "rb", closefd=True)):
             wait_until_told(changes, lambda: (tmp_path / "a.py").write_text("a"))
             process.kill()
             process.wait(20)
@@ -135,7 +135,7 @@ sys.stdin.read()
 def test_a_signal_ends_it_without_a_word(tmp_path, signum):
     read, write = os.pipe()
     with (
-        open(read, "rb", buffering=0) as changes,
+        os.fdopen(read, "rb", buffering=0) as changes,
         subprocess.Popen(
             [*COMMAND, str(write), str(tmp_path)], pass_fds=[write], env=ENVIRONMENT, stderr=subprocess.PIPE
         ) as process,

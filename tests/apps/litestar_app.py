@@ -8,7 +8,6 @@ from litestar import Litestar, Request, get, post, websocket
 from litestar.connection import WebSocket
 from litestar.datastructures import UploadFile
 from litestar.enums import MediaType, RequestEncodingType
-from litestar.exceptions import WebSocketDisconnect
 from litestar.params import Body
 from litestar.response import Stream
 
@@ -71,14 +70,11 @@ async def upload(
 @websocket("/ws")
 async def echo(socket: WebSocket) -> None:
     await socket.accept()
-    try:
-        while (message := await socket._receive())["type"] == "websocket.receive":
-            if message.get("text") is not None:
-                await socket.send_text(message["text"])
-            else:
-                await socket.send_bytes(message["bytes"])
-    except WebSocketDisconnect:
-        pass
+    while (message := await socket.receive())["type"] == "websocket.receive":
+        if message.get("text") is not None:
+            await socket.send_text(message["text"])
+        else:
+            await socket.send_bytes(message["bytes"])
 
 
 app = Litestar(

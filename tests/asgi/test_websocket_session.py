@@ -64,7 +64,9 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("state", WAYS)
-@pytest.mark.parametrize("message", [*MESSAGES, {"type": "http.response.start"}, {"type": "websocket.receive"}])
+@pytest.mark.parametrize(
+    "message", [*MESSAGES, {"type": "http.response.start"}, {"type": "websocket.receive"}]
+)
 def test_every_message_in_every_state(state, message):
     session = session_after(*WAYS[state])
     if message in ALLOWED[state]:

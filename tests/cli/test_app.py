@@ -102,7 +102,9 @@ def test_the_exit_status_is_the_masters(monkeypatch, capsys):
 
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(_SOURCE)}
-    return subprocess.run([sys.executable, *arguments], env=environ, capture_output=True, text=True, timeout=30)
+    return subprocess.run(
+        [sys.executable, *arguments], env=environ, capture_output=True, text=True, timeout=30
+    )
 
 
 def test_the_package_is_a_program():
@@ -113,7 +115,8 @@ def test_the_package_is_a_program():
 
 def test_the_version_comes_without_reading_options():
     done = _python(
-        "-c", "import sys, asgi_master.cli.app as app; app.main(['--version']); print(*sorted({'typer', 'rich', 'asyncio'} & set(sys.modules)))"
+        "-c",
+        "import sys, asgi_master.cli.app as app; app.main(['--version']); print(*sorted({'typer', 'rich', 'asyncio'} & set(sys.modules)))",
     )
     assert (done.returncode, done.stdout) == (0, f"asgi-master {__version__}\n\n")
 

@@ -20,11 +20,18 @@ def test_only_what_was_said_is_a_flag():
     asked = _asked("main:app")
     assert _given(asked) == {"app": "main:app"}
     assert asked.flags.keys() == {setting.name for setting in SETTINGS}
-    assert (asked.config, asked.check_config, asked.print_config, asked.version) == (None, False, False, False)
+    assert (asked.config, asked.check_config, asked.print_config, asked.version) == (
+        None,
+        False,
+        False,
+        False,
+    )
 
 
 def test_values_are_told_as_they_were_written():
-    asked = _asked("-w", "x", "-b", "127.0.0.1:1", "--bind", "[::1]:2", "main:app", "--drain-timeout=5m", "-n", "shop")
+    asked = _asked(
+        "-w", "x", "-b", "127.0.0.1:1", "--bind", "[::1]:2", "main:app", "--drain-timeout=5m", "-n", "shop"
+    )
     assert _given(asked) == {
         "app": "main:app",
         "workers": "x",
@@ -34,7 +41,9 @@ def test_values_are_told_as_they_were_written():
     }
 
 
-@pytest.mark.parametrize("setting", [s for s in SETTINGS if s.spec.kind is SWITCH], ids=lambda setting: setting.name)
+@pytest.mark.parametrize(
+    "setting", [s for s in SETTINGS if s.spec.kind is SWITCH], ids=lambda setting: setting.name
+)
 def test_each_switch_goes_on_and_off(setting):
     assert _asked().flags[setting.name] is None
     assert _asked(setting.flag).flags[setting.name] is True
@@ -42,15 +51,24 @@ def test_each_switch_goes_on_and_off(setting):
 
 
 @pytest.mark.parametrize(
-    "setting", [s for s in SETTINGS if s.spec.kind is not SWITCH and not s.spec.argument], ids=lambda setting: setting.name
+    "setting",
+    [s for s in SETTINGS if s.spec.kind is not SWITCH and not s.spec.argument],
+    ids=lambda setting: setting.name,
 )
 def test_each_setting_has_its_flag(setting):
-    assert _asked(setting.flag, "value").flags[setting.name] == (["value"] if setting.spec.kind.many else "value")
+    assert _asked(setting.flag, "value").flags[setting.name] == (
+        ["value"] if setting.spec.kind.many else "value"
+    )
 
 
 def test_what_only_the_command_line_can_ask_for():
     asked = _asked("-c", "a.toml", "--check-config", "--print-config", "--version")
-    assert (asked.config, asked.check_config, asked.print_config, asked.version) == ("a.toml", True, True, True)
+    assert (asked.config, asked.check_config, asked.print_config, asked.version) == (
+        "a.toml",
+        True,
+        True,
+        True,
+    )
     assert _given(asked) == {}
 
 

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from asgi_master.http.websocket import Close, CloseCode, Ping, Pong, WebSocketError, WsprotoEngine, may_be_sent
+from asgi_master.http.websocket import (
+    Close,
+    CloseCode,
+    Ping,
+    Pong,
+    WebSocketError,
+    WsprotoEngine,
+    may_be_sent,
+)
 from asgi_master.http.websocket_deflate import Compression, DeflateParameters
 from asgi_master.http.websocket_fast import FastEngine, unmask
 
@@ -18,12 +26,19 @@ FIN, RSV1, RSV2, RSV3 = 0x80, 0x40, 0x20, 0x10
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 
-def frame(first: int, payload: bytes = b"", *, key: bytes = KEY, size: int | None = None, width: int | None = None):
+def frame(
+    first: int, payload: bytes = b"", *, key: bytes = KEY, size: int | None = None, width: int | None = None
+):
     """A masked frame; `size` and `width` lie about the length and how it is written."""
     size = len(payload) if size is None else size
     width = (0 if size < 126 else 2 if size < 0x10000 else 8) if width is None else width
     short = {0: size, 2: 126, 8: 127}[width]
-    return bytes((first, 0x80 | short)) + (size.to_bytes(width, "big") if width else b"") + key + unmask(payload, key)
+    return (
+        bytes((first, 0x80 | short))
+        + (size.to_bytes(width, "big") if width else b"")
+        + key
+        + unmask(payload, key)
+    )
 
 
 def deflated(payload: bytes, *, last: bool = True) -> bytes:
@@ -61,29 +76,46 @@ def test_messages_of_every_length_form(engine_type, size):
     data = bytes(index & 0xFF for index in range(size))
     stream = frame(FIN | BINARY, data) + frame(FIN | TEXT, b"a" * size)
     assert outcome(make(engine_type), [stream]) == [data, "a" * size]
-    assert outcome(make(engine_type), [stream[index : index + 997] for index in range(0, len(stream), 997)]) == [
+    assert outcome(
+        make(engine_type), [stream[index : index + 997] for index in range(0, len(stream), 997)]
+    ) == [
         data,
         "a" * size,
     ]
 
 
 def test_byte_by_byte(engine_type):
-    stream = frame(FIN | TEXT, "grüße".encode()) + frame(BINARY, b"ab") + frame(FIN | PING, b"!") + frame(FIN, b"c")
+    stream = (
+        frame(FIN | TEXT, "grüße".encode())
+        + frame(BINARY, b"ab")
+        + frame(FIN | PING, b"!")
+        + frame(FIN, b"c")
+    )
     pieces = [stream[index : index + 1] for index in range(len(stream))]
     assert outcome(make(engine_type), pieces) == ["grüße", Ping(b"!"), b"abc"]
 
 
 def test_many_fragments_in_one_segment_are_one_message(engine_type):
-    stream = frame(TEXT, b"0") + b"".join(frame(CONTINUATION, b"%d" % (n % 10)) for n in range(1, 1000)) + frame(FIN)
+    stream = (
+        frame(TEXT, b"0")
+        + b"".join(frame(CONTINUATION, b"%d" % (n % 10)) for n in range(1, 1000))
+        + frame(FIN)
+    )
     assert outcome(make(engine_type), [stream]) == ["0123456789" * 100]
 
 
 def test_a_character_split_over_fragments(engine_type):
-    assert outcome(make(engine_type), [frame(TEXT, b"\xc3") + frame(CONTINUATION) + frame(FIN, b"\xbc")]) == ["ü"]
+    assert outcome(make(engine_type), [frame(TEXT, b"\xc3") + frame(CONTINUATION) + frame(FIN, b"\xbc")]) == [
+        "ü"
+    ]
 
 
 def test_control_frames(engine_type):
-    stream = frame(FIN | PING) + frame(FIN | PONG, b"p" * 125) + frame(FIN | CLOSE, b"\x0f\xa0" + "tschüß".encode())
+    stream = (
+        frame(FIN | PING)
+        + frame(FIN | PONG, b"p" * 125)
+        + frame(FIN | CLOSE, b"\x0f\xa0" + "tschüß".encode())
+    )
     assert outcome(make(engine_type), [stream]) == [Ping(b""), Pong(b"p" * 125), Close(4000, "tschüß")]
 
 
@@ -119,7 +151,9 @@ def test_an_empty_close_frame_is_1005(engine_type):
         pytest.param(frame(FIN | TEXT, b"\xed\xa0\x80"), 1007, id="surrogate in text"),
         pytest.param(frame(FIN | TEXT, b"\xc3"), 1007, id="text ends within a character"),
         pytest.param(frame(TEXT, b"\xff"), 1007, id="first fragment not UTF-8"),
-        pytest.param(frame(TEXT, b"\xc3") + frame(FIN, b""), 1007, id="last fragment leaves a character open"),
+        pytest.param(
+            frame(TEXT, b"\xc3") + frame(FIN, b""), 1007, id="last fragment leaves a character open"
+        ),
     ],
 )
 def test_what_breaks_the_protocol(engine_type, stream, code):
@@ -159,7 +193,9 @@ class TestLimit:
 
 
 class TestDeflate:
-    @pytest.mark.parametrize("parameters", [DeflateParameters(), DeflateParameters(client_no_context_takeover=True)])
+    @pytest.mark.parametrize(
+        "parameters", [DeflateParameters(), DeflateParameters(client_no_context_takeover=True)]
+    )
     def test_messages(self, engine_type, parameters):
         stream = b"".join(
             (
@@ -173,7 +209,8 @@ class TestDeflate:
     def test_context_is_kept_between_messages(self, engine_type):
         compressor = zlib.compressobj(wbits=-15)
         payloads = [
-            (compressor.compress(b"the same words") + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4] for _ in range(3)
+            (compressor.compress(b"the same words") + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+            for _ in range(3)
         ]
         assert len(payloads[1]) < len(payloads[0])
         stream = b"".join(frame(FIN | RSV1 | TEXT, payload) for payload in payloads)
@@ -189,7 +226,10 @@ class TestDeflate:
                 frame(FIN, payload[7:]),
             )
         )
-        assert outcome(make(engine_type, deflate=DeflateParameters()), [stream]) == [Ping(b"?"), b"abc" * 1000]
+        assert outcome(make(engine_type, deflate=DeflateParameters()), [stream]) == [
+            Ping(b"?"),
+            b"abc" * 1000,
+        ]
 
     def test_a_final_block_ends_a_message(self, engine_type):
         compressor = zlib.compressobj(wbits=-15)
@@ -202,9 +242,13 @@ class TestDeflate:
         [
             pytest.param(frame(FIN | RSV1 | TEXT, b"\xff\xff\xff"), 1007, id="not deflate"),
             pytest.param(frame(FIN | RSV1 | TEXT, deflated(b"\xff")), 1007, id="not UTF-8"),
-            pytest.param(frame(FIN | RSV1 | BINARY, zlib.compress(b"", wbits=-15) + b"more"), 1007, id="after final"),
+            pytest.param(
+                frame(FIN | RSV1 | BINARY, zlib.compress(b"", wbits=-15) + b"more"), 1007, id="after final"
+            ),
             pytest.param(frame(FIN | RSV1 | PING), 1002, id="compressed ping"),
-            pytest.param(frame(RSV1 | TEXT, deflated(b"a", last=False)) + frame(FIN | RSV1), 1002, id="rsv1 twice"),
+            pytest.param(
+                frame(RSV1 | TEXT, deflated(b"a", last=False)) + frame(FIN | RSV1), 1002, id="rsv1 twice"
+            ),
         ],
     )
     def test_what_breaks_the_protocol(self, engine_type, stream, code):
@@ -250,7 +294,9 @@ class TestDeflate:
             compressed = bool(sent[0] & RSV1)
             assert compressed == (size >= 128)
             payload = sent[header:]
-            assert (inflater.decompress(payload + b"\0\0\xff\xff") if compressed else payload) == b"ab" * (size // 2)
+            assert (inflater.decompress(payload + b"\0\0\xff\xff") if compressed else payload) == b"ab" * (
+                size // 2
+            )
 
 
 class TestSending:
@@ -287,8 +333,14 @@ TEXTS = st.one_of(
     st.sampled_from([b"", b"\xff", b"\xc3", b"\xbc", b"a" * 126, b"b" * 3000]),
 )
 PAYLOADS = st.one_of(TEXTS, st.binary(max_size=300), TEXTS.map(deflated))
-CODES = st.sampled_from([0, 999, 1000, 1001, 1004, 1005, 1006, 1011, 1012, 1014, 1015, 2999, 3000, 4999, 5000])
-CLOSES = st.one_of(st.just(b""), st.just(b"\x03"), st.tuples(CODES, TEXTS).map(lambda pair: pair[0].to_bytes(2, "big") + pair[1][:123]))
+CODES = st.sampled_from(
+    [0, 999, 1000, 1001, 1004, 1005, 1006, 1011, 1012, 1014, 1015, 2999, 3000, 4999, 5000]
+)
+CLOSES = st.one_of(
+    st.just(b""),
+    st.just(b"\x03"),
+    st.tuples(CODES, TEXTS).map(lambda pair: pair[0].to_bytes(2, "big") + pair[1][:123]),
+)
 
 
 @st.composite
@@ -296,7 +348,11 @@ def frames(draw):
     """Mostly good frames, some bad ones, each written from its parts."""
     kind = draw(st.sampled_from("mmmmmffffppczr"))
     if kind == "m":
-        return frame(FIN | draw(st.sampled_from([TEXT, BINARY])), draw(PAYLOADS), key=draw(st.binary(min_size=4, max_size=4)))
+        return frame(
+            FIN | draw(st.sampled_from([TEXT, BINARY])),
+            draw(PAYLOADS),
+            key=draw(st.binary(min_size=4, max_size=4)),
+        )
     if kind == "f":
         return frame(draw(st.sampled_from([TEXT, BINARY, CONTINUATION, CONTINUATION, FIN])), draw(PAYLOADS))
     if kind == "p":

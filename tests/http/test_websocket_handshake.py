@@ -68,7 +68,9 @@ def test_subprotocols_in_order_over_several_fields():
         pytest.param(request(without=b"sec-websocket-key"), 400, id="no key"),
         pytest.param(request((b"sec-websocket-key", KEY)), 400, id="two keys"),
         *[
-            pytest.param(request((b"sec-websocket-key", key), without=b"sec-websocket-key"), 400, id=f"key {key!r}")
+            pytest.param(
+                request((b"sec-websocket-key", key), without=b"sec-websocket-key"), 400, id=f"key {key!r}"
+            )
             for key in (b"", b"!", b"AAAA", KEY[:-1], KEY + b"=", b"A" * 24, b" " + KEY[1:])
         ],
     ],
@@ -97,7 +99,10 @@ def agreed(*offers: bytes) -> bytes | None:
             b"permessage-deflate; server_no_context_takeover; client_no_context_takeover",
         ),
         (b"permessage-deflate; server_max_window_bits=9", b"permessage-deflate; server_max_window_bits=9"),
-        (b'permessage-deflate ; server_max_window_bits = "15"', b"permessage-deflate; server_max_window_bits=15"),
+        (
+            b'permessage-deflate ; server_max_window_bits = "15"',
+            b"permessage-deflate; server_max_window_bits=15",
+        ),
         (b"x-webkit-deflate-frame, permessage-deflate", b"permessage-deflate"),
         (b"permessage-deflate; unknown, permessage-deflate; client_max_window_bits", b"permessage-deflate"),
     ],
@@ -141,7 +146,9 @@ def test_deflate_switched_off():
 class TestAnswer:
     def answer(self, *headers, subprotocol=None, defaults=None) -> list[bytes]:
         handshake = read_handshake(
-            request((b"sec-websocket-protocol", b"a, b"), (b"sec-websocket-extensions", b"permessage-deflate")),
+            request(
+                (b"sec-websocket-protocol", b"a, b"), (b"sec-websocket-extensions", b"permessage-deflate")
+            ),
             per_message_deflate=True,
         )
         head = accept_head(handshake, subprotocol=subprotocol, headers=headers, defaults=defaults or {})
@@ -158,12 +165,16 @@ class TestAnswer:
         ]
 
     def test_subprotocol_and_headers(self):
-        answer = self.answer((b"x-a", b"1"), (b"x-a", b"2"), subprotocol="b", defaults={b"server": b"server: us\r\n"})
+        answer = self.answer(
+            (b"x-a", b"1"), (b"x-a", b"2"), subprotocol="b", defaults={b"server": b"server: us\r\n"}
+        )
         assert answer[4] == b"sec-websocket-protocol: b"
         assert answer[-3:] == [b"x-a: 1", b"x-a: 2", b"server: us"]
 
     def test_a_default_stands_back(self):
-        answer = self.answer((b"Server", b"mine"), defaults={b"server": b"server: us\r\n", b"date": b"date: now\r\n"})
+        answer = self.answer(
+            (b"Server", b"mine"), defaults={b"server": b"server: us\r\n", b"date": b"date: now\r\n"}
+        )
         assert answer[-2:] == [b"Server: mine", b"date: now"]
 
     def test_a_subprotocol_that_was_not_offered(self):
@@ -171,7 +182,8 @@ class TestAnswer:
             self.answer(subprotocol="c")
 
     @pytest.mark.parametrize(
-        "name", [b"upgrade", b"Connection", b"sec-websocket-accept", b"sec-websocket-protocol", b"content-length"]
+        "name",
+        [b"upgrade", b"Connection", b"sec-websocket-accept", b"sec-websocket-protocol", b"content-length"],
     )
     def test_headers_of_the_handshake_itself(self, name):
         with pytest.raises(ValueError, match="cannot set"):
@@ -181,4 +193,3 @@ class TestAnswer:
     def test_headers_that_are_not_well_formed(self, header):
         with pytest.raises(ValueError, match="not well-formed"):
             self.answer(header)
-

@@ -156,7 +156,7 @@ def test_settings_from_the_environment_alone(fleet: Fleet) -> None:
 
 def test_settings_from_a_file(fleet: Fleet) -> None:
     fleet.write(
-        "asgi-master.toml", f'app = "probe:app"\napp_dir = "{APPS}"\nworkers = 1\nbind = ["127.0.0.1:0"]\n'
+        "asgi-master.toml", f'app = "probe:app"\napp-dir = "{APPS}"\nworkers = 1\nbind = ["127.0.0.1:0"]\n'
     )
     fleet.start().wait_ready(1)
     with fleet.client() as client:

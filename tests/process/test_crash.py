@@ -38,7 +38,7 @@ def test_a_crashed_worker_is_replaced_in_its_slot(fleet: Fleet, how: str) -> Non
 
 
 def test_crashes_in_a_row_are_backed_off_and_come_back(fleet: Fleet) -> None:
-    fleet.serve("probe:app", "--backoff-cap", "0.2", workers=1)
+    fleet.serve("probe:app", "--backoff-cap", "0.5", workers=1)
     fleet.expect_log("WARNING", "ERROR")
     pids = set()
     for _ in range(4):

@@ -24,7 +24,7 @@ def test_idle_workers_go_at_once(fleet: Fleet) -> None:
     fleet.serve(workers=3)
     fleet.expect_log("WARNING")
     port = fleet.port
-    fleet.signal(signal.SIGKILL)
+    fleet.send(signal.SIGKILL)
     assert fleet.wait_exit() == -9
     wait_until(lambda: bindable(port), "the port can be bound again")
 
@@ -35,7 +35,7 @@ def test_requests_in_flight_are_finished(fleet: Fleet) -> None:
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(httpx.get, f"{fleet.url}/hold?name=work", timeout=PATIENCE, trust_env=False)
         wait_until(lambda: holding.arrived(fleet.directory, "work"), "the request arrived")
-        fleet.signal(signal.SIGKILL)
+        fleet.send(signal.SIGKILL)
         assert fleet.wait_exit() == -9
         fleet.wait_line("master is gone")
         holding.release(fleet.directory, "work")
@@ -48,7 +48,7 @@ def test_a_blocked_worker_goes_too(fleet: Fleet) -> None:
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(httpx.get, f"{fleet.url}/block?seconds=60", timeout=PATIENCE, trust_env=False)
         fleet.wait_blocked()
-        fleet.signal(signal.SIGKILL)
+        fleet.send(signal.SIGKILL)
         assert fleet.wait_exit() == -9
         assert isinstance(asked.exception(PATIENCE), httpx.TransportError)
 
@@ -57,5 +57,5 @@ def test_a_zygote_that_imports_goes_too(fleet: Fleet) -> None:
     fleet.write("slow.py", "import time; print('importing', flush=True); time.sleep(60)\n")
     fleet.start("--bind", "127.0.0.1:0", "slow:app")
     wait_until(lambda: "importing" in fleet.output, "the import began")
-    fleet.signal(signal.SIGKILL)
+    fleet.send(signal.SIGKILL)
     assert fleet.wait_exit() == -9

@@ -47,7 +47,7 @@ def test_new_code_without_a_failed_request(fleet: Fleet) -> None:
     with Traffic(fleet) as traffic, fleet.keeping_descriptors():
         for number in (2, 3, 4):
             fleet.write("changing.py", GOOD.format(version=number))
-            fleet.signal(signal.SIGHUP)
+            fleet.send(signal.SIGHUP)
             fleet.wait_workers(all_of(number), f"all workers are of generation {number}")
             traffic.wait_for_more(50)
             assert version(fleet) == str(number)
@@ -61,7 +61,7 @@ def test_idle_and_silent_connections_survive(fleet: Fleet) -> None:
     fleet.serve_source(GOOD.format(version=1), env=WITH_PROBE)
     with RawConnection(fleet.port) as idle, RawConnection(fleet.port) as silent:
         idle.ask()
-        fleet.signal(signal.SIGHUP)
+        fleet.send(signal.SIGHUP)
         fleet.wait_workers(all_of(2), "all workers are new")
         assert b'"generation": "2"' in idle.ask()
         assert b'"generation": "2"' in silent.ask()
@@ -73,7 +73,7 @@ def test_a_request_in_flight_is_finished_by_the_old_code(fleet: Fleet) -> None:
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(httpx.get, f"{fleet.url}/hold?name=work", timeout=PATIENCE, trust_env=False)
         wait_until(lambda: holding.arrived(fleet.directory, "work"), "the request arrived")
-        fleet.signal(signal.SIGHUP)
+        fleet.send(signal.SIGHUP)
         fleet.wait_workers(
             lambda workers: old in workers and len(workers) == 2, "the new one is up, the old one drains"
         )
@@ -86,7 +86,7 @@ def test_a_request_in_flight_is_finished_by_the_old_code(fleet: Fleet) -> None:
 def test_a_websocket_of_the_old_code_is_told_1012(fleet: Fleet) -> None:
     fleet.serve_source(GOOD.format(version=1), env=WITH_PROBE, workers=1)
     with connect(f"ws://127.0.0.1:{fleet.port}/", proxy=None) as websocket:
-        fleet.signal(signal.SIGHUP)
+        fleet.send(signal.SIGHUP)
         with pytest.raises(ConnectionClosed) as closed:
             websocket.recv(PATIENCE)
     assert closed.value.rcvd is not None
@@ -100,7 +100,7 @@ def test_broken_code_changes_nothing(fleet: Fleet, fault: str) -> None:
     before = fleet.workers()
     with Traffic(fleet) as traffic, fleet.keeping_descriptors():
         fleet.write("changing.py", BROKEN[fault])
-        fleet.signal(signal.SIGHUP)
+        fleet.send(signal.SIGHUP)
         fleet.wait_line("(?i)reload.*fail|fail.*reload")
         fleet.wait_settled(2)
         traffic.wait_for_more(50)
@@ -108,7 +108,7 @@ def test_broken_code_changes_nothing(fleet: Fleet, fault: str) -> None:
         assert version(fleet) == "1"
         # And the next good deploy works.
         fleet.write("changing.py", GOOD.format(version=2))
-        fleet.signal(signal.SIGHUP)
+        fleet.send(signal.SIGHUP)
         wait_until(lambda: version(fleet) == "2", "the repaired code serves")
         fleet.wait_settled(2)
     assert traffic.failures == []
@@ -120,7 +120,7 @@ def test_a_storm_of_signals_ends_with_the_newest_code(fleet: Fleet) -> None:
     with Traffic(fleet) as traffic, fleet.keeping_descriptors():
         for number in range(2, 12):
             fleet.write("changing.py", GOOD.format(version=number))
-            fleet.signal(signal.SIGHUP)
+            fleet.send(signal.SIGHUP)
             traffic.wait_for_more(5)
 
         def settled(workers: list[WorkerSeen]) -> bool:
@@ -138,21 +138,21 @@ def test_a_stop_during_a_reload_acts_at_once(fleet: Fleet) -> None:
     fleet.serve_source(GOOD.format(version=1), env=WITH_PROBE)
     fleet.expect_log("WARNING")
     fleet.write("changing.py", "import time; print('importing', flush=True); time.sleep(60)\n")
-    fleet.signal(signal.SIGHUP)
+    fleet.send(signal.SIGHUP)
     wait_until(lambda: "importing" in fleet.output, "the reload is under way")
     assert fleet.stop() in (0, 6)
 
 
 def test_the_settings_file_is_read_again(fleet: Fleet) -> None:
     fleet.write(
-        "asgi-master.toml", f'app = "probe:app"\napp_dir = "{APPS}"\nworkers = 1\nbind = ["127.0.0.1:0"]\n'
+        "asgi-master.toml", f'app = "probe:app"\napp-dir = "{APPS}"\nworkers = 1\nbind = ["127.0.0.1:0"]\n'
     )
     fleet.start().wait_ready(1)
     port = fleet.port
     fleet.write(
-        "asgi-master.toml", f'app = "probe:app"\napp_dir = "{APPS}"\nworkers = 3\nbind = ["127.0.0.1:0"]\n'
+        "asgi-master.toml", f'app = "probe:app"\napp-dir = "{APPS}"\nworkers = 3\nbind = ["127.0.0.1:0"]\n'
     )
-    fleet.signal(signal.SIGHUP)
+    fleet.send(signal.SIGHUP)
     fleet.wait_workers(all_of(2, 3), "three workers of generation 2")
     with fleet.client() as client:
         assert client.base_url.port == port
@@ -161,13 +161,13 @@ def test_the_settings_file_is_read_again(fleet: Fleet) -> None:
 
 def test_a_bad_settings_file_changes_nothing(fleet: Fleet) -> None:
     fleet.write(
-        "asgi-master.toml", f'app = "probe:app"\napp_dir = "{APPS}"\nworkers = 1\nbind = ["127.0.0.1:0"]\n'
+        "asgi-master.toml", f'app = "probe:app"\napp-dir = "{APPS}"\nworkers = 1\nbind = ["127.0.0.1:0"]\n'
     )
     fleet.start().wait_ready(1)
     before = fleet.workers()
     fleet.expect_log("WARNING", "ERROR")
     fleet.write("asgi-master.toml", 'app = "probe:app"\nworkers = "many"\nwrkers = 1\n')
-    fleet.signal(signal.SIGHUP)
+    fleet.send(signal.SIGHUP)
     fleet.wait_line("workers")
     fleet.wait_line("wrkers")
     assert fleet.workers() == before
@@ -192,6 +192,6 @@ def test_the_working_directory_is_resolved_anew(fleet: Fleet) -> None:
     switched = real / ".current"
     switched.symlink_to("release-2")
     switched.rename(current)
-    fleet.signal(signal.SIGHUP)
+    fleet.send(signal.SIGHUP)
     wait_until(lambda: version(fleet) == "2", "the new release serves")
     fleet.wait_settled(2)

@@ -9,13 +9,13 @@ from traffic import Traffic
 def test_more_and_fewer_workers(fleet: Fleet) -> None:
     fleet.serve(workers=1)
     with Traffic(fleet, clients=3) as traffic, fleet.keeping_descriptors():
-        fleet.signal(signal.SIGTTIN)
+        fleet.send(signal.SIGTTIN)
         fleet.wait_workers(lambda workers: [w.slot for w in workers] == [0, 1], "two workers")
-        fleet.signal(signal.SIGTTIN)
+        fleet.send(signal.SIGTTIN)
         fleet.wait_workers(lambda workers: [w.slot for w in workers] == [0, 1, 2], "three workers")
         traffic.wait_for_more(30)
         for left in (2, 1):
-            fleet.signal(signal.SIGTTOU)
+            fleet.send(signal.SIGTTOU)
             fleet.wait_workers(lambda workers, left=left: len(workers) == left, f"{left} workers")
         traffic.wait_for_more(30)
     assert traffic.failures == []
@@ -26,8 +26,8 @@ def test_never_below_one(fleet: Fleet) -> None:
     before = fleet.workers()
     fleet.expect_log("WARNING")
     mark = len(fleet.lines)
-    fleet.signal(signal.SIGTTOU)
-    fleet.signal(signal.SIGTTIN)
+    fleet.send(signal.SIGTTOU)
+    fleet.send(signal.SIGTTIN)
     fleet.wait_workers(lambda workers: len(workers) == 2, "two workers")
     assert before[0] in fleet.workers()
     assert len(fleet.lines) > mark

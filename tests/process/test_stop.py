@@ -27,7 +27,7 @@ def test_graceful_stop_finishes_what_is_in_flight(fleet: Fleet, signum: signal.S
     fleet.serve(workers=2)
     with ThreadPoolExecutor(1) as pool:
         asked = hold(fleet, pool)
-        fleet.signal(signum)
+        fleet.send(signum)
         # The worker without work leaves; the other one waits for its request.
         fleet.wait_workers(lambda workers: len(workers) == 1, "one worker is left")
         holding.release(fleet.directory, "work")
@@ -50,9 +50,9 @@ def test_the_second_signal_is_quick(fleet: Fleet) -> None:
     with ThreadPoolExecutor(1) as pool:
         asked = hold(fleet, pool)
         mark = len(fleet.lines)
-        fleet.signal(signal.SIGTERM)
+        fleet.send(signal.SIGTERM)
         fleet.wait_line("(?i)stop", after=mark)
-        fleet.signal(signal.SIGTERM)
+        fleet.send(signal.SIGTERM)
         assert fleet.wait_exit() == 0
         with pytest.raises(httpx.TransportError):
             asked.result(PATIENCE)
@@ -67,7 +67,7 @@ def test_the_third_signal_kills(fleet: Fleet) -> None:
         fleet.wait_blocked()
         for _ in range(3):
             mark = len(fleet.lines)
-            fleet.signal(signal.SIGTERM)
+            fleet.send(signal.SIGTERM)
             fleet.wait_line("(?i)stop|kill|quick|force", after=mark)
         assert fleet.wait_exit() == 6
         with pytest.raises(httpx.TransportError):
@@ -113,7 +113,7 @@ def test_websockets_are_told_1012(fleet: Fleet) -> None:
     with connect(f"ws://127.0.0.1:{fleet.port}/", proxy=None) as websocket:
         websocket.send("hello")
         assert websocket.recv(PATIENCE) == "hello"
-        fleet.signal(signal.SIGTERM)
+        fleet.send(signal.SIGTERM)
         with pytest.raises(ConnectionClosed) as closed:
             websocket.recv(PATIENCE)
     assert closed.value.rcvd is not None
@@ -126,5 +126,5 @@ def test_a_stop_while_booting(fleet: Fleet) -> None:
     fleet.start("--bind", "127.0.0.1:0", "slow:app")
     wait_until(lambda: "importing" in fleet.output, "the import began")
     fleet.expect_log("WARNING")
-    fleet.signal(signal.SIGTERM)
+    fleet.send(signal.SIGTERM)
     assert fleet.wait_exit() in (0, 6)

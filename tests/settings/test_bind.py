@@ -33,6 +33,8 @@ def test_an_address_prints_as_it_was_written(text):
     ("text", "reason"),
     [
         ("", "HOST:PORT"),
+        ("a\rb", "control character"),
+        ("unix:a\nb", "control character"),
         ("8000", "write 127.0.0.1:8000"),
         ("localhost", "write localhost:PORT"),
         ("[::1]", "PORT"),

@@ -64,8 +64,8 @@ def test_each_contradiction_is_one_line(errors, flags, error):
 
 def test_each_bad_line_of_the_environment_file_is_told(errors):
     assert errors(env_file="bad.env") == [
-        "env-file: bad.env, line 2, is not KEY=VALUE (--env-file)",
-        "env-file: bad.env, line 3, is not KEY=VALUE (--env-file)",
+        'env-file: "bad.env", line 2: not KEY=VALUE (--env-file)',
+        'env-file: "bad.env", line 3: not KEY=VALUE (--env-file)',
     ]
 
 

@@ -40,7 +40,7 @@ def test_comments_and_blank_lines_are_skipped_and_the_last_value_wins():
 def test_errors_name_their_line(line):
     variables, errors = parse_env_file(f"A=1\n{line}\nB=2")
     assert variables == {"A": "1", "B": "2"}
-    assert errors == [(2, "is not KEY=VALUE")]
+    assert errors == [(2, "not KEY=VALUE")]
 
 
 def test_a_long_bad_line_takes_no_time():

@@ -20,6 +20,7 @@ def test_targets(text, target):
     ("text", "reason"),
     [
         ("", "is not MODULE:ATTRIBUTE"),
+        ("a/\n:b", "control character"),
         (":app", "is not MODULE:ATTRIBUTE"),
         ("main:", "is not MODULE:ATTRIBUTE"),
         ("main:app.", "is not MODULE:ATTRIBUTE"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asgi_master.telemetry.access_log import AccessLog, _pieces
+from asgi_master.telemetry.access_log import AccessLog, _pieces, check_format
 
 QUOTED = r'"((?:[^"\\]|\\.)*)"'
 
@@ -41,8 +41,8 @@ def taken(log):
 def show(capfdbinary):
     """The line for a request."""
 
-    def show(format, *, json=False, status=200, size=1234, duration=1.0123456, **changes):
-        log = AccessLog(format, json=json)
+    def show(template, *, json=False, status=200, size=1234, duration=1.0123456, **changes):
+        log = AccessLog(template, json=json)
         log.record(scope(**changes), status, size, duration)
         log.flush()
         written = capfdbinary.readouterr()
@@ -95,6 +95,7 @@ def test_combined_of_a_client_that_says_nothing(show):
         ("%({x-nothing}i)s", "-"),
         ("%({ACCESS_TEST}e)s", 'a \\"b\\"'),
         ("%({NO_SUCH_VARIABLE}e)s", "-"),
+        ("100%%(r)s", "100%(r)s"),
         ("100%% {x} 'y' \"z\" \\ é", "100% {x} 'y' \"z\" \\ é"),
     ],
 )
@@ -132,7 +133,7 @@ def test_the_user_is_that_of_basic_authorization(show, authorization, user):
 
 
 @pytest.mark.parametrize(
-    ("format", "complaint"),
+    ("template", "complaint"),
     [
         ("%(x)s", "%(x)s is no atom"),
         ("%(json path)", "written %(h)s"),
@@ -143,10 +144,15 @@ def test_the_user_is_that_of_basic_authorization(show, authorization, user):
         ("%({a'b}i)s", "is no atom"),
     ],
 )
-@pytest.mark.parametrize("as_json", [False, True])
-def test_a_wrong_format_is_refused_at_once(format, complaint, as_json):
-    with pytest.raises(ValueError, match=re.escape(complaint)):
-        AccessLog(format, json=as_json)
+def test_a_wrong_format_is_refused_at_once(template, complaint):
+    for refuse in (AccessLog, check_format):
+        with pytest.raises(ValueError, match=re.escape(complaint)):
+            refuse(template)
+
+
+@pytest.mark.parametrize("template", ["combined", "common", "%(h)s %({x}i)s %%(r)s", ""])
+def test_a_right_format_is_not(template):
+    check_format(template)
 
 
 def test_json(show):

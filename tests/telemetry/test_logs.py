@@ -103,7 +103,8 @@ def test_json_is_one_object_a_record(run):
         "generation": 7,
     }
     assert second["logger"] == "shop"
-    assert second["exception"].startswith("Traceback") and second["exception"].endswith("ValueError: bad")
+    assert second["exception"].startswith("Traceback (most recent call last):\n")
+    assert second["exception"].endswith("\nValueError: bad")
     assert second["detail"] == "more"
 
 
@@ -192,9 +193,12 @@ def test_configured_again_in_a_forked_worker_each_record_comes_once_under_its_ow
     "own",
     [
         "logging.basicConfig(format='own %(message)s')",
-        "logging.config.dictConfig({'version': 1, 'formatters': {'o': {'format': 'own %(message)s'}},"
-        " 'handlers': {'h': {'class': 'logging.StreamHandler', 'formatter': 'o'}},"
-        " 'root': {'handlers': ['h'], 'level': 'INFO'}})",
+        """logging.config.dictConfig({
+            "version": 1,
+            "formatters": {"own": {"format": "own %(message)s"}},
+            "handlers": {"own": {"class": "logging.StreamHandler", "formatter": "own"}},
+            "root": {"handlers": ["own"], "level": "INFO"},
+        })""",
     ],
 )
 def test_logging_that_the_application_sets_up_holds_for_it_and_leaves_ours(run, own):
@@ -222,6 +226,16 @@ def test_the_level_that_the_application_chose_survives_the_fork(run):
         logging.getLogger("shop").info("not shown")
     """)
     assert done.stderr == ""
+
+
+def test_words_of_ours_stay_free_for_the_application(run, tmp_path):
+    path = tmp_path / "logging.json"
+    path.write_text(json.dumps(CONFIG))
+    done = run(f"""
+        configure("worker", worker=0, log_config={str(path)!r})
+        logging.getLogger("shop").info("x", extra={{"worker": "Joe", "role": "cook"}})
+    """)
+    assert done.stderr == "mine cook Joe - shop x\n"
 
 
 CONFIG = {

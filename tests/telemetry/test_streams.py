@@ -1,3 +1,4 @@
+import contextlib
 import os
 import socket
 import subprocess
@@ -12,10 +13,8 @@ def pipe():
     read, write = os.pipe()
     yield read, write
     for fd in (read, write):
-        try:
+        with contextlib.suppress(OSError):
             os.close(fd)
-        except OSError:
-            pass
 
 
 def fill(write):
@@ -102,7 +101,7 @@ def test_a_file_gets_everything(tmp_path):
 
 
 def test_a_descriptor_that_was_closed_stays_closed_for_us(pipe):
-    read, write = pipe
+    _read, write = pipe
     os.close(write)
     stream = Stream(write)
     reopened, other = os.pipe()

@@ -107,7 +107,9 @@ def test_a_mistyped_attribute_names_what_is_there(project):
         f'cannot load "s_typo:ap": module s_typo ({directory}/s_typo.py) has no attribute "ap"; did you mean "app"?'
     )
     assert str(_fail("s_typo:server")).endswith('has no attribute "server"; found: app')
-    assert str(_fail("s_typo:app.inner")).startswith('cannot load "s_typo:app.inner": s_typo:app (of type function) has no')
+    assert str(_fail("s_typo:app.inner")).startswith(
+        'cannot load "s_typo:app.inner": s_typo:app (of type function) has no'
+    )
 
 
 def test_a_target_without_attribute_names_what_was_probably_meant(project):
@@ -152,7 +154,10 @@ def test_a_missing_module_of_the_same_name_inside_the_application_is_its_own_err
         ("import sys; sys.exit(3)", "importing s_raises ended the program with SystemExit: 3"),
         ("exit()", "importing s_raises ended the program"),
         ("def (:", "importing s_raises failed: SyntaxError: invalid syntax (s_raises.py, line 1)"),
-        ("class E(Exception):\n    __str__ = None\nraise E", "importing s_raises failed: E: (no description)"),
+        (
+            "class E(Exception):\n    __str__ = None\nraise E",
+            "importing s_raises failed: E: (no description)",
+        ),
         ("raise ValueError('x' * 1000)", f"importing s_raises failed: ValueError: {'x' * 288}..."),
     ],
 )
@@ -207,7 +212,10 @@ def test_a_factory_that_does_not_work(project, source, reason):
         ),
         ("def app(): ...", "as ASGI applications are: say --factory"),
         ("async def app(scope): ...", '"s_wrong:app" cannot be called with scope, receive and send'),
-        ("class app:\n    async def __call__(self, scope, receive, send): ...", "is a class, not an application: say --factory"),
+        (
+            "class app:\n    async def __call__(self, scope, receive, send): ...",
+            "is a class, not an application: say --factory",
+        ),
     ],
 )
 def test_what_surely_is_no_asgi_application_is_refused(project, source, reason):
@@ -225,18 +233,26 @@ def test_the_application_directory_is_first_and_once_on_the_path(tmp_path, monke
 @pytest.fixture
 def environ(monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(os, "environ", {"TAKEN": "before"})
+    monkeypatch.setenv("TAKEN", "before")
+    # Set and removed, so that it is gone afterwards whatever the test does.
+    monkeypatch.setenv("NEW", "")
+    monkeypatch.delenv("NEW")
     return os.environ
 
 
 def test_the_environment_file_fills_gaps_only(tmp_path, environ):
     (tmp_path / ".env").write_text("TAKEN=after\nexport NEW='new one'\n")
     prepare_environment(ApplicationSettings(env_file=str(tmp_path / ".env")))
-    assert environ == {"TAKEN": "before", "NEW": "new one"}
+    assert (environ["TAKEN"], environ["NEW"]) == ("before", "new one")
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"A=1\nnonsense\n", ", line 2: is not KEY=VALUE"), (b"\xff", "it is not UTF-8"), (None, "No such file")]
+    ("content", "reason"),
+    [
+        (b"A=1\nnonsense\n", ", line 2: not KEY=VALUE"),
+        (b"\xff", "it is not UTF-8"),
+        (None, "No such file"),
+    ],
 )
 def test_a_bad_environment_file_is_one_line(tmp_path, environ, content, reason):
     path = tmp_path / ".env"
@@ -287,7 +303,13 @@ def test_causes_and_contexts_and_groups_are_kept_and_stripped(project):
         """
     )
     text = _traceback_of("s_chain:app")
-    for expected in ("ModuleNotFoundError", "direct cause", "KeyError: 'first'", "During handling", "ValueError: two"):
+    for expected in (
+        "ModuleNotFoundError",
+        "direct cause",
+        "KeyError: 'first'",
+        "During handling",
+        "ValueError: two",
+    ):
         assert expected in text
     assert "importlib" not in text.replace("importlib.import_module(name)", "")
     assert str(Path(load_application.__code__.co_filename).parent) not in text
@@ -316,6 +338,8 @@ def test_a_recursion_error_stays_short(project):
 
 
 def test_a_partial_of_a_factory_is_one(project):
-    project(s_partial="import functools\nasync def app(scope, receive, send): ...\nmake = functools.partial(lambda a: a, app)\n")
+    project(
+        s_partial="import functools\nasync def app(scope, receive, send): ...\nmake = functools.partial(lambda a: a, app)\n"
+    )
     made = load_application("s_partial:make", factory=True)
     assert not isinstance(made, functools.partial)

@@ -410,7 +410,7 @@ def test_real_frameworks(run, heard, framework, outcome):
         assert seen == ["opened", "closed"]
         assert not errors(heard)
     else:
-        with pytest.raises(ApplicationError, match="lifespan startup failed: .*no database") as caught:
+        with pytest.raises(ApplicationError, match=r"lifespan startup failed: .*no database") as caught:
             run(span.start())
         assert caught.value.__cause__ is not None or framework == "quart"
 

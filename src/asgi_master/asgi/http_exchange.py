@@ -91,6 +91,11 @@ class HttpExchange:
         return self.state is _COMPLETE
 
     @property
+    def peer_is_gone(self) -> bool:
+        """Whether the application may take it that nobody waits for its response."""
+        return self._stopped
+
+    @property
     def body_ended(self) -> bool:
         """Whether the peer sent all of the request."""
         return self._ended

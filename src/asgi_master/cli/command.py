@@ -106,9 +106,8 @@ def _setting_option(setting: Setting) -> inspect.Parameter:
     """The parameter for a setting. All may be left out, so that only what was really said is a flag."""
     spec = setting.spec
     if spec.argument:
-        return _parameter(
-            setting.name, str | None, typer.Argument(metavar=spec.metavar, help=_plain(spec.help))
-        )
+        info = typer.Argument(metavar=spec.metavar, help=_plain(spec.help), show_default=False)
+        return _parameter(setting.name, str | None, info)
     switch = spec.kind is SWITCH
     default = _default(setting)
     info = typer.Option(

@@ -1,10 +1,15 @@
 """The reference parser: heads are read by h11, behind the checks that h11 leaves to others."""
 
+import re
+
 import h11
 
 from asgi_master.http.grammar import HEAD_TEXT
 from asgi_master.http.parser import HeadError, Parser
 from asgi_master.http.request import Request, RequestLine, make_request
+
+
+_LENGTHS = re.compile(rb"\r\ncontent-length:[^\r]*(,|\r\n(.*\r\n)?content-length:)", re.IGNORECASE | re.DOTALL)
 
 
 class H11Parser(Parser):
@@ -19,6 +24,8 @@ class H11Parser(Parser):
             raise HeadError("control character or bare line end")
         if head.find(b"\n ") >= 0 or head.find(b"\n\t") >= 0:
             raise HeadError("obsolete line folding")
+        if _LENGTHS.search(head):
+            raise HeadError("h11 would make one length of several")
         connection = h11.Connection(h11.SERVER)
         connection.receive_data(head)
         try:

@@ -50,6 +50,8 @@ Address = TcpAddress | UnixAddress | InheritedFd
 
 def parse_bind(text: str) -> Address:
     """The address `text` names. Raises `ValueError`, whose text completes `<text> ...`."""
+    if not text.isprintable():
+        raise ValueError("contains a control character")
     if text.startswith("unix:"):
         return _unix(text.removeprefix("unix:"))
     if text.startswith("fd://"):
@@ -81,7 +83,7 @@ def _unix(path: str) -> UnixAddress:
     path = path.removeprefix("//")
     if not path:
         raise ValueError("names no path: write unix:/path/to/socket")
-    if path.startswith("@") or "\0" in path:
+    if path.startswith("@"):
         raise ValueError("is an abstract socket, which anybody on the machine could reach: give it a path")
     if len(path.encode(errors="surrogateescape")) > _MOST_PATH_BYTES:
         raise ValueError(f"is too long: the path of a Unix socket has at most {_MOST_PATH_BYTES} bytes")

@@ -132,7 +132,7 @@ class _Checks:
             yield _Finding("env_file", f"{show(name)} is not UTF-8")
         else:
             for line, reason in errors:
-                yield _Finding("env_file", f"{name}, line {line}, {reason}")
+                yield _Finding("env_file", f"{show(name)}, line {line}: {reason}")
 
     def _named(self, name: str, value: str) -> str:
         """Another setting's value, and where it came from."""

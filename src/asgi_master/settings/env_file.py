@@ -27,7 +27,7 @@ def parse_env_file(text: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
             continue
         match = _LINE.fullmatch(line)
         if match is None or "\0" in line:
-            errors.append((number, "is not KEY=VALUE"))
+            errors.append((number, "not KEY=VALUE"))
         else:
             variables[match["key"]] = _value(match)
     return variables, errors

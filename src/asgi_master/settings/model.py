@@ -98,7 +98,10 @@ class DevelopmentSettings:
         help="Reload when the application's files change (needs watchfiles); for development.",
     )
     reload_dir: tuple[str, ...] = setting(
-        (), metavar="DIR", applies=_START, help="Directory to watch instead of app-dir; may be repeated."
+        (),
+        metavar="DIR",
+        applies=_START,
+        help="Directory to watch instead of the working directory; may be repeated.",
     )
     reload_include: tuple[str, ...] = setting(
         ("*.py",), metavar="GLOB", applies=_START, help="Pattern of the file names to watch; may be repeated."

@@ -16,6 +16,8 @@ class Target:
 
 def parse_target(text: str) -> Target:
     """The target `text` names. Raises `ValueError`, whose text completes `<text> ...`."""
+    if not text.isprintable():
+        raise ValueError("contains a control character")
     module, colon, path = text.partition(":")
     if "/" in module or module.endswith(".py"):
         dotted = module.removesuffix(".py").strip("./").replace("/", ".")

@@ -38,7 +38,7 @@ class SpawnWorker:
 
 @dataclass(frozen=True, slots=True)
 class DrainWorker:
-    """Tell the worker to finish and leave within `timeout` seconds; 0: at once, but for the lifespan's shutdown."""
+    """Tell the worker to finish and leave within `timeout` seconds; 0 leaves the lifespan's shutdown only."""
 
     worker: int
     timeout: float

@@ -10,7 +10,7 @@ _MAX_DOUBLINGS = 30
 
 @dataclass(slots=True)
 class Backoff:
-    """Exponential back-off: the first failure is free, each further one in a row costs twice as much, up to a cap."""
+    """Exponential back-off: the first failure is free, each further one in a row waits twice as long."""
 
     strikes: int = 0
     """Failures in a row, of one generation."""
@@ -20,7 +20,7 @@ class Backoff:
     def strike(
         self, now: float, *, generation: int, stable: bool, policy: Policy, jitter: Callable[[], float]
     ) -> float:
-        """Count a failure; returns the delay in seconds. `stable`: it had worked for long enough to forget the past."""
+        """Count a failure; returns the delay in seconds. `stable`: it worked long enough to forget all."""
         if stable or generation != self.generation:
             self.strikes = 0
         self.generation = generation

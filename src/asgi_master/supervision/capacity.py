@@ -23,7 +23,7 @@ class Plan:
     least: int
     """An outdated worker may leave only if so many stay ready."""
     replace: bool
-    """Whether a slot served by an outdated worker wants a new one beside it, or only empty slots are filled."""
+    """Whether outdated workers get a successor beside them; if not, only empty slots are filled."""
     can_fork: bool
     """Whether the zygote that new workers come from is ready."""
 

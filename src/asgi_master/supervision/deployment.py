@@ -29,7 +29,7 @@ class Rollout:
     generation: int
     started: float
     proven: bool
-    """Whether its first worker (the canary) stayed ready for `watch_time`; before, nobody makes room for others."""
+    """Whether its first worker (the canary) stayed ready for `watch_time`; before, it gets no other."""
 
 
 class Deployment:
@@ -254,7 +254,7 @@ class Deployment:
         self.move(PhaseTrigger.COMMITTED)
 
     def _calm_at(self, rollout: Rollout) -> float:
-        """When the rollout's newest worker was ready for long enough; the first boot has nothing to go back to."""
+        """When the rollout's newest worker was ready for long enough; a first boot cannot go back."""
         if self._committed is None:
             return rollout.started
         became = [w.ready_at for w in self._fleet.serving(rollout.generation) if w.ready_at is not None]

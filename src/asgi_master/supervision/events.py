@@ -23,7 +23,7 @@ class ZygoteFailed:
 
 @dataclass(frozen=True, slots=True)
 class ZygoteExited:
-    """The zygote's process is gone, asked for or not. `status` is as `subprocess` tells it: -N for signal N."""
+    """The zygote's process is gone, asked for or not. `status` is as `subprocess` tells it: -N: signal N."""
 
     generation: int
     status: int

@@ -65,8 +65,8 @@ class Punctuality:
     """Knows whether the master itself runs when it wants to.
 
     After it was stopped (a debugger, a throttled container, a host that slept), the facts of the time between
-    are still in its queues. So for a moment no deadline is enforced; once, as a master that is always late must
-    judge too.
+    are still in its queues. So for a moment no deadline is enforced; once, as a master that is always late
+    must judge too.
     """
 
     def __init__(self, now: float) -> None:

@@ -158,7 +158,7 @@ class WorkerBecameReady(OfWorker):
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost(OfWorker):
-    """A worker stopped serving unasked. Its slot is filled again in `retry_in` seconds; `None`: not at all."""
+    """A worker stopped serving unasked. Its slot is filled again in `retry_in` seconds (`None`: never)."""
 
     cause: WorkerCause
     retry_in: float | None

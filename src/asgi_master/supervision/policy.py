@@ -28,9 +28,9 @@ class Policy:
     dump_interval: float = 1.0
     """Time between the two stack dumps of a hung worker, and again until its kill."""
     late_after: float = 1.0
-    """If the master itself runs later than this, it takes as long to catch up before it enforces a deadline."""
+    """If the master itself runs this much late, it takes as long to catch up before it enforces deadlines."""
     watch_time: float = 1.0
-    """How long a reload's first worker must stay ready before others follow, and its last before it commits."""
+    """How long a reload's first worker must stay ready before others follow, and its last before commit."""
     backoff_base: float = 0.5
     backoff_cap: float = 30.0
     stable_after: float = 10.0

@@ -1,7 +1,7 @@
 """The supervisor: facts in, orders out.
 
-`handle` records a fact and then compares what there is with what there should be. Whatever takes time (a reload,
-a stop) is not a procedure here but the repeated answer to that comparison.
+`handle` records a fact and then compares what there is with what there should be. Whatever takes time (a
+reload, a stop) is not a procedure here but the repeated answer to that comparison.
 """
 
 from collections.abc import Callable
@@ -79,7 +79,7 @@ class Supervisor:
         return self._deployment.policy
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Take note of a fact; returns what to do now, in order. Facts about who is not known mean nothing."""
+        """Take note of a fact; returns what to do now, in order. Facts about the unknown mean nothing."""
         if self.phase is Phase.STOPPED:
             return []
         late = self._clock.arrive(now, self.policy.late_after)
@@ -93,7 +93,7 @@ class Supervisor:
         return self._orders.take()
 
     def next_deadline(self) -> float | None:
-        """When `handle` wants to be called at the latest, with heartbeats just read; `None`: when something happens."""
+        """When `handle` wants to be called at the latest, heartbeats just read; `None`: not before a fact."""
         if self.phase is Phase.STOPPED:
             return None
         now = self._clock.now

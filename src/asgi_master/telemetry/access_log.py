@@ -80,11 +80,10 @@ class AccessLog:
     def __init__(self, format: str, *, json: bool = False) -> None:  # noqa: A002 -- the names of the settings
         """Compile `format`: `combined`, `common`, or text with atoms such as `%(h)s`; `json` replaces it.
 
-        Raises `ValueError` for an atom that does not exist, also where `json` leaves the format unused.
+        Raises `ValueError` for an atom that does not exist.
         """
-        self._render, self._wanted = _compile(_SHORTHANDS.get(format, format))
-        if json:
-            self._render, self._wanted = _compile(_json_template())
+        template = _json_template() if json else _SHORTHANDS.get(format, format)
+        self._render, self._wanted = _compile(template)
         self._clock = _Clock()
         self._lines: list[str] = []
         self._size = 0
@@ -125,6 +124,11 @@ class AccessLog:
                 self._lost = 0
 
 
+def check_format(format: str) -> None:  # noqa: A002 -- the name of the setting
+    """Raise `ValueError`, with a sentence, if an `AccessLog` of this format could not be made."""
+    _compile(_SHORTHANDS.get(format, format))
+
+
 class _Clock:
     """The time as text, made once a second."""
 
@@ -150,7 +154,7 @@ _Render = Callable[[Mapping[str, Any], int, int, float, Mapping[bytes, bytes], _
 def _compile(template: str) -> tuple[_Render, frozenset[bytes]]:
     """The function that renders a line, and the request headers it needs. Raises `ValueError`."""
     wanted: set[bytes] = set()
-    source = " ".join(_fragments(template.replace("%(r)s", _REQUEST_LINE), wanted))
+    source = " ".join(_fragments(template, wanted))
     names = {"shown": _shown, "quoted": _quoted, "user": _user, "LONGEST": _LONGEST_FIELD}
     # Of our own expressions only; what the operator wrote is in it as quoted literals.
     code = f"lambda scope, status, size, seconds, fields, clock, now: {source} '\\n'"
@@ -162,7 +166,10 @@ def _fragments(template: str, wanted: set[bytes]) -> Iterator[str]:
     end = 0
     for match in _ATOM.finditer(template):
         yield _literal(template[end : match.start()])
-        yield repr("%") if match[1] is None else _atom(match[1], wanted)
+        if match[1] == "r":
+            yield from _fragments(_REQUEST_LINE, wanted)
+        else:
+            yield repr("%") if match[1] is None else _atom(match[1], wanted)
         end = match.end()
     yield _literal(template[end:])
 

@@ -72,9 +72,8 @@ def configure(
     ours.__class__ = _Undisabled
     _put_in_place(_StderrHandler(format), ours)
     if previous == "-":
-        # Once: afterwards the level, and the factory, may be what the application chose.
+        # Once: afterwards the level may be what the application chose.
         logging.getLogger().setLevel(number)
-        _add_identity_to_records()
     if log_config:
         # The operator's handlers get our records from the root, unless the file names our logger.
         ours.handlers.clear()
@@ -82,6 +81,7 @@ def configure(
         ours.setLevel(logging.NOTSET)
         logging.getLogger().setLevel(number)
         _apply(Path(log_config))
+        _tell_handlers_who_we_are()
     else:
         ours.setLevel(number)
 
@@ -121,20 +121,6 @@ def _put_in_place(handler: "_StderrHandler", ours: logging.Logger) -> None:
         before.close()
 
 
-def _add_identity_to_records() -> None:
-    """Give formats in a `log_config` the words `%(role)s`, `%(worker)s` and `%(generation)s`."""
-    make = logging.getLogRecordFactory()
-
-    def with_identity(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        record = make(*args, **kwargs)
-        record.role = identity.role
-        record.worker = "-" if identity.worker is None else identity.worker
-        record.generation = "-" if identity.generation is None else identity.generation
-        return record
-
-    logging.setLogRecordFactory(with_identity)
-
-
 def _apply(path: Path) -> None:
     try:
         text = path.read_text(encoding="utf-8")
@@ -151,8 +137,7 @@ def _apply(path: Path) -> None:
         raise SettingsError([f"log_config: {path}: {error.strerror or error}"]) from error
     except Exception as error:
         # The file may name any class and pass it anything; what went wrong there is the cause.
-        cause = error.__cause__ or error.__context__
-        reason = f"{error} ({cause})" if cause else str(error)
+        reason = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
         raise SettingsError([f"log_config: {path}: {one_line(reason or repr(error))}"]) from error
 
 
@@ -160,6 +145,25 @@ def _apply_dict(config: dict[str, Any]) -> None:
     # A worker applies the file after the application was imported. To disable existing loggers, which is
     # the default where the file says nothing, would then silence the application's.
     logging.config.dictConfig({"version": 1, **config, "disable_existing_loggers": False})
+
+
+def _tell_handlers_who_we_are() -> None:
+    """Give formats in a `log_config` the words `%(role)s`, `%(worker)s` and `%(generation)s`.
+
+    Not with a record factory: `extra={"worker": …}` in the application would then raise.
+    """
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    for logger in loggers:
+        for handler in getattr(logger, "handlers", ()):  # the rest are place holders
+            handler.addFilter(_add_identity)
+
+
+def _add_identity(record: logging.LogRecord) -> bool:
+    fields = record.__dict__
+    fields.setdefault("role", identity.role)
+    fields.setdefault("worker", "-" if identity.worker is None else identity.worker)
+    fields.setdefault("generation", "-" if identity.generation is None else identity.generation)
+    return True
 
 
 class TextFormatter(logging.Formatter):

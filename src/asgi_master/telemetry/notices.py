@@ -22,8 +22,8 @@ def render(notice: n.Notice) -> tuple[int, str]:
             if workers == before:
                 return logging.WARNING, f"staying at {_workers(workers)}: that is the limit"
             return logging.INFO, f"scaling from {before} to {_workers(workers)}"
-        case n.Stopping(how, workers):
-            return logging.INFO, f"stopping ({_HOW[how]}): {_workers(workers)} to go"
+        case n.Stopping(level, workers):
+            return logging.INFO, f"stopping ({_HOW[level]}): {_workers(workers)} to go"
         case n.Stopped(code):
             how = {ExitCode.OK: "", ExitCode.KILLED: ", some by force"}.get(code, " after a failed start")
             return logging.INFO, f"stopped: all processes are gone{how}"
@@ -91,8 +91,8 @@ def _of_generation(
                 f"reload failed: generation {generation}: {_why(cause)}; staying with generation {kept}",
             )
         case n.ZygoteLost(generation, status, retry_in):
-            line = f"the zygote of generation {generation} is gone ({describe_status(status)}); its workers go on"
-            return logging.ERROR, f"{line}; another one, with the code as it is now, starts {_when(retry_in)}"
+            line = f"the zygote of generation {generation} is gone: {describe_status(status)}"
+            return logging.ERROR, f"{line}; its workers go on, and another one starts {_when(retry_in)}"
         case n.ZygoteReplaced(lost, generation):
             line = f"the zygote of generation {generation} stands in for that of generation {lost}"
             return logging.INFO, f"{line}; workers that are lost from now on are replaced from it"
@@ -142,7 +142,7 @@ def _when(delay: float) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"  # noqa: PLR2004 -- three digits are enough
+    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
 
 
 def _workers(count: int) -> str:

@@ -153,6 +153,8 @@ class HttpConnection(asyncio.Protocol):
         self._running.discard(current)
         if not current.exchange.is_complete:
             current.record_access()
+            if not self._closing:
+                self._close()  # it saw that the peer is gone and left it at that
         if self.is_cancelled and not self._running and not self._lost:
             self._transport.abort()
         if self._lost:
@@ -252,9 +254,10 @@ class HttpConnection(asyncio.Protocol):
                 self._next_cycle()
                 return True
             return False
-        if exchange.inbox_size > _READ_AHEAD:
-            return False
-        return self._take_body(current)
+        return self._may_take_body(current) and self._take_body(current)
+
+    def _may_take_body(self, current: HttpRequest) -> bool:
+        return current.exchange.inbox_size <= _READ_AHEAD
 
     def _take_body(self, current: HttpRequest) -> bool:
         event = self._parser.next_event()
@@ -295,6 +298,9 @@ class HttpConnection(asyncio.Protocol):
         if context.max_active_requests and stats.in_flight >= context.max_active_requests:
             self._answer(current, 503, "Service Unavailable", (b"retry-after", b"1"))
             return
+        # A body that came along is there before the application asks for it.
+        while not current.exchange.body_ended and self._may_take_body(current) and self._take_body(current):
+            pass
         stats.in_flight += 1
         self._running.add(current)
         current.start(context.app, self._loop)

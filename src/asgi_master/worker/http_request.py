@@ -106,7 +106,7 @@ class HttpRequest:
             self._failed(error)
         else:
             exchange = self.exchange
-            if not exchange.is_complete and not exchange.disconnected:
+            if not exchange.is_complete and not exchange.peer_is_gone:
                 self._log_failure("returned without completing its response")
                 connection.answer_failure(self)
         connection.application_returned(self)

@@ -191,6 +191,6 @@ def _describe(error: BaseException) -> str:
 
 
 def _last_line(text: str) -> str:
-    """The last line that says something: frameworks send whole tracebacks, of groups in frames, as messages."""
+    """The last line that says something: frameworks send whole tracebacks, groups in their frames too."""
     lines = (line.strip(" \t|+-") for line in reversed(text.splitlines()))
     return next(filter(None, lines), "no reason given")

@@ -59,8 +59,8 @@ class Opening:
             headers=order.headers,
             defaults=self._defaults(),
         )
-        self._transport.write(head)
         self._begin(HTTPStatus.SWITCHING_PROTOCOLS)
+        self._transport.write(head)
         self._record()
         context = self._context
         deflate = self._handshake.deflate

@@ -151,6 +151,13 @@ class Fleet:
             if self._process.poll() is not None:
                 self._join_readers()
 
+    def kill_master(self) -> None:
+        """SIGKILL the master alone. What lives below it still writes to the log."""
+        assert self._process is not None
+        self._ended_by_test = True
+        self._process.kill()
+        assert self._process.wait(PATIENCE) == -signal.SIGKILL
+
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
         """Stop gracefully; returns the exit status."""
         self.send(signum)
@@ -176,6 +183,7 @@ class Fleet:
             self._assert_nothing_lives()
         finally:
             self._end_by_force()
+            print(self.log)  # pytest shows it for tests that fail
         self._assert_clean_log()
 
     def _end_by_force(self) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 from base64 import b64encode
+from typing import Self
 
 from asgi_master.http.websocket_fast import unmask
 
@@ -50,7 +51,7 @@ class Peer:
         sock.settimeout(10)
         self._buffer = b""
 
-    def __enter__(self) -> "Peer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -59,7 +60,7 @@ class Peer:
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
-    def open(self, *extra: bytes, then: bytes = b"", **changes: bytes) -> "Peer":
+    def open(self, *extra: bytes, then: bytes = b"", **changes: bytes) -> Self:
         """Shake hands, and send `then` in the same segment."""
         self.send(handshake(*extra, **changes) + then)
         head = self.read_head()

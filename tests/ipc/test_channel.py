@@ -79,7 +79,9 @@ def test_words_of_a_newer_version_are_ignored_and_missing_ones_take_their_defaul
         decode(b'["Sing", {}]')
 
 
-@pytest.mark.parametrize("message", [BecameReady(), Drain(0.0, hand_off=False), Boot(3, "/", {"a": {"b": [1, None]}})])
+@pytest.mark.parametrize(
+    "message", [BecameReady(), Drain(0.0, hand_off=False), Boot(3, "/", {"a": {"b": [1, None]}})]
+)
 def test_the_wire_form_round_trips(message):
     assert decode(encode(message)) == message
 

@@ -67,7 +67,9 @@ def test_the_backlog_is_real(listeners):
         client.connect_ex(("127.0.0.1", port_of(listener)))
         clients.append(client)
     # With a backlog of 1 the kernel establishes 2; further handshakes do not complete.
-    established = [client for client in clients if client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO) == 1]
+    established = [
+        client for client in clients if client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO) == 1
+    ]
     assert len(established) <= 2
     for client in clients:
         client.close()

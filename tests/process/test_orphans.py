@@ -1,6 +1,5 @@
 """The master is killed: its workers finish and go, and the address is free again."""
 
-import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,8 +23,7 @@ def test_idle_workers_go_at_once(fleet: Fleet) -> None:
     fleet.serve(workers=3)
     fleet.expect_log("WARNING")
     port = fleet.port
-    fleet.send(signal.SIGKILL)
-    assert fleet.wait_exit() == -9
+    fleet.kill_master()
     wait_until(lambda: bindable(port), "the port can be bound again")
 
 
@@ -35,8 +33,7 @@ def test_requests_in_flight_are_finished(fleet: Fleet) -> None:
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(httpx.get, f"{fleet.url}/hold?name=work", timeout=PATIENCE, trust_env=False)
         wait_until(lambda: holding.arrived(fleet.directory, "work"), "the request arrived")
-        fleet.send(signal.SIGKILL)
-        assert fleet.wait_exit() == -9
+        fleet.kill_master()
         fleet.wait_line("master is gone")
         holding.release(fleet.directory, "work")
         assert asked.result(PATIENCE).status_code == 200
@@ -48,8 +45,7 @@ def test_a_blocked_worker_goes_too(fleet: Fleet) -> None:
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(httpx.get, f"{fleet.url}/block?seconds=60", timeout=PATIENCE, trust_env=False)
         fleet.wait_blocked()
-        fleet.send(signal.SIGKILL)
-        assert fleet.wait_exit() == -9
+        fleet.kill_master()
         assert isinstance(asked.exception(PATIENCE), httpx.TransportError)
 
 
@@ -57,5 +53,4 @@ def test_a_zygote_that_imports_goes_too(fleet: Fleet) -> None:
     fleet.write("slow.py", "import time; print('importing', flush=True); time.sleep(60)\n")
     fleet.start("--bind", "127.0.0.1:0", "slow:app")
     wait_until(lambda: "importing" in fleet.output, "the import began")
-    fleet.send(signal.SIGKILL)
-    assert fleet.wait_exit() == -9
+    fleet.kill_master()

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from serving import serve
-from websocket_peer import BINARY, CLOSE, FIN, PING, PONG, TEXT, Peer, close_frame, frame, handshake
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from asgi_master.http.limits import WebSocketLimits
+from serving import serve
+from websocket_peer import BINARY, CLOSE, FIN, PING, PONG, TEXT, Peer, close_frame, frame, handshake
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])

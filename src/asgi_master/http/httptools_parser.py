@@ -30,7 +30,7 @@ class HttptoolsParser(Parser):
         self._engine: httptools.HttpRequestParser | None = None
 
     def _read_head(self, head: bytes, line: RequestLine) -> Request:
-        engine = self._engine or httptools.HttpRequestParser(self._fields)
+        engine: httptools.HttpRequestParser | None = self._engine or httptools.HttpRequestParser(self._fields)
         self._engine = None
         headers = self._fields.headers = []
         if line.method not in COMMON_METHODS:
@@ -45,7 +45,7 @@ class HttptoolsParser(Parser):
         if head.find(b" \r\n") >= 0 or head.find(b"\t\r\n") >= 0:
             headers = [(name, value.rstrip(b" \t")) for name, value in headers]
         request = make_request(line, headers)
-        if request.body_length == 0:
-            # llhttp stands before the next request; after a body it would wait for what it never gets to see.
+        if request.body_length == 0 and request.keep_alive:
+            # It stands before the next request. After a body it would wait for what it never gets to see.
             self._engine = engine
         return request

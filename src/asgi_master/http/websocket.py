@@ -195,7 +195,9 @@ class WsprotoEngine:
     def close(self, code: int, reason: str) -> bytes:
         """See `Engine`."""
         if code == CloseCode.NO_STATUS:
-            return bytes(self._connection.send(wsproto_events.CloseConnection(code=CloseReason.NO_STATUS_RCVD)))
+            return bytes(
+                self._connection.send(wsproto_events.CloseConnection(code=CloseReason.NO_STATUS_RCVD))
+            )
         return bytes(self._connection.send(wsproto_events.CloseConnection(code=code, reason=reason)))
 
 

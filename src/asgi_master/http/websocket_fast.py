@@ -5,6 +5,8 @@ every other frame the long one. Both are tested against `websocket.WsprotoEngine
 """
 
 from codecs import IncrementalDecoder, getincrementaldecoder
+from collections.abc import Callable
+from importlib import import_module
 from struct import Struct
 from typing import Final
 
@@ -50,7 +52,7 @@ _TABLES_FROM: Final = 2048
 """Bytes from which four table look-ups beat one XOR of two long integers."""
 
 
-def unmask(payload: bytes | bytearray, key: bytes) -> bytes:
+def unmask_in_python(payload: bytes | bytearray, key: bytes) -> bytes:
     """The payload XOR the repeated four-byte key (RFC 6455 §5.3). It is its own inverse."""
     size = len(payload)
     if size < _TABLES_FROM:
@@ -60,6 +62,20 @@ def unmask(payload: bytes | bytearray, key: bytes) -> bytes:
     for offset in range(4):
         data[offset::4] = data[offset::4].translate(_XOR_TABLES[key[offset]])
     return bytes(data)
+
+
+def _load_unmask() -> Callable[[bytes | bytearray, bytes], bytes]:
+    """The compiled function of the `websockets` package, where that is installed: 1 µs for 16 KiB, not 25."""
+    try:
+        function: Callable[[bytes | bytearray, bytes], bytes] = import_module(
+            "websockets.speedups"
+        ).apply_mask
+    except (ImportError, AttributeError):
+        return unmask_in_python
+    return function
+
+
+unmask: Final = _load_unmask()
 
 
 class FastEngine:
@@ -107,6 +123,8 @@ class FastEngine:
         """See `Engine`."""
         buffer = self._buffer
         start = self._position + 6
+        if start - 6 == len(buffer) and not self._missing:
+            return None
         # The short path skips no check that could fail here: FIN is set and RSV is not, the payload is masked
         # and its length minimal, and neither a frame nor a message is underway.
         if (

@@ -19,7 +19,7 @@ class HandOff:
     def __init__(self, put_end: socket.socket, take_end: socket.socket) -> None:
         self._put = put_end
         self._take = take_end
-        # Nobody may wait here: a full queue means the giver keeps its connection, an empty one that a sibling was first.
+        # Nobody may wait here: when it is full the giver keeps its connection, when it is empty a sibling was first.
         self._put.setblocking(False)
         self._take.setblocking(False)
 

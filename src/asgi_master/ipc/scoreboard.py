@@ -107,7 +107,7 @@ class Scoreboard:
         raise RuntimeError(f"more than {self.CAPACITY} workers at once")
 
     def least_connections(self, *, apart_from: int, fresh_after_ns: int) -> int | None:
-        """The fewest connections any other ready worker with a fresh heartbeat has; `None` if there is no such worker."""
+        """The fewest connections any other ready worker with a fresh heartbeat has; `None` if there is none."""
         words = self._words
         least: int | None = None
         for index in range(1, words[0] + 1):

@@ -129,7 +129,7 @@ class Children:
             self._tell(WorkerExited(worker, _NEVER_STARTED))
             return
         ours.setblocking(False)
-        os.set_blocking(stack_read, False)  # noqa: FBT003 -- the standard library takes it by position only
+        os.set_blocking(stack_read, False)
         row = self._scoreboard.allocate()
         child = _Worker(worker, slot, generation, row, ours, stack_read)
         self._workers[worker] = child
@@ -215,7 +215,7 @@ class Children:
                 case ApplicationImported():
                     self._tell(ZygoteReady(zygote.generation))
                 case ImportFailed(reason, traceback):
-                    self._show_traceback(traceback)
+                    self._show_traceback(reason, traceback)
                     self._tell(ZygoteFailed(zygote.generation, reason))
                 case ForkFailed(worker, reason) if worker in self._workers:
                     self._tell(WorkerFailed(worker, reason))
@@ -233,7 +233,7 @@ class Children:
                 case BecameReady():
                     self._tell(WorkerReady(child.worker))
                 case BootFailed(reason, traceback):
-                    self._show_traceback(traceback)
+                    self._show_traceback(reason, traceback)
                     self._tell(WorkerFailed(child.worker, reason))
                 case BeganLeaving(reason):
                     self._tell(WorkerLeaving(child.worker, reason))
@@ -279,11 +279,11 @@ class Children:
             os.close(child.stack_fd)
             child.stack_fd = -1
 
-    def _show_traceback(self, traceback: str) -> None:
+    def _show_traceback(self, reason: str, traceback: str) -> None:
         """Once: all workers of a bad generation fail in the same way."""
         if traceback and traceback not in self._tracebacks:
             self._tracebacks.add(traceback)
-            log.error("%s", traceback.rstrip())
+            log.error("%s", reason, extra={"detail": traceback})
 
     def _forget(self, child: _Worker, status: int) -> None:
         self._read_stack(child)

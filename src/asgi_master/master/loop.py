@@ -124,7 +124,7 @@ class Master:
                 log.error("%s: not reloading: %s", why, line)
             return
         except BindError as error:
-            log.error("%s: not reloading: %s", why, error)  # noqa: TRY400 -- the operator needs the sentence, not our frames
+            log.error("%s: not reloading: %s", why, error)
             return
         for change in waiting:
             log.warning("%s: %s takes effect after a restart only", why, change.name)

@@ -14,6 +14,8 @@ from asgi_master.master.pid_file import PidFile
 from asgi_master.master.signals import SignalPipe
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry import logs, titles
+from asgi_master.telemetry.access_log import check_format
+from asgi_master.telemetry.streams import open_missing
 
 log = logging.getLogger("asgi_master")
 
@@ -24,8 +26,9 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> ExitCode:
     `reread` reads the settings again for a reload and raises `SettingsError` if they are bad.
     Raises `AsgiMasterError` for what keeps the master from starting.
     """
+    open_missing()
     signals = SignalPipe()
-    _check_that_reload_can_work(settings)
+    _check(settings)
     logs.configure(
         "master",
         level=settings.logging.log_level,
@@ -52,6 +55,14 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> ExitCode:
         signals.close()
 
 
-def _check_that_reload_can_work(settings: Settings) -> None:
+def _check(settings: Settings) -> None:
+    """What the settings room cannot know: whether what they ask for is there."""
+    errors = []
     if settings.development.reload and importlib.util.find_spec("watchfiles") is None:
-        raise SettingsError(['reload: watchfiles is not installed; `pip install "asgi-master[reload]"` brings it'])
+        errors.append('reload: watchfiles is not installed; `pip install "asgi-master[reload]"` brings it')
+    try:
+        check_format(settings.logging.access_log_format)
+    except ValueError as error:
+        errors.append(f"access-log-format: {error}")
+    if errors:
+        raise SettingsError(errors)

@@ -9,7 +9,14 @@ from asgi_master.master.signals import HANDLED, IGNORED
 
 _CHANNEL_FD = 3
 
-_NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+_NOT_FOR_CHILDREN = (
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+)
 """What the service manager said to the master alone."""
 
 
@@ -31,7 +38,7 @@ def spawn_zygote() -> tuple[int, Channel]:
 
 
 def spawn_python(arguments: list[str], fds: dict[int, int]) -> int:
-    """Start this interpreter with `arguments`, its descriptors `fds[ours] = theirs`, and clean signals; returns its pid."""
+    """Start this interpreter with clean signals, our descriptors `fds` under the numbers given; returns its pid."""
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
     return os.posix_spawn(
         sys.executable,

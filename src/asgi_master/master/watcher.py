@@ -15,7 +15,7 @@ class Watcher:
     def __init__(self, settings: DevelopmentSettings) -> None:
         """Start it. Raises `OSError`."""
         self.fd, write = os.pipe()
-        os.set_blocking(self.fd, False)  # noqa: FBT003 -- the standard library takes it by position only
+        os.set_blocking(self.fd, False)
         include = [word for pattern in settings.reload_include for word in ("--include", pattern)]
         command = ["-P", "-m", "asgi_master.reloader", str(_CHANGES_FD), *include]
         try:

@@ -200,14 +200,14 @@ class Deployment:
         While a newer one may be about to prove itself, what serves stays and only empty slots are filled,
         leaving a place for the canary.
         """
-        policy = self._committed_policy
+        workers = self._committed_policy.workers
         pending = self._rollout is not None or self._requested
         reserved = int(self._rollout is not None and self._fleet.can_fork(self._rollout.generation))
         return Plan(
-            workers=policy.workers,
+            workers=workers,
             keep=self._settled,
-            most=policy.workers + _surge(policy) - reserved,
-            least=policy.workers - (0 if pending else policy.max_unavailable),
+            most=workers + _surge(self.policy) - reserved,
+            least=workers - (0 if pending else self.policy.max_unavailable),
             replace=not pending,
             can_fork=self._fleet.can_fork(self._committed),
         )

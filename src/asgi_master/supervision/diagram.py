@@ -1,7 +1,7 @@
 """The state diagrams of the documentation, drawn from the tables: `python -m asgi_master.supervision.diagram`."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable
 from enum import StrEnum
 
 from asgi_master.supervision.states import (
@@ -14,10 +14,10 @@ from asgi_master.supervision.states import (
 )
 
 
-def draw(moves: Mapping[tuple[StrEnum, StrEnum], StrEnum], first: StrEnum, last: StrEnum) -> str:
+def draw(moves: Iterable[tuple[tuple[StrEnum, StrEnum], StrEnum]], first: StrEnum, last: StrEnum) -> str:
     """A Mermaid state diagram; arrows between the same two states are drawn once, with all their labels."""
     labels: dict[tuple[str, str], list[str]] = {}
-    for (state, trigger), target in moves.items():
+    for (state, trigger), target in moves:
         labels.setdefault((state.value, target.value), []).append(trigger.value)
     arrows = [f"    {state} --> {target}: {', '.join(why)}" for (state, target), why in labels.items()]
     return "\n".join(
@@ -35,9 +35,9 @@ def draw(moves: Mapping[tuple[StrEnum, StrEnum], StrEnum], first: StrEnum, last:
 def diagrams() -> dict[str, str]:
     """Every diagram, by what it shows."""
     return {
-        "worker": draw(WORKER_MOVES, WorkerState.BOOTING, WorkerState.GONE),
-        "zygote": draw(ZYGOTE_MOVES, ZygoteState.IMPORTING, ZygoteState.GONE),
-        "whole": draw(PHASE_MOVES, Phase.BOOTING, Phase.STOPPED),
+        "worker": draw(WORKER_MOVES.items(), WorkerState.BOOTING, WorkerState.GONE),
+        "zygote": draw(ZYGOTE_MOVES.items(), ZygoteState.IMPORTING, ZygoteState.GONE),
+        "whole": draw(PHASE_MOVES.items(), Phase.BOOTING, Phase.STOPPED),
     }
 
 

@@ -88,7 +88,7 @@ class Acceptor:
                 return
             except OSError as error:
                 # Out of descriptors or memory: the queue stays in the kernel, others may take from it meanwhile.
-                log.error("accept failed: %s; pausing for %g s", error.strerror, _PAUSE_WITHOUT_DESCRIPTORS)  # noqa: TRY400 -- the operator needs the sentence, not our frames
+                log.error("accept failed: %s; pausing for %g s", error.strerror, _PAUSE_WITHOUT_DESCRIPTORS)
                 self._pause(_PAUSE_WITHOUT_DESCRIPTORS)
                 return
             self._context.stats.accepted += 1

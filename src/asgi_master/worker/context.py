@@ -33,6 +33,9 @@ class AccessLog(Protocol):
     def record(self, scope: Scope, status: int, body_bytes: int, duration: float) -> None:
         """One request, answered with `status` and `body_bytes` bytes of body after `duration` seconds."""
 
+    def flush(self) -> None:
+        """Write what was recorded. Called about once a second."""
+
 
 @dataclass(slots=True)
 class Stats:

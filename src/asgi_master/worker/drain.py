@@ -5,6 +5,7 @@ reserved for the lifespan's shutdown is over.
 """
 
 import asyncio
+import contextlib
 import logging
 
 from asgi_master.ipc.hand_off import HandOff
@@ -28,28 +29,26 @@ async def drain(
     reserved: float,
     hand_off: HandOff,
 ) -> None:
-    """Empty `context.connections` within the order's time less `reserved` seconds. A harsher order may come meanwhile."""
+    """Empty `context.connections` within the order's time less `reserved` seconds; a harsher order may come meanwhile."""
     loop = context.loop
     started = loop.time()
     context.draining = True
-    emptied = asyncio.Event()
-    context.on_connection_lost = emptied.set
+    lost = asyncio.Event()
+    context.on_connection_lost = lost.set
     for connection in list(context.connections):
         _begin(connection, hand_off if order.hand_off else None)
     while context.connections:
         deadline = started + max(0.0, order.timeout - reserved - _CANCEL_SLICE)
         if loop.time() >= deadline:
-            await _cancel(context)
+            await _cancel(context, lost)
             return
         while not harsher.empty():
             order = harsher.get_nowait()
             started = loop.time()
-        emptied.clear()
-        try:
+        lost.clear()
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(_TURN, max(0.0, deadline - loop.time()))):
-                await emptied.wait()
-        except TimeoutError:
-            pass
+                await lost.wait()
         if order.hand_off:
             for connection in list(context.connections):
                 if connection.is_idle():
@@ -67,12 +66,14 @@ def _begin(connection: Connection, hand_off: HandOff | None) -> None:
     connection.drain()
 
 
-async def _cancel(context: WorkerContext) -> None:
+async def _cancel(context: WorkerContext, lost: asyncio.Event) -> None:
     """Cancel what is left and wait shortly for it to unwind."""
     if context.connections:
         log.warning("the drain window is over: cancelling %d connection(s)", len(context.connections))
     for connection in list(context.connections):
         connection.cancel()
-    limit = context.loop.time() + _CANCEL_SLICE
-    while context.connections and context.loop.time() < limit:
-        await asyncio.sleep(_TURN / 5)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CANCEL_SLICE):
+            while context.connections:
+                lost.clear()
+                await lost.wait()

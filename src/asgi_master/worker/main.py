@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import uvloop
 
-from asgi_master.errors import ApplicationError, ExitCode
+from asgi_master.errors import AsgiMasterError, ExitCode
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
@@ -65,31 +65,39 @@ class Assignment:
 
 def work(assignment: Assignment) -> NoReturn:
     """Be the worker, from the first line after the fork, and exit. All signals are blocked on entry."""
-    settings = assignment.inheritance.settings
     _take_over_signals(assignment)
-    os.environ["ASGI_MASTER_WORKER"] = str(assignment.order.slot)
-    titles.set_title(
-        "worker",
-        worker=assignment.order.slot,
-        generation=assignment.inheritance.generation,
-        application=settings.process.name or settings.application.app,
-    )
+    if not assignment.channel.send(Forked(os.getpid())):
+        # The master gave this worker up before it came to life, or is gone.
+        sys.exit(ExitCode.MASTER_LOST)
+    try:
+        _settle(assignment)
+        loop_name = assignment.inheritance.settings.loop.loop
+        loop_factory = uvloop.new_event_loop if loop_name == "uvloop" else asyncio.new_event_loop
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            code = runner.run(Worker(assignment).run())
+    except AsgiMasterError as error:
+        traceback = user_traceback(error.__cause__) if error.__cause__ is not None else ""
+        assignment.channel.send(BootFailed(str(error), traceback))
+        code = ExitCode.BOOT_FAILED
+    # The ordinary end of an interpreter: `atexit` handlers of the application run.
+    sys.exit(code)
+
+
+def _settle(assignment: Assignment) -> None:
+    """Environment, title and log of this worker. Raises `AsgiMasterError`."""
+    settings, slot = assignment.inheritance.settings, assignment.order.slot
+    generation = assignment.inheritance.generation
+    os.environ["ASGI_MASTER_WORKER"] = str(slot)
+    name = settings.process.name or settings.application.app
+    titles.set_title("worker", worker=slot, generation=generation, application=name)
     logs.configure(
         "worker",
         level=settings.logging.log_level,
         format=settings.logging.log_format,
         log_config=settings.logging.log_config,
-        worker=assignment.order.slot,
-        generation=assignment.inheritance.generation,
+        worker=slot,
+        generation=generation,
     )
-    if not assignment.channel.send(Forked(os.getpid())):
-        # The master gave this worker up before it came to life, or is gone.
-        sys.exit(ExitCode.MASTER_LOST)
-    loop_factory = uvloop.new_event_loop if settings.loop.loop == "uvloop" else asyncio.new_event_loop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        code = runner.run(Worker(assignment).run())
-    # The ordinary end of an interpreter: `atexit` handlers of the application run.
-    sys.exit(code)
 
 
 def _take_over_signals(assignment: Assignment) -> None:
@@ -104,7 +112,7 @@ def _take_over_signals(assignment: Assignment) -> None:
     # Until the loop runs, TERM ends a booting worker at once.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(_ORPHAN_SIGNAL, orphaned)
-    os.set_blocking(assignment.stack_fd, False)  # noqa: FBT003 -- the standard library takes it by position only
+    os.set_blocking(assignment.stack_fd, False)
     faulthandler.register(STACK_SIGNAL, file=assignment.stack_fd, all_threads=True)
     signal_when_parent_dies(_ORPHAN_SIGNAL)
     if os.getppid() != assignment.master_pid:
@@ -127,17 +135,12 @@ class Worker:
         self._exit_code = ExitCode.OK
 
     async def run(self) -> ExitCode:
-        """Boot, serve until told or forced to leave, drain; returns the exit status."""
+        """Boot, serve until told or forced to leave, drain; returns the exit status. Raises `ApplicationError`."""
         loop = asyncio.get_running_loop()
-        self._channel.setblocking(False)  # noqa: FBT003 -- as sockets have it
+        self._channel.setblocking(False)
         loop.add_reader(self._channel.fileno(), self._on_channel)
         loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
-        try:
-            lifespan = await self._unless_told_to_leave(self._boot())
-        except ApplicationError as error:
-            traceback = user_traceback(error.__cause__) if error.__cause__ is not None else ""
-            self._channel.send(BootFailed(str(error), traceback))
-            return ExitCode.BOOT_FAILED
+        lifespan = await self._unless_told_to_leave(self._boot())
         if lifespan is None:
             return self._exit_code
         context = self._context(lifespan)
@@ -186,9 +189,7 @@ class Worker:
     async def _boot(self) -> Lifespan:
         app = self._inheritance.application
         if app is None:
-            app = load_application(
-                self._settings.application.app, factory=self._settings.application.factory
-            )
+            app = load_application(self._settings.application.app, factory=self._settings.application.factory)
         self._app = app
         lifespan = Lifespan(
             app,
@@ -230,10 +231,14 @@ class Worker:
             date_header=http.date_header,
             extra_headers=tuple(parse_header(line) for line in http.header),
             max_active_requests=http.max_active_requests,
-            access_log=AccessLog(self._settings.logging.access_log_format)
-            if self._settings.logging.access_log
-            else None,
+            access_log=self._access_log(),
         )
+
+    def _access_log(self) -> AccessLog | None:
+        logging_settings = self._settings.logging
+        if not logging_settings.access_log:
+            return None
+        return AccessLog(logging_settings.access_log_format, json=logging_settings.log_format == "json")
 
     def _on_channel(self) -> None:
         try:

@@ -25,6 +25,7 @@ from asgi_master.asgi.websocket_session import (
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.request import Request
 from asgi_master.http.websocket import UNLIMITED, Close, CloseCode, Engine, Ping, Pong, WebSocketError
+from asgi_master.http.websocket_patience import KeepAlive, Verdict, WriteStall
 from asgi_master.worker.application import user_traceback
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.websocket_opening import Opening
@@ -46,10 +47,9 @@ class WebSocketConnection(asyncio.Protocol):
         "_early",
         "_engine",
         "_heard",
-        "_heard_at",
+        "_keepalive",
         "_lost",
         "_opening",
-        "_pinged_at",
         "_pong_due",
         "_queue",
         "_queued",
@@ -57,11 +57,11 @@ class WebSocketConnection(asyncio.Protocol):
         "_receivers",
         "_request",
         "_session",
+        "_stall",
         "_task",
         "_transport",
         "_writable",
         "_write",
-        "_write_paused_at",
     )
 
     def __init__(
@@ -92,12 +92,14 @@ class WebSocketConnection(asyncio.Protocol):
         self._discarding = False
         """Whether nothing the peer sends matters any more."""
         self._lost = False
-        # Times, judged by `sweep`; 0 where nothing is awaited.
-        self._deadline = 0.0
-        self._write_paused_at = 0.0
+        # What `sweep` judges.
         self._heard = True
-        self._heard_at = 0.0
-        self._pinged_at = 0.0
+        self._keepalive = KeepAlive(
+            interval=context.websocket.ping_interval, timeout=context.websocket.ping_timeout
+        )
+        self._stall: WriteStall | None = None
+        self._deadline = 0.0
+        """Until when the connection must have ended; 0 while it need not. Not judged while the peer is behind."""
 
     def start(self) -> None:
         """Check the handshake and let the application answer it."""
@@ -258,7 +260,7 @@ class WebSocketConnection(asyncio.Protocol):
                 if event is None:
                     self._resume_reading()
                     break
-                if isinstance(event, str | bytes):
+                if isinstance(event, (str, bytes)):
                     if not self._close_sent:
                         queue.append(event)
                         self._queued += len(event)
@@ -322,16 +324,23 @@ class WebSocketConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The peer does not read fast enough."""
         self._writable = asyncio.Event()
-        self._write_paused_at = self._context.loop.time()
+        self._stall = WriteStall(
+            self._context.loop.time(),
+            self._transport.get_write_buffer_size(),
+            timeout=self._context.websocket.write_timeout,
+        )
 
     def resume_writing(self) -> None:
         """The peer caught up."""
         self._let_write()
+        if self._deadline:
+            self._set_deadline()
         if self._pong_due is not None and not self._close_sent and self._engine is not None:
             self._write(self._engine.pong(self._pong_due))
         self._pong_due = None
 
     def _let_write(self) -> None:
+        self._stall = None
         if self._writable is not None:
             self._writable.set()
             self._writable = None
@@ -369,10 +378,10 @@ class WebSocketConnection(asyncio.Protocol):
         self._discarding = True
         self._set_deadline()
         self._resume_reading()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
+        if not self._transport.can_write_eof():
             self._transport.close()
+        elif not self._transport.is_closing():
+            self._transport.write_eof()
         self._wake()
 
     def _abort(self) -> None:
@@ -385,28 +394,23 @@ class WebSocketConnection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """See `Connection`."""
-        write_timeout = self._context.websocket.write_timeout
-        stalled = self._writable is not None and 0 < write_timeout <= now - self._write_paused_at
-        if stalled or (self._deadline and now >= self._deadline):
+        if self._stall is not None:
+            if self._stall.is_over(now, self._transport.get_write_buffer_size()):
+                self._abort()
+        elif self._deadline and now >= self._deadline:
             self._abort()
         elif self._session.state is State.OPEN:
             self._keep_alive(now)
 
     def _keep_alive(self, now: float) -> None:
-        """Ping a silent peer, and close if it stays silent. Whatever it sends counts as a pong."""
         assert self._engine is not None
-        limits = self._context.websocket
-        if self._heard or self._reading_paused:
-            # While reading is paused nothing can be heard, and that is not the peer's fault.
-            self._heard = False
-            self._heard_at = now
-            self._pinged_at = 0.0
-        elif self._pinged_at:
-            if 0 < limits.ping_timeout <= now - self._pinged_at:
-                self._close(CloseCode.INTERNAL_ERROR, "no pong in time")
-        elif 0 < limits.ping_interval <= now - self._heard_at and self._writable is None:
-            self._pinged_at = now
+        # While reading is paused nothing can be heard, and that is not the peer's fault.
+        verdict = self._keepalive.judge(now, heard=self._heard or self._reading_paused)
+        self._heard = False
+        if verdict is Verdict.PING:
             self._write(self._engine.ping(b""))
+        elif verdict is Verdict.GIVE_UP:
+            self._close(CloseCode.INTERNAL_ERROR, "no pong in time")
 
     def drain(self) -> None:
         """See `Connection`. A handshake that is not answered yet is closed right after it was."""

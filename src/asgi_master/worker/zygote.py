@@ -12,11 +12,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from asgi_master.errors import ApplicationError, ExitCode
+from asgi_master.errors import ApplicationError, AsgiMasterError, ExitCode
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
@@ -29,7 +27,6 @@ from asgi_master.ipc.messages import (
 )
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Scoreboard
-from asgi_master.settings.model import Settings
 from asgi_master.settings.wire import from_wire
 from asgi_master.telemetry import logs, titles
 from asgi_master.worker.application import load_application, prepare_environment, user_traceback
@@ -53,80 +50,87 @@ def main() -> None:
     received = channel.receive()
     if received is None or not isinstance(received.message, Boot):
         sys.exit(ExitCode.OK)
-    boot = received.message
-    settings = from_wire(boot.settings)
-    titles.set_title("zygote", generation=boot.generation, application=_name(settings))
-    logs.configure(
-        "zygote",
-        level=settings.logging.log_level,
-        format=settings.logging.log_format,
-        log_config=settings.logging.log_config,
-        generation=boot.generation,
-    )
-    _enter(boot.directory)
-    prepare_environment(settings.application)
-    os.environ["ASGI_MASTER_GENERATION"] = str(boot.generation)
-    board_fd, put_fd, take_fd, *listener_fds = received.fds
-    inheritance = Inheritance(
-        generation=boot.generation,
-        settings=settings,
-        scoreboard=Scoreboard(board_fd),
-        hand_off=HandOff.of_fds(put_fd, take_fd),
-        listeners=[socket.socket(fileno=fd) for fd in listener_fds],
-        application=None,
-    )
-    hazards: list[str] = []
-    if settings.process.preload != "off" and not preload_refused:
-        inheritance.application = _import(channel, settings)
-        hazards = _fork_hazards()
-        if hazards and settings.process.preload == "auto":
-            # The import cannot be undone: begin again in a fresh image that leaves it to the workers.
-            log.warning(
-                "importing the application left %s behind, which forks badly: each worker imports for itself "
-                "(--preload off says so from the start, --preload on forks all the same)",
-                ", ".join(hazards),
-            )
-            _start_again_without_preload(channel_fd, master_pid)
+    inheritance = _inherit(received.message, received.fds)
+    try:
+        _settle(received.message.directory, inheritance)
+        hazards = _import(inheritance, preload_refused=preload_refused)
+    except AsgiMasterError as error:
+        traceback = user_traceback(error.__cause__) if error.__cause__ is not None else ""
+        channel.send(ImportFailed(str(error), traceback))
+        sys.exit(ExitCode.BOOT_FAILED)
+    if hazards and inheritance.settings.process.preload == "auto":
+        # The import cannot be undone: begin again in a fresh image that leaves it to the workers.
+        log.warning(
+            "importing the application left %s behind, which forks badly: each worker imports for itself "
+            "(--preload off says so from the start, --preload on forks all the same)",
+            ", ".join(hazards),
+        )
+        _start_again_without_preload(channel_fd, master_pid)
+    # What is alive now is shared by all workers; a collection in one of them must not touch, and so copy, it.
     gc.collect()
     gc.freeze()
     channel.send(ApplicationImported(hazards))
     _serve(channel, inheritance, master_pid)
 
 
-def _leave_signals_to_the_master() -> None:
-    """A terminal or a service manager signals the whole group; the master alone decides what follows."""
-    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(signum, signal.SIG_IGN)
+def _inherit(boot: Boot, fds: list[int]) -> Inheritance:
+    board_fd, put_fd, take_fd, *listener_fds = fds
+    return Inheritance(
+        generation=boot.generation,
+        settings=from_wire(boot.settings),
+        scoreboard=Scoreboard(board_fd),
+        hand_off=HandOff.of_fds(put_fd, take_fd),
+        listeners=[socket.socket(fileno=fd) for fd in listener_fds],
+        application=None,
+    )
 
 
-def _enter(directory: str) -> None:
+def _settle(directory: str, inheritance: Inheritance) -> None:
+    """Title, log, working directory and environment. Raises `AsgiMasterError`."""
+    settings, generation = inheritance.settings, inheritance.generation
+    name = settings.process.name or settings.application.app
+    titles.set_title("zygote", generation=generation, application=name)
+    logs.configure(
+        "zygote",
+        level=settings.logging.log_level,
+        format=settings.logging.log_format,
+        log_config=settings.logging.log_config,
+        generation=generation,
+    )
     try:
         os.chdir(directory)
     except OSError as error:
-        log.warning("cannot enter %s (%s); staying in %s", directory, error.strerror, Path.cwd())
+        raise ApplicationError(f"cannot enter the working directory {directory}: {error.strerror}") from None
+    prepare_environment(settings.application)
+    os.environ["ASGI_MASTER_GENERATION"] = str(generation)
 
 
-def _name(settings: Settings) -> str:
-    return settings.process.name or settings.application.app
-
-
-def _import(channel: Channel, settings: Settings) -> Callable[..., Any]:
-    try:
-        return load_application(settings.application.app, factory=settings.application.factory)
-    except ApplicationError as error:
-        traceback = user_traceback(error.__cause__) if error.__cause__ is not None else ""
-        channel.send(ImportFailed(str(error), traceback))
-    sys.exit(ExitCode.BOOT_FAILED)
-
-
-def _fork_hazards() -> list[str]:
+def _import(inheritance: Inheritance, *, preload_refused: bool) -> list[str]:
+    """Import the application unless that is left to the workers; names what makes forking unsafe after it."""
+    settings = inheritance.settings
+    if preload_refused or settings.process.preload == "off":
+        return []
+    inheritance.application = load_application(settings.application.app, factory=settings.application.factory)
     return [
         f"thread {thread.name!r}" for thread in threading.enumerate() if thread is not threading.main_thread()
     ]
 
 
+def _leave_signals_to_the_master() -> None:
+    """A terminal or a service manager signals the whole group; the master alone decides what follows."""
+    for signum in (
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):
+        signal.signal(signum, signal.SIG_IGN)
+
+
 def _start_again_without_preload(channel_fd: int, master_pid: int) -> NoReturn:
-    os.set_inheritable(channel_fd, True)  # noqa: FBT003 -- the standard library takes it by position only
+    os.set_inheritable(channel_fd, True)
     command = [sys.executable, "-P", "-m", "asgi_master.worker.zygote"]
     os.execv(sys.executable, [*command, str(channel_fd), str(master_pid), _NO_PRELOAD])  # noqa: S606 -- our own program
 

@@ -1,0 +1,224 @@
+"""The table of what an HTTP application may say and is told, and every pair of state and message in it."""
+
+import pytest
+
+from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
+from asgi_master.asgi.http_exchange import HttpExchange, State
+from asgi_master.http.response import ResponseHead
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+MORE = {"type": "http.response.body", "body": b"x", "more_body": True}
+LAST = {"type": "http.response.body", "body": b"y"}
+DISCONNECT = {"type": "http.disconnect"}
+
+REACHED_BY = {
+    State.AWAITING: [],
+    State.HELD: [START],
+    State.STREAMING: [START, MORE],
+    State.COMPLETE: [START, LAST],
+}
+NEXT = {
+    (State.AWAITING, "start"): State.HELD,
+    (State.HELD, "more"): State.STREAMING,
+    (State.HELD, "last"): State.COMPLETE,
+    (State.STREAMING, "more"): State.STREAMING,
+    (State.STREAMING, "last"): State.COMPLETE,
+}
+MESSAGES = {
+    "start": START,
+    "more": MORE,
+    "last": LAST,
+    "trailers": {"type": "http.response.trailers", "headers": []},
+    "push": {"type": "http.response.push"},
+    "websocket": {"type": "websocket.accept"},
+    "nonsense": {"type": "nonsense"},
+}
+
+
+def exchange_in(state, **options):
+    exchange = HttpExchange("GET", has_body=False, **options)
+    for message in REACHED_BY[state]:
+        exchange.interpret(message)
+    assert exchange.state is state
+    return exchange
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+@pytest.mark.parametrize("state", State)
+def test_every_message_in_every_state(state, name):
+    exchange = exchange_in(state)
+    if (state, name) in NEXT:
+        exchange.interpret(MESSAGES[name])
+        assert exchange.state is NEXT[state, name]
+    else:
+        with pytest.raises(RuntimeError, match="cannot be sent"):
+            exchange.interpret(MESSAGES[name])
+        assert exchange.state is state
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+@pytest.mark.parametrize("state", State)
+def test_after_the_peer_left_nothing_can_be_sent(state, name):
+    exchange = exchange_in(state)
+    exchange.peer_left()
+    with pytest.raises(ClientDisconnectedError):
+        exchange.interpret(MESSAGES[name])
+
+
+def test_the_head_is_held_until_the_body():
+    exchange = HttpExchange("GET", has_body=False)
+    assert exchange.interpret(START) is None
+    part = exchange.interpret(LAST)
+    assert (part.head.status, part.body, part.is_last, part.length) == (200, b"y", True, 1)
+
+
+def test_a_streamed_response():
+    exchange = exchange_in(State.HELD)
+    first, second, last = (exchange.interpret(message) for message in (MORE, MORE, LAST))
+    assert (first.head is None, first.is_last, first.length) == (False, False, None)
+    assert (second.head, second.body, second.is_last) == (None, b"x", False)
+    assert (last.head, last.body, last.is_last) == (None, b"y", True)
+
+
+def test_defaults_of_messages():
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.interpret({"type": "http.response.start", "status": 200})
+    part = exchange.interpret({"type": "http.response.body"})
+    assert (part.body, part.is_last, part.length) == (b"", True, 0)
+
+
+@pytest.mark.parametrize("body", [bytearray(b"abc"), memoryview(b"abc")])
+def test_bodies_that_are_like_bytes(body):
+    exchange = exchange_in(State.HELD)
+    assert exchange.interpret({"type": "http.response.body", "body": body}).body == b"abc"
+
+
+@pytest.mark.parametrize("body", ["abc", 3, None, [b"abc"]])
+def test_bodies_that_are_not(body):
+    exchange = exchange_in(State.HELD)
+    with pytest.raises(TypeError):
+        exchange.interpret({"type": "http.response.body", "body": body})
+    assert exchange.state is State.HELD
+
+
+@pytest.mark.parametrize(
+    "message", [{"type": "http.response.start"}, {"type": "http.response.start", "status": "x"}, {}]
+)
+def test_malformed_messages(message):
+    with pytest.raises((KeyError, ValueError)):
+        HttpExchange("GET", has_body=False).interpret(message)
+
+
+def with_length(length):
+    return {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % length)]}
+
+
+@pytest.mark.parametrize("length", [0, 1, 3])
+def test_a_length_that_is_not_kept(length):
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.interpret(with_length(length))
+    with pytest.raises(RuntimeError, match="longer" if length < 2 else "shorter"):
+        exchange.interpret({"type": "http.response.body", "body": b"ab"})
+    assert exchange.state is State.HELD
+
+
+def test_a_length_that_is_kept():
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.interpret(with_length(2))
+    exchange.interpret(MORE)
+    assert exchange.interpret(LAST).is_last
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+def test_bodies_that_are_not_sent(method, status):
+    exchange = HttpExchange(method, has_body=False)
+    exchange.interpret({**with_length(100), "status": status})
+    assert exchange.interpret(MORE).body == b""
+    assert exchange.interpret(LAST).body == b""
+    assert exchange.bodyless
+
+
+def test_a_request_without_a_body_is_told_once_then_waits():
+    exchange = HttpExchange("GET", has_body=False)
+    assert exchange.next_message() == {"type": "http.request", "body": b"", "more_body": False}
+    assert exchange.next_message() is None
+    exchange.peer_stopped()
+    assert exchange.next_message() == DISCONNECT
+    assert exchange.next_message() == DISCONNECT
+
+
+def test_a_body_in_pieces():
+    exchange = HttpExchange("POST", has_body=True)
+    assert exchange.next_message() is None
+    exchange.body_received(b"a")
+    exchange.body_received(b"b")
+    assert exchange.inbox_size == 2
+    assert exchange.next_message() == {"type": "http.request", "body": b"ab", "more_body": True}
+    assert exchange.inbox_size == 0
+    assert exchange.next_message() is None
+    exchange.body_received(b"c")
+    exchange.end_received()
+    assert exchange.next_message() == {"type": "http.request", "body": b"c", "more_body": False}
+    assert exchange.next_message() is None
+
+
+def test_what_arrived_before_a_disconnect_is_told_first():
+    exchange = HttpExchange("POST", has_body=True)
+    exchange.body_received(b"a")
+    exchange.peer_left()
+    assert exchange.next_message() == {"type": "http.request", "body": b"a", "more_body": True}
+    assert exchange.next_message() == DISCONNECT
+
+
+def test_after_the_response_there_is_only_disconnect():
+    exchange = HttpExchange("POST", has_body=True)
+    exchange.body_received(b"a")
+    exchange.interpret(START)
+    exchange.interpret(LAST)
+    exchange.body_received(b"b")
+    assert exchange.next_message() == DISCONNECT
+    assert exchange.inbox_size == 0
+
+
+def test_a_peer_that_stopped_sending_can_still_read():
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.peer_stopped()
+    assert exchange.peer_is_gone
+    exchange.interpret(START)
+    assert exchange.interpret(LAST).is_last
+
+
+def test_the_servers_own_answer():
+    exchange = HttpExchange("HEAD", has_body=True)
+    exchange.body_received(b"a")
+    part = exchange.answer_instead(ResponseHead(500, []), b"text")
+    assert (part.head.status, part.body, part.length, part.is_last) == (500, b"", 4, True)
+    assert exchange.is_complete
+    assert exchange.next_message() == DISCONNECT
+
+
+def chain(*errors):
+    for outer, inner in zip(errors, errors[1:], strict=False):
+        outer.__context__ = inner
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ClientDisconnectedError(), True),
+        (OSError(), False),
+        (chain(ValueError(), KeyError(), ClientDisconnectedError()), True),
+        (chain(ValueError(), KeyError()), False),
+        (ExceptionGroup("", [ClientDisconnectedError(), chain(ValueError(), ClientDisconnectedError())]), True),
+        (ExceptionGroup("", [ClientDisconnectedError(), ValueError()]), False),
+    ],
+)
+def test_errors_that_only_tell_of_a_disconnect(error, expected):
+    assert is_disconnect(error) is expected
+
+
+def test_a_circle_of_causes_ends():
+    first, second = ValueError(), KeyError()
+    first.__cause__, second.__cause__ = second, first
+    assert not is_disconnect(first)

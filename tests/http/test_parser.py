@@ -1,0 +1,233 @@
+"""What a parser tells of the bytes it is given, and when it stops taking them."""
+
+import pytest
+
+from asgi_master.http.errors import ProtocolError
+from asgi_master.http.h11_parser import H11Parser
+from asgi_master.http.httptools_parser import HttptoolsParser
+from asgi_master.http.limits import HttpLimits
+from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.fixture(params=[HttptoolsParser, H11Parser])
+def kind(request):
+    return request.param
+
+
+def status_of(parser, data):
+    """The status with which `data` is refused; `None` if more is waited for."""
+    parser.receive_data(data)
+    try:
+        assert parser.next_event() is NEED_DATA
+    except ProtocolError as error:
+        return error.status
+    return None
+
+
+def test_one_request(kind):
+    parser = kind(HttpLimits())
+    assert parser.next_event() is NEED_DATA
+    parser.receive_data(b"GET /a%20b?c=d HTTP/1.1\r\nHost: a\r\nX-Y:  z \t\r\n\r\n")
+    request = parser.next_event()
+    assert (request.method, request.target, request.raw_path, request.query_string) == (
+        "GET",
+        b"/a%20b?c=d",
+        b"/a%20b",
+        b"c=d",
+    )
+    assert request.headers == [(b"host", b"a"), (b"x-y", b"z")]
+    assert (request.http_version, request.keep_alive, request.body_length) == ("1.1", True, 0)
+    assert (request.upgrade, request.expect_continue) == (None, False)
+    assert parser.next_event() is END_OF_MESSAGE
+    assert parser.next_event() is NEED_DATA
+
+
+def test_nothing_of_the_next_request_is_told_before_the_cycle_starts(kind):
+    parser = kind(HttpLimits())
+    parser.receive_data(GET + GET)
+    parser.next_event()
+    assert parser.next_event() is END_OF_MESSAGE
+    assert parser.next_event() is NEED_DATA
+    assert parser.buffered == len(GET)
+    parser.start_next_cycle()
+    assert not parser.is_idle
+    parser.next_event()
+    parser.start_next_cycle()  # the end of a request without a body need not be told
+    assert parser.is_idle
+
+
+def test_a_body_comes_in_the_pieces_that_arrive(kind):
+    parser = kind(HttpLimits())
+    parser.receive_data(POST + b"Content-Length: 6\r\n\r\nab")
+    assert parser.next_event().body_length == 6
+    assert parser.body_remaining == 4
+    assert [parser.next_event(), parser.next_event()] == [b"ab", NEED_DATA]
+    parser.receive_data(b"cdef" + GET)
+    assert parser.body_remaining == 0
+    assert [parser.next_event(), parser.next_event()] == [b"cdef", END_OF_MESSAGE]
+    assert parser.buffered == len(GET)
+
+
+def test_a_chunked_body(kind):
+    parser = kind(HttpLimits())
+    parser.receive_data(POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\nde")
+    assert parser.next_event().body_length is None
+    assert parser.body_remaining is None
+    assert [parser.next_event(), parser.next_event()] == [b"abcde", NEED_DATA]
+    parser.receive_data(b"f\r\n0\r\nX: y\r\n\r\n" + GET)
+    assert [parser.next_event(), parser.next_event()] == [b"f", END_OF_MESSAGE]
+    parser.start_next_cycle()
+    assert parser.next_event().headers == [(b"host", b"a")]
+
+
+def test_what_follows_an_upgrade_is_taken_out_once(kind):
+    parser = kind(HttpLimits())
+    parser.receive_data(GET[:-2] + b"Connection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n\x81\x00")
+    assert parser.next_event().upgrade == b"websocket"
+    assert parser.trailing_data() == b"\x81\x00"
+    assert parser.trailing_data() == b""
+
+
+def test_limits_hold_while_the_head_is_incomplete(kind):
+    limits = HttpLimits(request_line=100, header_bytes=200)
+    assert status_of(kind(limits), b"GET /" + b"a" * 200) == 414
+    assert status_of(kind(limits), b"GET / HTTP/1.1\r\nX: " + b"a" * 200) == 431
+    parser = kind(limits)
+    for _ in range(25):
+        assert status_of(parser, b"a") is None
+    assert status_of(parser, b"a" * 76) == 414
+    parser = kind(limits)
+    assert status_of(parser, b"GET / HTTP/1.1\r\n") is None
+    assert status_of(parser, b"a" * 200) is None
+    assert status_of(parser, b"a") == 431
+
+
+@pytest.mark.parametrize("length", [100, 101])
+def test_the_request_line_limit_is_exact(kind, length):
+    line = b"GET /" + b"a" * (length - 14) + b" HTTP/1.1"
+    assert len(line) == length
+    for pieces in ([line + b"\r\nHost: a\r\n\r\n"], [line, b"\r", b"\nHost: a\r\n\r\n"]):
+        parser = kind(HttpLimits(request_line=100))
+        told = feed(parser, pieces)
+        assert told == (414 if length > 100 else "GET")
+
+
+@pytest.mark.parametrize("length", [200, 201])
+def test_the_header_limit_is_exact(kind, length):
+    section = b"Host: a\r\nX: " + b"a" * (length - 16) + b"\r\n\r\n"
+    assert len(section) == length
+    for pieces in ([b"GET / HTTP/1.1\r\n" + section], [b"GET / HTTP/1.1\r\n" + section[:-1], section[-1:]]):
+        parser = kind(HttpLimits(header_bytes=200))
+        assert feed(parser, pieces) == (431 if length > 200 else "GET")
+
+
+def feed(parser, pieces):
+    try:
+        for piece in pieces:
+            parser.receive_data(piece)
+            event = parser.next_event()
+    except ProtocolError as error:
+        return error.status
+    return event.method
+
+
+def test_the_header_count_is_exact(kind):
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 9 + b"\r\n"
+    assert feed(kind(HttpLimits(header_count=10)), [head]) == "GET"
+    assert feed(kind(HttpLimits(header_count=9)), [head]) == 431
+
+
+def test_zero_is_no_limit(kind):
+    limits = HttpLimits(request_line=0, header_count=0, header_bytes=0, body_size=0)
+    head = b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 20_000 + b"\r\n"
+    assert feed(kind(limits), [head[:10_000], head[10_000:]][:2][1:] and [head]) == "GET"
+    parser = kind(limits)
+    parser.receive_data(head[:30_000])
+    assert parser.next_event() is NEED_DATA
+    parser.receive_data(head[30_000:])
+    assert len(parser.next_event().headers) == 20_001
+
+
+def test_a_hopeless_head_is_refused_before_it_is_complete(kind):
+    assert status_of(kind(HttpLimits()), b"GET / HTTP/1.1\n") == 400
+    assert status_of(kind(HttpLimits()), b"GET / HTTP/1.1\r\nHost: a\nX") == 400
+    assert status_of(kind(HttpLimits()), b"\x16\x03\x01") == 400
+    parser = kind(HttpLimits())
+    assert status_of(parser, b"GET / HTTP/1.1\r") is None
+    assert status_of(parser, b"\nHost: a") is None
+    assert status_of(parser, b"\n") == 400
+
+
+def test_a_head_in_single_bytes(kind):
+    parser = kind(HttpLimits())
+    for byte in GET[:-1]:
+        assert status_of(parser, bytes([byte])) is None
+        assert not parser.is_idle
+    parser.receive_data(GET[-1:])
+    assert parser.next_event().method == "GET"
+
+
+def test_the_body_limit(kind):
+    limits = HttpLimits(body_size=10)
+    assert feed(kind(limits), [POST + b"Content-Length: 10\r\n\r\n"]) == "POST"
+    assert feed(kind(limits), [POST + b"Content-Length: 11\r\n\r\n"]) == 413
+    parser = kind(limits)
+    assert feed(parser, [POST + b"Transfer-Encoding: chunked\r\n\r\n"]) == "POST"
+    parser.receive_data(b"a\r\n0123456789\r\n")
+    assert parser.next_event() == b"0123456789"
+    assert status_of(parser, b"1\r\n") == 413
+
+
+def test_one_empty_line_before_a_request(kind):
+    parser = kind(HttpLimits())
+    assert status_of(parser, b"\r") is None
+    assert status_of(parser, b"\n") is None
+    assert parser.is_idle
+    parser.receive_data(GET)
+    assert parser.next_event().method == "GET"
+    parser.start_next_cycle()
+    parser.receive_data(b"\r\n")
+    assert status_of(parser, b"\r\n") == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "version", "keep_alive"),
+    [
+        (b"", b"1.1", True),
+        (b"", b"1.0", False),
+        (b"Connection: close\r\n", b"1.1", False),
+        (b"Connection: a, CLOSE\r\n", b"1.1", False),
+        (b"Connection: a\r\nConnection: close\r\n", b"1.1", False),
+        (b"Connection: keep-alive\r\n", b"1.0", True),
+        (b"Connection: keep-alive, close\r\n", b"1.0", False),
+        (b"Connection: closed\r\n", b"1.1", True),
+    ],
+)
+def test_keep_alive(kind, fields, version, keep_alive):
+    parser = kind(HttpLimits())
+    parser.receive_data(b"GET / HTTP/" + version + b"\r\nHost: a\r\n" + fields + b"\r\n")
+    assert parser.next_event().keep_alive is keep_alive
+
+
+@pytest.mark.parametrize(
+    ("version", "fields", "upgrade"),
+    [
+        (b"1.1", b"Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n", b"websocket"),
+        (b"1.1", b"Upgrade: websocket\r\n", None),
+        (b"1.1", b"Connection: upgrade\r\n", None),
+        (b"1.0", b"Connection: upgrade\r\nUpgrade: websocket\r\n", None),
+    ],
+)
+def test_upgrade(kind, version, fields, upgrade):
+    parser = kind(HttpLimits())
+    parser.receive_data(b"GET / HTTP/" + version + b"\r\nHost: a\r\n" + fields + b"\r\n")
+    assert parser.next_event().upgrade == upgrade
+
+
+def test_the_expectation_of_a_request_without_a_body_is_met(kind):
+    parser = kind(HttpLimits())
+    parser.receive_data(GET[:-2] + b"Expect: 100-continue\r\n\r\n")
+    assert parser.next_event().expect_continue is False

@@ -1,0 +1,121 @@
+"""Responses as bytes."""
+
+from http import HTTPStatus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asgi_master.http.response import ResponseEncoder, ResponseHead
+
+DATE = b"date: today\r\n"
+
+
+def encode(head, *, encoder=None, length=None, bodyless=False, is_1_1=True, keep_alive=True):
+    encoder = encoder or ResponseEncoder(server_header=False, date_header=False)
+    data = encoder.head(
+        head, length=length, bodyless=bodyless, is_1_1=is_1_1, keep_alive=keep_alive, date_line=DATE
+    )
+    first, *lines, empty, rest = data.split(b"\r\n")
+    assert (empty, rest) == (b"", b"")
+    return first, lines, encoder.keep_alive
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (200, b"HTTP/1.1 200 OK"),
+        (HTTPStatus.NOT_FOUND, b"HTTP/1.1 404 Not Found"),
+        (299, b"HTTP/1.1 299 "),
+        (999, b"HTTP/1.1 999 "),
+    ],
+)
+def test_the_status_line(status, line):
+    assert encode(ResponseHead(status, []))[0] == line
+
+
+@pytest.mark.parametrize("status", [100, 101, 199, 0, -1, 1000, "200", None, 200.0])
+def test_what_is_no_final_status(status):
+    with pytest.raises(ValueError, match="no status"):
+        ResponseHead(status, [])
+
+
+@pytest.mark.parametrize(
+    ("headers", "length", "is_1_1", "lines", "keep_alive"),
+    [
+        ([], 5, True, [b"content-length: 5"], True),
+        ([], None, True, [b"transfer-encoding: chunked"], True),
+        ([], None, False, [b"connection: close"], False),
+        ([], 5, False, [b"content-length: 5", b"connection: keep-alive"], True),
+        ([(b"Content-Length", b"7")], None, True, [b"Content-Length: 7"], True),
+        ([(b"content-length", b"7")] * 2, 7, True, [b"content-length: 7"], True),
+        ([(b"transfer-encoding", b"chunked")], None, True, [b"transfer-encoding: chunked"], True),
+        ([(b"Transfer-Encoding", b"gzip")], 3, True, [b"content-length: 3"], True),
+        ([(b"connection", b"x, close")], 3, True, [b"content-length: 3", b"connection: close"], False),
+        ([(b"connection", b"keep-alive"), (b"keep-alive", b"x")], 3, True, [b"content-length: 3"], True),
+    ],
+)
+def test_framing(headers, length, is_1_1, lines, keep_alive):
+    assert encode(ResponseHead(200, headers), length=length, is_1_1=is_1_1)[1:] == (lines, keep_alive)
+
+
+def test_a_response_without_a_body_says_nothing_about_one():
+    assert encode(ResponseHead(204, [(b"content-length", b"0")]), bodyless=True)[1] == []
+    assert encode(ResponseHead(304, [(b"content-length", b"9")]), bodyless=True)[1] == [b"content-length: 9"]
+    assert encode(ResponseHead(200, []), bodyless=True)[1] == []
+    assert encode(ResponseHead(200, []), bodyless=True, length=5)[1] == [b"content-length: 5"]
+
+
+def test_added_headers():
+    encoder = ResponseEncoder(server_header=True, date_header=True, extra_headers=((b"X-A", b"1"), (b"b", b"2")))
+    lines = encode(ResponseHead(200, [(b"x-a", b"own")]), encoder=encoder, length=0)[1]
+    assert lines == [b"date: today", b"server: asgi-master", b"x-a: own", b"b: 2", b"content-length: 0"]
+    lines = encode(ResponseHead(200, [(b"DATE", b"own"), (b"Server", b"own")]), encoder=encoder, length=0)[1]
+    assert lines == [b"DATE: own", b"Server: own", b"X-A: 1", b"b: 2", b"content-length: 0"]
+
+
+def test_chunks():
+    encoder = ResponseEncoder(server_header=False, date_header=False)
+    encode(ResponseHead(200, []), encoder=encoder)
+    assert encoder.body(b"", more=True) == b""
+    assert encoder.body(b"x" * 26, more=True) == b"1a\r\n" + b"x" * 26 + b"\r\n"
+    assert encoder.body(b"y", more=False) == b"1\r\ny\r\n0\r\n\r\n"
+    assert encoder.body(b"", more=False) == b"0\r\n\r\n"
+    encode(ResponseHead(200, []), encoder=encoder, length=3)
+    assert encoder.body(b"abc", more=False) == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("a", b"b", TypeError),
+        (b"a", "b", TypeError),
+        (bytearray(b"a"), b"b", TypeError),
+        (b"a", 1, TypeError),
+        (b"", b"b", ValueError),
+        (b"a:", b"b", ValueError),
+        (b"a\r\n", b"b", ValueError),
+        (b"content-length", b"", ValueError),
+        (b"content-length", b"1,1", ValueError),
+        (b"Content-Length", b"9" * 19, ValueError),
+    ],
+)
+def test_headers_that_may_not_be_sent(name, value, error):
+    with pytest.raises(error):
+        ResponseHead(200, [(name, value)])
+
+
+def test_lengths_that_differ():
+    with pytest.raises(ValueError, match="different"):
+        ResponseHead(200, [(b"content-length", b"1"), (b"content-length", b"2")])
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.binary(max_size=10), st.binary(max_size=10)), max_size=4))
+def test_no_header_breaks_out_of_its_line(headers):
+    try:
+        head = ResponseHead(200, headers)
+    except ValueError:
+        return
+    lines = encode(head, length=0)[1]
+    assert all(line.translate(None, b"\t" + bytes(range(32, 127)) + bytes(range(128, 256))) == b"" for line in lines)

@@ -1,0 +1,337 @@
+"""Random lives: any fact at any moment, and what must hold all the same."""
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from asgi_master.supervision.actions import (
+    Announce,
+    DrainWorker,
+    DumpStacks,
+    ExitMaster,
+    KillWorker,
+    KillZygote,
+    RetireZygote,
+    SpawnWorker,
+    StartZygote,
+)
+from asgi_master.supervision.events import (
+    HeartbeatsRead,
+    ReloadRequested,
+    ScaleRequested,
+    StopRequested,
+    TimePassed,
+    WorkerExited,
+    WorkerFailed,
+    WorkerLeaving,
+    WorkerReady,
+    ZygoteExited,
+    ZygoteFailed,
+    ZygoteReady,
+)
+from asgi_master.supervision.policy import Policy
+from asgi_master.supervision.states import Phase, WorkerState, ZygoteState
+from asgi_master.supervision.supervisor import Supervisor
+
+POLICIES = st.builds(
+    Policy,
+    workers=st.integers(1, 4),
+    max_surge=st.integers(0, 2),
+    max_unavailable=st.integers(0, 2),
+    boot_timeout=st.just(10.0),
+    drain_timeout=st.just(8.0),
+    shutdown_timeout=st.just(2.0),
+    hang_timeout=st.sampled_from([0.0, 3.0]),
+    watch_time=st.sampled_from([0.0, 1.0]),
+    backoff_cap=st.just(4.0),
+    exit_on_first_failure=st.booleans(),
+)
+WAITS = frozenset(
+    {WorkerState.BOOTING, WorkerState.FAILED, WorkerState.DRAINING, WorkerState.KILLED}
+)
+
+
+class FakeProcess:
+    def __init__(self, slot, generation):
+        self.slot, self.generation = slot, generation
+        self.ready = self.failed = self.told = self.killed = self.left = False
+
+
+class FleetMachine(RuleBasedStateMachine):
+    """The edge, as badly as the world can treat it."""
+
+    @initialize(policy=POLICIES, boots=st.booleans())
+    def start(self, policy, boots):
+        self.now = 100.0
+        self.supervisor = Supervisor(policy, self.now, lambda: 0.5)
+        self.workers = {}
+        self.zygotes = {}
+        self.seen_workers = 0
+        self.seen_generations = 0
+        self.exited = None
+        self.stopping = False
+        self.tell(TimePassed())
+        if boots:
+            self.settle()
+            assert self.supervisor.phase is Phase.STEADY
+
+    # Every order is checked
+
+    def tell(self, event):
+        for action in self.supervisor.handle(event, self.now):
+            assert self.exited is None
+            self.obey(action)
+        deadline = self.supervisor.next_deadline()
+        assert deadline is None or deadline > self.now
+
+    def obey(self, action):
+        match action:
+            case StartZygote(generation):
+                assert generation == self.seen_generations + 1
+                assert not self.stopping
+                self.seen_generations = generation
+                self.zygotes[generation] = "importing"
+                living = [z for z in self.supervisor.fleet.zygotes.values() if z.state is not ZygoteState.ABANDONED]
+                assert len(living) <= 4
+            case RetireZygote(generation):
+                assert self.zygotes[generation] in {"importing", "ready"}
+                self.zygotes[generation] = "retired"
+            case KillZygote(generation):
+                assert self.zygotes[generation] != "killed"
+                self.zygotes[generation] = "killed"
+            case SpawnWorker(worker, slot, generation):
+                assert worker == self.seen_workers + 1
+                assert self.zygotes[generation] == "ready"
+                assert not self.stopping
+                self.seen_workers = worker
+                self.workers[worker] = FakeProcess(slot, generation)
+                old, new = self.supervisor._deployment._committed_policy, self.supervisor.policy
+                most = max(old.workers, new.workers) + max(old.max_surge, new.max_surge, 1)
+                assert len(self.supervisor.fleet.serving()) <= most
+            case DrainWorker(worker, timeout, hand_off):
+                process = self.workers[worker]
+                assert not process.failed
+                assert not process.killed
+                assert timeout >= 0
+                if hand_off:
+                    self.check_capacity(process)
+                process.told = True
+            case DumpStacks(worker):
+                assert self.workers[worker].ready
+            case KillWorker(worker):
+                assert not self.workers[worker].killed
+                self.workers[worker].killed = True
+            case ExitMaster():
+                abandoned = {w.id for w in self.supervisor.fleet.workers.values()}
+                assert set(self.workers) <= abandoned
+                self.exited = action
+            case Announce():
+                pass
+
+    def check_capacity(self, process):
+        """Nobody who serves is sent away for an exchange unless enough others are ready."""
+        process.told = True
+        if not process.ready or process.left:
+            return
+        old, new = self.supervisor._deployment._committed_policy, self.supervisor.policy
+        workers = min(old.workers, new.workers)
+        left = sum(p.ready and not (p.told or p.left or p.killed or p.failed) for p in self.workers.values())
+        missing = max(old.max_unavailable, new.max_unavailable)
+        assert process.slot >= workers or left >= workers - missing
+
+    # Facts
+
+    def pick(self, data, things):
+        return data.draw(st.sampled_from(sorted(things)))
+
+    @rule(seconds=st.sampled_from([0.01, 0.3, 1.0, 2.0, 5.0, 12.0, 100.0]))
+    def time_passes(self, seconds):
+        self.now += seconds
+        self.tell(TimePassed())
+
+    @rule()
+    def deadline_passes(self):
+        self.now = self.supervisor.next_deadline() or self.now
+        self.tell(TimePassed())
+
+    @rule(back=st.floats(0, 1000))
+    def clock_jumps_back(self, back):
+        for action in self.supervisor.handle(TimePassed(), self.now - back):
+            self.obey(action)
+
+    @precondition(lambda self: self.zygotes)
+    @rule(data=st.data(), what=st.sampled_from(["ready", "ready", "failed", "exited"]))
+    def zygote_tells(self, data, what):
+        generation = self.pick(data, self.zygotes)
+        if what == "ready" and self.zygotes[generation] in {"importing", "retired"}:
+            if self.zygotes[generation] == "importing":
+                self.zygotes[generation] = "ready"
+            self.tell(ZygoteReady(generation))
+        elif what == "failed" and self.zygotes[generation] == "importing":
+            self.zygotes[generation] = "failed"
+            self.tell(ZygoteFailed(generation, "bad"))
+        elif what == "exited":
+            del self.zygotes[generation]
+            self.tell(ZygoteExited(generation, -9))
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data(), what=st.sampled_from(["ready", "ready", "ready", "failed", "leaving", "exited"]))
+    def worker_tells(self, data, what):
+        worker = self.pick(data, self.workers)
+        process = self.workers[worker]
+        if what == "ready" and not (process.ready or process.failed):
+            process.ready = True
+            self.tell(WorkerReady(worker))
+        elif what == "failed" and not (process.ready or process.failed):
+            process.failed = True
+            self.tell(WorkerFailed(worker, "bad"))
+        elif what == "leaving" and not process.failed:
+            process.left = True
+            self.tell(WorkerLeaving(worker, "SIGTERM"))
+        elif what == "exited":
+            del self.workers[worker]
+            self.tell(WorkerExited(worker, data.draw(st.sampled_from([0, 1, -9, -11]))))
+
+    @rule(data=st.data())
+    def heartbeats_are_read(self, data):
+        ready = sorted(worker for worker, process in self.workers.items() if process.ready)
+        silent = data.draw(st.sets(st.sampled_from(ready))) if ready else set()
+        self.tell(HeartbeatsRead({worker: self.now for worker in ready if worker not in silent}))
+
+    @rule(policy=POLICIES)
+    def reload(self, policy):
+        self.tell(ReloadRequested(policy))
+
+    @rule(delta=st.integers(-2, 2))
+    def scale(self, delta):
+        self.tell(ScaleRequested(delta))
+
+    @rule(quick=st.booleans(), seldom=st.integers(0, 9))
+    def stop(self, quick, seldom):
+        if seldom == 0:
+            self.stopping = True
+            self.tell(StopRequested(quick))
+
+    @rule(turns=st.integers(1, 8), pause=st.sampled_from([0.1, 0.5, 1.0]))
+    def all_goes_well_for_a_while(self, turns, pause):
+        for _ in range(turns):
+            self.behave()
+            self.now += pause
+            self.tell(TimePassed())
+
+    # What always holds
+
+    @invariant()
+    def everything_awaited_has_a_deadline(self):
+        deadline = self.supervisor.next_deadline()
+        if self.supervisor.phase is Phase.STOPPED:
+            assert deadline is None
+            return
+        for worker in self.supervisor.fleet.workers.values():
+            assert (worker.deadline is not None) == (worker.state in WAITS)
+        for zygote in self.supervisor.fleet.zygotes.values():
+            waits = zygote.state in {ZygoteState.IMPORTING, ZygoteState.RETIRING, ZygoteState.KILLED}
+            assert (zygote.deadline is not None) == waits
+        awaited = list(self.supervisor.fleet.deadlines())
+        if awaited:
+            lenient = self.supervisor._clock.lenient_until
+            assert deadline is not None
+            assert deadline <= max(lenient, *awaited, self.now + 0.001)
+
+    @invariant()
+    def no_slot_has_two_of_a_generation(self):
+        places = [(w.slot, w.generation) for w in self.supervisor.fleet.serving()]
+        assert len(places) == len(set(places))
+
+    @invariant()
+    def the_record_agrees_with_the_world(self):
+        if self.supervisor.phase is not Phase.STOPPED:
+            assert set(self.supervisor.fleet.workers) == set(self.workers)
+            assert set(self.supervisor.fleet.zygotes) == set(self.zygotes)
+
+    @invariant()
+    def the_phase_agrees_with_the_generations(self):
+        deployment = self.supervisor._deployment
+        pending = deployment._requested or deployment._rollout is not None
+        match self.supervisor.phase:
+            case Phase.BOOTING:
+                assert pending
+                assert deployment._committed is None
+            case Phase.STEADY:
+                assert not pending
+                assert deployment._committed is not None
+            case Phase.RELOADING:
+                assert pending
+                assert deployment._committed is not None
+            case Phase.WAITING:
+                assert not pending
+                assert deployment._committed is None
+            case Phase.STOPPING | Phase.STOPPED:
+                pass
+
+    @invariant()
+    def repeating_a_look_orders_nothing(self):
+        assert self.supervisor.handle(TimePassed(), self.now) == []
+
+    # Every life comes to rest, and to its end
+
+    def settle(self):
+        """Everybody behaves, and time passes, until nothing happens any more."""
+        for _ in range(400):
+            if self.exited is not None:
+                return
+            before = (self.seen_workers, self.seen_generations, len(self.workers), len(self.zygotes))
+            self.behave()
+            after = (self.seen_workers, self.seen_generations, len(self.workers), len(self.zygotes))
+            calm = before == after and self.supervisor.phase in {Phase.STEADY, Phase.WAITING}
+            deadlines = self.supervisor._deployment.deadlines()
+            if calm and not any(d > self.now for d in (*self.supervisor.fleet.deadlines(), *deadlines)):
+                return
+            deadline = self.supervisor.next_deadline()
+            self.now = self.now + 0.5 if deadline is None else min(deadline, self.now + 0.5)
+            self.tell(TimePassed())
+        raise AssertionError("it never comes to rest")
+
+    def behave(self):
+        for generation, state in sorted(self.zygotes.items()):
+            if state == "importing":
+                self.zygotes[generation] = "ready"
+                self.tell(ZygoteReady(generation))
+            elif state != "ready":
+                del self.zygotes[generation]
+                self.tell(ZygoteExited(generation, 0))
+        for worker, process in sorted(self.workers.items()):
+            if process.told or process.left or process.killed or process.failed:
+                del self.workers[worker]
+                self.tell(WorkerExited(worker, 0))
+            elif not process.ready:
+                process.ready = True
+                self.tell(WorkerReady(worker))
+        self.tell(HeartbeatsRead({worker: self.now for worker, p in self.workers.items() if p.ready}))
+
+    def teardown(self):
+        if not hasattr(self, "supervisor"):
+            return
+        if not self.stopping:
+            self.settle()
+            if self.supervisor.phase is Phase.STEADY:
+                ready = sorted(p.slot for p in self.workers.values() if p.ready)
+                assert ready == list(range(self.supervisor.policy.workers))
+                assert list(self.zygotes.values()) == ["ready"]
+        # The worst of endings: nobody ever answers, not even to SIGKILL.
+        if self.exited is None:
+            self.stopping = True
+            self.tell(StopRequested())
+        steps = 0
+        while self.exited is None:
+            steps += 1
+            assert steps < 200
+            deadline = self.supervisor.next_deadline()
+            assert deadline is not None, "a stop that waits for ever"
+            self.now = deadline
+            self.tell(TimePassed())
+        assert self.supervisor.handle(StopRequested(), self.now) == []
+
+
+TestFleet = FleetMachine.TestCase
+TestFleet.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

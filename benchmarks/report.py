@@ -96,7 +96,7 @@ class Results:
             bar = _BARS.get(row.name, _BAR_ELSEWHERE)
             if ratio is not None:
                 verdict = "held" if ratio <= bar else "missed"
-                lines.append(f"- {row.title}: at most {bar:.2f} × {BASELINE}: {ratio:.2f}, {verdict}")
+                lines.append(f"- {row.title}: at most {bar:.2f} of {BASELINE}; {verdict} with {ratio:.2f}")
         return "\n".join(["Bars:", "", *lines]) if lines else ""
 
 

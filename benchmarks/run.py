@@ -7,7 +7,7 @@ It makes a throw-away environment in the cache directory, with this package and 
 
 import argparse
 import contextlib
-import datetime
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -161,7 +161,7 @@ class Measurement:
 
 
 def write_page(arguments: argparse.Namespace, results: report.Results, versions: dict[str, str]) -> None:
-    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    date = dt.datetime.now(dt.UTC).date().isoformat()
     about = report.facts(versions, python_version(arguments.python), date)
     command = " ".join(["python", "benchmarks/run.py", *sys.argv[1:]])
     _PAGE.parent.mkdir(exist_ok=True)

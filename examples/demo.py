@@ -17,8 +17,10 @@ PAGE = """<!doctype html>
   h1 {{ font-size: 1.6rem; margin-bottom: 0 }} p {{ margin: .4rem 0 }}
   section {{ background: #fff; border: 1px solid #dde1e7; border-radius: 10px; padding: 1rem 1.2rem; margin: 1rem 0 }}
   h2 {{ font-size: 1rem; margin: 0 0 .4rem }}
-  code, output {{ font: 14px ui-monospace, monospace }} output {{ display: block; white-space: pre-wrap; min-height: 1.5em }}
-  input, button {{ font: inherit; padding: .3rem .6rem; border: 1px solid #b9c0cb; border-radius: 6px; background: #fff }}
+  code, output {{ font: 14px ui-monospace, monospace }}
+  output {{ display: block; white-space: pre-wrap; min-height: 1.5em }}
+  input, button {{ font: inherit; padding: .3rem .6rem; border: 1px solid #b9c0cb; border-radius: 6px }}
+  input, button {{ background: #fff }}
   small {{ color: #667 }}
   @media (prefers-color-scheme: dark) {{
     body {{ color: #dfe3ea; background: #14171c }} section {{ background: #1c2027; border-color: #313742 }}
@@ -42,7 +44,8 @@ PAGE = """<!doctype html>
     const answers = await Promise.all(Array.from({{length: 10}}, () => fetch("/who").then(r => r.json())))
     const counts = {{}}
     for (const who of answers) counts[name(who)] = (counts[name(who)] || 0) + 1
-    show("answers", Object.entries(counts).map(([who, n]) => `${{String(n).padStart(2)}} × ${{who}}`).sort().join("\\n"))
+    const lines = Object.entries(counts).map(([who, n]) => `${{String(n).padStart(2)}} from ${{who}}`)
+    show("answers", lines.sort().join("\\n"))
   }}
   const events = new EventSource("/events")
   events.onmessage = e => {{ const tick = JSON.parse(e.data); show("events", `${{tick.time}}  ${{name(tick)}}`) }}
@@ -54,7 +57,10 @@ PAGE = """<!doctype html>
     socket.onclose = e => {{ show("echoes", `closed (${{e.code}}), connecting again`); setTimeout(connect, 500) }}
   }}
   connect()
-  document.getElementById("talk").onsubmit = e => {{ e.preventDefault(); socket.send(document.getElementById("word").value) }}
+  document.getElementById("talk").onsubmit = e => {{
+    e.preventDefault()
+    socket.send(document.getElementById("word").value)
+  }}
 </script>
 """
 

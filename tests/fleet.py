@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 import httpx
 import psutil
-from apps import holding
 
+from apps import holding
 from asgi_master.ipc.prctl import become_subreaper
 
 TESTS = Path(__file__).parent

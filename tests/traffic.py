@@ -6,6 +6,7 @@ import socket
 import threading
 from collections import Counter
 from types import TracebackType
+from typing import Self
 
 from fleet import PATIENCE, Fleet, wait_until
 
@@ -25,7 +26,7 @@ class Traffic:
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
 
-    def __enter__(self) -> "Traffic":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         wait_until(lambda: self.total >= len(self._threads), "the traffic flows")
@@ -92,7 +93,7 @@ class RawConnection:
         self._file.close()
         self._socket.close()
 
-    def __enter__(self) -> "RawConnection":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:

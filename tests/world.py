@@ -137,7 +137,9 @@ class World:
     def _turn(self) -> None:
         if self.now >= self._next_beat:
             self._next_beat = self.now + self.heartbeat_period
-            stamps = {w.id: min(self.now, w.beats_until) for w in self.workers.values() if w.ready_at is not None}
+            stamps = {
+                w.id: min(self.now, w.beats_until) for w in self.workers.values() if w.ready_at is not None
+            }
             self.tell(HeartbeatsRead(stamps))
         while self._queue and self._queue[0][0] <= self.now:
             heapq.heappop(self._queue)[2]()

@@ -9,7 +9,6 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
-
 from holding import hold
 
 settings.configure(

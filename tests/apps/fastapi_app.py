@@ -6,7 +6,6 @@ import os
 
 from fastapi import FastAPI, Request, UploadFile, WebSocket
 from fastapi.responses import PlainTextResponse, StreamingResponse
-
 from holding import hold
 
 

@@ -4,14 +4,13 @@ import hashlib
 import os
 from typing import Annotated, Any
 
+from holding import hold
 from litestar import Litestar, Request, get, post, websocket
 from litestar.connection import WebSocket
 from litestar.datastructures import UploadFile
 from litestar.enums import MediaType, RequestEncodingType
 from litestar.params import Body
 from litestar.response import Stream
-
-from holding import hold
 
 
 async def start(app: Litestar) -> None:

@@ -3,9 +3,8 @@
 import hashlib
 import os
 
-from quart import Quart, request, websocket
-
 from holding import hold
+from quart import Quart, request, websocket
 
 app = Quart(__name__)
 

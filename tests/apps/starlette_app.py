@@ -5,12 +5,11 @@ import hashlib
 import os
 import time
 
+from holding import hold
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
-
-from holding import hold
 
 
 @contextlib.asynccontextmanager

@@ -133,6 +133,13 @@ class TestOrders:
         with pytest.raises(ValueError, match=f"{code} is no close code"):
             session_after(ACCEPT).interpret({"type": "websocket.close", "code": code})
 
+    @pytest.mark.parametrize(
+        ("reason", "error"), [(b"bye", TypeError), (5, TypeError), ("\ud800", UnicodeEncodeError)]
+    )
+    def test_close_reasons_that_cannot_be_sent(self, reason, error):
+        with pytest.raises(error):
+            session_after(ACCEPT).interpret({"type": "websocket.close", "reason": reason})
+
     def test_denial(self):
         session = WebSocketSession()
         start = session.interpret(DENY)

@@ -143,7 +143,7 @@ def test_the_header_count_is_exact(kind):
 def test_zero_is_no_limit(kind):
     limits = HttpLimits(request_line=0, header_count=0, header_bytes=0, body_size=0)
     head = b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 20_000 + b"\r\n"
-    assert feed(kind(limits), [head[:10_000], head[10_000:]][:2][1:] and [head]) == "GET"
+    assert feed(kind(limits), [head]) == "GET"
     parser = kind(limits)
     parser.receive_data(head[:30_000])
     assert parser.next_event() is NEED_DATA

@@ -45,11 +45,16 @@ def _take(parser, told):
             told.complete += 1
             parser.start_next_cycle()
         elif isinstance(event, Request):
+            event.headers = [(name, _as_h11_has_it(name, value)) for name, value in event.headers]
             told.requests.append(event)
             told.bodies.append(b"")
         else:
-            assert event, "a piece of body is never empty"
+            assert event, "a piece of a body is never empty"
             told.bodies[-1] += event
+
+
+def _as_h11_has_it(name, value):
+    return value.lower() if name == b"transfer-encoding" else value
 
 
 tokens = st.text("abcXYZ!-_09", min_size=1, max_size=6).map(str.encode)

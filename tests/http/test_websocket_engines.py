@@ -18,7 +18,7 @@ from asgi_master.http.websocket import (
     may_be_sent,
 )
 from asgi_master.http.websocket_deflate import Compression, DeflateParameters
-from asgi_master.http.websocket_fast import FastEngine, unmask
+from asgi_master.http.websocket_fast import FastEngine, unmask, unmask_in_python
 
 ENGINES = [FastEngine, WsprotoEngine]
 KEY = b"\x12\x34\x56\x78"
@@ -326,10 +326,11 @@ class TestSending:
         assert make(FastEngine).close(1005, "") == make(WsprotoEngine).close(1005, "") == b"\x88\x00"
 
 
-@given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
-def test_unmask_is_a_repeated_xor(payload, key):
+@pytest.mark.parametrize("unmask", [unmask, unmask_in_python], ids=["chosen", "python"])
+@given(payload=st.binary(max_size=300), key=st.binary(min_size=4, max_size=4))
+def test_unmask_is_a_repeated_xor(unmask, payload, key):
     assert unmask(payload, key) == bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
-    long = payload * 20
+    long = bytearray(payload * 20)
     assert unmask(long, key) == bytes(byte ^ key[index % 4] for index, byte in enumerate(long))
 
 

@@ -56,6 +56,12 @@ def test_sending_to_the_dead_is_told_not_raised(pair):
     assert not ours.send(BecameReady())
 
 
+def test_sending_on_a_closed_end_is_told_not_raised(pair):
+    ours, _theirs = pair
+    ours.close()
+    assert not ours.send(BecameReady())
+
+
 def test_a_full_queue_is_told_not_waited_for(pair):
     ours, _theirs = pair
     ours.setblocking(False)

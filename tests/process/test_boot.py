@@ -9,6 +9,7 @@ import sys
 import httpx
 import psutil
 import pytest
+
 from fleet import APPS, PATIENCE, SOURCE, Fleet, wait_until
 
 GOOD_LIFESPAN = """
@@ -99,8 +100,14 @@ BAD_APPLICATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_APPLICATIONS)
-@pytest.mark.parametrize("preload", ["auto", "off"])
+IMPORTED_BY_EACH_WORKER = [
+    (name, "off") for name in ("an import that raises", "not callable", "a startup that fails")
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "preload"), [*((name, "auto") for name in BAD_APPLICATIONS), *IMPORTED_BY_EACH_WORKER]
+)
 def test_a_first_boot_that_fails_ends_the_program(fleet: Fleet, name: str, preload: str) -> None:
     source, told, tracebacks = BAD_APPLICATIONS[name]
     fleet.write("broken.py", source)

@@ -5,6 +5,7 @@ import signal
 
 import httpx
 import pytest
+
 from fleet import Fleet, WorkerSeen, wait_until
 
 

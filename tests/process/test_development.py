@@ -4,6 +4,7 @@ import contextlib
 from pathlib import Path
 
 import psutil
+
 from fleet import APPS, SOURCE, Fleet, wait_until
 
 WITH_PROBE = {"PYTHONPATH": f"{SOURCE}:{APPS}"}
@@ -17,7 +18,10 @@ def wait_watched(fleet: Fleet) -> None:
         for child in psutil.Process(fleet.pid).children():
             with contextlib.suppress(OSError, psutil.Error):
                 if "asgi_master.reloader" in child.cmdline():
-                    return any("inotify wd" in info.read_text() for info in Path(f"/proc/{child.pid}/fdinfo").iterdir())
+                    return any(
+                        "inotify wd" in info.read_text()
+                        for info in Path(f"/proc/{child.pid}/fdinfo").iterdir()
+                    )
         return False
 
     wait_until(watches, "the watcher watches")

@@ -4,6 +4,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+
 from apps import holding
 from fleet import PATIENCE, Fleet, wait_until
 

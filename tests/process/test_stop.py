@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from apps import holding
-from fleet import PATIENCE, Fleet, wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from apps import holding
+from fleet import PATIENCE, Fleet, wait_until
 
 BLOCKED = "block?seconds=60"
 

@@ -46,9 +46,7 @@ POLICIES = st.builds(
     backoff_cap=st.just(4.0),
     exit_on_first_failure=st.booleans(),
 )
-WAITS = frozenset(
-    {WorkerState.BOOTING, WorkerState.FAILED, WorkerState.DRAINING, WorkerState.KILLED}
-)
+WAITS = frozenset({WorkerState.BOOTING, WorkerState.FAILED, WorkerState.DRAINING, WorkerState.KILLED})
 
 
 class FakeProcess:
@@ -91,7 +89,9 @@ class FleetMachine(RuleBasedStateMachine):
                 assert not self.stopping
                 self.seen_generations = generation
                 self.zygotes[generation] = "importing"
-                living = [z for z in self.supervisor.fleet.zygotes.values() if z.state is not ZygoteState.ABANDONED]
+                living = [
+                    z for z in self.supervisor.fleet.zygotes.values() if z.state is not ZygoteState.ABANDONED
+                ]
                 assert len(living) <= 4
             case RetireZygote(generation):
                 assert self.zygotes[generation] in {"importing", "ready"}

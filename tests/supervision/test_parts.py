@@ -55,9 +55,9 @@ def test_a_thousand_failures_do_not_overflow():
 # --- capacity
 
 
-def worker(id, slot, generation=1, *, ready=True):
+def worker(number, slot, generation=1, *, ready=True):
     state = WorkerState.READY if ready else WorkerState.BOOTING
-    return Worker(id, slot, generation, 0.0, None, state)
+    return Worker(number, slot, generation, 0.0, None, state)
 
 
 def plan(workers=3, keep=(1,), surge=1, missing=0, *, replace=True, can_fork=True):

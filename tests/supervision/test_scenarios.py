@@ -1,7 +1,6 @@
 """Whole lives of a fleet, in virtual time."""
 
 import pytest
-from world import NEVER, Code, World
 
 from asgi_master.errors import ExitCode
 from asgi_master.supervision import notices
@@ -29,6 +28,7 @@ from asgi_master.supervision.events import (
 from asgi_master.supervision.policy import MOST_WORKERS, Policy
 from asgi_master.supervision.states import Phase, WorkerState
 from asgi_master.supervision.supervisor import Supervisor
+from world import NEVER, Code, World
 
 
 def booted(workers=4, codes=None, **policy):
@@ -59,7 +59,11 @@ def test_the_first_event_starts_the_first_zygote_and_nothing_else():
 
 def test_boot_fills_every_slot_at_once_and_says_ready_once():
     world = booted(workers=3)
-    assert [(o.worker, o.slot, o.generation) for o in world.orders(SpawnWorker)] == [(1, 0, 1), (2, 1, 1), (3, 2, 1)]
+    assert [(o.worker, o.slot, o.generation) for o in world.orders(SpawnWorker)] == [
+        (1, 0, 1),
+        (2, 1, 1),
+        (3, 2, 1),
+    ]
     assert world.notices(notices.MasterReady) == [notices.MasterReady(3, 1)]
     assert [n.slot for n in world.notices(notices.WorkerBecameReady)] == [0, 1, 2]
     assert world.now < 1002, "no watch time on the first boot"
@@ -99,7 +103,9 @@ def test_a_failed_first_boot_ends_soon_even_if_others_are_stuck_in_startup():
     stuck = Code(boot_time=NEVER)
     world = World(codes={1: stuck}, scripts={2: Code(boot_time=0.1, boot_error="no")})
     world.run(100)
-    (failed_at,) = [m for m, a in world.actions if a == next(a for _, a in world.actions if "BootFailed" in repr(a))]
+    (failed_at,) = [
+        m for m, a in world.actions if a == next(a for _, a in world.actions if "BootFailed" in repr(a))
+    ]
     assert world.exit_code is ExitCode.BOOT_FAILED
     assert world.now - failed_at <= 1.1
 
@@ -411,10 +417,10 @@ def test_a_crash_of_an_old_worker_does_not_fail_the_rollout():
     world = booted()
     reload(world)
     world.until(lambda: 2 in world.generations())
-    world.die([w for w in world.ready() if w.generation == 1][0])
+    world.die(next(w for w in world.ready() if w.generation == 1))
     assert world.orders(SpawnWorker)[-1].generation == 1, "before the canary is proven, old code fills in"
     world.until(lambda: world.generations().count(2) >= 2)
-    world.die([w for w in world.ready() if w.generation == 1][0])
+    world.die(next(w for w in world.ready() if w.generation == 1))
     steady(world)
     assert world.generations() == [2] * 4
     assert {o.generation for o in world.orders(SpawnWorker)[-2:]} == {2}
@@ -539,6 +545,7 @@ def test_a_dead_zygote_is_replaced_and_its_workers_stay():
     world = booted()
     before = {w.id for w in world.ready()}
     world.zygote_dies(1)
+    assert world.notices(notices.ZygoteLost) == [notices.ZygoteLost(1, -9, 0.0)]
     assert world.orders(StartZygote)[-1] == StartZygote(2)
     world.run(5)
     assert {w.id for w in world.ready()} == before
@@ -591,6 +598,7 @@ def test_a_rollback_without_the_old_zygote_keeps_the_new_workers_until_there_is_
     reload(world)
     world.until(lambda: world.generations().count(2) == 3)
     world.zygote_dies(1)
+    assert world.notices(notices.ZygoteLost) == [notices.ZygoteLost(1, -9, None)]
     world.die(world.worker(0))
     start = world.now
     world.run(60)

@@ -6,7 +6,14 @@ import pytest
 
 from asgi_master.supervision import states
 from asgi_master.supervision.diagram import diagrams
-from asgi_master.supervision.states import Phase, PhaseTrigger, WorkerState, WorkerTrigger, ZygoteState, ZygoteTrigger
+from asgi_master.supervision.states import (
+    Phase,
+    PhaseTrigger,
+    WorkerState,
+    WorkerTrigger,
+    ZygoteState,
+    ZygoteTrigger,
+)
 
 TABLES = [
     (states.WORKER_TABLE, WorkerState, WorkerTrigger, WorkerState.BOOTING, WorkerState.GONE),

@@ -1,6 +1,7 @@
 """WebSockets over real sockets: what peers and applications see of each other."""
 
 import asyncio
+import contextlib
 import logging
 import queue
 import time
@@ -207,6 +208,17 @@ class TestHandshake:
             "state": {"shared": "yes", "mine": 1},
             "extensions": {"websocket.http.response": {}},
         }
+
+    def test_scope_on_a_unix_socket(self, loop, tmp_path):
+        async def tell(app, scope, _receive, send):
+            app.told.put((scope["client"], scope["server"]))
+            await send({"type": "websocket.close"})
+
+        app = App(tell)
+        path = str(tmp_path / "socket")
+        with serve(app, loop=loop, path=path) as server, Peer(server.connect()) as peer:
+            peer.send(handshake())
+            assert app.hear() == (None, (path, None))
 
     def test_headers_of_the_answer(self, loop):
         async def accept(app, _scope, _receive, send):
@@ -511,6 +523,18 @@ class TestClosing:
             wait_until(lambda: not server.context.connections)
         assert not caplog.records, "a disconnect that nobody caught is no error"
 
+    def test_text_that_cannot_be_encoded(self, loop):
+        async def mangle(app, _scope, _receive, send):
+            await send({"type": "websocket.accept"})
+            try:
+                await send({"type": "websocket.send", "text": "\ud800"})
+            except UnicodeEncodeError:
+                await send({"type": "websocket.send", "text": "fine"})
+
+        with serve(App(mangle), loop=loop) as server, Peer(server.connect()) as peer:
+            peer.open()
+            assert peer.read_frame() == (FIN | TEXT, b"fine")
+
     def test_sending_after_closing(self, loop):
         async def again(app, _scope, _receive, send):
             await send({"type": "websocket.accept"})
@@ -599,7 +623,7 @@ class TestBackpressure:
                 pass
             assert sent < len(stream), "reading paused"
             (connection,) = server.context.connections
-            assert len(connection._queue) == 4
+            assert len(connection._inbox) == 4
             server.run(release.set)
             peer.sock.settimeout(10)
             peer.send(stream[sent:])
@@ -623,7 +647,7 @@ class TestBackpressure:
             assert app.hear() == "open"
             peer.send(frame(FIN | BINARY, bytes(600)) * 10)
             (connection,) = server.context.connections
-            wait_until(lambda: len(connection._queue) == 2)
+            wait_until(lambda: len(connection._inbox) == 2)
             server.run(release.set)
             assert [app.hear() for _ in range(10)] == [600] * 10
 
@@ -642,6 +666,21 @@ class TestBackpressure:
             assert app.told.qsize() < 500
             for _ in range(500):
                 assert peer.read_frame() == (FIN | BINARY, bytes(50_000))
+            assert peer.read_close() == (1000, "")
+
+    def test_a_slow_peer_gets_everything_before_the_end(self, loop):
+        """The time to answer a close frame begins when the peer can have read it."""
+
+        async def give(app, _scope, _receive, send):
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "bytes": bytes(20_000_000)})
+
+        with serve(App(give), loop=loop) as server, Peer(server.connect()) as peer:
+            peer.open()
+            (connection,) = server.context.connections
+            wait_until(lambda: connection._close_sent)
+            server.run(lambda: connection.sweep(server.loop.time() + 10))
+            assert peer.read_frame() == (FIN | BINARY, bytes(20_000_000))
             assert peer.read_close() == (1000, "")
 
     def test_a_peer_that_never_reads_is_left(self, loop, caplog):
@@ -808,6 +847,39 @@ class TestWorker:
             peer.read_to_end()
             wait_until(lambda: not server.context.connections)
         assert not caplog.records
+
+    def test_cancel_that_the_application_swallows(self, loop, caplog):
+        async def stubborn(app, _scope, _receive, _send):
+            app.told.put("waiting")
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+        app = App(stubborn)
+        with serve(app, loop=loop) as server, Peer(server.connect()) as peer:
+            peer.send(handshake())
+            assert app.hear() == "waiting"
+            (connection,) = server.context.connections
+            server.run(connection.cancel)
+            assert peer.read_to_end() == b""
+            wait_until(lambda: not server.context.connections)
+        assert not caplog.records
+
+    def test_cancel_before_the_application_began(self, loop):
+        """Without eager start there is a turn of the loop in which its task exists and has not run."""
+
+        class Hasty(set):
+            def add(self, connection):
+                super().add(connection)
+                server.loop.call_soon(connection.cancel)
+
+        async def endless(_scope, _receive, _send):
+            await asyncio.Event().wait()
+
+        with serve(endless, loop=loop) as server, Peer(server.connect()) as peer:
+            server.context.connections = Hasty()
+            peer.send(handshake())
+            assert peer.read_to_end() == b""
+            wait_until(lambda: not server.context.connections)
 
     def test_cancel_after_the_application_returned(self, loop):
         async def leave(app, _scope, _receive, send):

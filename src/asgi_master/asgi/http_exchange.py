@@ -8,7 +8,7 @@ The head of the response is held until its first body message, so that a small r
 version of HTTP.
 """
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping
 from enum import StrEnum
 from typing import Any
 
@@ -28,6 +28,8 @@ class State(StrEnum):
 
 
 _AWAITING, _HELD, _STREAMING, _COMPLETE = State
+
+_BODYLESS = (204, 304)
 
 _EXPECTED = {
     State.AWAITING: "the response begins with http.response.start",
@@ -56,13 +58,13 @@ class HttpExchange:
     """What the application of one request has said, and what it has not been told yet."""
 
     __slots__ = (
-        "_ended",
         "_head",
         "_inbox",
         "_is_head",
         "_remaining",
         "_stopped",
         "_told_end",
+        "body_ended",
         "bodyless",
         "disconnected",
         "inbox_size",
@@ -79,7 +81,8 @@ class HttpExchange:
         """Whether the response has no body by its nature; known from the first part on."""
         self._is_head = method == "HEAD"
         self._inbox: list[bytes] = []
-        self._ended = not has_body
+        self.body_ended = not has_body
+        """Whether the peer sent all of the request."""
         self._told_end = False
         self._stopped = False
         self._head: ResponseHead | None = None
@@ -95,11 +98,6 @@ class HttpExchange:
         """Whether the application may take it that nobody waits for its response."""
         return self._stopped
 
-    @property
-    def body_ended(self) -> bool:
-        """Whether the peer sent all of the request."""
-        return self._ended
-
     # -- what the peer does ---------------------------------------------------------------------------------------
 
     def body_received(self, data: bytes) -> None:
@@ -110,7 +108,7 @@ class HttpExchange:
 
     def end_received(self) -> None:
         """The request is complete."""
-        self._ended = True
+        self.body_ended = True
 
     def peer_stopped(self) -> None:
         """The peer will send nothing more. It may still read: a response goes on, though `receive` tells a disconnect."""
@@ -127,12 +125,12 @@ class HttpExchange:
         if self.state is _COMPLETE:
             return {"type": "http.disconnect"}
         inbox = self._inbox
-        if inbox or (self._ended and not self._told_end):
+        if inbox or (self.body_ended and not self._told_end):
             body = inbox[0] if len(inbox) == 1 else b"".join(inbox)
             self._inbox = []
             self.inbox_size = 0
-            self._told_end = self._ended
-            return {"type": "http.request", "body": body, "more_body": not self._ended}
+            self._told_end = self.body_ended
+            return {"type": "http.request", "body": body, "more_body": not self.body_ended}
         if self._stopped:
             return {"type": "http.disconnect"}
         return None
@@ -151,7 +149,13 @@ class HttpExchange:
             if state is _HELD or state is _STREAMING:
                 return self._interpret_body(message)
         elif kind == "http.response.start" and state is _AWAITING:
-            self._begin(message["status"], message.get("headers", ()))
+            head = ResponseHead(message["status"], message.get("headers", ()))
+            self._head = head
+            self._remaining = head.content_length
+            if self._is_head or head.status in _BODYLESS:
+                self.bodyless = True
+                self._remaining = None  # HEAD and 304 tell the length of a body that does not come
+            self.state = _HELD
             return None
         raise RuntimeError(f"ASGI message {kind!r} cannot be sent: {_EXPECTED[state]}")
 
@@ -165,13 +169,6 @@ class HttpExchange:
         self.state = _COMPLETE
         self._inbox = []
         self.inbox_size = 0
-
-    def _begin(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
-        head = self._head = ResponseHead(status, headers)
-        self.bodyless = self._is_head or status in (204, 304)
-        # HEAD and 304 tell the length of a body that does not come.
-        self._remaining = None if self.bodyless else head.content_length
-        self.state = _HELD
 
     def _interpret_body(self, message: Message) -> Part:
         body = message.get("body", b"")
@@ -192,10 +189,12 @@ class HttpExchange:
             body = b""
             if not self._is_head:
                 length = None
-        if is_last:
+        if not is_last:
+            self.state = _STREAMING
+        elif self._inbox:
             self._complete()
         else:
-            self.state = _STREAMING
+            self.state = _COMPLETE
         return Part(head, body, is_last, length)
 
 

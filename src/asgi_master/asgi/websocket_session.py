@@ -164,7 +164,11 @@ def _read_close(message: Message) -> CloseWith:
     code = int(CloseCode.NORMAL) if code is None else int(code)
     if code != CloseCode.NO_STATUS and not may_be_sent(code):
         raise ValueError(f"{code} is no close code that an application may send")
-    return CloseWith(code, message.get("reason") or "")
+    reason = message.get("reason") or ""
+    if not isinstance(reason, str):
+        raise TypeError(f"reason of websocket.close is of type {type(reason).__name__}")
+    reason.encode()  # raises here, before anything changed, if it cannot be sent
+    return CloseWith(code, reason)
 
 
 def _read_refusal(_message: Message) -> Refuse:

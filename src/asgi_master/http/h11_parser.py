@@ -6,8 +6,7 @@ import h11
 
 from asgi_master.http.grammar import HEAD_TEXT
 from asgi_master.http.parser import HeadError, Parser
-from asgi_master.http.request import Request, RequestLine, make_request
-
+from asgi_master.http.request import Headers, Request
 
 _LENGTHS = re.compile(rb"\r\ncontent-length:[^\r]*(,|\r\n(.*\r\n)?content-length:)", re.IGNORECASE | re.DOTALL)
 
@@ -17,10 +16,9 @@ class H11Parser(Parser):
 
     __slots__ = ()
 
-    def _read_head(self, head: bytes, line: RequestLine) -> Request:
-        if head.translate(None, HEAD_TEXT) or not head.count(b"\r") == head.count(b"\n") == head.count(
-            b"\r\n"
-        ):
+    def _read_headers(self, head: bytes, request: Request) -> Headers:  # noqa: ARG002 -- h11 reads all of the head
+        line_ends = head.count(b"\r\n")
+        if head.translate(None, HEAD_TEXT) or not head.count(b"\r") == head.count(b"\n") == line_ends:
             raise HeadError("control character or bare line end")
         if head.find(b"\n ") >= 0 or head.find(b"\n\t") >= 0:
             raise HeadError("obsolete line folding")
@@ -33,4 +31,4 @@ class H11Parser(Parser):
         except h11.RemoteProtocolError as error:
             raise HeadError(str(error)) from error
         assert isinstance(event, h11.Request)
-        return make_request(line, list(event.headers))
+        return list(event.headers)

@@ -4,7 +4,7 @@ import httptools
 
 from asgi_master.http.limits import HttpLimits
 from asgi_master.http.parser import HeadError, Parser
-from asgi_master.http.request import COMMON_METHODS, Headers, Request, RequestLine, make_request
+from asgi_master.http.request import COMMON_METHODS, Headers, Request
 
 
 class _Fields:
@@ -29,23 +29,24 @@ class HttptoolsParser(Parser):
         self._fields = _Fields()
         self._engine: httptools.HttpRequestParser | None = None
 
-    def _read_head(self, head: bytes, line: RequestLine) -> Request:
-        engine: httptools.HttpRequestParser | None = self._engine or httptools.HttpRequestParser(self._fields)
-        self._engine = None
+    def _read_headers(self, head: bytes, request: Request) -> Headers:
+        engine = self._engine or httptools.HttpRequestParser(self._fields)
+        self._engine = engine
         headers = self._fields.headers = []
-        if line.method not in COMMON_METHODS:
+        if request.method not in COMMON_METHODS:
             # llhttp knows a fixed list of methods; the request line was judged already.
-            head = b"GET" + head[len(line.method) :]
+            head = b"GET" + head[len(request.method) :]
         try:
             engine.feed_data(head)
         except httptools.HttpParserUpgrade:
-            engine = None
+            self._engine = None
         except httptools.HttpParserError as error:
             raise HeadError(str(error)) from error
         if head.find(b" \r\n") >= 0 or head.find(b"\t\r\n") >= 0:
             headers = [(name, value.rstrip(b" \t")) for name, value in headers]
-        request = make_request(line, headers)
-        if request.body_length == 0 and request.keep_alive:
-            # It stands before the next request. After a body it would wait for what it never gets to see.
-            self._engine = engine
-        return request
+        return headers
+
+    def _begin_body(self, length: int | None) -> None:
+        # The engine would wait for a body that it never gets to see.
+        self._engine = None
+        super()._begin_body(length)

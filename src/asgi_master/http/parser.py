@@ -12,7 +12,7 @@ from asgi_master.http.chunked import ChunkedDecoder
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.grammar import HEAD_TEXT
 from asgi_master.http.limits import HttpLimits
-from asgi_master.http.request import Headers, Request, RequestLine, make_request, read_request_line
+from asgi_master.http.request import Headers, Request, read_request_line, take_headers
 
 
 class Mark(Enum):
@@ -39,7 +39,12 @@ class _State(Enum):
     """The body is over and `END_OF_MESSAGE` not yet told."""
     DONE = auto()
     """The message is over; `start_next_cycle` goes on."""
+    CLOSED = auto()
+    """The last request said that it is the last (RFC 9112 §9.6): what follows is not read."""
 
+
+# Module constants are looked up faster than members.
+_HEAD, _BODY, _CHUNKED, _ENDING, _DONE, _CLOSED = _State
 
 _CR = 0x0D
 
@@ -54,6 +59,7 @@ class Parser(ABC):
     __slots__ = (
         "_buffer",
         "_decoder",
+        "_is_last",
         "_limits",
         "_position",
         "_remaining",
@@ -68,13 +74,17 @@ class Parser(ABC):
         self._position = 0
         self._searched = 0  # up to here the buffer holds no end of a head
         self._skipped = False  # the empty line before a request that RFC 9112 §2.2 tolerates
-        self._state = _State.HEAD
+        self._state = _HEAD
+        self._is_last = False
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
 
     @abstractmethod
-    def _read_head(self, head: bytes, line: RequestLine) -> Request:
-        """The request of a complete head. Raises `HeadError` if the library refuses it, or `ProtocolError`."""
+    def _read_headers(self, head: bytes, request: Request) -> Headers:
+        """The fields of a complete head: lower-case names, values without surrounding white space.
+
+        `request` is what its first line said. Raises `HeadError` if the library refuses the head.
+        """
 
     @property
     def buffered(self) -> int:
@@ -84,14 +94,14 @@ class Parser(ABC):
     @property
     def body_remaining(self) -> int | None:
         """Bytes of the current request's body that have not arrived; `None` if nobody knows."""
-        if self._state is _State.BODY:
+        if self._state is _BODY:
             return max(0, self._remaining - self.buffered)
-        return None if self._state is _State.CHUNKED else 0
+        return None if self._state is _CHUNKED else 0
 
     @property
     def is_idle(self) -> bool:
         """Whether it stands between two requests and nothing of the next has arrived."""
-        return self._state is _State.HEAD and self._position == len(self._buffer)
+        return self._state is _HEAD and self._position == len(self._buffer)
 
     def receive_data(self, data: bytes) -> None:
         """Take in what arrived."""
@@ -107,21 +117,21 @@ class Parser(ABC):
     def next_event(self) -> Event:
         """What the bytes say next. Raises `ProtocolError`; after that the connection is of no more use."""
         state = self._state
-        if state is _State.HEAD:
-            return self._next_head()
-        if state is _State.BODY:
+        if state is _HEAD:
+            return NEED_DATA if self._position == len(self._buffer) else self._next_head()
+        if state is _BODY:
             return self._next_of_length()
-        if state is _State.CHUNKED:
+        if state is _CHUNKED:
             return self._next_chunked()
-        if state is _State.ENDING:
-            self._state = _State.DONE
+        if state is _ENDING:
+            self._state = _DONE
             return END_OF_MESSAGE
         return NEED_DATA
 
     def start_next_cycle(self) -> None:
         """Go on to the next request, once this one is complete (told or not)."""
-        assert self._state in (_State.ENDING, _State.DONE)
-        self._state = _State.HEAD
+        assert self._state in (_ENDING, _DONE)
+        self._state = _CLOSED if self._is_last else _HEAD
         self._skipped = False
 
     def trailing_data(self) -> bytes:
@@ -133,8 +143,6 @@ class Parser(ABC):
 
     def _next_head(self) -> Event:
         buffer, start = self._buffer, self._position
-        if start == len(buffer):
-            return NEED_DATA
         if buffer[start] == _CR:
             return self._skip_empty_line()
         end = buffer.find(b"\r\n\r\n", max(start, self._searched))
@@ -148,31 +156,33 @@ class Parser(ABC):
             raise _line_too_long()
         if limits.header_bytes and end - line_end - 2 > limits.header_bytes:
             raise _header_too_large()
-        line = read_request_line(buffer[start:line_end])
+        request = read_request_line(buffer[start:line_end])
         # A slice of the whole is the whole: the usual case copies nothing.
         head = buffer[start:end]
         try:
-            request = self._read_head(head, line)
+            headers = self._read_headers(head, request)
         except HeadError as error:
-            raise _diagnose(head, line) from error
-        if limits.header_count and len(request.headers) > limits.header_count:
+            raise _diagnose(head, request) from error
+        take_headers(request, headers)
+        if limits.header_count and len(headers) > limits.header_count:
             raise ProtocolError(431, "too many header fields")
         self._position = end
-        self._begin_body(request.body_length)
+        self._is_last = not request.keep_alive
+        if request.body_length == 0:
+            self._state = _ENDING
+        else:
+            self._begin_body(request.body_length)
         return request
 
     def _begin_body(self, length: int | None) -> None:
-        if length == 0:
-            self._state = _State.ENDING
-            return
         limit = self._limits.body_size
         if length is None:
-            self._state = _State.CHUNKED
+            self._state = _CHUNKED
             self._decoder = ChunkedDecoder(self._limits)
         elif limit and length > limit:
             raise ProtocolError(413, "the request body is too large")
         else:
-            self._state = _State.BODY
+            self._state = _BODY
             self._remaining = length
 
     def _skip_empty_line(self) -> Event:
@@ -183,7 +193,7 @@ class Parser(ABC):
             raise ProtocolError(400, "the request line is not: method, target, version")
         self._skipped = True
         self._position += 2
-        return self._next_head()
+        return self.next_event()
 
     def _check_incomplete(self) -> None:
         """Refuse as soon as it is certain that no acceptable head will come of this."""
@@ -195,7 +205,8 @@ class Parser(ABC):
             raise ProtocolError(400, "a line ends without CR LF")
         line_end = buffer.find(b"\r\n", start)
         if line_end < 0:
-            if limits.request_line and len(buffer) - start > limits.request_line + 1:
+            pending = len(buffer) - start - (buffer[-1] == _CR)
+            if limits.request_line and pending > limits.request_line:
                 raise _line_too_long()
         elif limits.request_line and line_end - start > limits.request_line:
             raise _line_too_long()
@@ -212,7 +223,7 @@ class Parser(ABC):
         self._position += len(data)
         self._remaining -= len(data)
         if not self._remaining:
-            self._state = _State.ENDING
+            self._state = _ENDING
         return data
 
     def _next_chunked(self) -> Event:
@@ -221,7 +232,7 @@ class Parser(ABC):
         data, self._position = decoder.decode(self._buffer, self._position)
         if decoder.is_done:
             self._decoder = None
-            self._state = _State.ENDING if data else _State.DONE
+            self._state = _ENDING if data else _DONE
             return data or END_OF_MESSAGE
         return data or NEED_DATA
 
@@ -234,14 +245,14 @@ def _header_too_large() -> ProtocolError:
     return ProtocolError(431, "the header section is too large")
 
 
-def _diagnose(head: bytes, line: RequestLine) -> ProtocolError:
-    """Why a library refused a head: one of our own rules if one is broken, so that all libraries say the same."""
+def _diagnose(head: bytes, request: Request) -> ProtocolError:
+    """Why a library refused a head: our own rule if one is broken, so that all libraries say the same."""
     headers: Headers = []
     for text in head[:-4].split(b"\r\n")[1:]:
         name, _, value = text.partition(b":")
         headers.append((name.lower(), value.strip(b" \t")))
     try:
-        make_request(line, headers)
+        take_headers(request, headers)
     except ProtocolError as error:
         return error
     return ProtocolError(400, "the header section is malformed")

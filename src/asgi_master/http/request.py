@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.grammar import DIGITS, TARGET_TEXT, is_host, is_token
+from asgi_master.http.grammar import DIGITS, is_host, is_token
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -19,19 +19,6 @@ _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _FRAMING_FIELDS = frozenset(
     (b"host", b"connection", b"content-length", b"transfer-encoding", b"upgrade", b"expect")
 )
-
-
-@dataclass(slots=True)
-class RequestLine:
-    """The first line of a request, RFC 9112 §3."""
-
-    method: str
-    target: bytes
-    raw_path: bytes
-    query_string: bytes
-    http_version: str
-    authority: bytes | None
-    """Of an absolute-form target; it stands in for the Host field."""
 
 
 @dataclass(slots=True)
@@ -56,10 +43,12 @@ class Request:
     """The Upgrade field in lower case, if the peer asks for an upgrade (RFC 9110 §7.8)."""
     body_length: int | None = 0
     """Bytes of body to come; `None` if it is chunked."""
+    authority: bytes | None = None
+    """Of an absolute-form target; it replaced what the Host field said."""
 
 
-def read_request_line(line: bytes) -> RequestLine:
-    """Take a request line apart. Raises `ProtocolError`."""
+def read_request_line(line: bytes) -> Request:
+    """The request of which only the first line is known (RFC 9112 §3). Raises `ProtocolError`."""
     parts = line.split(b" ")
     if len(parts) != 3:
         raise ProtocolError(400, "the request line is not: method, target, version")
@@ -68,15 +57,15 @@ def read_request_line(line: bytes) -> RequestLine:
     if http_version is None:
         raise _version_error(version)
     name = _METHODS.get(method) or _other_method(method)
-    if not target or target.translate(None, TARGET_TEXT):
+    if not target.isascii() or not target.decode("ascii").isprintable() or b"#" in target:
         raise ProtocolError(400, "the target holds a character that must be percent-encoded")
-    if target[0] == 0x2F:  # "/": origin-form
+    if target[:1] == b"/":  # origin-form
         raw_path, _, query = target.partition(b"?")
-        return RequestLine(name, target, raw_path, query, http_version, None)
+        return Request(name, target, raw_path, query, [], http_version, http_version == "1.1")
     if target == b"*":
         if name != "OPTIONS":
             raise ProtocolError(400, "the target * goes with OPTIONS only")
-        return RequestLine(name, target, target, b"", http_version, None)
+        return Request(name, target, target, b"", [], http_version, http_version == "1.1")
     return _absolute_form(name, target, http_version)
 
 
@@ -96,7 +85,7 @@ def _other_method(method: bytes) -> str:
     return method.decode("ascii")
 
 
-def _absolute_form(method: str, target: bytes, http_version: str) -> RequestLine:
+def _absolute_form(method: str, target: bytes, http_version: str) -> Request:
     scheme, separator, rest = target.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         raise ProtocolError(400, "the target is neither a path nor an http URL")
@@ -107,14 +96,17 @@ def _absolute_form(method: str, target: bytes, http_version: str) -> RequestLine
     raw_path = slash + path
     if not raw_path:
         raw_path = b"*" if method == "OPTIONS" and not query else b"/"
-    return RequestLine(method, target, raw_path, query, http_version, authority)
+    request = Request(method, target, raw_path, query, [], http_version, http_version == "1.1")
+    request.authority = authority
+    return request
 
 
-def make_request(line: RequestLine, headers: Headers) -> Request:
-    """Put the request together from its parsed head and judge what the head says. Raises `ProtocolError`.
+def take_headers(request: Request, headers: Headers) -> None:
+    """Give the request its header fields and judge what they say. Raises `ProtocolError`.
 
     `headers` have lower-case names, and values without surrounding white space.
     """
+    request.headers = headers
     host: bytes | None = None
     length: bytes | None = None
     coding: bytes | None = None
@@ -140,17 +132,14 @@ def make_request(line: RequestLine, headers: Headers) -> Request:
             upgrade = value if upgrade is None else upgrade + b"," + value
         else:
             expect = value if expect is None else expect + b"," + value
-    is_1_1 = line.http_version == "1.1"
+    is_1_1 = request.http_version == "1.1"
     if host is None:
         if is_1_1:
             raise ProtocolError(400, "the Host field is missing")
     elif not is_host(host):
         raise ProtocolError(400, "the Host field is not valid")
-    if line.authority is not None:
-        _replace_host(headers, line.authority)
-    request = Request(
-        line.method, line.target, line.raw_path, line.query_string, headers, line.http_version, is_1_1
-    )
+    if request.authority is not None:
+        _replace_host(headers, request.authority)
     if length is not None or coding is not None:
         request.body_length = _body_length(length, coding, is_1_1)
     if options is not None:
@@ -159,7 +148,6 @@ def make_request(line: RequestLine, headers: Headers) -> Request:
         if expect.lower() != b"100-continue":
             raise ProtocolError(417, "only 100-continue can be expected")
         request.expect_continue = request.body_length != 0
-    return request
 
 
 def _replace_host(headers: Headers, authority: bytes) -> None:

@@ -1,6 +1,7 @@
 """One response as bytes of HTTP/1.1: what its application may put into the head, and how its body is framed."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from http import HTTPStatus
 
 from asgi_master.http.grammar import DIGITS, FIELD_TEXT, is_token
@@ -26,6 +27,14 @@ _NOTED_FIELDS = frozenset(
 )
 
 
+@lru_cache(maxsize=1024)
+def _field_name(name: bytes) -> bytes:
+    """A field name in lower case, once it is known to be one. Applications use few."""
+    if not is_token(name):
+        raise ValueError(f"header name {name!r} is not a token")
+    return name.lower()
+
+
 class ResponseHead:
     """Status and fields of a response, checked. Raises `ValueError` or `TypeError` for what may not be sent.
 
@@ -48,11 +57,10 @@ class ResponseHead:
         for name, value in headers:
             if type(name) is not bytes or type(value) is not bytes:
                 raise TypeError(f"header {name!r}: {value!r} is not a pair of bytes")
-            if not is_token(name):
-                raise ValueError(f"header name {name!r} is not a token")
-            if value.translate(None, FIELD_TEXT):
+            lower = _field_name(name)
+            # The usual value is printable ASCII; only what is not is looked at byte by byte.
+            if not (value.isascii() and value.decode("ascii").isprintable()) and value.translate(None, FIELD_TEXT):
                 raise ValueError(f"header {name!r} holds a control character: {value!r}")
-            lower = name.lower()
             if lower not in _NOTED_FIELDS or self._note(lower, value):
                 append((name, value))
 
@@ -116,7 +124,8 @@ class ResponseEncoder:
             pieces.append(date_line)
         if self._server and not head.has_server:
             pieces.append(self._server)
-        pieces += [b"%b: %b\r\n" % field for field in head.fields]
+        for name, value in head.fields:
+            pieces += name, b": ", value, b"\r\n"
         if self._extra:
             pieces += self._missing(head)
         self._chunked = False

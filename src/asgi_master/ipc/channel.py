@@ -49,7 +49,9 @@ class Channel:
         self._socket.setblocking(flag)
 
     def send(self, message: Message, fds: tuple[int, ...] = ()) -> bool:
-        """Send; false if the other side is gone or its queue is full (it is then about to be found hung)."""
+        """Send; false if either side is closed or the queue is full (the other side is then about to be found hung)."""
+        if self.fileno() < 0:
+            return False
         try:
             socket.send_fds(self._socket, [encode(message)], fds)
         except (BrokenPipeError, ConnectionResetError, BlockingIOError):

@@ -86,7 +86,11 @@ class Master:
         while self._facts:
             fact = self._facts.popleft()
             for action in self._supervisor.handle(fact, time.monotonic()):
-                self._executor.execute(action)
+                try:
+                    self._executor.execute(action)
+                except Exception:
+                    # Whatever this is, dying of it would take the service down. Each order has a deadline behind it.
+                    log.exception("%s failed", type(action).__name__)
 
     def _on_signals(self) -> None:
         for signum in self._signals.read():

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from asgi_master.supervision import notices
 from asgi_master.supervision.backoff import Backoff
 from asgi_master.supervision.capacity import Plan, moves
-from asgi_master.supervision.fleet import Fleet, Urgency, Worker, Zygote
+from asgi_master.supervision.fleet import Fleet, Worker, Zygote
 from asgi_master.supervision.orders import Orders
 from asgi_master.supervision.policy import MOST_WORKERS, Policy
 from asgi_master.supervision.states import PHASE_TABLE, Phase, PhaseTrigger, ZygoteState
@@ -102,7 +102,8 @@ class Deployment:
             self._orders.announce(notices.ZygoteNotReplaced(zygote.generation, cause, delay))
         elif zygote.generation == self._committed and isinstance(cause, notices.ZygoteDied):
             delay = self._strike_stand_in(zygote, now)
-            self._orders.announce(notices.ZygoteLost(zygote.generation, cause.status, delay))
+            retry_in = delay if self.phase is Phase.STEADY else None
+            self._orders.announce(notices.ZygoteLost(zygote.generation, cause.status, retry_in))
 
     def worker_lost(self, worker: Worker, cause: notices.WorkerCause, now: float) -> None:
         """A worker stopped serving unasked: fail the rollout, or set when its slot is filled again."""
@@ -219,17 +220,18 @@ class Deployment:
             return
         serving = self._fleet.serving()
         workers, surge = self._committed_policy.workers, _surge(self.policy)
+        leaving: list[Worker] = []
         if len(serving) >= workers + surge:
-            ready = [worker for worker in serving if worker.is_ready]
-            if surge or len(ready) - 1 < workers - self.policy.max_unavailable:
+            # Whoever does not serve yet is missed least, then whoever should not be there anyway.
+            least = min(serving, key=lambda w: (w.is_ready, w.generation in self._settled, w.slot))
+            ready = sum(worker.is_ready for worker in serving)
+            if surge or (least.is_ready and ready - 1 < workers - self.policy.max_unavailable):
                 return
-            leaving = min(ready, key=lambda worker: (worker.generation in self._settled, worker.slot))
-            self._orders.drain(leaving, Urgency.DRAIN, now, self.policy)
-            serving.remove(leaving)
-        served = {worker.slot for worker in serving}
-        wanted = range(self.policy.workers)
-        slot = next((slot for slot in wanted if slot not in served), 0)
+            leaving = [least]
+        served = {worker.slot for worker in serving if worker not in leaving}
+        slot = next((slot for slot in range(self.policy.workers) if slot not in served), 0)
         if not self._fleet.backoff(slot).holds(generation, now):
+            self._orders.drain_all(leaving, now, self.policy)
             self._orders.spawn(slot, generation, now, self.policy)
 
     def _commit_when_done(self, rollout: Rollout, now: float) -> None:

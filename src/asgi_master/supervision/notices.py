@@ -235,11 +235,14 @@ class ReloadFailed:
 
 @dataclass(frozen=True, slots=True)
 class ZygoteLost:
-    """The zygote that crashed workers are replaced from is gone; its workers go on."""
+    """The zygote that lost workers are replaced from is gone; its workers go on.
+
+    Another one is started in `retry_in` seconds; `None`: the reload under way brings one.
+    """
 
     generation: int
     status: int
-    retry_in: float
+    retry_in: float | None
 
 
 @dataclass(frozen=True, slots=True)

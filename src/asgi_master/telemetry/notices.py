@@ -91,8 +91,11 @@ def _of_generation(
                 f"reload failed: generation {generation}: {_why(cause)}; staying with generation {kept}",
             )
         case n.ZygoteLost(generation, status, retry_in):
-            line = f"the zygote of generation {generation} is gone: {describe_status(status)}"
-            return logging.ERROR, f"{line}; its workers go on, and another one starts {_when(retry_in)}"
+            line = (
+                f"the zygote of generation {generation} is gone: {describe_status(status)}; its workers go on"
+            )
+            follows = "the reload brings another" if retry_in is None else f"another starts {_when(retry_in)}"
+            return logging.ERROR, f"{line}; {follows}"
         case n.ZygoteReplaced(lost, generation):
             line = f"the zygote of generation {generation} stands in for that of generation {lost}"
             return logging.INFO, f"{line}; workers that are lost from now on are replaced from it"

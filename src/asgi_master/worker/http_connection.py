@@ -227,8 +227,19 @@ class HttpConnection(asyncio.Protocol):
             return  # the application runs inside `_begin`; the loop below goes on when it waits or returns
         self._advancing = True
         try:
-            while not self._closing and self._step():
-                pass
+            while not self._closing:
+                current = self._current
+                if current is not None:
+                    if not self._take_body(current):
+                        break
+                    continue
+                event = self._parser.next_event()
+                if event is NEED_DATA:
+                    if self._eof:
+                        self._close()
+                    break
+                assert isinstance(event, Request)
+                self._begin(event)
         except ProtocolError as error:
             self._refuse(error)
         finally:
@@ -236,43 +247,26 @@ class HttpConnection(asyncio.Protocol):
         if self._current is not None or self.is_read_paused:
             self._regulate_reading()
 
-    def _step(self) -> bool:
-        """Use one event; false if there is none to use."""
-        current = self._current
-        if current is None:
-            event = self._parser.next_event()
-            if event is NEED_DATA:
-                if self._eof:
-                    self._close()
-                return False
-            assert isinstance(event, Request)
-            self._begin(event)
-            return True
-        exchange = current.exchange
-        if exchange.body_ended:
-            if exchange.is_complete:
-                self._next_cycle()
-                return True
-            return False
-        return self._may_take_body(current) and self._take_body(current)
-
-    def _may_take_body(self, current: HttpRequest) -> bool:
-        return current.exchange.inbox_size <= _READ_AHEAD
-
     def _take_body(self, current: HttpRequest) -> bool:
+        """Give the request a piece of its body, or what is left of it away; false if there is nothing to do now."""
+        exchange = current.exchange
+        if exchange.body_ended or exchange.inbox_size > _READ_AHEAD:
+            return False
         event = self._parser.next_event()
         if event is NEED_DATA:
             return False
         if event is END_OF_MESSAGE:
-            current.exchange.end_received()
+            exchange.end_received()
+            if exchange.is_complete:
+                self._next_cycle()
+                return True
         else:
             assert isinstance(event, bytes)
-            if current.exchange.is_complete:
+            if exchange.is_complete:
                 self._discarded += len(event)
                 if self._discarded > _DISCARD_LIMIT:
                     self._linger()
-                    return False
-            current.exchange.body_received(event)
+            exchange.body_received(event)
         current.wake()
         return True
 
@@ -299,7 +293,7 @@ class HttpConnection(asyncio.Protocol):
             self._answer(current, 503, "Service Unavailable", (b"retry-after", b"1"))
             return
         # A body that came along is there before the application asks for it.
-        while not current.exchange.body_ended and self._may_take_body(current) and self._take_body(current):
+        while request.body_length != 0 and self._take_body(current):
             pass
         stats.in_flight += 1
         self._running.add(current)
@@ -367,15 +361,18 @@ class HttpConnection(asyncio.Protocol):
 
     def _response_complete(self, current: HttpRequest) -> None:
         self._served += 1
-        current.record_access()
+        if self.context.access_log is not None:
+            current.record_access()
         current.wake()
         if not self.writer.keep_alive:
             self._close_after(current)
-        elif not self._advancing:
-            if self._parser.buffered or self._eof or self.is_read_paused or not current.exchange.body_ended:
-                self.advance_soon()
-            else:
-                self._next_cycle()
+            return
+        if current.exchange.body_ended:
+            self._next_cycle()
+        if not self._advancing and (
+            self._current is not None or self._parser.buffered or self._eof or self.is_read_paused
+        ):
+            self.advance_soon()
 
     def _answer(
         self, current: HttpRequest, status: int, text: str, *headers: tuple[bytes, bytes], close: bool = False

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
@@ -16,7 +17,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("asgi_master")
 
-_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+if sys.version_info >= (3, 12):
+
+    def _start_task(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+else:
+
+    def _start_task(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+        return loop.create_task(coroutine)
+
 
 _CLIENT_CLOSED_REQUEST = 499
 """What the access log says of a request whose client left before the response began; nginx' number."""
@@ -58,7 +67,7 @@ class HttpRequest:
 
     def start(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
         """Call the application; on Python 3.12 and newer it runs at once, until it first waits."""
-        self.task = asyncio.Task(self._run(app), loop=loop, **_EAGER)
+        self.task = _start_task(self._run(app), loop)
 
     async def receive(self) -> Message:
         """ASGI's `receive`."""

@@ -16,7 +16,7 @@ PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 class HttpWriter:
     """Writes the responses of one connection to its transport."""
 
-    __slots__ = ("_context", "_encoder", "_transport", "_waiters", "is_paused")
+    __slots__ = ("_context", "_encoder", "_transport", "_waiters", "is_paused", "keep_alive")
 
     def __init__(self, context: WorkerContext, transport: asyncio.Transport) -> None:
         self._context = context
@@ -28,14 +28,11 @@ class HttpWriter:
         )
         self._waiters: list[asyncio.Future[None]] = []
         self.is_paused = False
-
-    @property
-    def keep_alive(self) -> bool:
+        self.keep_alive = True
         """Whether the connection may go on after the response whose head was written last."""
-        return self._encoder.keep_alive
 
     def write_first(self, part: Part, *, bodyless: bool, is_1_1: bool, keep_alive: bool) -> None:
-        """Write the part that holds the head. `keep_alive` is whether both sides would go on."""
+        """Write the part that holds the head. `keep_alive` is whether both sides would go on; see `self.keep_alive`."""
         head, body = part.head, part.body
         assert head is not None
         context = self._context
@@ -49,17 +46,19 @@ class HttpWriter:
             date_line=context.date_line,
         )
         if body:
-            body = self._encoder.body(body, not part.is_last)
+            if not part.is_last:
+                body = self._encoder.body(body, more=True)
             if len(body) > _JOIN_LIMIT:
                 self._transport.write(data)
                 data = body
             else:
                 data += body
+        self.keep_alive = self._encoder.keep_alive
         self._transport.write(data)
 
     def write_next(self, part: Part) -> None:
         """Write a further part."""
-        data = self._encoder.body(part.body, not part.is_last)
+        data = self._encoder.body(part.body, more=not part.is_last)
         if data:
             self._transport.write(data)
 

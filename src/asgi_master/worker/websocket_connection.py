@@ -6,7 +6,6 @@ It begins where an HTTP/1.1 connection ends: with an upgrade request, on the sam
 import asyncio
 import logging
 import sys
-from collections import deque
 
 from asgi_master.asgi.errors import is_disconnect
 from asgi_master.asgi.websocket_session import (
@@ -24,10 +23,11 @@ from asgi_master.asgi.websocket_session import (
 )
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.request import Request
-from asgi_master.http.websocket import UNLIMITED, Close, CloseCode, Engine, Ping, Pong, WebSocketError
+from asgi_master.http.websocket import Close, CloseCode, Engine, Ping, Pong, WebSocketError
 from asgi_master.http.websocket_patience import KeepAlive, Verdict, WriteStall
 from asgi_master.worker.application import user_traceback
 from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.websocket_inbox import Inbox
 from asgi_master.worker.websocket_opening import Opening
 
 log = logging.getLogger("asgi_master")
@@ -47,14 +47,12 @@ class WebSocketConnection(asyncio.Protocol):
         "_early",
         "_engine",
         "_heard",
+        "_inbox",
         "_keepalive",
         "_lost",
         "_opening",
         "_pong_due",
-        "_queue",
-        "_queued",
         "_reading_paused",
-        "_receivers",
         "_request",
         "_session",
         "_stall",
@@ -81,9 +79,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._app_done = False
         self._cancelled = False
         self._connect_told = False
-        self._queue: deque[str | bytes] = deque()
-        self._queued = 0
-        self._receivers: list[asyncio.Future[None]] = []
+        self._inbox = Inbox(context.loop, context.websocket)
         # The transport.
         self._reading_paused = False
         self._writable: asyncio.Event | None = None
@@ -119,6 +115,8 @@ class WebSocketConnection(asyncio.Protocol):
             self._task = asyncio.Task(coroutine, loop=context.loop, eager_start=True)
         else:
             self._task = context.loop.create_task(coroutine)
+        # Not at the end of `_run`: a task that is cancelled before its first step never comes there.
+        self._task.add_done_callback(self._application_left)
 
     # The application's side.
 
@@ -133,16 +131,18 @@ class WebSocketConnection(asyncio.Protocol):
             self._application_ended(None if is_disconnect(error) else error)
         else:
             self._application_ended(None)
-        finally:
-            self._app_done = True
-            if self._cancelled:
-                self._abort()
-            self._leave_if_done()
+
+    def _application_left(self, _task: asyncio.Task[None]) -> None:
+        self._app_done = True
+        if self._cancelled:
+            self._abort()
+        self._leave_if_done()
 
     def _application_ended(self, error: BaseException | None) -> None:
         """Say what the application left unsaid."""
         state = self._session.state
-        unanswered = state is State.CONNECTING or state is State.DENYING
+        # Who was cancelled may leave everything as it is.
+        unanswered = (state is State.CONNECTING or state is State.DENYING) and not self._cancelled
         if error is not None:
             self._log_failure(f"raised {type(error).__name__}\n{user_traceback(error)}")
         elif unanswered:
@@ -165,17 +165,10 @@ class WebSocketConnection(asyncio.Protocol):
         if not self._connect_told:
             self._connect_told = True
             return {"type": "websocket.connect"}
-        while not self._queue:
+        while (data := self._inbox.take()) is None:
             if self._session.disconnect is not None:
                 return dict(self._session.disconnect)
-            waiter = self._context.loop.create_future()
-            self._receivers.append(waiter)
-            try:
-                await waiter
-            finally:
-                self._receivers.remove(waiter)
-        data = self._queue.popleft()
-        self._queued -= len(data)
+            await self._inbox.wait()
         if self._reading_paused:
             self._pump()
         if type(data) is str:
@@ -221,7 +214,7 @@ class WebSocketConnection(asyncio.Protocol):
                 self._send_data(order.data)
             case CloseWith():
                 self._session.advance(order)
-                self._queue.clear()
+                self._inbox.clear()
                 self._begin_close(order.code, order.reason)
 
     def _begin_frames(self) -> None:
@@ -251,19 +244,16 @@ class WebSocketConnection(asyncio.Protocol):
         """Turn received bytes into messages, as long as there is room for them."""
         assert self._engine is not None
         next_event = self._engine.next_event
-        queue = self._queue
-        most = self._context.websocket.queue_size
-        most_bytes = self._context.websocket.message_size or UNLIMITED
+        inbox = self._inbox
         try:
-            while self._close_sent or (len(queue) < most and self._queued < most_bytes):
+            while self._close_sent or inbox.has_room:
                 event = next_event()
                 if event is None:
                     self._resume_reading()
                     break
                 if isinstance(event, (str, bytes)):
                     if not self._close_sent:
-                        queue.append(event)
-                        self._queued += len(event)
+                        inbox.put(event)
                 elif not self._goes_on_after(event):
                     break
             else:
@@ -272,7 +262,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._discarding = True
             self._close(error.code, error.reason)
             self._hang_up()
-        self._wake()
+        self._inbox.wake()
 
     def _goes_on_after(self, event: Ping | Pong | Close) -> bool:
         """Answer a control frame; false if it is the last one."""
@@ -295,12 +285,6 @@ class WebSocketConnection(asyncio.Protocol):
                 self._pong_due = event.payload
         return True
 
-    def _wake(self) -> None:
-        """Have every waiting `receive` look again."""
-        for waiter in self._receivers:
-            if not waiter.done():
-                waiter.set_result(None)
-
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the application learns 1006 either way
         """The transport is gone."""
         self._lost = True
@@ -310,7 +294,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._context.stats.websockets -= 1
         self._session.disconnected(CloseCode.ABNORMAL)
         self._let_write()
-        self._wake()
+        self._inbox.wake()
         self._leave_if_done()
 
     def _leave_if_done(self) -> None:
@@ -333,6 +317,7 @@ class WebSocketConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The peer caught up."""
         self._let_write()
+        self._heard = True  # it reads, so it lives
         if self._deadline:
             self._set_deadline()
         if self._pong_due is not None and not self._close_sent and self._engine is not None:
@@ -371,7 +356,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._set_deadline()
             if self._reading_paused and not self._discarding:
                 self._pump()
-        self._wake()
+        self._inbox.wake()
 
     def _hang_up(self) -> None:
         """End our side, and read on: closing at once could reset the connection under our last bytes."""
@@ -382,12 +367,12 @@ class WebSocketConnection(asyncio.Protocol):
             self._transport.close()
         elif not self._transport.is_closing():
             self._transport.write_eof()
-        self._wake()
+        self._inbox.wake()
 
     def _abort(self) -> None:
         self._session.disconnected(CloseCode.ABNORMAL)
         self._transport.abort()
-        self._wake()
+        self._inbox.wake()
 
     def _set_deadline(self) -> None:
         self._deadline = self._context.loop.time() + self._context.websocket.close_timeout

@@ -1,0 +1,68 @@
+"""How long a WebSocket peer may be silent or not read."""
+
+from asgi_master.http.websocket_patience import KeepAlive, Verdict, WriteStall
+
+
+def verdicts(keep_alive: KeepAlive, *steps: tuple[float, bool]) -> list[Verdict]:
+    return [keep_alive.judge(now, heard=heard) for now, heard in steps]
+
+
+class TestKeepAlive:
+    def test_a_talkative_peer_is_never_asked(self):
+        keep_alive = KeepAlive(interval=20, timeout=20)
+        assert verdicts(keep_alive, *((now, True) for now in range(0, 1000, 10))) == [Verdict.WAIT] * 100
+
+    def test_a_silent_peer_is_asked_once_and_given_up(self):
+        keep_alive = KeepAlive(interval=20, timeout=10)
+        steps = [(0, True), (19, False), (20, False), (29, False), (30, False)]
+        assert verdicts(keep_alive, *steps) == [
+            Verdict.WAIT,
+            Verdict.WAIT,
+            Verdict.PING,
+            Verdict.WAIT,
+            Verdict.GIVE_UP,
+        ]
+
+    def test_a_peer_that_answers_is_asked_again_later(self):
+        keep_alive = KeepAlive(interval=20, timeout=10)
+        steps = [(0, True), (20, False), (29, True), (48, False), (49, False)]
+        assert verdicts(keep_alive, *steps) == [
+            Verdict.WAIT,
+            Verdict.PING,
+            Verdict.WAIT,
+            Verdict.WAIT,
+            Verdict.PING,
+        ]
+
+    def test_without_interval_nobody_is_asked(self):
+        keep_alive = KeepAlive(interval=0, timeout=10)
+        assert verdicts(keep_alive, (0, True), (1e6, False)) == [Verdict.WAIT] * 2
+
+    def test_without_timeout_nobody_is_given_up(self):
+        keep_alive = KeepAlive(interval=20, timeout=0)
+        assert verdicts(keep_alive, (0, True), (20, False), (1e6, False)) == [
+            Verdict.WAIT,
+            Verdict.PING,
+            Verdict.WAIT,
+        ]
+
+
+class TestWriteStall:
+    def test_who_takes_nothing(self):
+        stall = WriteStall(100, 5000, timeout=30)
+        assert [stall.is_over(now, 5000) for now in (101, 129, 130)] == [False, False, True]
+
+    def test_who_takes_little(self):
+        stall = WriteStall(100, 5000, timeout=30)
+        assert [stall.is_over(now, 5000 - now) for now in range(101, 1000, 29)] == [False] * 31
+
+    def test_who_stops_taking(self):
+        stall = WriteStall(100, 5000, timeout=30)
+        assert [stall.is_over(now, 4000) for now in (110, 139, 140)] == [False, False, True]
+
+    def test_what_we_add_is_no_progress_of_the_peer(self):
+        stall = WriteStall(100, 5000, timeout=30)
+        assert [stall.is_over(now, 5000 + now) for now in (110, 129, 130)] == [False, False, True]
+
+    def test_without_timeout(self):
+        assert not WriteStall(0, 1, timeout=0).is_over(1e6, 1)

@@ -1,0 +1,160 @@
+"""Every notice becomes one clear line."""
+
+import logging
+
+import pytest
+
+from asgi_master.errors import ExitCode
+from asgi_master.supervision import notices as n
+from asgi_master.telemetry.notices import render
+
+INFO, WARN, ERROR = logging.INFO, logging.WARNING, logging.ERROR
+WHO = (12, 3, 7)
+
+LINES = [
+    (n.MasterReady(8, 1), INFO, "ready: 8 workers serving generation 1"),
+    (n.MasterReady(1, 2), INFO, "ready: 1 worker serving generation 2"),
+    (
+        n.BootFailed(1, n.ImportFailed('cannot load "app:ap"'), waits=False),
+        ERROR,
+        'generation 1 did not start: cannot load "app:ap"; giving up',
+    ),
+    (
+        n.BootFailed(2, n.BootRefused(0, "lifespan failed"), waits=True),
+        ERROR,
+        "generation 2 did not start: worker 0 could not start: lifespan failed; waiting for the next change",
+    ),
+    (
+        n.BootFailed(1, n.ImportTimedOut(60.0), waits=False),
+        ERROR,
+        "generation 1 did not start: importing the application took longer than 60 s; giving up",
+    ),
+    (n.ScaledTo(3, 2), INFO, "scaling from 2 to 3 workers"),
+    (n.ScaledTo(1, 2), INFO, "scaling from 2 to 1 worker"),
+    (n.ScaledTo(1, 1), WARN, "staying at 1 worker: that is the limit"),
+    (n.Stopping(n.StopLevel.GRACEFUL, 4), INFO, "stopping (requests in flight may finish): 4 workers to go"),
+    (n.Stopping(n.StopLevel.QUICK, 2), INFO, "stopping (requests in flight are cancelled): 2 workers to go"),
+    (n.Stopping(n.StopLevel.KILL, 1), INFO, "stopping (by force): 1 worker to go"),
+    (n.Stopped(ExitCode.OK), INFO, "stopped: all processes are gone"),
+    (n.Stopped(ExitCode.KILLED), INFO, "stopped: all processes are gone, some by force"),
+    (n.Stopped(ExitCode.BOOT_FAILED), INFO, "stopped: all processes are gone after a failed start"),
+    (n.WorkerBecameReady(*WHO), INFO, "worker 3 (generation 7) is ready"),
+    (
+        n.WorkerLost(*WHO, n.Died(3, 7, 63.21), 0.0),
+        ERROR,
+        "worker 3 (generation 7) died after serving for 63.2 s: exit status 7; a replacement starts at once",
+    ),
+    (
+        n.WorkerLost(*WHO, n.Died(3, 7, None), 1.5),
+        ERROR,
+        "worker 3 (generation 7) died before it was ready: exit status 7; a replacement starts in 1.5 s",
+    ),
+    (
+        n.WorkerLost(*WHO, n.BootTimedOut(3, 60.0), None),
+        ERROR,
+        "worker 3 (generation 7) was not ready after 60 s and was killed; it is not replaced",
+    ),
+    (
+        n.WorkerLost(*WHO, n.Hung(3, 32.0), 0.0),
+        ERROR,
+        "worker 3 (generation 7) gave no heartbeat for 32 s and was killed; a replacement starts at once",
+    ),
+    (
+        n.WorkerLost(*WHO, n.Left(3, "SIGTERM"), 0.0),
+        WARN,
+        "worker 3 (generation 7) leaves unasked (SIGTERM); a replacement starts at once",
+    ),
+    (
+        n.WorkerHung(*WHO, 30.4, 2.0),
+        ERROR,
+        (
+            "worker 3 (generation 7) hangs: no heartbeat for 30.4 s; "
+            "dumping its stacks and killing it in 2 s unless it goes on"
+        ),
+    ),
+    (n.WorkerRecovered(*WHO), WARN, "worker 3 (generation 7) goes on and is not killed"),
+    (
+        n.WorkerKilled(*WHO, n.Hung(3, 32.0)),
+        ERROR,
+        "worker 3 (generation 7) gave no heartbeat for 32 s and was killed while leaving",
+    ),
+    (
+        n.WorkerKilled(*WHO, n.Overstayed(3, 31.0)),
+        ERROR,
+        "worker 3 (generation 7) had not left after 31 s; killed",
+    ),
+    (n.WorkerDiedLeaving(*WHO, 1), ERROR, "worker 3 (generation 7) died while leaving: exit status 1"),
+    (
+        n.WorkerAbandoned(*WHO, 10.0),
+        ERROR,
+        "worker 3 (generation 7) is still there 10 s after SIGKILL; no longer waiting for it",
+    ),
+    (n.ReloadStarted(8), INFO, "starting generation 8"),
+    (n.ReloadSuperseded(8), INFO, "generation 8 is dropped for a newer one"),
+    (n.ReloadCommitted(8, 4, 3.456), INFO, "reloaded: 4 workers serving generation 8 after 3.46 s"),
+    (
+        n.ReloadFailed(8, n.Died(0, 1, 0.5), 7),
+        ERROR,
+        (
+            "reload failed: generation 8: worker 0 died after serving for 0.5 s: exit status 1; "
+            "staying with generation 7"
+        ),
+    ),
+    (
+        n.ReloadFailed(8, n.ZygoteDied(1), 7),
+        ERROR,
+        "reload failed: generation 8: its zygote died: exit status 1; staying with generation 7",
+    ),
+    (
+        n.ReloadFailed(8, n.Left(0, "SIGTERM"), 7),
+        ERROR,
+        "reload failed: generation 8: worker 0 left unasked: SIGTERM; staying with generation 7",
+    ),
+    (
+        n.ZygoteLost(7, 1, 0.0),
+        ERROR,
+        "the zygote of generation 7 is gone: exit status 1; its workers go on; another starts at once",
+    ),
+    (
+        n.ZygoteLost(7, 1, None),
+        ERROR,
+        "the zygote of generation 7 is gone: exit status 1; its workers go on; the reload brings another",
+    ),
+    (
+        n.ZygoteReplaced(7, 8),
+        INFO,
+        (
+            "the zygote of generation 8 stands in for that of generation 7; "
+            "workers that are lost from now on are replaced from it"
+        ),
+    ),
+    (
+        n.ZygoteNotReplaced(8, n.ImportFailed("no module named app"), 120.0),
+        ERROR,
+        (
+            "generation 8, to stand in for the lost zygote, did not start: no module named app; "
+            "what serves goes on; trying again in 120 s"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("notice", "level", "line"), LINES, ids=lambda value: type(value).__name__)
+def test_line(notice, level, line):
+    assert render(notice) == (level, line)
+
+
+def test_every_notice_has_a_line():
+    assert {type(notice) for notice, _, _ in LINES} == set(n.Notice.__args__)
+
+
+def test_signals_are_named():
+    _, line = render(n.WorkerLost(*WHO, n.Died(3, -9, 1.0), 0.0))
+    assert "killed by SIGKILL" in line
+
+
+def test_a_notice_nobody_wrote_a_line_for_is_an_error():
+    with pytest.raises(TypeError):
+        render(n.OfWorker(*WHO))
+    with pytest.raises(TypeError):
+        render(n.WorkerLost(*WHO, n.ImportFailed("not of a worker"), 0.0))

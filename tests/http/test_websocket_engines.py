@@ -1,5 +1,6 @@
 """Both WebSocket engines against RFC 6455, and against each other on the same bytes."""
 
+import sys
 import tracemalloc
 import zlib
 from itertools import pairwise
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from asgi_master.http import websocket_fast
 from asgi_master.http.websocket import (
     Close,
     CloseCode,
@@ -86,14 +88,18 @@ def test_messages_of_every_length_form(engine_type, size):
 
 
 def test_byte_by_byte(engine_type):
-    stream = (
-        frame(FIN | TEXT, "grüße".encode())
-        + frame(BINARY, b"ab")
-        + frame(FIN | PING, b"!")
-        + frame(FIN, b"c")
+    stream = b"".join(
+        (
+            frame(FIN | TEXT, "grüße".encode()),
+            frame(BINARY, b"ab"),
+            frame(FIN | PING, b"!"),
+            frame(FIN, b"c"),
+            frame(FIN | BINARY, b"d" * 126),
+            frame(FIN | BINARY, b"e" * 65536)[:20],
+        )
     )
     pieces = [stream[index : index + 1] for index in range(len(stream))]
-    assert outcome(make(engine_type), pieces) == ["grüße", Ping(b"!"), b"abc"]
+    assert outcome(make(engine_type), pieces) == ["grüße", Ping(b"!"), b"abc", b"d" * 126]
 
 
 def test_many_fragments_in_one_segment_are_one_message(engine_type):
@@ -330,8 +336,13 @@ class TestSending:
 @given(payload=st.binary(max_size=300), key=st.binary(min_size=4, max_size=4))
 def test_unmask_is_a_repeated_xor(unmask, payload, key):
     assert unmask(payload, key) == bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
-    long = bytearray(payload * 20)
+    long = bytearray(2048) + payload
     assert unmask(long, key) == bytes(byte ^ key[index % 4] for index, byte in enumerate(long))
+
+
+def test_without_a_compiled_unmask_our_own_serves(monkeypatch):
+    monkeypatch.setitem(sys.modules, "websockets.speedups", None)
+    assert websocket_fast._load_unmask() is unmask_in_python
 
 
 TEXTS = st.one_of(

@@ -462,6 +462,17 @@ def test_a_new_request_drops_the_rollout_for_the_newest():
     assert min(n for moment, n in world.capacity if moment >= start) == 4
 
 
+@pytest.mark.parametrize("missing", [0, 1])
+def test_while_the_newest_is_unproven_whatever_serves_stays(missing):
+    world = booted(codes={3: Code(import_time=20)})
+    reload(world)
+    world.until(lambda: world.generations().count(2) == 2 and len(world.ready()) == 4)
+    before = len(world.orders(SpawnWorker)), world.generations()
+    reload(world, policy=Policy(workers=4, max_unavailable=missing))
+    world.run(15)
+    assert (len(world.orders(SpawnWorker)), world.generations()) == before
+
+
 def test_a_superseded_rollout_whose_successor_fails_returns_to_the_committed_code():
     world = booted(codes={3: Code(import_error="bad")})
     reload(world)
@@ -589,8 +600,10 @@ def test_a_reload_takes_over_from_a_stand_in_that_is_still_importing():
     world.zygote_dies(1)
     world.run(1)
     reload(world)
+    assert world.orders(RetireZygote) == [RetireZygote(2)]
     steady(world)
     assert world.generations() == [3] * 4
+    assert world.notices(notices.ZygoteReplaced) == []
 
 
 def test_a_rollback_without_the_old_zygote_keeps_the_new_workers_until_there_is_one():
@@ -671,6 +684,17 @@ def test_a_master_that_was_stopped_blames_nobody():
     assert world.orders(DumpStacks) == []
     assert world.orders(KillWorker) == []
     assert world.generations() == [1] * 5
+
+
+def test_workers_that_are_slow_to_come_back_with_the_master_are_not_blamed():
+    world = booted(hang_timeout=5)
+    for worker in world.ready():
+        worker.beats_until = world.now
+    world.sleep_through(100).run(3)
+    for worker in world.ready():
+        worker.beats_until = NEVER
+    world.run(10)
+    assert world.orders(DumpStacks) == []
 
 
 def test_a_master_that_was_stopped_still_finds_a_hang_later():

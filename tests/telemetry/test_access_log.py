@@ -90,7 +90,6 @@ def test_combined_of_a_client_that_says_nothing(show):
         ("%(M)s", "1012"),
         ("%(D)s", "1012345"),
         ("%(L)s", "1.012346"),
-        ("%(p)s", f"<{os.getpid()}>"),
         ("%({User-Agent}i)s", "curl/8.5"),
         ("%({x-nothing}i)s", "-"),
         ("%({ACCESS_TEST}e)s", 'a \\"b\\"'),
@@ -102,6 +101,10 @@ def test_combined_of_a_client_that_says_nothing(show):
 def test_atoms(show, monkeypatch, atom, shown):
     monkeypatch.setenv("ACCESS_TEST", 'a "b"')
     assert show(f"<{atom}>") == f"<{shown}>"
+
+
+def test_the_process_is_an_atom(show):
+    assert show("%(p)s") == f"<{os.getpid()}>"
 
 
 def test_no_body_is_a_dash_or_a_zero(show):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import queue
+import socket
 import time
 from collections.abc import Callable
 
@@ -560,9 +561,15 @@ class TestPing:
             assert peer.read_frame() == (FIN | PONG, b"are you there?")
 
     def test_only_the_newest_while_the_peer_does_not_read(self, loop):
-        count = 40_000
-        with serve(App(listen), loop=loop) as server, Peer(server.connect()) as peer:
+        count = 10_000
+        with (
+            serve(App(listen), loop=loop) as server,
+            Peer(server.connect(receive_buffer=4096)) as peer,
+        ):
             peer.open()
+            (connection,) = server.context.connections
+            ours = connection._transport.get_extra_info("socket")
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
             for start in range(0, count, 1000):
                 peer.send(
                     b"".join(frame(FIN | PING, b"%0125d" % number) for number in range(start, start + 1000))
@@ -571,7 +578,7 @@ class TestPing:
             pongs = 0
             while peer.read_frame() != (FIN | PONG, b"the last"):
                 pongs += 1
-            assert 0 < pongs <= count
+            assert 0 < pongs < count
 
     def test_a_silent_peer_is_asked_and_then_left(self, loop, parser):
         app = App(listen)

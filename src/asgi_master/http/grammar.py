@@ -12,8 +12,6 @@ FIELD_TEXT = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 HEAD_TEXT = FIELD_TEXT + b"\r\n"
 """What a whole header section may hold; where CR and LF may stand is checked apart."""
 
-DIGITS = b"0123456789"
-
 HEX_DIGITS = b"0123456789abcdefABCDEF"
 
 # uri-host [":" port] of RFC 3986 §3.2.2, without userinfo.

@@ -4,6 +4,7 @@ Parsers are pulled: give bytes to `receive_data`, take events from `next_event` 
 (`httptools`, `h11`) adds is the reading of a head whose end was found here, so limits hold whatever the library does.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from enum import Enum, auto
 from typing import Final, Literal
@@ -59,8 +60,10 @@ class Parser(ABC):
     __slots__ = (
         "_buffer",
         "_decoder",
+        "_header_limit",
         "_is_last",
         "_limits",
+        "_line_limit",
         "_position",
         "_remaining",
         "_searched",
@@ -70,6 +73,8 @@ class Parser(ABC):
 
     def __init__(self, limits: HttpLimits) -> None:
         self._limits = limits
+        self._line_limit = limits.request_line or sys.maxsize
+        self._header_limit = limits.header_bytes or sys.maxsize
         self._buffer = b""
         self._position = 0
         self._searched = 0  # up to here the buffer holds no end of a head
@@ -108,11 +113,13 @@ class Parser(ABC):
         position = self._position
         if position == len(self._buffer):
             self._buffer = data
-            self._searched = 0
+            self._position = self._searched = 0
+        elif position == 0:
+            self._buffer += data
         else:
             self._buffer = self._buffer[position:] + data
             self._searched -= position
-        self._position = 0
+            self._position = 0
 
     def next_event(self) -> Event:
         """What the bytes say next. Raises `ProtocolError`; after that the connection is of no more use."""
@@ -130,9 +137,10 @@ class Parser(ABC):
 
     def start_next_cycle(self) -> None:
         """Go on to the next request, once this one is complete (told or not)."""
-        assert self._state in (_ENDING, _DONE)
+        assert self._state is _ENDING or self._state is _DONE
         self._state = _CLOSED if self._is_last else _HEAD
         self._skipped = False
+        self._searched = self._position
 
     def trailing_data(self) -> bytes:
         """Take out what follows the request: it belongs to the protocol upgraded to."""
@@ -145,16 +153,15 @@ class Parser(ABC):
         buffer, start = self._buffer, self._position
         if buffer[start] == _CR:
             return self._skip_empty_line()
-        end = buffer.find(b"\r\n\r\n", max(start, self._searched))
+        end = buffer.find(b"\r\n\r\n", self._searched)
         if end < 0:
             self._check_incomplete()
             return NEED_DATA
         end += 4
-        limits = self._limits
         line_end = buffer.find(b"\r\n", start)
-        if limits.request_line and line_end - start > limits.request_line:
+        if line_end - start > self._line_limit:
             raise _line_too_long()
-        if limits.header_bytes and end - line_end - 2 > limits.header_bytes:
+        if end - line_end - 2 > self._header_limit:
             raise _header_too_large()
         request = read_request_line(buffer[start:line_end])
         # A slice of the whole is the whole: the usual case copies nothing.
@@ -164,9 +171,9 @@ class Parser(ABC):
         except HeadError as error:
             raise _diagnose(head, request) from error
         take_headers(request, headers)
-        if limits.header_count and len(headers) > limits.header_count:
+        if len(headers) > self._limits.header_count > 0:
             raise ProtocolError(431, "too many header fields")
-        self._position = end
+        self._position = self._searched = end
         self._is_last = not request.keep_alive
         if request.body_length == 0:
             self._state = _ENDING
@@ -193,12 +200,12 @@ class Parser(ABC):
             raise ProtocolError(400, "the request line is not: method, target, version")
         self._skipped = True
         self._position += 2
+        self._searched = max(self._position, self._searched)
         return self.next_event()
 
     def _check_incomplete(self) -> None:
         """Refuse as soon as it is certain that no acceptable head will come of this."""
-        buffer, start, limits = self._buffer, self._position, self._limits
-        fresh = max(start, self._searched)
+        buffer, start, fresh = self._buffer, self._position, self._searched
         if buffer[fresh:].translate(None, HEAD_TEXT):
             raise ProtocolError(400, "a control character in the header section")
         if buffer.count(b"\n", fresh) != buffer.count(b"\r\n", max(start, fresh - 1)):
@@ -206,11 +213,11 @@ class Parser(ABC):
         line_end = buffer.find(b"\r\n", start)
         if line_end < 0:
             pending = len(buffer) - start - (buffer[-1] == _CR)
-            if limits.request_line and pending > limits.request_line:
+            if pending > self._line_limit:
                 raise _line_too_long()
-        elif limits.request_line and line_end - start > limits.request_line:
+        elif line_end - start > self._line_limit:
             raise _line_too_long()
-        elif limits.header_bytes and len(buffer) - line_end - 2 > limits.header_bytes:
+        elif len(buffer) - line_end - 2 > self._header_limit:
             raise _header_too_large()
         # The next search starts where an end that is cut in two may begin.
         self._searched = max(start, len(buffer) - 3)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.grammar import DIGITS, is_host, is_token
+from asgi_master.http.grammar import is_host, is_token
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -16,7 +16,7 @@ COMMON_METHODS = frozenset(("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OP
 _METHODS = {name.encode(): name for name in COMMON_METHODS}
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 
-_FRAMING_FIELDS = frozenset(
+_SPECIAL_FIELDS = frozenset(
     (b"host", b"connection", b"content-length", b"transfer-encoding", b"upgrade", b"expect")
 )
 
@@ -57,7 +57,8 @@ def read_request_line(line: bytes) -> Request:
     if http_version is None:
         raise _version_error(version)
     name = _METHODS.get(method) or _other_method(method)
-    if not target.isascii() or not target.decode("ascii").isprintable() or b"#" in target:
+    # `find`, because `in` first tries whether the needle is a number, at the price of an exception.
+    if not target.isascii() or not target.decode("ascii").isprintable() or target.find(b"#") >= 0:
         raise ProtocolError(400, "the target holds a character that must be percent-encoded")
     if target[:1] == b"/":  # origin-form
         raw_path, _, query = target.partition(b"?")
@@ -108,42 +109,42 @@ def take_headers(request: Request, headers: Headers) -> None:
     """
     request.headers = headers
     host: bytes | None = None
-    length: bytes | None = None
-    coding: bytes | None = None
-    options: bytes | None = None
-    upgrade: bytes | None = None
-    expect: bytes | None = None
+    has_special = False
     for name, value in headers:
-        if name not in _FRAMING_FIELDS:
-            continue
-        if name == b"host":
-            if host is not None:
+        if name in _SPECIAL_FIELDS:
+            if name != b"host":
+                has_special = True
+            elif host is None:
+                host = value
+            else:
                 raise ProtocolError(400, "more than one Host field")
-            host = value
-        elif name == b"connection":
-            options = value if options is None else options + b"," + value
-        elif name == b"content-length":
-            if length is not None:
-                raise ProtocolError(400, "more than one Content-Length field")
-            length = value
-        elif name == b"transfer-encoding":
-            coding = value if coding is None else coding + b"," + value
-        elif name == b"upgrade":
-            upgrade = value if upgrade is None else upgrade + b"," + value
-        else:
-            expect = value if expect is None else expect + b"," + value
-    is_1_1 = request.http_version == "1.1"
     if host is None:
-        if is_1_1:
+        if request.http_version == "1.1":
             raise ProtocolError(400, "the Host field is missing")
     elif not is_host(host):
         raise ProtocolError(400, "the Host field is not valid")
     if request.authority is not None:
         _replace_host(headers, request.authority)
+    if has_special:
+        _take_special(request, headers)
+
+
+def _take_special(request: Request, headers: Headers) -> None:
+    """Judge the fields that speak about the message or the connection; several of a name are one list."""
+    special: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _SPECIAL_FIELDS:
+            if name == b"content-length" and name in special:
+                raise ProtocolError(400, "more than one Content-Length field")
+            special[name] = special[name] + b"," + value if name in special else value
+    is_1_1 = request.http_version == "1.1"
+    length, coding = special.get(b"content-length"), special.get(b"transfer-encoding")
     if length is not None or coding is not None:
         request.body_length = _body_length(length, coding, is_1_1)
+    options = special.get(b"connection")
     if options is not None:
-        _apply_connection(request, options, upgrade)
+        _apply_connection(request, options, special.get(b"upgrade"))
+    expect = special.get(b"expect")
     if expect is not None and is_1_1:
         if expect.lower() != b"100-continue":
             raise ProtocolError(417, "only 100-continue can be expected")
@@ -169,7 +170,7 @@ def _body_length(length: bytes | None, coding: bytes | None, is_1_1: bool) -> in
         if coding.lower() != b"chunked":
             raise ProtocolError(501, "chunked is the only transfer coding understood")
         return None
-    if not length or length.translate(None, DIGITS):
+    if not length.isdigit():
         raise ProtocolError(400, "Content-Length is not a number")
     if len(length) > _MOST_LENGTH_DIGITS:
         raise ProtocolError(400, "Content-Length is out of bounds")
@@ -177,6 +178,9 @@ def _body_length(length: bytes | None, coding: bytes | None, is_1_1: bool) -> in
 
 
 def _apply_connection(request: Request, options: bytes, upgrade: bytes | None) -> None:
+    if options == b"keep-alive":
+        request.keep_alive = True
+        return
     tokens = [option.strip(b" \t") for option in options.lower().split(b",")]
     if b"close" in tokens:
         request.keep_alive = False

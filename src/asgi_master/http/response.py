@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
 
-from asgi_master.http.grammar import DIGITS, FIELD_TEXT, is_token
+from asgi_master.http.grammar import HEAD_TEXT, is_token
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -28,11 +28,15 @@ _NOTED_FIELDS = frozenset(
 
 
 @lru_cache(maxsize=1024)
-def _field_name(name: bytes) -> bytes:
-    """A field name in lower case, once it is known to be one. Applications use few."""
+def _noted_name(name: bytes) -> bytes | None:
+    """A field name in lower case if the field is noted, else `None`, once it is known to be a name.
+
+    Applications use few names, and always the same.
+    """
     if not is_token(name):
         raise ValueError(f"header name {name!r} is not a token")
-    return name.lower()
+    lower = name.lower()
+    return lower if lower in _NOTED_FIELDS else None
 
 
 class ResponseHead:
@@ -42,32 +46,37 @@ class ResponseHead:
     `Connection: close` is remembered.
     """
 
-    __slots__ = ("close", "content_length", "fields", "has_date", "has_server", "status")
+    __slots__ = ("block", "close", "content_length", "has_date", "has_server", "status")
 
     def __init__(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise ValueError(f"{status!r} is no status of a final response")
         self.status = status
         self.content_length: int | None = None
-        self.close = False
-        self.has_date = False
-        self.has_server = False
-        self.fields: list[tuple[bytes, bytes]] = []
-        append = self.fields.append
+        self.close = self.has_date = self.has_server = False
+        lines = []
         for name, value in headers:
-            if type(name) is not bytes or type(value) is not bytes:
-                raise TypeError(f"header {name!r}: {value!r} is not a pair of bytes")
-            lower = _field_name(name)
-            # The usual value is printable ASCII; only what is not is looked at byte by byte.
-            if not (value.isascii() and value.decode("ascii").isprintable()) and value.translate(None, FIELD_TEXT):
-                raise ValueError(f"header {name!r} holds a control character: {value!r}")
-            if lower not in _NOTED_FIELDS or self._note(lower, value):
-                append((name, value))
+            try:
+                noted = _noted_name(name)
+                line = b"%b: %b\r\n" % (name, value)
+            except TypeError:
+                raise TypeError(f"header {name!r}: {value!r} is not a pair of bytes") from None
+            if noted is None or self._note(noted, value):
+                lines.append(line)
+        block = self.block = b"".join(lines)
+        """The fields as they are sent."""
+        count = len(lines)
+        if block.count(b"\n") != count or block.count(b"\r") != count or block.translate(None, HEAD_TEXT):
+            raise ValueError(f"a header holds a control character: {block!r}")
+
+    def has(self, name: bytes) -> bool:
+        """Whether there is a field with this name, in lower case."""
+        return (b"\n" + self.block.lower()).find(b"\n" + name + b":") >= 0
 
     def _note(self, name: bytes, value: bytes) -> bool:
         """Take in a noted field; true if it is also sent as it is."""
         if name == b"content-length":
-            if not value or value.translate(None, DIGITS) or len(value) > _MOST_LENGTH_DIGITS:
+            if not value.isdigit() or len(value) > _MOST_LENGTH_DIGITS:
                 raise ValueError(f"content-length {value!r} is not a number")
             length = int(value)
             if self.content_length is not None:
@@ -122,12 +131,11 @@ class ResponseEncoder:
         pieces = [_STATUS_LINES.get(status) or _status_line(status)]
         if self._date and not head.has_date:
             pieces.append(date_line)
-        if self._server and not head.has_server:
+        if not head.has_server:
             pieces.append(self._server)
-        for name, value in head.fields:
-            pieces += name, b": ", value, b"\r\n"
+        pieces.append(head.block)
         if self._extra:
-            pieces += self._missing(head)
+            pieces += [b"%b: %b\r\n" % field for field in self._extra if not head.has(field[0].lower())]
         self._chunked = False
         if head.content_length is None and not (bodyless and not length):
             if length is not None:
@@ -137,12 +145,15 @@ class ResponseEncoder:
                 pieces.append(b"transfer-encoding: chunked\r\n")
             else:
                 keep_alive = False  # the end of the connection is the end of the body
-        keep_alive = self.keep_alive = keep_alive and not head.close
+        if head.close:
+            keep_alive = False
+        self.keep_alive = keep_alive
         if not keep_alive:
-            pieces.append(b"connection: close\r\n")
-        elif not is_1_1:
-            pieces.append(b"connection: keep-alive\r\n")
-        pieces.append(b"\r\n")
+            pieces.append(b"connection: close\r\n\r\n")
+        elif is_1_1:
+            pieces.append(b"\r\n")
+        else:
+            pieces.append(b"connection: keep-alive\r\n\r\n")
         return b"".join(pieces)
 
     def body(self, data: bytes, more: bool) -> bytes:
@@ -152,7 +163,3 @@ class ResponseEncoder:
         if data:
             return (b"%x\r\n%b\r\n" if more else b"%x\r\n%b\r\n0\r\n\r\n") % (len(data), data)
         return b"" if more else b"0\r\n\r\n"
-
-    def _missing(self, head: ResponseHead) -> list[bytes]:
-        present = {name.lower() for name, _value in head.fields}
-        return [b"%b: %b\r\n" % field for field in self._extra if field[0].lower() not in present]

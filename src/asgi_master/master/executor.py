@@ -3,7 +3,7 @@
 import logging
 import os
 
-from asgi_master.errors import ExitCode
+from asgi_master.errors import ExitCode, SettingsError
 from asgi_master.ipc.messages import Boot
 from asgi_master.master.children import Children
 from asgi_master.master.listeners import Listeners
@@ -22,8 +22,9 @@ from asgi_master.supervision.actions import (
     SpawnWorker,
     StartZygote,
 )
-from asgi_master.supervision.notices import Notice, ReloadCommitted, ReloadFailed
+from asgi_master.supervision.notices import MasterReady, Notice, ReloadCommitted, ReloadFailed
 from asgi_master.telemetry import notices
+from asgi_master.telemetry.identity import introduce
 
 log = logging.getLogger("asgi_master")
 
@@ -69,10 +70,18 @@ class Executor:
     def _announce(self, notice: Notice) -> None:
         level, line = notices.render(notice)
         log.log(level, "%s", line)
-        if isinstance(notice, ReloadFailed):
-            self.settings = self._proven
-        if isinstance(notice, ReloadCommitted):
-            self._proven = self.settings
-        if isinstance(notice, ReloadFailed | ReloadCommitted):
+        match notice:
+            case ReloadFailed():
+                self.settings = self._proven
+            case MasterReady() | ReloadCommitted():
+                self._proven = self.settings
+                self._speak_as_settings_ask()
+        if isinstance(notice, ReloadFailed | MasterReady | ReloadCommitted):
             for url in self._listeners.keep_only(self._proven.sockets):
                 log.info("no longer listening on %s", url)
+
+    def _speak_as_settings_ask(self) -> None:
+        try:
+            introduce("master", self._proven)
+        except SettingsError as error:
+            log.error("the master's log stays as it was: %s", error)

@@ -13,8 +13,8 @@ from asgi_master.master.loop import Master
 from asgi_master.master.pid_file import PidFile
 from asgi_master.master.signals import SignalPipe
 from asgi_master.settings.model import Settings
-from asgi_master.telemetry import logs, titles
 from asgi_master.telemetry.access_log import check_format
+from asgi_master.telemetry.identity import introduce
 from asgi_master.telemetry.streams import open_missing
 
 log = logging.getLogger("asgi_master")
@@ -29,13 +29,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> ExitCode:
     open_missing()
     signals = SignalPipe()
     _check(settings)
-    logs.configure(
-        "master",
-        level=settings.logging.log_level,
-        format=settings.logging.log_format,
-        log_config=settings.logging.log_config,
-    )
-    titles.set_title("master", application=settings.process.name or settings.application.app)
+    introduce("master", settings)
     pid_file = PidFile(Path(settings.process.pid_file)) if settings.process.pid_file else None
     listeners = Listeners()
     try:

@@ -38,6 +38,34 @@ _DISCARD_LIMIT = 256 * 1024
 class HttpConnection(asyncio.Protocol):
     """The protocol of an accepted connection until it closes, is given away or becomes a WebSocket."""
 
+    __slots__ = (
+        "_advance_scheduled",
+        "_advancing",
+        "_clean_context",
+        "_client",
+        "_closing",
+        "_continued",
+        "_current",
+        "_discarded",
+        "_draining",
+        "_eof",
+        "_lingering",
+        "_loop",
+        "_lost",
+        "_parser",
+        "_patience",
+        "_receptions",
+        "_running",
+        "_scheme",
+        "_served",
+        "_server",
+        "_transport",
+        "context",
+        "is_cancelled",
+        "is_read_paused",
+        "writer",
+    )
+
     def __init__(self, context: WorkerContext) -> None:
         self.context = context
         self.is_read_paused = False

@@ -22,8 +22,8 @@ from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
 from asgi_master.settings.headers import parse_header
 from asgi_master.settings.model import Settings
-from asgi_master.telemetry import logs, titles
 from asgi_master.telemetry.access_log import AccessLog
+from asgi_master.telemetry.identity import introduce
 from asgi_master.worker.accept import Acceptor
 from asgi_master.worker.application import load_application, user_traceback
 from asgi_master.worker.context import WorkerContext
@@ -88,16 +88,7 @@ def _settle(assignment: Assignment) -> None:
     settings, slot = assignment.inheritance.settings, assignment.order.slot
     generation = assignment.inheritance.generation
     os.environ["ASGI_MASTER_WORKER"] = str(slot)
-    name = settings.process.name or settings.application.app
-    titles.set_title("worker", worker=slot, generation=generation, application=name)
-    logs.configure(
-        "worker",
-        level=settings.logging.log_level,
-        format=settings.logging.log_format,
-        log_config=settings.logging.log_config,
-        worker=slot,
-        generation=generation,
-    )
+    introduce("worker", settings, worker=slot, generation=generation)
 
 
 def _take_over_signals(assignment: Assignment) -> None:

@@ -28,7 +28,7 @@ from asgi_master.ipc.messages import (
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.settings.wire import from_wire
-from asgi_master.telemetry import logs, titles
+from asgi_master.telemetry.identity import introduce
 from asgi_master.worker.application import load_application, prepare_environment, user_traceback
 from asgi_master.worker.main import Assignment, Inheritance, work
 
@@ -88,15 +88,7 @@ def _inherit(boot: Boot, fds: list[int]) -> Inheritance:
 def _settle(directory: str, inheritance: Inheritance) -> None:
     """Title, log, working directory and environment. Raises `AsgiMasterError`."""
     settings, generation = inheritance.settings, inheritance.generation
-    name = settings.process.name or settings.application.app
-    titles.set_title("zygote", generation=generation, application=name)
-    logs.configure(
-        "zygote",
-        level=settings.logging.log_level,
-        format=settings.logging.log_format,
-        log_config=settings.logging.log_config,
-        generation=generation,
-    )
+    introduce("zygote", settings, generation=generation)
     try:
         os.chdir(directory)
     except OSError as error:

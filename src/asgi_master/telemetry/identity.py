@@ -1,0 +1,20 @@
+"""Make a process known: its title for `ps`, and who is speaking in each line of its log."""
+
+from asgi_master.settings.model import Settings
+from asgi_master.telemetry import logs, titles
+
+
+def introduce(
+    role: str, settings: Settings, *, worker: int | None = None, generation: int | None = None
+) -> None:
+    """Set title and log of this process, as `settings` ask for. Raises `SettingsError` if they cannot be had."""
+    name = settings.process.name or settings.application.app
+    titles.set_title(role, worker=worker, generation=generation, application=name)
+    logs.configure(
+        role,
+        level=settings.logging.log_level,
+        format=settings.logging.log_format,
+        log_config=settings.logging.log_config,
+        worker=worker,
+        generation=generation,
+    )

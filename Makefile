@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Process tests mostly wait, so more of them than cores run at once.
+JOBS ?= 4
 PYTEST_ARGS ?=
 
 .PHONY: help demo test lint types contracts docs check bench clean
@@ -14,7 +16,7 @@ demo: $(VENV)/installed ## serve the demo application with 2 workers on http://1
 	$(BIN)/asgi-master --workers 2 --app-dir examples demo:app
 
 test: $(VENV)/developing ## run all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 lint: $(VENV)/developing ## style
 	$(BIN)/ruff check .

@@ -65,7 +65,7 @@ def unmask_in_python(payload: bytes | bytearray, key: bytes) -> bytes:
 
 
 def _load_unmask() -> Callable[[bytes | bytearray, bytes], bytes]:
-    """The compiled function of the `websockets` package, where that is installed: 1 µs for 16 KiB, not 25."""
+    """The compiled function of `websockets`, where it was compiled: 1 µs for 16 KiB, not 25."""
     try:
         function: Callable[[bytes | bytearray, bytes], bytes] = import_module(
             "websockets.speedups"

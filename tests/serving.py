@@ -29,7 +29,9 @@ DATE_LINE = b"date: Mon, 23 Nov 2026 00:00:00 GMT\r\n"
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 PARSERS = ("httptools", "h11")
 VARIANTS = [
-    pytest.param({"parser": parser, "loop": loop}, id=f"{parser}-{loop}") for parser in PARSERS for loop in LOOPS
+    pytest.param({"parser": parser, "loop": loop}, id=f"{parser}-{loop}")
+    for parser in PARSERS
+    for loop in LOOPS
 ]
 """Arguments of `serve`: `@pytest.mark.parametrize("variant", VARIANTS)`."""
 
@@ -77,7 +79,7 @@ class Server:
 
         async def wait():
             async with asyncio.timeout(TIMEOUT):
-                while not (value := condition()):
+                while not (value := condition()):  # noqa: ASYNC110 -- any condition, not only those that tell
                     await asyncio.sleep(0.005)
                 return value
 
@@ -176,7 +178,7 @@ async def _serve(
     for connection in list(context.connections):
         connection.cancel()
     async with asyncio.timeout(TIMEOUT):
-        while context.connections:
+        while context.connections:  # noqa: ASYNC110 -- tests set `on_connection_lost` for themselves
             await asyncio.sleep(0.005)
     listener.close()
     # Let the transports' last callbacks run.

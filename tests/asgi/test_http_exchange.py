@@ -1,5 +1,7 @@
 """The table of what an HTTP application may say and is told, and every pair of state and message in it."""
 
+from itertools import pairwise
+
 import pytest
 
 from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
@@ -198,7 +200,7 @@ def test_the_servers_own_answer():
 
 
 def chain(*errors):
-    for outer, inner in zip(errors, errors[1:], strict=False):
+    for outer, inner in pairwise(errors):
         outer.__context__ = inner
     return errors[0]
 
@@ -210,7 +212,10 @@ def chain(*errors):
         (OSError(), False),
         (chain(ValueError(), KeyError(), ClientDisconnectedError()), True),
         (chain(ValueError(), KeyError()), False),
-        (ExceptionGroup("", [ClientDisconnectedError(), chain(ValueError(), ClientDisconnectedError())]), True),
+        (
+            ExceptionGroup("", [ClientDisconnectedError(), chain(ValueError(), ClientDisconnectedError())]),
+            True,
+        ),
         (ExceptionGroup("", [ClientDisconnectedError(), ValueError()]), False),
     ],
 )

@@ -148,7 +148,7 @@ class TestOrders:
         first = session.interpret(BODY)
         assert isinstance(first, ContinueDenial)
         assert first.part.head is not None
-        assert (first.part.head.status, first.part.head.fields) == (401, [(b"x", b"y")])
+        assert (first.part.head.status, first.part.head.block) == (401, b"x: y\r\n")
         assert (first.part.body, first.part.is_last) == (b"no", False)
         session.advance(first)
         last = session.interpret(LAST)

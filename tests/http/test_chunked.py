@@ -50,7 +50,9 @@ def test_extensions_may_grow_with_the_body_but_not_without():
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.sampled_from([b"3", b"0", b"abc", b"\r\n", b"\r", b"\n", b";", b"x: y", b" ", b"\0"]), max_size=12),
+    st.lists(
+        st.sampled_from([b"3", b"0", b"abc", b"\r\n", b"\r", b"\n", b";", b"x: y", b" ", b"\0"]), max_size=12
+    ),
     st.integers(0, 40),
 )
 def test_h11_accepts_what_is_accepted_here(parts, cut):

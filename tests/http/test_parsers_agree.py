@@ -132,16 +132,22 @@ heads = st.builds(
     lambda method, target, version, fields, end: (
         b" ".join([method, target, version]) + b"\r\n" + b"".join(field + b"\r\n" for field in fields) + end
     ),
-    st.sampled_from([b"GET", b"POST", b"HEAD", b"OPTIONS", b"CONNECT", b"PURGE", b"PRI", b"SOURCE", b"get", b"B(D"]),
+    st.sampled_from(
+        [b"GET", b"POST", b"HEAD", b"OPTIONS", b"CONNECT", b"PURGE", b"PRI", b"SOURCE", b"get", b"B(D"]
+    ),
     targets,
     st.sampled_from([b"HTTP/1.1"] * 6 + [b"HTTP/1.0", b"HTTP/2.0", b"HTTP/1.2", b"http/1.1", b"HTTP/11"]),
     st.lists(fields, max_size=5),
     st.just(b"\r\n"),
 )
 good_requests = st.builds(
-    lambda method, extra, framing: b"%b /x HTTP/1.1\r\nHost: a\r\n%b%b" % (method, b"".join(f + b"\r\n" for f in extra), framing),
+    lambda method, extra, framing: (
+        b"%b /x HTTP/1.1\r\nHost: a\r\n%b%b" % (method, b"".join(f + b"\r\n" for f in extra), framing)
+    ),
     st.sampled_from([b"GET", b"POST", b"DELETE", b"BREW"]),
-    st.lists(st.builds(lambda n, v: n + b": " + v, tokens, st.sampled_from([b"", b"a b", b"\xe9"])), max_size=3),
+    st.lists(
+        st.builds(lambda n, v: n + b": " + v, tokens, st.sampled_from([b"", b"a b", b"\xe9"])), max_size=3
+    ),
     st.sampled_from(
         [
             b"\r\n",
@@ -154,10 +160,16 @@ good_requests = st.builds(
 )
 messages = st.one_of(
     good_requests,
-    st.builds(lambda head, body: head + body, heads, st.one_of(st.just(b""), st.just(b"abc"), chunked_bodies)),
-    chunked_bodies.map(lambda body: b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body),
+    st.builds(
+        lambda head, body: head + body, heads, st.one_of(st.just(b""), st.just(b"abc"), chunked_bodies)
+    ),
+    chunked_bodies.map(
+        lambda body: b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+    ),
 )
-hostile_bytes = st.sampled_from([b"\r", b"\n", b"\r\n", b"\0", b" ", b"\t", b":", b"\x0b", b"\x7f", b"\x80", b"a", b";", b"0"])
+hostile_bytes = st.sampled_from(
+    [b"\r", b"\n", b"\r\n", b"\0", b" ", b"\t", b":", b"\x0b", b"\x7f", b"\x80", b"a", b";", b"0"]
+)
 
 
 @st.composite
@@ -182,7 +194,9 @@ def cut_streams(draw):
 
 @settings(max_examples=400, deadline=None)
 @given(cut_streams())
-@example((b"GET / HTTP/1.1\r\nHost: a\r\nX:\r\nY: \r\n\r\n", [b"GET / HTTP/1.1\r\nHost: a\r\nX:\r\nY: \r\n\r\n"]))
+@example(
+    (b"GET / HTTP/1.1\r\nHost: a\r\nX:\r\nY: \r\n\r\n", [b"GET / HTTP/1.1\r\nHost: a\r\nX:\r\nY: \r\n\r\n"])
+)
 def test_both_parsers_tell_the_same(stream):
     data, pieces = stream
     assert feed(HttptoolsParser, pieces) == feed(H11Parser, pieces)

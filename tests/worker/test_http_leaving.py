@@ -111,7 +111,9 @@ def test_cancel_ends_what_the_application_still_does(variant, caplog):
         working, background, idle = server.client(), server.client(), server.client()
         working.send(request("GET", "/working"))
         background.get("/background")
-        server.wait_until(lambda: len(server.context.connections) == 3 and server.context.stats.in_flight == 2)
+        server.wait_until(
+            lambda: len(server.context.connections) == 3 and server.context.stats.in_flight == 2
+        )
         server.run(lambda: [connection.cancel() for connection in list(server.context.connections)])
         for client in (working, background, idle):
             with pytest.raises((EOFError, ConnectionResetError)):
@@ -196,9 +198,11 @@ def test_what_cannot_be_detached(variant):
         partial.send(b"GET / HT")
         busy.send(request("GET", "/"))
         server.wait_until(
-            lambda: server.context.stats.in_flight
-            and len(server.context.connections) == 2
-            and not any(connection.is_idle() for connection in server.context.connections)
+            lambda: (
+                server.context.stats.in_flight
+                and len(server.context.connections) == 2
+                and not any(connection.is_idle() for connection in server.context.connections)
+            )
         )
         assert server.run(lambda: [c.detach() for c in list(server.context.connections)]) == [None, None]
         server.run(go_on.set)

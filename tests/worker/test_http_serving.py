@@ -11,7 +11,6 @@ from http_apps import echo, hello, mirror, read_body, respond
 from http_client import request
 from serving import VARIANTS, serve
 
-
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 
 
@@ -165,7 +164,9 @@ def test_bodies_of_any_size_both_ways(variant, length):
         client = server.client()
         client.send(request("POST", "/", f"Content-Length: {length}") + body)
         assert client.response().body == body
-        chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in _pieces(body, 1000)) + b"0\r\n\r\n"
+        chunks = (
+            b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in _pieces(body, 1000)) + b"0\r\n\r\n"
+        )
         client.send(request("PUT", "/", "Transfer-Encoding: chunked") + chunks)
         assert client.response().body == body
 
@@ -379,7 +380,7 @@ def test_the_access_log_is_told_of_every_request(variant):
     assert records == [("/a", 200, 5, True), ("/b", 200, 0, True), ("/gone", 499, 0, True)]
 
 
-# -- applications that fail ---------------------------------------------------------------------------------------
+# -- applications that fail ------------------------------------------------------------------------
 
 
 def test_an_exception_before_the_response_is_a_500_and_in_the_log(variant, caplog):
@@ -489,7 +490,7 @@ def test_an_exception_after_the_response_is_only_logged(variant, caplog):
     assert caplog.text.count("LookupError: too late") == 2
 
 
-# -- peers that leave ---------------------------------------------------------------------------------------------
+# -- peers that leave ------------------------------------------------------------------------------
 
 
 def test_a_disconnect_wakes_receive_and_fails_send(variant):
@@ -597,4 +598,7 @@ def test_a_disconnect_in_the_middle_of_a_body(variant):
         server.wait_until(lambda: seen)
         client.sock.close()
         server.wait_until(lambda: not server.context.connections)
-    assert seen == [{"type": "http.request", "body": b"12345", "more_body": True}, {"type": "http.disconnect"}]
+    assert seen == [
+        {"type": "http.request", "body": b"12345", "more_body": True},
+        {"type": "http.disconnect"},
+    ]

@@ -185,7 +185,8 @@ def test_requests_sent_ahead_stay_with_the_peer(variant):
         client = server.client()
         client.sock.setblocking(False)
         sender = asyncio.run_coroutine_threadsafe(
-            _send_all(server.loop, client, request("GET", "/", "X-Padding: " + "x" * 900) * count), server.loop
+            _send_all(server.loop, client, request("GET", "/", "X-Padding: " + "x" * 900) * count),
+            server.loop,
         )
         server.wait_until(lambda: _is_read_paused(server))
         (connection,) = server.context.connections

@@ -60,7 +60,6 @@ class HttpExchange:
     __slots__ = (
         "_head",
         "_inbox",
-        "_is_head",
         "_remaining",
         "_stopped",
         "_told_end",
@@ -77,9 +76,8 @@ class HttpExchange:
         """Whether the peer is gone, so that nothing can be sent."""
         self.inbox_size = 0
         """Bytes of body that the application has not taken."""
-        self.bodyless = False
-        """Whether the response has no body by its nature; known from the first part on."""
-        self._is_head = method == "HEAD"
+        self.bodyless = method == "HEAD"
+        """Whether the response has no body by its nature; known for certain from its first part on."""
         self._inbox: list[bytes] = []
         self.body_ended = not has_body
         """Whether the peer sent all of the request."""
@@ -98,7 +96,7 @@ class HttpExchange:
         """Whether the application may take it that nobody waits for its response."""
         return self._stopped
 
-    # -- what the peer does ---------------------------------------------------------------------------------------
+    # -- what the peer does ------------------------------------------------------------------------
 
     def body_received(self, data: bytes) -> None:
         """A piece of the request's body arrived."""
@@ -111,14 +109,14 @@ class HttpExchange:
         self.body_ended = True
 
     def peer_stopped(self) -> None:
-        """The peer will send nothing more. It may still read: a response goes on, though `receive` tells a disconnect."""
+        """The peer will send nothing more. `receive` tells a disconnect, but a response goes on: it may still read."""
         self._stopped = True
 
     def peer_left(self) -> None:
         """The connection is gone."""
         self.disconnected = self._stopped = True
 
-    # -- what the application does --------------------------------------------------------------------------------
+    # -- what the application does -----------------------------------------------------------------
 
     def next_message(self) -> Message | None:
         """What `receive` returns; `None` means that it has to wait."""
@@ -149,21 +147,20 @@ class HttpExchange:
             if state is _HELD or state is _STREAMING:
                 return self._interpret_body(message)
         elif kind == "http.response.start" and state is _AWAITING:
-            head = ResponseHead(message["status"], message.get("headers", ()))
-            self._head = head
-            self._remaining = head.content_length
-            if self._is_head or head.status in _BODYLESS:
-                self.bodyless = True
-                self._remaining = None  # HEAD and 304 tell the length of a body that does not come
+            head = self._head = ResponseHead.of(message["status"], message.get("headers", ()))
+            if self.bodyless or head.status in _BODYLESS:
+                self.bodyless = True  # HEAD and 304 tell the length of a body that does not come
+            else:
+                self._remaining = head.content_length
             self.state = _HELD
             return None
         raise RuntimeError(f"ASGI message {kind!r} cannot be sent: {_EXPECTED[state]}")
 
     def answer_instead(self, head: ResponseHead, body: bytes) -> Part:
         """The server's own answer, in the place of an application that did not begin."""
+        self._head = None
         self._complete()
-        self.bodyless = self._is_head
-        return Part(head, b"" if self._is_head else body, is_last=True, length=len(body))
+        return Part(head, b"" if self.bodyless else body, is_last=True, length=len(body))
 
     def _complete(self) -> None:
         self.state = _COMPLETE
@@ -174,28 +171,33 @@ class HttpExchange:
         body = message.get("body", b"")
         if type(body) is not bytes:
             body = _as_bytes(body)
-        is_last = not message.get("more_body", False)
-        remaining = self._remaining
-        if remaining is not None:
-            remaining -= len(body)
-            if remaining < 0:
-                raise RuntimeError("the response body is longer than its content-length")
-            if is_last and remaining:
-                raise RuntimeError("the response body is shorter than its content-length")
-            self._remaining = remaining
-        head, self._head = self._head, None
-        length = len(body) if is_last else None
+        length = len(body)
+        is_last = not message.get("more_body")
+        if self._remaining is not None:
+            self._count(length, is_last)
+        head = self._head
+        self._head = None
         if self.bodyless:
             body = b""
-            if not self._is_head:
-                length = None
+            if head is not None and head.status in _BODYLESS:
+                length = 0
         if not is_last:
             self.state = _STREAMING
-        elif self._inbox:
+            return Part(head, body, is_last, None)
+        if self._inbox:
             self._complete()
-        else:
-            self.state = _COMPLETE
+        self.state = _COMPLETE
         return Part(head, body, is_last, length)
+
+    def _count(self, length: int, is_last: bool) -> None:
+        """Hold the application to the content-length it gave."""
+        assert self._remaining is not None
+        remaining = self._remaining - length
+        if remaining < 0:
+            raise RuntimeError("the response body is longer than its content-length")
+        if is_last and remaining:
+            raise RuntimeError("the response body is shorter than its content-length")
+        self._remaining = remaining
 
 
 def _as_bytes(body: object) -> bytes:

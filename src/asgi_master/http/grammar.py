@@ -12,6 +12,9 @@ FIELD_TEXT = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 HEAD_TEXT = FIELD_TEXT + b"\r\n"
 """What a whole header section may hold; where CR and LF may stand is checked apart."""
 
+TARGET_TEXT = bytes(range(0x21, 0x7F)).replace(b"#", b"")
+"""What a request target may hold: visible ASCII, without the fragment that never travels (RFC 9110 §7.1)."""
+
 HEX_DIGITS = b"0123456789abcdefABCDEF"
 
 # uri-host [":" port] of RFC 3986 §3.2.2, without userinfo.

@@ -8,7 +8,9 @@ from asgi_master.http.grammar import HEAD_TEXT
 from asgi_master.http.parser import HeadError, Parser
 from asgi_master.http.request import Headers, Request
 
-_LENGTHS = re.compile(rb"\r\ncontent-length:[^\r]*(,|\r\n(.*\r\n)?content-length:)", re.IGNORECASE | re.DOTALL)
+_LENGTHS = re.compile(
+    rb"\r\ncontent-length:[^\r]*(,|\r\n(.*\r\n)?content-length:)", re.IGNORECASE | re.DOTALL
+)
 
 
 class H11Parser(Parser):

@@ -42,7 +42,7 @@ class HttptoolsParser(Parser):
             self._engine = None
         except httptools.HttpParserError as error:
             raise HeadError(str(error)) from error
-        if head.find(b" \r\n") >= 0 or head.find(b"\t\r\n") >= 0:
+        if head.find(b" \r\n") >= 0 or head.find(b"\t") >= 0:
             headers = [(name, value.rstrip(b" \t")) for name, value in headers]
         return headers
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.grammar import is_host, is_token
+from asgi_master.http.grammar import TARGET_TEXT, is_host, is_token
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -47,8 +47,28 @@ class Request:
     """Of an absolute-form target; it replaced what the Host field said."""
 
 
+# What the request lines of busy endpoints mean. Lines with a query, which may hold secrets, and long ones are not kept.
+_KNOWN_LINES: dict[bytes, Request] = {}
+_MOST_KNOWN_LINES = 1024
+_LONGEST_KNOWN_LINE = 128
+
+
 def read_request_line(line: bytes) -> Request:
     """The request of which only the first line is known (RFC 9112 §3). Raises `ProtocolError`."""
+    known = _KNOWN_LINES.get(line)
+    if known is None:
+        known = _read_unknown_line(line)
+        if len(line) > _LONGEST_KNOWN_LINE or known.query_string or known.authority is not None:
+            return known
+        if len(_KNOWN_LINES) >= _MOST_KNOWN_LINES:
+            _KNOWN_LINES.clear()
+        _KNOWN_LINES[line] = known
+    return Request(
+        known.method, known.target, known.raw_path, b"", [], known.http_version, keep_alive=known.keep_alive
+    )
+
+
+def _read_unknown_line(line: bytes) -> Request:
     parts = line.split(b" ")
     if len(parts) != 3:
         raise ProtocolError(400, "the request line is not: method, target, version")
@@ -57,8 +77,7 @@ def read_request_line(line: bytes) -> Request:
     if http_version is None:
         raise _version_error(version)
     name = _METHODS.get(method) or _other_method(method)
-    # `find`, because `in` first tries whether the needle is a number, at the price of an exception.
-    if not target.isascii() or not target.decode("ascii").isprintable() or target.find(b"#") >= 0:
+    if not target or target.translate(None, TARGET_TEXT):
         raise ProtocolError(400, "the target holds a character that must be percent-encoded")
     if target[:1] == b"/":  # origin-form
         raw_path, _, query = target.partition(b"?")
@@ -170,6 +189,7 @@ def _body_length(length: bytes | None, coding: bytes | None, is_1_1: bool) -> in
         if coding.lower() != b"chunked":
             raise ProtocolError(501, "chunked is the only transfer coding understood")
         return None
+    assert length is not None
     if not length.isdigit():
         raise ProtocolError(400, "Content-Length is not a number")
     if len(length) > _MOST_LENGTH_DIGITS:

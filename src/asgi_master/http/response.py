@@ -10,6 +10,10 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _MOST_LENGTH_DIGITS = 18
 
+_END = b"\r\n"
+_END_CLOSE = b"connection: close\r\n\r\n"
+_END_KEEP_ALIVE = b"connection: keep-alive\r\n\r\n"
+
 
 def _status_line(status: int) -> bytes:
     try:
@@ -69,6 +73,22 @@ class ResponseHead:
         if block.count(b"\n") != count or block.count(b"\r") != count or block.translate(None, HEAD_TEXT):
             raise ValueError(f"a header holds a control character: {block!r}")
 
+    @classmethod
+    def of(cls, status: int, headers: Iterable[Iterable[bytes]]) -> "ResponseHead":
+        """The head with these; one that was checked before is not checked again."""
+        fields = tuple(headers)
+        try:
+            known = _KNOWN_HEADS.get((status, fields))
+        except TypeError:  # pairs may be lists
+            return cls(status, fields)
+        if known is None:
+            known = cls(status, fields)
+            if len(known.block) <= _LONGEST_KNOWN_BLOCK and not known.has(b"set-cookie"):
+                if len(_KNOWN_HEADS) >= _MOST_KNOWN_HEADS:
+                    _KNOWN_HEADS.clear()
+                _KNOWN_HEADS[status, fields] = known
+        return known
+
     def has(self, name: bytes) -> bool:
         """Whether there is a field with this name, in lower case."""
         return (b"\n" + self.block.lower()).find(b"\n" + name + b":") >= 0
@@ -95,6 +115,12 @@ class ResponseHead:
         if name == b"connection":
             self.close = self.close or b"close" in [token.strip() for token in value.lower().split(b",")]
         return False
+
+
+# Applications send few different heads: most differ in nothing but their length. What is personal is not kept.
+_KNOWN_HEADS: dict[tuple[int, tuple[Iterable[bytes], ...]], ResponseHead] = {}
+_MOST_KNOWN_HEADS = 1024
+_LONGEST_KNOWN_BLOCK = 512
 
 
 class ResponseEncoder:
@@ -128,33 +154,31 @@ class ResponseEncoder:
         HEAD, 204, 304); `keep_alive` whether both sides would go on.
         """
         status = head.status
-        pieces = [_STATUS_LINES.get(status) or _status_line(status)]
-        if self._date and not head.has_date:
-            pieces.append(date_line)
-        if not head.has_server:
-            pieces.append(self._server)
-        pieces.append(head.block)
-        if self._extra:
-            pieces += [b"%b: %b\r\n" % field for field in self._extra if not head.has(field[0].lower())]
-        self._chunked = False
+        chunked = False
+        framing = b""
         if head.content_length is None and not (bodyless and not length):
             if length is not None:
-                pieces.append(b"content-length: %d\r\n" % length)
+                framing = b"content-length: %d\r\n" % length
             elif is_1_1:
-                self._chunked = True
-                pieces.append(b"transfer-encoding: chunked\r\n")
+                chunked = True
+                framing = b"transfer-encoding: chunked\r\n"
             else:
                 keep_alive = False  # the end of the connection is the end of the body
         if head.close:
             keep_alive = False
+        self._chunked = chunked
         self.keep_alive = keep_alive
-        if not keep_alive:
-            pieces.append(b"connection: close\r\n\r\n")
-        elif is_1_1:
-            pieces.append(b"\r\n")
-        else:
-            pieces.append(b"connection: keep-alive\r\n\r\n")
-        return b"".join(pieces)
+        return b"".join(
+            (
+                _STATUS_LINES.get(status) or _status_line(status),
+                b"" if head.has_date or not self._date else date_line,
+                b"" if head.has_server else self._server,
+                head.block,
+                self._missing(head) if self._extra else b"",
+                framing,
+                _END if keep_alive and is_1_1 else _END_KEEP_ALIVE if keep_alive else _END_CLOSE,
+            )
+        )
 
     def body(self, data: bytes, more: bool) -> bytes:
         """A piece of the body, framed as the head announced."""
@@ -163,3 +187,6 @@ class ResponseEncoder:
         if data:
             return (b"%x\r\n%b\r\n" if more else b"%x\r\n%b\r\n0\r\n\r\n") % (len(data), data)
         return b"" if more else b"0\r\n\r\n"
+
+    def _missing(self, head: ResponseHead) -> bytes:
+        return b"".join([b"%b: %b\r\n" % field for field in self._extra if not head.has(field[0].lower())])

@@ -29,7 +29,7 @@ async def drain(
     reserved: float,
     hand_off: HandOff,
 ) -> None:
-    """Empty `context.connections` within the order's time less `reserved` seconds; a harsher order may come meanwhile."""
+    """Empty `context.connections` within the order's time less `reserved` seconds, or sooner by a harsher order."""
     loop = context.loop
     started = loop.time()
     context.draining = True

@@ -12,7 +12,7 @@ import socket
 from typing import cast
 
 from asgi_master.asgi.http_exchange import Part
-from asgi_master.asgi.scope import Address, http_scope
+from asgi_master.asgi.scope import Address, HttpScopes
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h11_parser import H11Parser
 from asgi_master.http.httptools_parser import HttptoolsParser
@@ -42,13 +42,13 @@ class HttpConnection(asyncio.Protocol):
         "_advance_scheduled",
         "_advancing",
         "_clean_context",
-        "_client",
         "_closing",
         "_continued",
         "_current",
         "_discarded",
         "_draining",
         "_eof",
+        "_is_plaintext",
         "_lingering",
         "_loop",
         "_lost",
@@ -56,9 +56,8 @@ class HttpConnection(asyncio.Protocol):
         "_patience",
         "_receptions",
         "_running",
-        "_scheme",
+        "_scopes",
         "_served",
-        "_server",
         "_transport",
         "context",
         "is_cancelled",
@@ -73,9 +72,6 @@ class HttpConnection(asyncio.Protocol):
         self._loop = context.loop
         self._parser = _PARSERS[context.parser](context.http)
         self._patience = Patience(context.http)
-        self._client: Address | None = None
-        self._server: Address | None = None
-        self._scheme = "http"
         self._clean_context = contextvars.copy_context()
         self._current: HttpRequest | None = None  # whose response, or whose body, is not complete
         self._running: set[HttpRequest] = set()  # whose application has not returned
@@ -91,18 +87,22 @@ class HttpConnection(asyncio.Protocol):
         self._receptions = 0
         self._served = 0
 
-    # -- called by the loop -----------------------------------------------------------------------------------------
+    # -- called by the loop ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection was accepted, or taken over."""
         self._transport = cast("asyncio.Transport", transport)
         self.writer = HttpWriter(self.context, self._transport)
-        self._client = _address(transport.get_extra_info("peername"))
-        self._server = _address(transport.get_extra_info("sockname"))
-        if self._client is not None and self._client[1] is None:
-            self._client = None  # a Unix socket's peer has no address
-        if transport.get_extra_info("sslcontext") is not None:
-            self._scheme = "https"
+        client = _address(transport.get_extra_info("peername"))
+        if client is not None and client[1] is None:
+            client = None  # a Unix socket's peer has no address
+        self._is_plaintext = transport.get_extra_info("sslcontext") is None
+        self._scopes = HttpScopes(
+            client=client,
+            server=_address(transport.get_extra_info("sockname")),
+            scheme="http" if self._is_plaintext else "https",
+            root_path=self.context.root_path,
+        )
         self.context.connections.add(self)
         self.context.stats.connections += 1
 
@@ -137,7 +137,7 @@ class HttpConnection(asyncio.Protocol):
         self._abandon()
         self._leave_when_done()
 
-    # -- called by the running request --------------------------------------------------------------------------------
+    # -- called by the running request -------------------------------------------------------------
 
     def body_wanted(self, current: HttpRequest) -> None:
         """The application waits for a body: tell a peer that waits for us (RFC 9110 §10.1.1)."""
@@ -183,10 +183,10 @@ class HttpConnection(asyncio.Protocol):
             current.record_access()
             if not self._closing:
                 self._close()  # it saw that the peer is gone and left it at that
-        if self.is_cancelled and not self._running and not self._lost:
-            self._transport.abort()
         if self._lost:
             self._leave_when_done()
+        elif self.is_cancelled and not self._running:
+            self._transport.abort()
 
     def advance_soon(self) -> None:
         """Go on with what has arrived, from the loop and outside the application's context."""
@@ -194,7 +194,7 @@ class HttpConnection(asyncio.Protocol):
             self._advance_scheduled = True
             self._loop.call_soon(self._advance_scheduled_now, context=self._clean_context)
 
-    # -- called by the worker -----------------------------------------------------------------------------------------
+    # -- called by the worker ----------------------------------------------------------------------
 
     def sweep(self, now: float) -> None:
         """See `Connection.sweep`. A time-out is at most one sweep late."""
@@ -233,7 +233,7 @@ class HttpConnection(asyncio.Protocol):
         Nothing is shut down and unread bytes stay in the kernel; this object leaves the worker's connections.
         """
         transport = self._transport
-        if not self.is_idle() or self._scheme != "http" or self._eof or transport.get_write_buffer_size():
+        if not self.is_idle() or not self._is_plaintext or self._eof or transport.get_write_buffer_size():
             return None
         transport.pause_reading()
         fd = os.dup(transport.get_extra_info("socket").fileno())
@@ -242,7 +242,7 @@ class HttpConnection(asyncio.Protocol):
         self._leave_when_done()
         return socket.socket(fileno=fd)
 
-    # -- requests -----------------------------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------
 
     def _advance_scheduled_now(self) -> None:
         self._advance_scheduled = False
@@ -304,25 +304,19 @@ class HttpConnection(asyncio.Protocol):
         context = self.context
         stats = context.stats
         stats.requests += 1
-        scope = http_scope(
-            request,
-            client=self._client,
-            server=self._server,
-            scheme=self._scheme,
-            root_path=context.root_path,
-            state=context.state.copy(),
-        )
+        scope = self._scopes.scope(request, context.state.copy())
         current = self._current = HttpRequest(self, request, scope)
-        self._continued = False
-        self._discarded = 0
         if context.access_log is not None:
             current.started_at = self._loop.time()
         if context.max_active_requests and stats.in_flight >= context.max_active_requests:
             self._answer(current, 503, "Service Unavailable", (b"retry-after", b"1"))
             return
-        # A body that came along is there before the application asks for it.
-        while request.body_length != 0 and self._take_body(current):
-            pass
+        if request.body_length != 0:
+            self._continued = False
+            self._discarded = 0
+            # A body that came along is there before the application asks for it.
+            while self._take_body(current):
+                pass
         stats.in_flight += 1
         self._running.add(current)
         current.start(context.app, self._loop)
@@ -372,7 +366,7 @@ class HttpConnection(asyncio.Protocol):
             self.is_read_paused = False
             self._transport.resume_reading()
 
-    # -- responses ----------------------------------------------------------------------------------------------------
+    # -- responses ---------------------------------------------------------------------------------
 
     def _may_go_on(self, current: HttpRequest, part: Part) -> bool:
         """Whether the connection can serve another request after this response, whose first part is `part`."""
@@ -391,7 +385,8 @@ class HttpConnection(asyncio.Protocol):
         self._served += 1
         if self.context.access_log is not None:
             current.record_access()
-        current.wake()
+        if current.receivers:
+            current.wake()
         if not self.writer.keep_alive:
             self._close_after(current)
             return
@@ -414,7 +409,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _refuse(self, error: ProtocolError) -> None:
         """Answer a peer that broke the protocol, a limit or a time-out, and close."""
-        log.debug("refused a request of %s: %s", self._client, error)
+        log.debug("refused a request: %s", error)
         current = self._current
         if current is None:
             self.writer.write_refusal(error)
@@ -428,7 +423,7 @@ class HttpConnection(asyncio.Protocol):
             current.exchange.peer_left()
             current.wake()
 
-    # -- the end ------------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def _close_after(self, current: HttpRequest) -> None:
         """Close after the last response, such that the peer gets to read it."""
@@ -474,7 +469,7 @@ class HttpConnection(asyncio.Protocol):
             if self.context.on_connection_lost is not None:
                 self.context.on_connection_lost()
 
-    # -- time ---------------------------------------------------------------------------------------------------------
+    # -- time --------------------------------------------------------------------------------------
 
     def _waiting(self) -> tuple[Wait, int]:
         """What is waited for now, and a number that changes whenever it makes progress."""

@@ -19,11 +19,15 @@ log = logging.getLogger("asgi_master")
 
 if sys.version_info >= (3, 12):
 
-    def _start_task(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+    def _start_task(
+        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Task[None]:
         return asyncio.Task(coroutine, loop=loop, eager_start=True)
 else:
 
-    def _start_task(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+    def _start_task(
+        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Task[None]:
         return loop.create_task(coroutine)
 
 
@@ -35,11 +39,10 @@ class HttpRequest:
     """A request from the start of its application until that returns."""
 
     __slots__ = (
-        "_app",
         "_connection",
-        "_receivers",
         "body_bytes",
         "exchange",
+        "receivers",
         "request",
         "scope",
         "started_at",
@@ -47,23 +50,24 @@ class HttpRequest:
         "task",
     )
 
+    started_at: float
+    """Loop time; set only for the access log."""
+
     def __init__(self, connection: "HttpConnection", request: Request, scope: Scope) -> None:
         self._connection = connection
-        self._receivers: list[asyncio.Future[None]] = []
+        self.receivers: list[asyncio.Future[None]] = []
         self.request = request
         self.scope = scope
         self.exchange = HttpExchange(request.method, has_body=request.body_length != 0)
-        self.task: asyncio.Task[None] | None = None
         self.status = 0
         """Of the response, once its head was written."""
         self.body_bytes = 0
-        self.started_at = 0.0
-        """Loop time; kept only for the access log."""
+        self.task: asyncio.Task[None] | None = None
 
     @property
     def waits_for_body(self) -> bool:
         """Whether the application waits for more of the request."""
-        return bool(self._receivers) and not self.exchange.body_ended
+        return bool(self.receivers) and not self.exchange.body_ended
 
     def start(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
         """Call the application; on Python 3.12 and newer it runs at once, until it first waits."""
@@ -75,12 +79,12 @@ class HttpRequest:
         message = exchange.next_message()
         while message is None:
             waiter = asyncio.get_running_loop().create_future()
-            self._receivers.append(waiter)
+            self.receivers.append(waiter)
             self._connection.body_wanted(self)
             try:
                 await waiter
             finally:
-                self._receivers.remove(waiter)
+                self.receivers.remove(waiter)
             message = exchange.next_message()
         if self._connection.is_read_paused:
             self._connection.advance_soon()
@@ -100,7 +104,7 @@ class HttpRequest:
 
     def wake(self) -> None:
         """Have every waiting `receive` look again."""
-        for waiter in self._receivers:
+        for waiter in self.receivers:
             if not waiter.done():
                 waiter.set_result(None)
 

@@ -1,7 +1,7 @@
 """How long an HTTP connection may wait for its peer.
 
-No timer runs: `Patience.is_over` is asked about once a second, with what the connection waits for and a number that changes
-whenever that makes progress. A time-out is therefore up to one such period late.
+No timer runs: `Patience.is_over` is asked about once a second, with what the connection waits for and a number that
+changes whenever that makes progress. A time-out is therefore up to one such period late.
 """
 
 from enum import Enum, auto

@@ -1,0 +1,171 @@
+"""Of a stack, the place that the author of the application recognises."""
+
+import asyncio
+import importlib.util
+import sys
+import types
+
+import pytest
+
+from asgi_master.worker import lifespan
+from asgi_master.worker.places import (
+    Ground,
+    Place,
+    Territory,
+    application_place,
+    describe,
+    outwards,
+    places_of,
+    waiting_places,
+)
+
+STANDARD = asyncio.__file__
+OURS = lifespan.__file__
+SLEEP = Place(STANDARD, 10, "sleep")
+HANDLER = Place("/srv/shop/views.py", 20, "checkout")
+CALLER = Place("/srv/shop/main.py", 5, "app")
+FRAMEWORK = Place("/srv/venv/lib/python3.13/site-packages/framework/routing.py", 7, "route")
+LIBRARY = Place("/usr/lib/python3/dist-packages/driver.py", 9, "query")
+SERVER = Place(OURS, 1, "_run")
+
+
+def application(places):
+    return application_place(places, Territory())
+
+
+@pytest.mark.parametrize(
+    ("file", "ground"),
+    [
+        (OURS, Ground.SERVER),
+        (STANDARD, Ground.STANDARD_LIBRARY),
+        ("<frozen importlib._bootstrap>", Ground.STANDARD_LIBRARY),
+        (FRAMEWORK.file, Ground.INSTALLED),
+        (LIBRARY.file, Ground.INSTALLED),
+        ("/srv/shop/views.py", Ground.APPLICATION),
+        ("<string>", Ground.APPLICATION),
+        ("templates/cart.html", Ground.APPLICATION),
+    ],
+)
+def test_whose_code_a_file_is(file, ground):
+    assert Territory().ground(file) is ground
+
+
+def test_the_innermost_frame_of_the_application_is_chosen():
+    assert application([SLEEP, LIBRARY, HANDLER, FRAMEWORK, CALLER, SERVER]) == HANDLER
+
+
+def test_without_one_the_innermost_installed_frame_is():
+    assert application([SLEEP, LIBRARY, FRAMEWORK, SERVER]) == LIBRARY
+
+
+def test_the_server_and_the_standard_library_are_never_the_application():
+    assert application([SLEEP, SERVER, SLEEP]) is None
+
+
+def test_an_application_that_was_installed_is_the_application(monkeypatch):
+    package = types.ModuleType("framework")
+    package.__path__ = ["/srv/venv/lib/python3.13/site-packages/framework"]
+    monkeypatch.setitem(sys.modules, "framework", package)
+    territory = Territory()
+    territory.claim("framework.asgi")
+    assert territory.ground(FRAMEWORK.file) is Ground.APPLICATION
+    assert territory.ground(FRAMEWORK.file.replace("framework", "framework2")) is Ground.INSTALLED
+    assert application_place([SLEEP, LIBRARY, FRAMEWORK], territory) == FRAMEWORK
+
+
+def test_an_application_that_is_one_installed_file_is_the_application(monkeypatch):
+    module = types.ModuleType("driver")
+    module.__file__ = LIBRARY.file
+    monkeypatch.setitem(sys.modules, "driver", module)
+    territory = Territory()
+    territory.claim("driver")
+    assert territory.ground(LIBRARY.file) is Ground.APPLICATION
+
+
+def test_a_module_that_nobody_imported_claims_nothing():
+    territory = Territory()
+    territory.claim("no_such_module.asgi")
+    assert territory.ground(FRAMEWORK.file) is Ground.INSTALLED
+
+
+def test_the_application_is_described_with_what_it_calls():
+    territory = Territory()
+    assert describe([HANDLER, SERVER], territory) == "/srv/shop/views.py:20 in checkout"
+    assert (
+        describe([LIBRARY, HANDLER], territory)
+        == "/srv/shop/views.py:20 in checkout (now at /usr/lib/python3/dist-packages/driver.py:9 in query)"
+    )
+    assert describe([SERVER], territory).startswith(f"{OURS}:1 in _run")
+    assert describe([], territory) == ""
+
+
+def test_a_place_shows_its_source(tmp_path):
+    file = tmp_path / "views.py"
+    file.write_text(f"def checkout():\n    time.sleep(3)\n    {'x' * 500}\n")
+    assert str(Place(str(file), 2, "checkout")) == f"{file}:2 in checkout: time.sleep(3)"
+    assert len(str(Place(str(file), 3, "checkout"))) < 300
+    assert str(Place(str(file), 99, "checkout")) == f"{file}:99 in checkout"
+    assert str(Place("<string>", 1, "f")) == "<string>:1 in f"
+
+
+def names(places):
+    return [place.function.rpartition(".")[2] for place in places]
+
+
+def test_the_places_of_a_running_stack():
+    def inner():
+        return places_of(outwards(sys._getframe()))
+
+    def outer():
+        return inner()
+
+    assert names(outer())[:3] == ["inner", "outer", "test_the_places_of_a_running_stack"]
+
+
+def test_an_endless_recursion_is_cut():
+    def deeper(depth):
+        return deeper(depth - 1) if depth else places_of(outwards(sys._getframe()))
+
+    assert len(deeper(400)) == 200
+
+
+def test_the_places_of_a_waiting_task_are_all_its_calls():
+    @types.coroutine
+    def old_style(future):
+        yield from future
+
+    async def innermost(future):
+        await old_style(future)
+
+    async def middle(future):
+        await innermost(future)
+
+    async def main():
+        future = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(middle(future))
+        await asyncio.sleep(0)
+        places = waiting_places(task.get_coro())
+        future.set_result(None)
+        await task
+        return places, waiting_places(task.get_coro())
+
+    places, after = asyncio.run(main())
+    assert names(places) == ["old_style", "innermost", "middle"]
+    assert after == []
+    assert all(place.file == __file__ for place in places)
+
+
+def test_what_is_no_coroutine_waits_nowhere():
+    assert waiting_places(None) == []
+
+
+def test_functions_are_named_as_their_classes_hold_them(tmp_path):
+    file = tmp_path / "shop.py"
+    file.write_text(
+        "import sys\nclass Cart:\n    def pay(self, look):\n        return look(sys._getframe())\n"
+    )
+    spec = importlib.util.spec_from_file_location("shop", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (place,) = module.Cart().pay(lambda frame: places_of([frame]))
+    assert str(place) == f"{file}:4 in Cart.pay: return look(sys._getframe())"

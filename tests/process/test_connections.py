@@ -37,6 +37,7 @@ def test_kept_connections_spread_over_the_workers(fleet: Fleet) -> None:
 
 def test_a_stalled_worker_does_not_keep_connections_from_the_others(fleet: Fleet) -> None:
     fleet.serve(workers=2)
+    fleet.expect_log("WARNING.*the event loop is stuck")
     with RawConnection(fleet.port) as blocking:
         blocking.send(b"GET /block?seconds=3 HTTP/1.1\r\nHost: test\r\n\r\n")
         fleet.wait_blocked()

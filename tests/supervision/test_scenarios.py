@@ -167,6 +167,15 @@ def test_a_crashed_worker_is_replaced_at_once_in_its_slot():
     assert world.generations() == [1] * 4
 
 
+@pytest.mark.parametrize(("status", "named"), [(-9, True), (-11, False)])
+def test_only_a_sigkill_is_laid_to_the_want_of_memory(status, named):
+    world = booted()
+    victim = world.worker(1)
+    del world.workers[victim.id]
+    world.tell(WorkerExited(victim.id, status, out_of_memory=True))
+    assert world.notices(notices.WorkerLost)[0].cause == notices.Died(1, status, pytest.approx(0, abs=1), named)
+
+
 def test_repeated_crashes_back_off_in_their_slot_only():
     world = booted(backoff_cap=4.0)
     world.scripts = {n: Code(dies_after=0.1) for n in range(5, 500)}

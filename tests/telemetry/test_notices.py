@@ -65,6 +65,19 @@ LINES = [
         "worker 3 (generation 7) leaves unasked (SIGTERM); a replacement starts at once",
     ),
     (
+        n.WorkerLost(*WHO, n.Died(3, -9, 63.21, out_of_memory=True), 0.0),
+        ERROR,
+        (
+            "worker 3 (generation 7) died after serving for 63.2 s: killed by SIGKILL "
+            "(the kernel's OOM killer: the control group counted a kill); a replacement starts at once"
+        ),
+    ),
+    (
+        n.WorkerRecycling(*WHO, "it served 1000 requests"),
+        INFO,
+        "worker 3 (generation 7) is being replaced: it served 1000 requests",
+    ),
+    (
         n.WorkerHung(*WHO, 30.4, 2.0),
         ERROR,
         (

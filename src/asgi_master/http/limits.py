@@ -21,6 +21,8 @@ class HttpLimits:
     """Between the end of a response and the first byte of the next request."""
     write_timeout: float = 30.0
     """How long a peer that does not read may hold back a response."""
+    request_timeout: float = 0.0
+    """From a request's header section until the application begins its response."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,13 @@ class BeganLeaving:
 
 
 @dataclass(frozen=True, slots=True)
+class WantsToLeave:
+    """Worker: replace me, please. I serve until I am told to leave."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Boot:
     """Master to zygote: what to import and how to serve it.
 
@@ -102,6 +109,7 @@ Message = (
     | BecameReady
     | BootFailed
     | BeganLeaving
+    | WantsToLeave
     | Boot
     | Fork
     | Drain

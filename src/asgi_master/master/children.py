@@ -27,8 +27,10 @@ from asgi_master.ipc.messages import (
     ForkFailed,
     ImportFailed,
     Message,
+    WantsToLeave,
 )
 from asgi_master.ipc.scoreboard import Field, Row, Scoreboard
+from asgi_master.master.oom import OomKills
 from asgi_master.master.reaper import next_dead_child, reap
 from asgi_master.master.spawn import spawn_zygote
 from asgi_master.supervision.events import (
@@ -38,6 +40,7 @@ from asgi_master.supervision.events import (
     WorkerFailed,
     WorkerLeaving,
     WorkerReady,
+    WorkerWantsToLeave,
     ZygoteExited,
     ZygoteFailed,
     ZygoteReady,
@@ -91,6 +94,7 @@ class Children:
         self._zygotes: dict[int, _Zygote] = {}
         self._workers: dict[int, _Worker] = {}
         self._tracebacks: set[str] = set()
+        self._oom_kills = OomKills()
 
     # Orders
 
@@ -181,8 +185,14 @@ class Children:
             }
         )
 
+    def rows(self) -> dict[int, Row]:
+        """The scoreboard row of each worker, by its number."""
+        return {child.worker: child.row for child in self._workers.values()}
+
     def reap(self) -> None:
         """Report and reap every child that has died; what it said last is told before."""
+        # One look for all: those who died together died of the same.
+        out_of_memory = self._oom_kills.rose()
         while (pid := next_dead_child()) is not None:
             # Whoever died may still have sent its pid or the reason a moment ago.
             for worker in list(self._workers.values()):
@@ -195,7 +205,7 @@ class Children:
                 del self._zygotes[zygote.generation]
                 self._tell(ZygoteExited(zygote.generation, status))
             for worker in [w for w in self._workers.values() if w.pid == pid]:
-                self._forget(worker, status)
+                self._forget(worker, status, out_of_memory=out_of_memory)
 
     def close(self) -> None:
         """Let go of every channel; for a master that leaves on an error: children see the end of file and leave too."""
@@ -237,6 +247,8 @@ class Children:
                     self._tell(WorkerFailed(child.worker, reason))
                 case BeganLeaving(reason):
                     self._tell(WorkerLeaving(child.worker, reason))
+                case WantsToLeave(reason):
+                    self._tell(WorkerWantsToLeave(child.worker, reason))
                 case _:
                     log.warning("a worker said %r, which is not its word", type(message).__name__)
         if child.pid is None and child.channel.fileno() < 0 and child.worker in self._workers:
@@ -285,13 +297,13 @@ class Children:
             self._tracebacks.add(traceback)
             log.error("%s", reason, extra={"detail": traceback})
 
-    def _forget(self, child: _Worker, status: int) -> None:
+    def _forget(self, child: _Worker, status: int, *, out_of_memory: bool = False) -> None:
         self._read_stack(child)
         self._close_stack(child)
         self._hang_up(child.channel)
         child.row.clear()
         del self._workers[child.worker]
-        self._tell(WorkerExited(child.worker, status))
+        self._tell(WorkerExited(child.worker, status, out_of_memory))
 
     def _hang_up(self, channel: Channel) -> None:
         if channel.fileno() >= 0:

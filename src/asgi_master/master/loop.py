@@ -1,6 +1,7 @@
 """The master's loop: wait for a fact, have it judged, carry out the orders."""
 
 import logging
+import os
 import random
 import selectors
 import signal
@@ -8,6 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from asgi_master.control.places import ControlSocket
+from asgi_master.control.server import ControlServer
 from asgi_master.errors import BindError, ExitCode, SettingsError
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.scoreboard import Scoreboard
@@ -16,9 +19,11 @@ from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.policy import policy_of
 from asgi_master.master.signals import SignalPipe
+from asgi_master.master.steering import MasterSteering
 from asgi_master.master.watcher import Watcher
 from asgi_master.settings.diff import hold_until_restart
 from asgi_master.settings.model import Settings
+from asgi_master.supervision.actions import Announce
 from asgi_master.supervision.events import (
     Event,
     ReloadRequested,
@@ -38,7 +43,12 @@ class Master:
     """The running master. Everything happens in `run`, in one thread."""
 
     def __init__(
-        self, settings: Settings, reread: Callable[[], Settings], signals: SignalPipe, listeners: Listeners
+        self,
+        settings: Settings,
+        reread: Callable[[], Settings],
+        signals: SignalPipe,
+        listeners: Listeners,
+        control: ControlSocket | None,
     ) -> None:
         self._reread = reread
         self._signals = signals
@@ -51,6 +61,17 @@ class Master:
         self._children = Children(self._selector, self._scoreboard, self._hand_off, self._facts.append)
         self._executor = Executor(self._children, listeners, settings)
         self._watcher = Watcher(settings.development) if settings.development.reload else None
+        steering = MasterSteering(
+            self._supervisor,
+            self._children,
+            self._executor,
+            listeners,
+            tell=self._facts.append,
+            reload=lambda: self._reload("control"),
+        )
+        self._control = ControlServer(
+            control.sock if control is not None else None, self._selector, steering, uid=os.geteuid()
+        )
 
     def run(self) -> ExitCode:
         """Supervise until nothing is left to supervise."""
@@ -70,10 +91,14 @@ class Master:
                 key.data()
             self._facts.append(TimePassed())
             self._judge()
+            while self._control.obey():
+                self._judge()
+            self._control.sweep()
         return self._executor.exit_code
 
     def close(self) -> None:
         """Let go of everything; children that still live see the end of file and leave."""
+        self._control.close()
         self._children.close()
         if self._watcher is not None:
             self._watcher.close()
@@ -91,6 +116,8 @@ class Master:
                 except Exception:
                     # Whatever this is, dying of it would take the service down. Each order has a deadline behind it.
                     log.exception("%s failed", type(action).__name__)
+                if isinstance(action, Announce):
+                    self._control.note(action.notice)
 
     def _on_signals(self) -> None:
         for signum in self._signals.read():
@@ -117,19 +144,21 @@ class Master:
             log.error("the watcher of --reload is gone: changes are no longer seen; SIGHUP reloads")
             self._selector.unregister(self._watcher.fd)
 
-    def _reload(self, why: str) -> None:
-        """Read the settings again and ask for a new generation under them; bad settings change nothing."""
+    def _reload(self, why: str) -> list[str]:
+        """Read the settings again and ask for a new generation under them.
+
+        Bad settings change nothing: returns a line for each error.
+        """
         running = self._executor.settings
         try:
             settings, waiting = hold_until_restart(running, self._reread())
             opened = self._listeners.open(settings.sockets)
-        except SettingsError as error:
-            for line in error.errors:
+        except (SettingsError, BindError) as error:
+            errors = error.errors if isinstance(error, SettingsError) else [str(error)]
+            for line in errors:
                 log.error("%s: not reloading: %s", why, line)
-            return
-        except BindError as error:
-            log.error("%s: not reloading: %s", why, error)
-            return
+            self._control.refused(errors)
+            return errors
         for change in waiting:
             log.warning("%s: %s takes effect after a restart only", why, change.name)
         for listener in opened:
@@ -137,3 +166,4 @@ class Master:
         log.info("%s: reloading", why)
         self._executor.settings = settings
         self._facts.append(ReloadRequested(policy_of(settings)))
+        return []

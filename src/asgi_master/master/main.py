@@ -2,10 +2,12 @@
 
 import importlib.util
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from asgi_master import __version__
+from asgi_master.control.places import ControlSocket, NoPlaceError, open_control_socket
 from asgi_master.errors import ExitCode, SettingsError
 from asgi_master.ipc.prctl import become_subreaper
 from asgi_master.master.listeners import Listeners
@@ -32,21 +34,37 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> ExitCode:
     introduce("master", settings)
     pid_file = PidFile(Path(settings.process.pid_file)) if settings.process.pid_file else None
     listeners = Listeners()
+    control: ControlSocket | None = None
     try:
         log.info("asgi-master %s starts %d worker(s)", __version__, settings.process.workers)
         for listener in listeners.open(settings.sockets):
             log.info("listening on %s", listener.url)
+        control = _open_control(settings.process.control_socket)
         become_subreaper()
-        master = Master(settings, reread, signals, listeners)
+        master = Master(settings, reread, signals, listeners, control)
         try:
             return master.run()
         finally:
             master.close()
     finally:
+        if control is not None:
+            control.close()
         listeners.close()
         if pid_file is not None:
             pid_file.remove()
         signals.close()
+
+
+def _open_control(setting: str) -> ControlSocket | None:
+    """The control socket; going without one is never an error."""
+    try:
+        control = open_control_socket(setting, os.environ)
+    except NoPlaceError as error:
+        log.info("no control socket: %s", error)
+        return None
+    if control is not None:
+        log.info("control socket: %s", control.path)
+    return control
 
 
 def _check(settings: Settings) -> None:

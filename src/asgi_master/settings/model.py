@@ -72,19 +72,56 @@ class ProcessSettings:
         minimum=0,
         help="A worker whose event loop is blocked for longer is killed, its stacks logged; 0: never.",
     )
+    stall_warn: float = setting(
+        1.0,
+        minimum=0,
+        help="An event loop that does not turn for longer is logged, with the request and the line of the "
+        "application that hold it; 0: never.",
+    )
+    max_requests: int = setting(
+        0,
+        minimum=0,
+        help="A worker that served so many requests is replaced, its successor ready before it leaves; 0: never.",
+    )
+    max_requests_jitter: int = setting(
+        -1,
+        minimum=-1,
+        help="Up to so many requests more, at random, so that workers do not leave together; "
+        "-1: a tenth of max-requests.",
+    )
+    max_lifetime: float = setting(
+        0.0,
+        minimum=0,
+        help="A worker that served for so long, and up to a tenth longer at random, is replaced; 0: never.",
+    )
+    max_worker_memory: int = setting(
+        0,
+        kind=BYTES,
+        minimum=0,
+        help="A worker that keeps more memory of its own than this (USS: shared pages do not count) is "
+        "replaced; 0: never.",
+    )
     max_surge: int = setting(
         1,
         minimum=0,
         maximum=1000,
-        help="How many workers above the number of workers may live during a reload.",
+        help="How many workers above the number of workers may live while workers are replaced.",
     )
     max_unavailable: int = setting(
-        0, minimum=0, maximum=1000, help="How many of the workers may be missing during a reload."
+        0, minimum=0, maximum=1000, help="How many of the workers may be missing while workers are replaced."
     )
     backoff_cap: float = setting(
         30.0, minimum=0.5, help="The longest pause before a worker that keeps crashing is started again."
     )
     pid_file: str = setting("", kind=PATH, applies=_START, help="File to write the master's process id to.")
+    control_socket: str = setting(
+        "auto",
+        kind=PATH,
+        metavar="PATH|auto|off",
+        applies=_START,
+        help="Unix socket that asgi-masterctl steers the master through; auto is a path of its own for each "
+        "master, found by asgi-masterctl.",
+    )
     name: str = setting("", short="-n", help="Name in the process titles instead of the application's.")
 
 
@@ -175,6 +212,13 @@ class HttpSettings:
     )
     write_timeout: float = setting(
         30.0, minimum=0, help="How long a client that does not read may hold back a response; 0: for ever."
+    )
+    request_timeout: float = setting(
+        0.0,
+        minimum=0,
+        help="How long the application may take to begin its response, the upload included, before the request "
+        "is cancelled and answered 504; looked at once a second, and no limit to a response that has begun "
+        "or to WebSockets. 0: for ever.",
     )
     max_active_requests: int = setting(
         0, minimum=0, help="Requests that each worker serves at once; more are answered 503. 0: any number."

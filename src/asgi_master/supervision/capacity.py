@@ -26,6 +26,8 @@ class Plan:
     """Whether outdated workers get a successor beside them; if not, only empty slots are filled."""
     can_fork: bool
     """Whether the zygote that new workers come from is ready."""
+    recycle: int | None = None
+    """The ready worker that is to leave although its generation may stay: it gets a successor too."""
 
 
 @dataclass(slots=True)
@@ -43,7 +45,8 @@ def moves(serving: list[Worker], plan: Plan, held: Callable[[int], bool]) -> Mov
     leaving = {worker.id for worker in result.drain}
     staying = [worker for worker in serving if worker.id not in leaving]
     served = {worker.slot for worker in staying}
-    filled = {w.slot for w in staying if w.generation in plan.keep} if plan.replace else served
+    lasting = [w for w in staying if w.generation in plan.keep and w.id != plan.recycle]
+    filled = {worker.slot for worker in lasting} if plan.replace else served
     if plan.can_fork:
         missing = [slot for slot in range(plan.workers) if slot not in filled and not held(slot)]
         # Slots that nobody serves come first.
@@ -56,14 +59,32 @@ def _too_many(serving: list[Worker], plan: Plan) -> list[Worker]:
     kept = [worker for worker in serving if worker.generation in plan.keep]
     surplus = [worker for worker in kept if worker.slot >= plan.workers]
     surplus.sort(key=lambda worker: -worker.slot)
+    gone = surplus + _doubles([worker for worker in kept if worker.slot < plan.workers], plan.recycle)
     outdated = [worker for worker in serving if worker.generation not in plan.keep]
     # Whoever does not serve yet never needs to.
-    leaving = surplus + [worker for worker in outdated if not worker.is_ready]
+    leaving = gone + [worker for worker in outdated if not worker.is_ready]
     succeeded = {worker.slot for worker in kept if worker.is_ready}
     exchangeable = [worker for worker in outdated if worker.is_ready]
     exchangeable.sort(key=lambda worker: _order(worker, plan, succeeded))
-    spare = sum(worker.is_ready for worker in serving if worker not in surplus) - plan.least
+    if plan.most <= plan.workers and all(w.is_ready for w in serving if w not in leaving):
+        # No room beside it: it makes room itself, if it may be missed and nobody else is just now.
+        exchangeable += [worker for worker in kept if worker.id == plan.recycle and worker not in gone]
+    spare = sum(worker.is_ready for worker in serving if worker not in gone) - plan.least
     return leaving + exchangeable[: max(0, spare)]
+
+
+def _doubles(kept: list[Worker], recycle: int | None) -> list[Worker]:
+    """Who is too many in a slot: whoever was there before the newest ready one, and who boots for nothing.
+
+    A worker boots beside a ready one for as long as that is the one to recycle.
+    """
+    newest = {worker.slot: worker for worker in sorted(kept, key=lambda w: w.id) if worker.is_ready}
+    return [
+        worker
+        for worker in kept
+        if (stays := newest.get(worker.slot)) is not None
+        and (worker.id < stays.id or (worker.id > stays.id and stays.id != recycle))
+    ]
 
 
 def _order(worker: Worker, plan: Plan, succeeded: set[int]) -> tuple[int, int]:

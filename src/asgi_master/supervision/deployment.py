@@ -10,13 +10,15 @@ Rules of this file:
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from asgi_master.supervision import notices
 from asgi_master.supervision.backoff import Backoff
-from asgi_master.supervision.capacity import Plan, moves
+from asgi_master.supervision.capacity import Moves, Plan, moves
 from asgi_master.supervision.fleet import Fleet, Worker, Zygote
 from asgi_master.supervision.orders import Orders
 from asgi_master.supervision.policy import MOST_WORKERS, Policy
+from asgi_master.supervision.recycling import next_to_recycle
 from asgi_master.supervision.states import PHASE_TABLE, Phase, PhaseTrigger, ZygoteState
 
 _SERVING_PHASES = frozenset({Phase.BOOTING, Phase.STEADY, Phase.RELOADING})
@@ -164,24 +166,35 @@ class Deployment:
             )
         if rollout is not None and rollout.proven:
             self._converge(self._forward_plan(rollout), rollout.generation, self._fleet.serving(), now)
-            self._commit_when_done(rollout, now)
-            return
+            if not self._commit_when_done(rollout, now):
+                return
+            rollout = None
         candidate = rollout.generation if rollout is not None else None
         others = [worker for worker in self._fleet.serving() if worker.generation != candidate]
-        self._converge(self._standing_plan(), self._committed, others, now)
+        self._converge(self._standing_plan(now), self._committed, others, now)
         if rollout is not None:
             self._send_canary(rollout, now)
 
     def _converge(self, plan: Plan, source: int | None, serving: list[Worker], now: float) -> None:
-        todo = moves(
-            serving,
-            plan,
-            lambda slot: source is not None and self._fleet.backoff(slot).holds(source, now),
-        )
+        todo = moves(serving, plan, lambda slot: self._holds(slot, source, now))
+        self._announce_recycling(plan, todo)
         self._orders.drain_all(todo.drain, now, self.policy)
         for slot in todo.spawn:
             assert source is not None
             self._orders.spawn(slot, source, now, self.policy)
+
+    def _holds(self, slot: int, source: int | None, now: float) -> bool:
+        return source is not None and self._fleet.backoff(slot).holds(source, now)
+
+    def _announce_recycling(self, plan: Plan, todo: Moves) -> None:
+        """Once for each wish: when it makes a successor boot, or, where there is no room for one, an end."""
+        worker = self._fleet.workers.get(plan.recycle) if plan.recycle is not None else None
+        if worker is None or worker.is_recycled or not (worker.slot in todo.spawn or worker in todo.drain):
+            return
+        worker.is_recycled = True
+        self._orders.announce(
+            notices.WorkerRecycling(worker.id, worker.slot, worker.generation, worker.wish)
+        )
 
     def _forward_plan(self, rollout: Rollout) -> Plan:
         """The fleet as a proven rollout wants it."""
@@ -195,7 +208,7 @@ class Deployment:
             can_fork=self._fleet.can_fork(rollout.generation),
         )
 
-    def _standing_plan(self) -> Plan:
+    def _standing_plan(self, now: float) -> Plan:
         """The fleet as the committed generation wants it.
 
         While a newer one may be about to prove itself, what serves stays and only empty slots are filled,
@@ -211,7 +224,14 @@ class Deployment:
             least=workers - (0 if pending else self.policy.max_unavailable),
             replace=not pending,
             can_fork=self._fleet.can_fork(self._committed),
+            # A reload replaces everybody anyway.
+            recycle=None if pending else self._next_to_recycle(workers, now),
         )
+
+    def _next_to_recycle(self, workers: int, now: float) -> int | None:
+        candidates = [w for w in self._fleet.serving() if w.generation in self._settled and w.slot < workers]
+        held = partial(self._holds, source=self._committed, now=now)
+        return next_to_recycle(candidates, held, can_fork=self._fleet.can_fork(self._committed))
 
     def _send_canary(self, rollout: Rollout, now: float) -> None:
         """Spawn the rollout's first worker, if there is room; without surge, make room for it."""
@@ -234,7 +254,7 @@ class Deployment:
             self._orders.drain_all(leaving, now, self.policy)
             self._orders.spawn(slot, generation, now, self.policy)
 
-    def _commit_when_done(self, rollout: Rollout, now: float) -> None:
+    def _commit_when_done(self, rollout: Rollout, now: float) -> bool:
         serving = self._fleet.serving()
         team = {worker.slot for worker in serving if worker.is_ready}
         if (
@@ -242,7 +262,7 @@ class Deployment:
             or not team.issuperset(range(self.policy.workers))
             or now < self._calm_at(rollout)
         ):
-            return
+            return False
         workers = self.policy.workers
         if self._committed is None:
             self._orders.announce(notices.MasterReady(workers, rollout.generation))
@@ -254,6 +274,7 @@ class Deployment:
         self._rollout = None
         self._stand_in_backoff = Backoff()
         self.move(PhaseTrigger.COMMITTED)
+        return True
 
     def _calm_at(self, rollout: Rollout) -> float:
         """When the rollout's newest worker was ready for long enough; a first boot cannot go back."""

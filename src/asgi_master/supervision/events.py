@@ -56,11 +56,21 @@ class WorkerLeaving:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerWantsToLeave:
+    """The worker asked to be replaced, and serves on until it is told to leave. `reason` is one line."""
+
+    worker: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerExited:
     """The worker's process was reaped. `status` is as `subprocess` tells it: -N for signal N."""
 
     worker: int
     status: int
+    out_of_memory: bool = False
+    """Whether the kernel killed processes here for want of memory just before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,7 @@ Event = (
     | WorkerReady
     | WorkerFailed
     | WorkerLeaving
+    | WorkerWantsToLeave
     | WorkerExited
     | HeartbeatsRead
     | ReloadRequested

@@ -47,6 +47,11 @@ class Worker:
     """Silence counts from here: the newest sign of life, plus the time the master itself did not run."""
     dumps: int = 0
     dumped_at: float = 0.0
+    wish: str = ""
+    """Why it asked to leave. It serves on until it is told to."""
+    wished_at: float = 0.0
+    is_recycled: bool = False
+    """Whether its wish was granted: its exchange began."""
 
     @property
     def serves(self) -> bool:

@@ -55,6 +55,8 @@ class Died:
     slot: int
     status: int
     ready_for: float | None
+    out_of_memory: bool = False
+    """Whether it was SIGKILL, and the kernel had just killed here for want of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,13 @@ class OfWorker:
 @dataclass(frozen=True, slots=True)
 class WorkerBecameReady(OfWorker):
     """The worker serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecycling(OfWorker):
+    """The worker asked to leave, and its exchange begins. `reason` is its own, one line."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +278,7 @@ Notice = (
     | Stopping
     | Stopped
     | WorkerBecameReady
+    | WorkerRecycling
     | WorkerLost
     | WorkerHung
     | WorkerRecovered

@@ -21,6 +21,7 @@ from asgi_master.supervision.events import (
     WorkerFailed,
     WorkerLeaving,
     WorkerReady,
+    WorkerWantsToLeave,
     ZygoteExited,
     ZygoteFailed,
     ZygoteReady,
@@ -51,6 +52,7 @@ _HARSHER = {
 }
 _QUIET_STATUSES = frozenset({0, -15})
 """How a worker that was told to leave may end: by itself, or (still booting) by SIGTERM."""
+_SIGKILLED = -9
 
 
 class Supervisor:
@@ -116,6 +118,10 @@ class Supervisor:
                 worker = self.fleet.workers.get(event.worker)
                 if worker is not None:
                     self._record_worker(event, worker, now)
+            case WorkerWantsToLeave():
+                worker = self.fleet.workers.get(event.worker)
+                if worker is not None and worker.serves and not worker.wish:
+                    worker.wish, worker.wished_at = event.reason, now
             case HeartbeatsRead(stamps):
                 for worker in self.fleet.living():
                     hang.note_heartbeat(worker, stamps.get(worker.id, worker.stamp), now)
@@ -170,12 +176,13 @@ class Supervisor:
                 if served:
                     worker.leaving_since, worker.urgency = now, Urgency.DRAIN
                     self._deployment.worker_lost(worker, notices.Left(worker.slot, reason), now)
-            case WorkerExited(_, status):
+            case WorkerExited(_, status, out_of_memory):
                 worker.move(WorkerTrigger.EXITED)
                 del self.fleet.workers[worker.id]
                 ready_for = None if worker.ready_at is None else now - worker.ready_at
                 if served:
-                    self._deployment.worker_lost(worker, notices.Died(worker.slot, status, ready_for), now)
+                    died = notices.Died(worker.slot, status, ready_for, out_of_memory and status == _SIGKILLED)
+                    self._deployment.worker_lost(worker, died, now)
                 elif before is WorkerState.DRAINING and status not in _QUIET_STATUSES:
                     self._orders.announce(notices.WorkerDiedLeaving(*_name(worker), status))
 

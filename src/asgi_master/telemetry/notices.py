@@ -42,6 +42,8 @@ def _of_worker(notice: n.OfWorker, who: str) -> tuple[int, str]:
     match notice:
         case n.WorkerBecameReady():
             return logging.INFO, f"{who} is ready"
+        case n.WorkerRecycling(reason=reason):
+            return logging.INFO, f"{who} is being replaced: {reason}"
         case n.WorkerLost(cause=n.Left(reason=reason), retry_in=retry_in):
             return logging.WARNING, f"{who} leaves unasked ({reason}); {_replaced(retry_in)}"
         case n.WorkerLost(cause=cause, retry_in=retry_in):
@@ -124,16 +126,22 @@ def _what_happened(cause: n.WorkerCause) -> str:
             return f"could not start: {reason}"
         case n.BootTimedOut(timeout=timeout):
             return f"was not ready after {_seconds(timeout)} and was killed"
-        case n.Died(status=status, ready_for=None):
-            return f"died before it was ready: {describe_status(status)}"
-        case n.Died(status=status, ready_for=float(ready_for)):
-            return f"died after serving for {_seconds(ready_for)}: {describe_status(status)}"
+        case n.Died(ready_for=None):
+            return f"died before it was ready: {_ending(cause)}"
+        case n.Died(ready_for=float(ready_for)):
+            return f"died after serving for {_seconds(ready_for)}: {_ending(cause)}"
         case n.Hung(silent_for=silent_for):
             return f"gave no heartbeat for {_seconds(silent_for)} and was killed"
         case n.Left(reason=reason):
             return f"left unasked: {reason}"
         case _:
             raise TypeError(f"no sentence for {cause!r}")
+
+
+def _ending(death: n.Died) -> str:
+    if death.out_of_memory:
+        return "killed by SIGKILL (the kernel's OOM killer: the control group counted a kill)"
+    return describe_status(death.status)
 
 
 def _replaced(retry_in: float | None) -> str:

@@ -9,6 +9,7 @@ from email.utils import formatdate
 
 from asgi_master.ipc.scoreboard import Field, Row
 from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.recycling import Recycler
 
 BEAT_PERIOD = 0.25
 """Seconds between two heartbeats."""
@@ -20,8 +21,9 @@ _SWEEP_EVERY = 4
 class Heartbeat:
     """Beats on a scoreboard row until stopped."""
 
-    def __init__(self, context: WorkerContext, row: Row) -> None:
+    def __init__(self, context: WorkerContext, row: Row, recycler: Recycler) -> None:
         self._context = context
+        self._recycler = recycler
         self._row = row
         self._beats = 0
         self._due = context.loop.time()
@@ -55,6 +57,7 @@ class Heartbeat:
             connection.sweep(now)
         if context.access_log is not None:
             context.access_log.flush()
+        self._recycler.tick(now)
 
     def _publish(self) -> None:
         row, stats = self._row, self._context.stats

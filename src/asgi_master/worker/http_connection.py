@@ -23,6 +23,7 @@ from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.http_request import HttpRequest
 from asgi_master.worker.http_timeouts import Patience, Wait
 from asgi_master.worker.http_writer import PLAIN_TEXT, HttpWriter
+from asgi_master.worker.subject import mark
 from asgi_master.worker.websocket_connection import WebSocketConnection
 
 log = logging.getLogger("asgi_master")
@@ -39,6 +40,7 @@ class HttpConnection(asyncio.Protocol):
     """The protocol of an accepted connection until it closes, is given away or becomes a WebSocket."""
 
     __slots__ = (
+        "__weakref__",
         "_advance_scheduled",
         "_advancing",
         "_clean_context",
@@ -55,6 +57,7 @@ class HttpConnection(asyncio.Protocol):
         "_parser",
         "_patience",
         "_receptions",
+        "_response_patience",
         "_running",
         "_scopes",
         "_served",
@@ -72,6 +75,8 @@ class HttpConnection(asyncio.Protocol):
         self._loop = context.loop
         self._parser = _PARSERS[context.parser](context.http)
         self._patience = Patience(context.http)
+        self._response_patience = Patience(context.http) if context.http.request_timeout else None
+        mark(self)
         self._clean_context = contextvars.copy_context()
         self._current: HttpRequest | None = None  # whose response, or whose body, is not complete
         self._running: set[HttpRequest] = set()  # whose application has not returned
@@ -202,6 +207,8 @@ class HttpConnection(asyncio.Protocol):
         draining = self._draining or self.context.draining
         if self._patience.is_over(wait, progress, now=now, draining=draining):
             self._time_out(wait)
+        if self._response_patience is not None:
+            self._sweep_response(self._response_patience, now)
 
     def drain(self) -> None:
         """See `Connection.drain`."""
@@ -226,6 +233,11 @@ class HttpConnection(asyncio.Protocol):
             and not self._transport.is_closing()
             and self._parser.is_idle
         )
+
+    def subject(self) -> str:
+        """What is being served, for a log. May be asked by another thread."""
+        served = [request for request in (self._current, *tuple(self._running)) if request is not None]
+        return served[0].title if served else ""
 
     def detach(self) -> socket.socket | None:
         """Give the connection away: an own descriptor of an idle plaintext connection, else `None`.
@@ -490,6 +502,15 @@ class HttpConnection(asyncio.Protocol):
         if not self._parser.is_idle:
             return Wait.HEADER, self._served
         return (Wait.NEXT_REQUEST, self._served) if self._receptions else (Wait.FIRST_BYTE, 0)
+
+    def _sweep_response(self, patience: Patience, now: float) -> None:
+        """Answer for an application that does not; a response that has begun may take its time."""
+        current = self._current
+        if current is None or current.status:
+            patience.is_over(Wait.NOTHING, 0, now=now, draining=False)
+        elif patience.is_over(Wait.RESPONSE, self._served, now=now, draining=False):
+            self._answer(current, 504, "Gateway Timeout")
+            current.give_up()
 
     def _time_out(self, wait: Wait) -> None:
         match wait:

@@ -11,6 +11,8 @@ from asgi_master.asgi.http_exchange import HttpExchange, Message
 from asgi_master.asgi.scope import Scope
 from asgi_master.http.request import Request
 from asgi_master.worker.application import user_traceback
+from asgi_master.worker.places import territory
+from asgi_master.worker.subject import waits_at
 
 if TYPE_CHECKING:
     from asgi_master.worker.http_connection import HttpConnection
@@ -65,6 +67,11 @@ class HttpRequest:
         self.task: asyncio.Task[None] | None = None
 
     @property
+    def title(self) -> str:
+        """What a log calls it: `GET /path?query`."""
+        return f"{self.request.method} {self.request.target.decode('ascii')}"
+
+    @property
     def waits_for_body(self) -> bool:
         """Whether the application waits for more of the request."""
         return bool(self.receivers) and not self.exchange.body_ended
@@ -113,7 +120,8 @@ class HttpRequest:
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError as error:
-            if not connection.is_cancelled:
+            # Once it is cancelled for good reason, or its peer is gone, nobody is left to tell.
+            if not connection.is_cancelled and not self.exchange.disconnected:
                 self._failed(error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- nothing an application does ends the worker
             self._failed(error)
@@ -132,8 +140,21 @@ class HttpRequest:
 
     def _log_failure(self, what: str) -> None:
         self._connection.context.stats.application_errors += 1
-        target = self.request.target.decode("ascii")
-        log.error("%s %s: the application %s", self.request.method, target, what.rstrip())
+        log.error("%s: the application %s", self.title, what.rstrip())
+
+    def give_up(self) -> None:
+        """Cancel the application, which did not begin its response in time; the connection has answered for it."""
+        context, task = self._connection.context, self.task
+        assert task is not None
+        context.stats.application_errors += 1
+        log.warning(
+            "%s: cancelled, as it had not begun to respond within %g s (request-timeout); it was waiting at %s",
+            self.title,
+            context.http.request_timeout,
+            waits_at(task, self._connection, context.loop, territory),
+        )
+        self.exchange.peer_left()
+        task.cancel()
 
     def record_access(self) -> None:
         """Tell the access log."""

@@ -1,4 +1,4 @@
-"""How long an HTTP connection may wait for its peer.
+"""How long an HTTP connection may wait for its peer, and a request for the application.
 
 No timer runs: `Patience.is_over` is asked about once a second, with what the connection waits for and a number that
 changes whenever that makes progress. A time-out is therefore up to one such period late.
@@ -21,6 +21,8 @@ class Wait(Enum):
     HEADER = auto()
     FIRST_BYTE = auto()
     """Of a fresh connection."""
+    RESPONSE = auto()
+    """Of the application. It runs beside the others: the peer may be waited for meanwhile."""
     NEXT_REQUEST = auto()
     """Of a connection that was used before."""
 
@@ -66,5 +68,7 @@ class Patience:
                 return limits.header_timeout
             case Wait.NEXT_REQUEST:
                 return limits.keep_alive_timeout
+            case Wait.RESPONSE:
+                return limits.request_timeout
             case Wait.NOTHING:
                 return 0.0

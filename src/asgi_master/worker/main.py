@@ -4,6 +4,7 @@ import asyncio
 import faulthandler
 import logging
 import os
+import random
 import signal
 import socket
 import sys
@@ -17,7 +18,15 @@ from asgi_master.errors import AsgiMasterError, ExitCode
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
-from asgi_master.ipc.messages import BecameReady, BeganLeaving, BootFailed, Drain, Fork, Forked
+from asgi_master.ipc.messages import (
+    BecameReady,
+    BeganLeaving,
+    BootFailed,
+    Drain,
+    Fork,
+    Forked,
+    WantsToLeave,
+)
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
 from asgi_master.settings.headers import parse_header
@@ -30,6 +39,9 @@ from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.drain import drain
 from asgi_master.worker.heartbeat import Heartbeat
 from asgi_master.worker.lifespan import Lifespan
+from asgi_master.worker.places import territory
+from asgi_master.worker.recycling import Recycler, limits_of
+from asgi_master.worker.stall import StallWatch
 
 log = logging.getLogger("asgi_master")
 
@@ -37,6 +49,9 @@ STACK_SIGNAL = signal.SIGUSR1
 """Makes a worker write all its stacks to its stack pipe, from C, whatever the interpreter is doing."""
 
 _ORPHAN_SIGNAL = signal.SIGUSR2
+
+PATIENCE = 5.0
+"""Seconds that a terminated worker gives the master to replace it before it leaves all the same."""
 
 
 @dataclass(slots=True)
@@ -124,6 +139,7 @@ class Worker:
         self._row[Field.GENERATION] = assignment.inheritance.generation
         self._orders: asyncio.Queue[Drain] = asyncio.Queue()
         self._exit_code = ExitCode.OK
+        self._was_terminated = False
 
     async def run(self) -> ExitCode:
         """Boot, serve until told or forced to leave, drain; returns the exit status. Raises `ApplicationError`."""
@@ -135,7 +151,13 @@ class Worker:
         if lifespan is None:
             return self._exit_code
         context = self._context(lifespan)
-        heartbeat = Heartbeat(context, self._row)
+        recycler = Recycler(
+            limits_of(self._settings.process, random.SystemRandom().random),
+            context.stats,
+            lambda reason: self._channel.send(WantsToLeave(reason)),
+            loop.time,
+        )
+        heartbeat = Heartbeat(context, self._row, recycler)
         acceptor = Acceptor(
             context,
             self._inheritance.listeners,
@@ -144,7 +166,10 @@ class Worker:
             self._row,
             max_connections=self._settings.http.max_connections,
         )
+        territory.claim(self._settings.application.app.partition(":")[0])
+        stall_watch = StallWatch(context.loop, threshold=self._settings.process.stall_warn)
         heartbeat.start()
+        stall_watch.start()
         acceptor.start()
         self._row[Field.STATE] = RowState.READY
         self._channel.send(BecameReady())
@@ -159,6 +184,7 @@ class Worker:
             reserved=shutdown_slice,
             hand_off=self._inheritance.hand_off,
         )
+        stall_watch.stop()
         await lifespan.stop()
         heartbeat.stop()
         return self._exit_code
@@ -188,6 +214,11 @@ class Worker:
             startup_timeout=self._settings.lifespan.startup_timeout,
             shutdown_timeout=self._settings.process.shutdown_timeout,
         )
+        # For applications that divide their work among the workers. As a key of ours nothing of theirs collides.
+        lifespan.state["asgi_master"] = {
+            "worker": self._row[Field.SLOT],
+            "generation": self._row[Field.GENERATION],
+        }
         await lifespan.start()
         return lifespan
 
@@ -206,6 +237,7 @@ class Worker:
                 body_timeout=http.body_timeout,
                 keep_alive_timeout=http.keep_alive_timeout,
                 write_timeout=http.write_timeout,
+                request_timeout=http.request_timeout,
             ),
             websocket=WebSocketLimits(
                 message_size=websocket.ws_max_size,
@@ -243,7 +275,21 @@ class Worker:
             self._orders.put_nowait(received.message)
 
     def _on_terminate(self) -> None:
-        self._leave("SIGTERM", ExitCode.OK)
+        """Ask to leave, so that a successor is there first; a second time, and while booting, leave."""
+        state = self._row[Field.STATE]
+        if state == RowState.DRAINING:
+            return
+        may_ask = state == RowState.READY and not self._was_terminated
+        self._was_terminated = True
+        if may_ask and self._channel.send(WantsToLeave("SIGTERM")):
+            log.info("SIGTERM: serving until the master has a replacement, or for %g s", PATIENCE)
+            asyncio.get_running_loop().call_later(PATIENCE, self._leave_unless_told)
+        else:
+            self._leave("SIGTERM", ExitCode.OK)
+
+    def _leave_unless_told(self) -> None:
+        if self._row[Field.STATE] != RowState.DRAINING:
+            self._leave(f"SIGTERM, and no order within {PATIENCE:g} s", ExitCode.OK)
 
     def _leave(self, reason: str, code: ExitCode) -> None:
         """Drain without an order."""

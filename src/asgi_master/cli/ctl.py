@@ -1,0 +1,242 @@
+"""`asgi-masterctl`: see and steer the masters that run on this machine."""
+
+import json
+import os
+import select
+import sys
+from collections.abc import Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from asgi_master import __version__
+from asgi_master.cli.ctl_view import show_masters, show_status
+from asgi_master.control.client import Found, NoAnswerError, Reply, TookTooLongError, ask, find
+from asgi_master.control.places import AUTO, OFF
+from asgi_master.telemetry.text import one_line
+
+_PROGRAM = "asgi-masterctl"
+_ANSWER_TIMEOUT = 10.0
+_SOCKET_VARIABLE = "ASGI_MASTER_CONTROL_SOCKET"
+
+
+class Exit(IntEnum):
+    """Exit statuses of `asgi-masterctl`; 0 to 2 mean what they mean for `asgi-master`."""
+
+    OK = 0
+    """It was done, or accepted where nobody waits."""
+    FAILED = 1
+    """It was not done; the reason is on standard error."""
+    USAGE = 2
+    """The command line is wrong, or fits several masters."""
+    NO_MASTER = 10
+    """No running master was found, or it does not answer."""
+    TIMED_OUT = 11
+    """`--timeout` passed first; what was asked for may still happen."""
+
+
+class _Complaint(Exception):  # noqa: N818 -- an exit status with its sentence
+    def __init__(self, status: Exit, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+_Pid = Annotated[int | None, typer.Option(metavar="PID", help="The master with this process id.")]
+_Socket = Annotated[str | None, typer.Option(metavar="PATH", help="The master behind this control socket.")]
+_Name = Annotated[str | None, typer.Option(metavar="NAME", help="The master of this name or application.")]
+_Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+_Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is over.")]
+_Timeout = Annotated[
+    float | None, typer.Option(metavar="SECONDS", min=0.1, help="With --wait: no longer than this.")
+]
+_Slot = Annotated[int, typer.Argument(metavar="SLOT", min=0)]
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="See and steer the asgi-master processes that run on this machine.",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line (by default the program's) and return the exit status."""
+    try:
+        result = app(args=arguments, prog_name=_PROGRAM, standalone_mode=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else Exit.OK
+    except _Complaint as complaint:
+        print(f"{_PROGRAM}: {one_line(str(complaint))}", file=sys.stderr)  # noqa: T201 -- its way to speak
+        return complaint.status
+    return result if isinstance(result, int) else Exit.OK
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    *, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False
+) -> None:
+    if version:
+        _say(f"{_PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+@app.command("list")
+def list_masters(*, as_json: _Json = False) -> None:
+    """List the running masters."""
+    masters = find(os.environ, os.geteuid())
+    if as_json:
+        _say(
+            json.dumps(
+                [{"pid": m.pid, "socket": os.fspath(m.path), "status": m.status} for m in masters], indent=2
+            )
+        )
+    elif masters:
+        show_masters(masters)
+    else:
+        raise _Complaint(Exit.NO_MASTER, "no running master found")
+
+
+@app.command()
+def status(*, as_json: _Json = False, pid: _Pid = None, socket: _Socket = None, name: _Name = None) -> None:
+    """Show the master, its workers and the last reload."""
+    reply = _ask(_choose(pid, socket, name), "GET", "/status")
+    if as_json:
+        _say(json.dumps(reply.body, indent=2))
+    else:
+        show_status(reply.body)
+
+
+@app.command()
+def reload(
+    *,
+    wait: _Wait = False,
+    timeout: _Timeout = None,
+    pid: _Pid = None,
+    socket: _Socket = None,
+    name: _Name = None,
+) -> None:
+    """Read settings and code again and replace the workers one by one; broken code changes nothing."""
+    path = _choose(pid, socket, name)
+    if wait:
+        reply = _ask(path, "POST", "/reload", {"wait": True}, timeout=timeout)
+        _say(reply.body.get("message", ""))
+    else:
+        _ask(path, "POST", "/reload")
+        _say("reloading")
+
+
+@app.command()
+def scale(
+    workers: Annotated[int, typer.Argument(metavar="WORKERS", min=1)],
+    *,
+    pid: _Pid = None,
+    socket: _Socket = None,
+    name: _Name = None,
+) -> None:
+    """Change the number of workers, until the next reload."""
+    reply = _ask(_choose(pid, socket, name), "POST", "/scale", {"workers": workers})
+    _say(f"scaling to {reply.body.get('workers')}")
+
+
+@app.command()
+def drain(slot: _Slot, *, pid: _Pid = None, socket: _Socket = None, name: _Name = None) -> None:
+    """Replace the worker of a slot: its successor is ready before it leaves."""
+    _ask(_choose(pid, socket, name), "POST", "/drain", {"slot": slot})
+    _say(f"replacing the worker of slot {slot}")
+
+
+@app.command()
+def stacks(
+    slot: Annotated[int | None, typer.Argument(metavar="[SLOT]", min=0, show_default=False)] = None,
+    *,
+    pid: _Pid = None,
+    socket: _Socket = None,
+    name: _Name = None,
+) -> None:
+    """Have the stacks of one slot's workers, or of all, written to the master's log."""
+    reply = _ask(_choose(pid, socket, name), "POST", "/stacks", {} if slot is None else {"slot": slot})
+    slots = ", ".join(str(number) for number in reply.body.get("slots", []))
+    _say(f"the stacks of the workers in slots {slots} are in the master's log")
+
+
+@app.command()
+def stop(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="Cancel requests in flight.")] = False,
+    wait: _Wait = False,
+    timeout: _Timeout = None,
+    pid: _Pid = None,
+    socket: _Socket = None,
+    name: _Name = None,
+) -> None:
+    """Stop the master and its workers; requests in flight may finish."""
+    path = _choose(pid, socket, name)
+    # Held before it is told to go, so that the number cannot come to mean another process.
+    master = _hold(_ask(path, "GET", "/status").pid) if wait else None
+    _ask(path, "POST", "/stop", {"quick": quick})
+    if master is None:
+        _say("stopping")
+        return
+    if not select.select([master], [], [], timeout)[0]:
+        raise _Complaint(Exit.TIMED_OUT, f"still stopping after {timeout:g} s")
+    _say("stopped")
+
+
+def _hold(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        raise _Complaint(Exit.FAILED, f"cannot wait for process {pid}: {error.strerror}") from None
+
+
+def _choose(pid: int | None, socket: str | None, name: str | None) -> Path:
+    """The control socket of the one master that is meant."""
+    given = socket if socket is not None else os.environ.get(_SOCKET_VARIABLE, "")
+    if socket is not None or (pid is None and name is None and given not in {"", AUTO, OFF}):
+        return Path(given)
+    running = find(os.environ, os.geteuid())
+    meant = [master for master in running if _fits(master, pid, name)]
+    if len(meant) == 1:
+        return meant[0].path
+    if meant:
+        names = ", ".join(f"{master.pid} ({master.name or 'silent'})" for master in meant)
+        raise _Complaint(Exit.USAGE, f"which one? say --pid, --name or --socket; running: {names}")
+    which = "" if pid is None and name is None else " of that pid or name"
+    raise _Complaint(Exit.NO_MASTER, f"no running master{which} found")
+
+
+def _fits(master: Found, pid: int | None, name: str | None) -> bool:
+    if pid is not None and master.pid != pid:
+        return False
+    app_name = (master.status or {}).get("app")
+    return name is None or name in {master.name, app_name}
+
+
+def _ask(
+    path: Path,
+    method: str,
+    target: str,
+    body: dict[str, Any] | None = None,
+    *,
+    timeout: float | None = _ANSWER_TIMEOUT,
+) -> Reply:
+    """The reply of a master that did what was asked."""
+    try:
+        reply = ask(path, method, target, body, timeout=timeout)
+    except NoAnswerError as error:
+        raise _Complaint(Exit.NO_MASTER, str(error)) from None
+    except TookTooLongError as error:
+        raise _Complaint(Exit.TIMED_OUT, str(error)) from None
+    if not reply.is_done:
+        _fail(reply)
+    return reply
+
+
+def _fail(reply: Reply) -> NoReturn:
+    raise _Complaint(Exit.FAILED, reply.error)
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201 -- it was asked for

@@ -1,0 +1,266 @@
+"""The control interface as values: a request becomes a command, what came of it an answer. Pure.
+
+`docs/reference/control.md` is this file for readers.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, NoReturn, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+from asgi_master.control.reloads import Outcome, Reloads, Result, Ticket
+from asgi_master.control.status import FleetStatus
+from asgi_master.supervision.policy import MOST_WORKERS
+
+# --- commands
+
+
+@dataclass(frozen=True, slots=True)
+class ShowStatus:
+    """`GET /status`."""
+
+    def __str__(self) -> str:
+        return "status"
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """`POST /reload`: read the settings and the code again. `wait`: answer when it is over."""
+
+    wait: bool
+
+    def __str__(self) -> str:
+        return "reload"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """`POST /scale`: so many workers."""
+
+    workers: int
+
+    def __str__(self) -> str:
+        return f"scale to {self.workers}"
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """`POST /drain`: replace the worker of this slot, then have it leave."""
+
+    slot: int
+
+    def __str__(self) -> str:
+        return f"drain slot {self.slot}"
+
+
+@dataclass(frozen=True, slots=True)
+class DumpStacks:
+    """`POST /stacks`: write the stacks of one slot's workers, or of all, to the log."""
+
+    slot: int | None
+
+    def __str__(self) -> str:
+        return "dump all stacks" if self.slot is None else f"dump the stacks of slot {self.slot}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """`POST /stop`."""
+
+    quick: bool
+
+    def __str__(self) -> str:
+        return "quick stop" if self.quick else "stop"
+
+
+Command = ShowStatus | Reload | Scale | Drain | DumpStacks | Stop
+
+
+class Refusal(Exception):  # noqa: N818 -- an answer of the interface, not a fault of the program
+    """What was asked cannot be done: the HTTP status and the reason, one line."""
+
+    def __init__(self, status: int, message: str, *, allow: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.allow = allow
+        """The method that the path knows, if the one used was wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP status and the JSON body that goes with it."""
+
+    status: int
+    body: dict[str, Any]
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+
+def refuse(refusal: Refusal) -> Answer:
+    """The refusal as an answer."""
+    headers = [("allow", refusal.allow)] if refusal.allow else []
+    return Answer(refusal.status, {"error": str(refusal)}, headers)
+
+
+# --- requests
+
+
+class _Parameters:
+    """The query and the JSON body of a request, by name; each must be wanted by the path."""
+
+    def __init__(self, query: str, body: bytes) -> None:
+        try:
+            self._values: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=10))
+            content = json.loads(body) if body.strip() else {}
+        except (ValueError, RecursionError):
+            raise Refusal(400, "the body is not JSON, or the query too long") from None
+        if not isinstance(content, dict):
+            raise Refusal(400, "the body is not a JSON object")
+        self._values |= content
+
+    def integer(self, name: str, least: int, most: int, *, required: bool = True) -> int | None:
+        value = self._values.pop(name, None)
+        if value is None and not required:
+            return None
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise Refusal(400, f"{name} must be a whole number from {least} to {most}")
+        return value
+
+    def switch(self, name: str) -> bool:
+        value = self._values.pop(name, False)
+        known = {"1": True, "true": True, "": True, "0": False, "false": False}
+        if isinstance(value, str):
+            value = known.get(value.lower())
+        if not isinstance(value, bool):
+            raise Refusal(400, f"{name} must be true or false")
+        return value
+
+    def end(self) -> None:
+        """Nothing else may have been given: a misspelt word must not pass for a default."""
+        if self._values:
+            raise Refusal(400, f"unknown: {', '.join(sorted(self._values))[:100]}")
+
+
+_MOST_SLOT = 10_000
+
+_Reader = Callable[[_Parameters], Command]
+_ROUTES: dict[str, tuple[str, _Reader]] = {
+    "/status": ("GET", lambda _given: ShowStatus()),
+    "/reload": ("POST", lambda given: Reload(given.switch("wait"))),
+    "/scale": ("POST", lambda given: Scale(given.integer("workers", 1, MOST_WORKERS) or 0)),
+    "/drain": ("POST", lambda given: Drain(given.integer("slot", 0, _MOST_SLOT) or 0)),
+    "/stacks": ("POST", lambda given: DumpStacks(given.integer("slot", 0, _MOST_SLOT, required=False))),
+    "/stop": ("POST", lambda given: Stop(given.switch("quick"))),
+}
+
+
+def read_request(method: str, target: str, body: bytes) -> Command:
+    """The command that a request is. Raises `Refusal`."""
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        raise Refusal(400, "the request's target is not a path") from None
+    route = _ROUTES.get(parts.path)
+    if route is None:
+        raise Refusal(404, f"nothing here; there are {', '.join(_ROUTES)}")
+    allowed, reader = route
+    if method != allowed:
+        raise Refusal(405, f"{parts.path} is for {allowed}", allow=allowed)
+    given = _Parameters(parts.query, body)
+    command = reader(given)
+    given.end()
+    return command
+
+
+# --- answers
+
+
+class Steering(Protocol):
+    """What the control room may ask of the master. Nothing here waits."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the master is on its way out."""
+
+    def status(self) -> FleetStatus:
+        """The fleet as it is now."""
+
+    def reload(self) -> list[str]:
+        """Ask for a reload; returns why not, a line for each error, if the settings are wrong."""
+
+    def scale(self, workers: int) -> None:
+        """Ask for so many workers."""
+
+    def drain(self, slot: int) -> bool:
+        """Ask for the exchange of the worker that serves in the slot; false if none does."""
+
+    def dump_stacks(self, slot: int | None) -> list[int]:
+        """Have stacks written to the log; returns the slots whose workers will."""
+
+    def stop(self, *, quick: bool) -> None:
+        """Ask for a stop."""
+
+
+def carry_out(command: Command, steering: Steering, reloads: Reloads) -> Answer | Ticket:
+    """Do it; a `Ticket` means that the answer comes with the outcome of the reload. Raises `Refusal`."""
+    if steering.stopping and isinstance(command, Reload | Scale | Drain):
+        raise Refusal(503, "the master is stopping")
+    match command:
+        case ShowStatus():
+            return Answer(200, _status(steering.status(), reloads))
+        case Reload(wait):
+            return _reload(steering, reloads, wait=wait)
+        case Scale(workers):
+            steering.scale(workers)
+            return Answer(202, {"workers": workers})
+        case Drain(slot):
+            if not steering.drain(slot):
+                raise Refusal(409, f"no worker serves in slot {slot}")
+            return Answer(202, {"slot": slot})
+        case DumpStacks(slot):
+            slots = steering.dump_stacks(slot)
+            if not slots:
+                _refuse_stacks(slot)
+            return Answer(202, {"slots": slots, "written_to": "log"})
+        case Stop(quick):
+            steering.stop(quick=quick)
+            return Answer(202, {"stopping": "quick" if quick else "graceful"})
+
+
+_STATUS_OF = {
+    Result.COMMITTED: 200,
+    Result.FAILED: 409,
+    Result.SUPERSEDED: 409,
+    Result.REFUSED: 422,
+    Result.STOPPED: 503,
+}
+
+
+def answer_of(outcome: Outcome) -> Answer:
+    """What whoever waited for the reload is told."""
+    status = _STATUS_OF[outcome.result]
+    body = asdict(outcome)
+    return Answer(status, body if status == 200 else body | {"error": outcome.message})
+
+
+def _reload(steering: Steering, reloads: Reloads, *, wait: bool) -> Answer | Ticket:
+    errors = steering.reload()
+    if errors:
+        why = f"not reloading: {'; '.join(errors)}"
+        return Answer(_STATUS_OF[Result.REFUSED], {"result": Result.REFUSED, "errors": errors, "error": why})
+    return reloads.ask() if wait else Answer(202, {"result": "accepted"})
+
+
+def _refuse_stacks(slot: int | None) -> NoReturn:
+    raise Refusal(409, "no worker is there" if slot is None else f"no worker is in slot {slot}")
+
+
+def _status(status: FleetStatus, reloads: Reloads) -> dict[str, Any]:
+    last = None if reloads.last is None else asdict(reloads.last)
+    return asdict(status) | {
+        "generation": reloads.generation,
+        "starting_generation": reloads.starting,
+        "last_reload": last,
+    }

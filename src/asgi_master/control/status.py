@@ -1,0 +1,58 @@
+"""What `GET /status` shows: the fleet at one moment, as plain values. The field names are the JSON's keys."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker. The counters are its own words, a quarter of a second old at most while it is healthy."""
+
+    slot: int
+    generation: int
+    state: str
+    """See `asgi_master.supervision.states.WorkerState`."""
+    pid: int | None
+    """`None` before the process said so."""
+    age: float
+    """Seconds since it was ordered."""
+    heartbeat_age: float | None
+    """Seconds since its loop last turned; `None` before the first heartbeat."""
+    loop_lag: float
+    """Seconds by which the last heartbeat was late."""
+    connections: int
+    websockets: int
+    in_flight: int
+    requests: int
+    responses_5xx: int
+    application_errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotWaiting:
+    """A slot whose next worker is held back because the last ones failed."""
+
+    slot: int
+    retry_in: float
+    """Seconds."""
+    failures: int
+    """In a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatus:
+    """The master and everybody below it."""
+
+    version: str
+    pid: int
+    name: str
+    """The `name` setting, or else the application's target."""
+    app: str
+    uptime: float
+    """Seconds."""
+    phase: str
+    """See `asgi_master.supervision.states.Phase`."""
+    listening: list[str]
+    workers_wanted: int
+    workers: list[WorkerStatus]
+    """By slot, older first."""
+    waiting: list[SlotWaiting]

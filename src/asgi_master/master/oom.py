@@ -1,0 +1,60 @@
+"""Whether the kernel killed in our control group for want of memory: what tells that apart from somebody's `kill -9`."""
+
+from pathlib import Path
+
+_CONTROL_GROUPS = "sys/fs/cgroup"
+"""Where systemd and every container runtime mount them."""
+
+
+class OomKills:
+    """The kernel's count of processes that it killed in this control group, as far as it can be read."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        """`root` holds /proc and /sys."""
+        self._files = _counters(root)
+        self._seen = self._count()
+
+    def rose(self) -> bool:
+        """Whether it rose since the last look (or since this was made)."""
+        before, self._seen = self._seen, self._count()
+        return self._seen > before
+
+    def _count(self) -> int:
+        for file in self._files:
+            try:
+                return count_in(file.read_text())
+            except OSError:
+                continue
+        return 0
+
+
+def count_in(text: str) -> int:
+    """The `oom_kill` of `memory.events` (cgroup v2) or `memory.oom_control` (v1); 0 if it is not told."""
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        if name == "oom_kill" and value.strip().isdigit():
+            return int(value)
+    return 0
+
+
+def _counters(root: Path) -> list[Path]:
+    """The files that may hold the count, the most exact first. See cgroups(7).
+
+    In a container that sees the host's paths but only its own mount, the group's path leads nowhere, and the top is ours.
+    """
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    top, found = root / _CONTROL_GROUPS, []
+    for line in groups:
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if "memory" in controllers.split(","):
+            mount, name = top / "memory", "memory.oom_control"
+        elif hierarchy == "0":
+            mount, name = top, "memory.events"
+        else:
+            continue
+        found += [mount / path.lstrip("/") / name, mount / name]
+    return found

@@ -1,0 +1,117 @@
+"""What the control socket may ask of the master: questions about the fleet, and wishes put as facts."""
+
+import os
+import time
+from collections.abc import Callable
+
+from asgi_master import __version__
+from asgi_master.control.status import FleetStatus, SlotWaiting, WorkerStatus
+from asgi_master.ipc.scoreboard import Field, Row
+from asgi_master.master.children import Children
+from asgi_master.master.executor import Executor
+from asgi_master.master.listeners import Listeners
+from asgi_master.supervision.events import Event, ScaleRequested, StopRequested, WorkerWantsToLeave
+from asgi_master.supervision.fleet import Worker
+from asgi_master.supervision.states import Phase
+from asgi_master.supervision.supervisor import Supervisor
+
+
+class MasterSteering:
+    """`asgi_master.control.api.Steering`, for the running master. Asked only when every fact so far is judged."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        children: Children,
+        executor: Executor,
+        listeners: Listeners,
+        *,
+        tell: Callable[[Event], None],
+        reload: Callable[[], list[str]],
+    ) -> None:
+        self._supervisor = supervisor
+        self._children = children
+        self._executor = executor
+        self._listeners = listeners
+        self._tell = tell
+        self._reload = reload
+        self._started = time.monotonic()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the master is on its way out."""
+        return self._supervisor.phase in {Phase.STOPPING, Phase.STOPPED}
+
+    def status(self) -> FleetStatus:
+        """The fleet as it is now."""
+        now = time.monotonic()
+        settings = self._executor.settings
+        rows = self._children.rows()
+        fleet = self._supervisor.fleet
+        workers = sorted(fleet.living(), key=lambda worker: (worker.slot, worker.id))
+        return FleetStatus(
+            version=__version__,
+            pid=os.getpid(),
+            name=settings.process.name or settings.application.app,
+            app=settings.application.app,
+            uptime=now - self._started,
+            phase=self._supervisor.phase,
+            listening=[listener.url for listener in self._listeners.of(settings.sockets)],
+            workers_wanted=self._supervisor.policy.workers,
+            workers=[_status_of(worker, rows.get(worker.id), now) for worker in workers],
+            waiting=[
+                SlotWaiting(slot, backoff.until - now, backoff.strikes)
+                for slot, backoff in sorted(fleet.backoffs.items())
+                if backoff.until > now and slot not in {worker.slot for worker in fleet.serving()}
+            ],
+        )
+
+    def reload(self) -> list[str]:
+        """Ask for a reload; returns why not, a line for each error, if the settings are wrong."""
+        return self._reload()
+
+    def scale(self, workers: int) -> None:
+        """Ask for so many workers."""
+        self._tell(ScaleRequested(workers - self._supervisor.policy.workers))
+
+    def drain(self, slot: int) -> bool:
+        """Ask for the exchange of the worker that serves in the slot; false if none does."""
+        serving = [
+            worker for worker in self._supervisor.fleet.serving() if worker.slot == slot and worker.is_ready
+        ]
+        for worker in serving:
+            self._tell(WorkerWantsToLeave(worker.id, "asked for through the control socket"))
+        return bool(serving)
+
+    def dump_stacks(self, slot: int | None) -> list[int]:
+        """Have stacks written to the log; returns the slots whose workers will."""
+        asked = [worker for worker in self._supervisor.fleet.living() if slot in {None, worker.slot}]
+        for worker in asked:
+            self._children.dump_stacks(worker.id)
+        return sorted({worker.slot for worker in asked})
+
+    def stop(self, *, quick: bool) -> None:
+        """Ask for a stop."""
+        self._tell(StopRequested(quick=quick))
+
+
+def _status_of(worker: Worker, row: Row | None, now: float) -> WorkerStatus:
+    def read(field: Field) -> int:
+        return row[field] if row is not None else 0
+
+    beat = read(Field.HEARTBEAT_NS)
+    return WorkerStatus(
+        slot=worker.slot,
+        generation=worker.generation,
+        state=worker.state,
+        pid=read(Field.PID) or None,
+        age=now - worker.ordered_at,
+        heartbeat_age=max(0.0, now - beat / 1e9) if beat else None,
+        loop_lag=read(Field.LOOP_LAG_NS) / 1e9,
+        connections=read(Field.CONNECTIONS),
+        websockets=read(Field.WEBSOCKETS),
+        in_flight=read(Field.IN_FLIGHT),
+        requests=read(Field.REQUESTS),
+        responses_5xx=read(Field.RESPONSES_5XX),
+        application_errors=read(Field.APPLICATION_ERRORS),
+    )

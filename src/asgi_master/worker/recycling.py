@@ -1,0 +1,129 @@
+"""Whether this worker has served enough, lived long enough or grown too large, and so asks to be replaced.
+
+Asking changes nothing here: the worker serves until the master, which starts a successor first, tells it to leave.
+`Recycling` decides, without a clock or a file; `Recycler` carries it on the worker's timer.
+"""
+
+import logging
+import re
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from asgi_master.settings.model import ProcessSettings
+from asgi_master.worker.context import Stats
+
+log = logging.getLogger("asgi_master")
+
+_SAMPLES = 3
+"""So many looks in a row must find the memory above its limit: a peak is not a leak."""
+
+_PAUSE = 2.0
+"""Seconds between two such looks, at least."""
+
+_SHARE = 100
+"""The kernel walks all page tables for a look; the pause is so many times as long as that took."""
+
+_PAGE = resource.getpagesize()
+_PRIVATE = re.compile(rb"^Private_\w+: +(\d+) kB$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a worker asks to be replaced; 0 is never."""
+
+    requests: int = 0
+    lifetime: float = 0.0
+    """Seconds since it was ready."""
+    memory: int = 0
+    """Bytes of its own (USS): pages it shares with the other workers are not won by replacing it."""
+
+
+def limits_of(settings: ProcessSettings, jitter: Callable[[], float]) -> Limits:
+    """The limits of one worker: each draws its own, so that those who started together do not leave together.
+
+    `jitter` returns a number from 0 to 1.
+    """
+    spread = settings.max_requests_jitter if settings.max_requests_jitter >= 0 else settings.max_requests // 10
+    return Limits(
+        requests=settings.max_requests and settings.max_requests + round(spread * jitter()),
+        lifetime=settings.max_lifetime * (1.0 + 0.1 * jitter()),
+        memory=settings.max_worker_memory,
+    )
+
+
+class Recycling:
+    """The decision for one worker that became ready at `started`, in seconds on the clock of `now`."""
+
+    def __init__(self, limits: Limits, started: float) -> None:
+        self._limits = limits
+        self._started = started
+        self._next_look = started
+        self._large = 0
+        """Looks in a row that found the memory above its limit."""
+
+    def reason(self, now: float, requests: int) -> str:
+        """Why to leave after so many requests; empty if there is no reason."""
+        limits = self._limits
+        if limits.requests and requests >= limits.requests:
+            return f"it served {requests} requests"
+        if limits.lifetime and now - self._started >= limits.lifetime:
+            return f"it served for {now - self._started:.0f} s"
+        return ""
+
+    def wants_look(self, now: float, resident: int) -> bool:
+        """Whether to look how many bytes are its own, which is dear, when so many are resident, which is cheap."""
+        if not self._limits.memory or now < self._next_look:
+            return False
+        if resident <= self._limits.memory:
+            self._large = 0
+            return False
+        return True
+
+    def looked(self, now: float, own: int, took: float) -> str:
+        """Take note of a look, which took so many seconds; why to leave, if it is a reason."""
+        self._next_look = now + max(_PAUSE, _SHARE * took)
+        self._large = self._large + 1 if own > self._limits.memory else 0
+        return f"it has {own / 2**20:.0f} MiB of its own" if self._large >= _SAMPLES else ""
+
+
+class Recycler:
+    """Asks once. `ask` tells the master why and returns whether that could be said."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        stats: Stats,
+        ask: Callable[[str], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self._recycling = Recycling(limits, clock())
+        self._stats = stats
+        self._ask = ask
+        self._clock = clock
+        self._is_done = not (limits.requests or limits.lifetime or limits.memory)
+
+    def tick(self, now: float) -> None:
+        """Look, and ask if there is a reason. Called about once a second."""
+        if self._is_done:
+            return
+        reason = self._recycling.reason(now, self._stats.requests)
+        try:
+            if not reason and self._recycling.wants_look(now, resident_bytes()):
+                reason = self._recycling.looked(now, own_bytes(), self._clock() - now)
+        except OSError as error:
+            self._is_done = True
+            log.warning("cannot tell this worker's memory, so --max-worker-memory has no effect: %s", error)
+        if reason:
+            self._is_done = self._ask(reason)
+
+
+def resident_bytes() -> int:
+    """The resident memory of this process (RSS), shared pages included. See proc_pid_statm(5)."""
+    return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
+
+
+def own_bytes() -> int:
+    """The memory of this process that no other shares (USS). See proc_pid_smaps(5)."""
+    return 1024 * sum(map(int, _PRIVATE.findall(Path("/proc/self/smaps_rollup").read_bytes())))

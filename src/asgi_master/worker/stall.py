@@ -1,0 +1,133 @@
+"""The watch over a worker's event loop: a thread that says where the loop is stuck, while it is.
+
+A timer of the loop leaves a stamp; the thread looks at its age and, when that grows, at the loop's stack. Nothing of
+the loop is touched. The thread is a daemon, waits on nothing but its own lock, and ends with the drain.
+"""
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+
+from asgi_master.worker.http_request import HttpRequest
+from asgi_master.worker.places import outwards, place_of, territory
+from asgi_master.worker.stall_judge import Sample, StallJudge, Standing, Verdict, tell
+from asgi_master.worker.subject import subject_of
+from asgi_master.worker.websocket_connection import WebSocketConnection
+
+log = logging.getLogger("asgi_master")
+
+_LOOKS_PER_STALL = 4
+_SHORTEST_PERIOD = 0.02
+_LONGEST_PERIOD = 0.25
+_JOIN_AT_MOST = 1.0
+"""Seconds; only a log that cannot be written could make it last."""
+
+
+class StallWatch:
+    """Watches the loop it is started in until stopped. With a `threshold` of 0 seconds it does nothing."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, threshold: float) -> None:
+        self._loop = loop
+        self._threshold = threshold
+        self._period = min(_LONGEST_PERIOD, max(_SHORTEST_PERIOD, threshold / _LOOKS_PER_STALL))
+        self._stamp = 0.0
+        self._gap = (0.0, 0.0)
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread: threading.Thread | None = None
+        self._running = threading.Lock()
+        """Held while the thread shall run: half the price of an event, many times a second and in every worker."""
+        self._watched = 0
+        self._cpu_clock = 0
+        self._judge: StallJudge | None = None
+        self._samples: list[Sample] = []
+
+    def start(self) -> None:
+        """Begin. Called in the loop."""
+        if self._threshold <= 0:
+            return
+        self._watched = threading.get_ident()
+        self._cpu_clock = time.pthread_getcpuclockid(self._watched)
+        self._stamp = time.monotonic()
+        self._judge = StallJudge(
+            threshold=self._threshold,
+            period=self._period,
+            now=self._stamp,
+            cpu=time.clock_gettime(self._cpu_clock),
+        )
+        self._timer = self._loop.call_later(self._period, self._turn)
+        self._thread = threading.Thread(target=self._watch, name="asgi-master stall watch", daemon=True)
+        self._running.acquire()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and say what is over. Called in the loop."""
+        if self._timer is None or self._thread is None:
+            return
+        self._running.release()
+        self._thread.join(_JOIN_AT_MOST)
+        self._turn()
+        self._timer.cancel()
+        if not self._thread.is_alive():
+            self._look()
+
+    # -- in the loop --------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if now - self._stamp > 2 * self._period:
+            self._gap = (self._stamp, now)
+        self._stamp = now
+        self._timer = self._loop.call_later(self._period, self._turn)
+
+    # -- in the thread ------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        while not self._running.acquire(timeout=self._period):
+            self._look()
+
+    def _look(self) -> None:
+        judge = self._judge
+        assert judge is not None
+        verdict = judge.look(time.monotonic(), self._stamp, time.clock_gettime(self._cpu_clock), self._gap)
+        if verdict is Verdict.FINE:
+            return
+        if verdict is Verdict.OVER:
+            log.info("the event loop turns again, after %.1f s", judge.seconds)
+            return
+        if verdict is not Verdict.TELL_PAST:
+            self._samples.append(self._sample())
+        if verdict is not Verdict.SUSPECT:
+            samples, self._samples = self._samples, []
+            log.warning("%s", tell(verdict, samples, judge.seconds, territory))
+
+    def _sample(self) -> Sample:
+        stack, subject = [], ""
+        for frame in outwards(sys._current_frames().get(self._watched)):  # noqa: SLF001 -- documented, in spite of its name
+            stack.append(Standing(id(frame), frame.f_lasti, place_of(frame.f_code, frame.f_lineno)))
+            if frame.f_code in _SUBJECTS:
+                subject = _subject(frame.f_locals.get("self"))
+                break  # from here on outwards there is only the server
+        return Sample(
+            tuple(stack),
+            subject or self._task_subject(),
+            at=time.monotonic(),
+            cpu=time.clock_gettime(self._cpu_clock),
+        )
+
+    def _task_subject(self) -> str:
+        task = asyncio.current_task(self._loop)
+        return "" if task is None else subject_of(task)
+
+
+_SUBJECTS = frozenset({HttpRequest._run.__code__, WebSocketConnection._run.__code__})  # noqa: SLF001 -- the frames that know for whom the application runs
+
+
+def _subject(served: object) -> str:
+    match served:
+        case HttpRequest():
+            return served.title
+        case WebSocketConnection():
+            return f"WebSocket {served._request.target.decode('ascii')}"  # noqa: SLF001 -- asked by nobody else
+    return ""

@@ -1,0 +1,191 @@
+"""Requests become commands; commands become answers."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asgi_master.control.api import (
+    Answer,
+    Command,
+    Drain,
+    DumpStacks,
+    Refusal,
+    Reload,
+    Scale,
+    ShowStatus,
+    Stop,
+    answer_of,
+    carry_out,
+    read_request,
+)
+from asgi_master.control.reloads import Outcome, Reloads, Result, Ticket
+from control_serving import Recorder
+
+
+@pytest.fixture
+def steering() -> Recorder:
+    return Recorder()
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "command"),
+    [
+        ("GET", "/status", b"", ShowStatus()),
+        ("POST", "/reload", b"", Reload(wait=False)),
+        ("POST", "/reload?wait=1", b"", Reload(wait=True)),
+        ("POST", "/reload?wait", b"", Reload(wait=True)),
+        ("POST", "/reload?wait=False", b"", Reload(wait=False)),
+        ("POST", "/reload", b'{"wait": true}', Reload(wait=True)),
+        ("POST", "/reload", b" \n", Reload(wait=False)),
+        ("POST", "/scale", b'{"workers": 3}', Scale(3)),
+        ("POST", "/scale?workers=3", b"", Scale(3)),
+        ("POST", "/scale?workers=3", b'{"workers": 4}', Scale(4)),
+        ("POST", "/drain", b'{"slot": 0}', Drain(0)),
+        ("POST", "/stacks", b"", DumpStacks(None)),
+        ("POST", "/stacks?slot=2", b"", DumpStacks(2)),
+        ("POST", "/stop", b"", Stop(quick=False)),
+        ("POST", "/stop", b'{"quick": true}', Stop(quick=True)),
+    ],
+)
+def test_a_request_is_a_command(method: str, target: str, body: bytes, command: Command) -> None:
+    assert read_request(method, target, body) == command
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "status", "why"),
+    [
+        ("GET", "/", b"", 404, "/status"),
+        ("GET", "/statuses", b"", 404, "nothing here"),
+        ("GET", "//status", b"", 404, "nothing here"),
+        ("GET", "http://[", b"", 400, "not a path"),
+        ("GET", "/reload", b"", 405, "POST"),
+        ("POST", "/status", b"", 405, "GET"),
+        ("HEAD", "/status", b"", 405, "GET"),
+        ("POST", "/scale", b"", 400, "workers"),
+        ("POST", "/scale", b'{"workers": 0}', 400, "from 1"),
+        ("POST", "/scale", b'{"workers": 501}', 400, "to 500"),
+        ("POST", "/scale", b'{"workers": 1.5}', 400, "whole number"),
+        ("POST", "/scale", b'{"workers": true}', 400, "whole number"),
+        ("POST", "/scale", b'{"workers": "\\u0663"}', 400, "whole number"),
+        ("POST", "/scale?workers=99999999999999999999999", b"", 400, "whole number"),
+        ("POST", "/scale", b'{"workers": 2, "wrokers": 3}', 400, "unknown: wrokers"),
+        ("POST", "/scale", b'{"workers": ', 400, "not JSON"),
+        ("POST", "/scale", b"\xff", 400, "not JSON"),
+        ("POST", "/scale", b"[" * 100_000, 400, "not JSON"),
+        ("POST", "/scale", b"[2]", 400, "not a JSON object"),
+        ("POST", "/drain", b'{"slot": -1}', 400, "slot"),
+        ("POST", "/drain", b"", 400, "slot"),
+        ("POST", "/reload?wait=perhaps", b"", 400, "wait"),
+        ("POST", "/reload", b'{"wait": 1}', 400, "wait"),
+        ("POST", "/stop?&&&=", b"", 400, "unknown"),
+        ("POST", "/stop?" + "a&" * 20, b"", 400, "too long"),
+        ("GET", "/status?verbose=1", b"", 400, "unknown: verbose"),
+    ],
+)
+def test_what_is_wrong_is_said(method: str, target: str, body: bytes, status: int, why: str) -> None:
+    with pytest.raises(Refusal, match=why) as caught:
+        read_request(method, target, body)
+    assert caught.value.status == status
+    assert bool(caught.value.allow) == (status == 405)
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(["GET", "POST", "PUT"]),
+    st.sampled_from(["/status", "/reload", "/scale", "/drain", "/stop", "/stacks", ""]),
+    st.text(max_size=20),
+    st.one_of(
+        st.binary(max_size=20),
+        st.dictionaries(
+            st.sampled_from(["workers", "slot", "wait", "quick", "x"]), st.from_type(int | str | bool | None)
+        ).map(lambda value: json.dumps(value).encode()),
+    ),
+)
+def test_no_request_does_anything_but_be_read_or_refused(
+    method: str, path: str, rest: str, body: bytes
+) -> None:
+    with contextlib.suppress(Refusal):
+        assert isinstance(read_request(method, path + rest, body), Command)
+
+
+def test_status_tells_fleet_and_reloads(steering: Recorder) -> None:
+    answer = carry_out(
+        ShowStatus(), steering, Reloads(generation=3, last=Outcome(Result.FAILED, 4, "no", 5.0))
+    )
+    assert isinstance(answer, Answer)
+    assert answer.status == 200
+    shown = json.loads(json.dumps(answer.body))
+    assert shown["name"] == "shop"
+    assert shown["generation"] == 3
+    assert shown["workers"][0]["requests"] == 1000
+    assert shown["waiting"] == [{"slot": 1, "retry_in": 2.5, "failures": 3}]
+    assert shown["last_reload"] == {"result": "failed", "generation": 4, "message": "no", "at": 5.0}
+
+
+def test_commands_are_passed_on(steering: Recorder) -> None:
+    for command in (Reload(wait=False), Scale(3), Drain(0), DumpStacks(None), Stop(quick=True)):
+        answer = carry_out(command, steering, Reloads())
+        assert isinstance(answer, Answer)
+        assert answer.status == 202
+    assert steering.asked == [("reload",), ("scale", 3), ("drain", 0), ("stacks", None), ("stop", True)]
+
+
+def test_a_waiting_reload_gets_a_ticket(steering: Recorder) -> None:
+    assert isinstance(carry_out(Reload(wait=True), steering, Reloads()), Ticket)
+
+
+def test_bad_settings_answer_at_once(steering: Recorder) -> None:
+    steering.errors = ["workers: 0 is too small", "bind: is empty"]
+    answer = carry_out(Reload(wait=True), steering, Reloads())
+    assert isinstance(answer, Answer)
+    assert answer.status == 422
+    assert answer.body["errors"] == steering.errors
+    assert "bind: is empty" in answer.body["error"]
+
+
+@pytest.mark.parametrize("command", [Drain(7), DumpStacks(7)])
+def test_a_slot_without_worker(steering: Recorder, command: Command) -> None:
+    with pytest.raises(Refusal, match="slot 7") as caught:
+        carry_out(command, steering, Reloads())
+    assert caught.value.status == 409
+
+
+def test_while_stopping_only_looking_and_stopping_is_left(steering: Recorder) -> None:
+    steering.stopping = True
+    for command in (Reload(wait=True), Scale(2), Drain(0)):
+        with pytest.raises(Refusal, match="stopping"):
+            carry_out(command, steering, Reloads())
+    for command in (ShowStatus(), DumpStacks(0), Stop(quick=True)):
+        assert isinstance(carry_out(command, steering, Reloads()), Answer)
+
+
+@pytest.mark.parametrize(
+    ("result", "status"),
+    [
+        (Result.COMMITTED, 200),
+        (Result.FAILED, 409),
+        (Result.SUPERSEDED, 409),
+        (Result.REFUSED, 422),
+        (Result.STOPPED, 503),
+    ],
+)
+def test_an_outcome_is_an_answer(result: Result, status: int) -> None:
+    answer = answer_of(Outcome(result, 2, "what happened", 1.0))
+    assert answer.status == status
+    assert answer.body["result"] == result
+    assert ("error" in answer.body) == (status != 200)
+
+
+def test_commands_have_words_for_the_log() -> None:
+    assert [str(c) for c in (ShowStatus(), Reload(wait=True), Scale(2), Drain(1), DumpStacks(None))] == [
+        "status",
+        "reload",
+        "scale to 2",
+        "drain slot 1",
+        "dump all stacks",
+    ]
+    assert str(DumpStacks(0)) == "dump the stacks of slot 0"
+    assert [str(Stop(quick=False)), str(Stop(quick=True))] == ["stop", "quick stop"]

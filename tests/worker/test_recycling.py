@@ -1,0 +1,160 @@
+"""When a worker has lived long enough."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asgi_master.settings.model import ProcessSettings
+from asgi_master.worker import recycling
+from asgi_master.worker.context import Stats
+from asgi_master.worker.recycling import Limits, Recycler, Recycling, limits_of
+
+# --- limits
+
+
+def test_nothing_is_limited_unless_asked_for():
+    assert limits_of(ProcessSettings(), lambda: 1.0) == Limits()
+
+
+@pytest.mark.parametrize(
+    ("requests", "spread", "jitter", "limit"),
+    [
+        (1000, -1, 0.0, 1000),
+        (1000, -1, 1.0, 1100),
+        (1000, 0, 1.0, 1000),
+        (1000, 500, 0.5, 1250),
+        (5, -1, 1.0, 5),
+        (0, 500, 1.0, 0),
+    ],
+)
+def test_requests_get_their_jitter_on_top(requests, spread, jitter, limit):
+    settings = ProcessSettings(max_requests=requests, max_requests_jitter=spread)
+    assert limits_of(settings, lambda: jitter).requests == limit
+
+
+def test_a_lifetime_gets_up_to_a_tenth_more():
+    settings = ProcessSettings(max_lifetime=60.0)
+    assert limits_of(settings, lambda: 0.0).lifetime == 60.0
+    assert limits_of(settings, lambda: 1.0).lifetime == pytest.approx(66.0)
+
+
+@given(st.integers(1, 10**6), st.integers(-1, 10**6), st.floats(0, 1))
+def test_no_worker_leaves_before_its_maximum(requests, spread, jitter):
+    settings = ProcessSettings(max_requests=requests, max_requests_jitter=spread)
+    limit = limits_of(settings, lambda: jitter).requests
+    assert requests <= limit <= requests + (spread if spread >= 0 else requests // 10)
+
+
+# --- the decision
+
+
+def test_requests_and_lifetime_are_reasons_when_they_are_reached():
+    decision = Recycling(Limits(requests=10, lifetime=60.0), 1000.0)
+    assert decision.reason(1059.9, 9) == ""
+    assert decision.reason(1059.9, 10) == "it served 10 requests"
+    assert decision.reason(1060.0, 9) == "it served for 60 s"
+
+
+def test_zero_is_never():
+    decision = Recycling(Limits(), 0.0)
+    assert decision.reason(1e9, 10**9) == ""
+    assert not decision.wants_look(1e9, 2**60)
+
+
+def look(decision, now, own, resident=2**30, took=0.0):
+    return decision.looked(now, own, took) if decision.wants_look(now, resident) else ""
+
+
+def test_memory_is_a_reason_after_several_looks_in_a_row():
+    decision = Recycling(Limits(memory=100 << 20), 0.0)
+    said = [look(decision, float(now), own=150 << 20) for now in range(6)]
+    assert said == ["", "", "", "", "it has 150 MiB of its own", ""]
+
+
+def test_a_peak_is_forgotten():
+    decision = Recycling(Limits(memory=100 << 20), 0.0)
+    sizes = [150, 150, 50, 150, 150, 50]
+    assert [look(decision, 10.0 * n, own=size << 20) for n, size in enumerate(sizes)] == [""] * 6
+
+
+def test_what_is_not_even_resident_is_not_looked_at_and_forgets_the_peak():
+    decision = Recycling(Limits(memory=100), 0.0)
+    assert [look(decision, 10.0 * n, own=101) for n in range(2)] == ["", ""]
+    assert not decision.wants_look(20.0, resident=100)
+    assert [look(decision, 30.0 + 10.0 * n, own=101) for n in range(3)][:2] == ["", ""]
+
+
+def test_shared_memory_is_no_reason():
+    decision = Recycling(Limits(memory=100), 0.0)
+    assert [look(decision, 10.0 * n, own=50, resident=1000) for n in range(9)] == [""] * 9
+
+
+def test_dear_looks_are_rarer():
+    decision = Recycling(Limits(memory=100), 0.0)
+    assert decision.wants_look(0.0, 200)
+    decision.looked(0.0, 150, took=0.1)
+    assert not decision.wants_look(9.9, 200)
+    assert decision.wants_look(10.0, 200)
+
+
+# --- its edge
+
+
+class Asked:
+    def __init__(self, *answers):
+        self.reasons = []
+        self._answers = list(answers)
+
+    def __call__(self, reason):
+        self.reasons.append(reason)
+        return self._answers.pop(0) if self._answers else True
+
+
+def recycler(limits, asked, stats=None):
+    return Recycler(limits, stats or Stats(), asked, lambda: 0.0)
+
+
+def test_it_asks_once():
+    stats, asked = Stats(), Asked()
+    worker = recycler(Limits(requests=3), asked, stats)
+    for requests in range(10):
+        stats.requests = requests
+        worker.tick(float(requests))
+    assert asked.reasons == ["it served 3 requests"]
+
+
+def test_it_asks_again_if_it_could_not_be_said():
+    asked = Asked(False, False, True)
+    worker = recycler(Limits(lifetime=1.0), asked)
+    for now in range(6):
+        worker.tick(float(now))
+    assert asked.reasons == ["it served for 1 s", "it served for 2 s", "it served for 3 s"]
+
+
+def test_its_own_memory_is_measured():
+    before = recycling.own_bytes()
+    kept = bytearray(b"x") * (32 << 20)
+    assert recycling.own_bytes() - before > 24 << 20
+    assert recycling.resident_bytes() >= recycling.own_bytes() - (8 << 20)
+    asked = Asked()
+    worker = recycler(Limits(memory=1 << 20), asked)
+    for now in range(0, 3000, 1000):
+        worker.tick(float(now))
+    assert len(asked.reasons) == 1
+    assert len(kept) == 32 << 20
+
+
+def test_where_memory_cannot_be_measured_it_is_said_once(monkeypatch, caplog):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    asked = Asked()
+    worker = recycler(Limits(memory=1), asked)
+    for now in range(5):
+        worker.tick(float(now))
+    assert asked.reasons == []
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "/proc/self/statm" in caplog.text

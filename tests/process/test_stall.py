@@ -174,6 +174,46 @@ def test_a_stall_is_over_when_the_worker_leaves(fleet: Fleet) -> None:
     assert re.search(OVER, fleet.log)
 
 
+MIDDLEWARE = """\
+import asyncio
+import time
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+async def dispatch(request, call_next):
+    return await call_next(request)
+
+async def slow(request):
+    await asyncio.sleep(60)
+
+async def stuck(request):
+    time.sleep(0.9)
+    return PlainTextResponse("ok")
+
+app = Starlette(
+    routes=[Route("/slow", slow), Route("/stuck", stuck)],
+    middleware=[Middleware(BaseHTTPMiddleware, dispatch=dispatch)],
+)
+"""
+
+
+def test_a_framework_that_serves_in_tasks_of_its_own(fleet: Fleet) -> None:
+    fleet.serve_source(MIDDLEWARE, "--stall-warn", "0.3", "--request-timeout", "0.5", workers=1)
+    fleet.expect_log("WARNING.*event loop is stuck", "WARNING.*GET /slow: cancelled")
+    with fleet.client() as client:
+        assert client.get("/slow").status_code == 504
+        assert client.get("/stuck").text == "ok"
+    request = "task .* of GET /stuck" if sys.version_info >= (3, 12) else "task "
+    fleet.wait_line(rf"stuck for \d\.\d s in {request}.*, at .*changing\.py:\d+ in stuck: time\.sleep")
+    line = fleet.wait_line("GET /slow: cancelled").string
+    assert re.search(r"changing\.py:\d+ in dispatch: return await call_next\(request\)", line)
+    if sys.version_info >= (3, 12):
+        assert re.search(r"another task at .*changing\.py:\d+ in slow: await asyncio\.sleep\(60\)", line)
+
+
 def test_nothing_is_watched_unless_wanted(fleet: Fleet) -> None:
     serve(fleet, threshold="0")
     (worker,) = fleet.workers()

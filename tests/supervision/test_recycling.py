@@ -199,7 +199,7 @@ def test_the_only_worker_is_replaced_without_a_gap():
 )
 def test_the_old_one_serves_on_while_successors_fail_with_back_off(bad):
     world = booted(boot_timeout=5, backoff_cap=4.0)
-    world.scripts = {n: bad for n in (5, 6, 7)}
+    world.scripts = dict.fromkeys((5, 6, 7), bad)
     (old,) = ask(world, 2)
     start = world.now
     world.until(lambda: old.id not in world.workers, within=100)

@@ -173,7 +173,9 @@ def test_only_a_sigkill_is_laid_to_the_want_of_memory(status, named):
     victim = world.worker(1)
     del world.workers[victim.id]
     world.tell(WorkerExited(victim.id, status, out_of_memory=True))
-    assert world.notices(notices.WorkerLost)[0].cause == notices.Died(1, status, pytest.approx(0, abs=1), named)
+    assert world.notices(notices.WorkerLost)[0].cause == notices.Died(
+        1, status, pytest.approx(0, abs=1), named
+    )
 
 
 def test_repeated_crashes_back_off_in_their_slot_only():

@@ -113,7 +113,7 @@ class Asked:
 
 
 def recycler(limits, asked, stats=None):
-    return Recycler(limits, stats or Stats(), asked, lambda: 0.0)
+    return Recycler(limits, stats or Stats(), asked, 0.0)
 
 
 def test_it_asks_once():

@@ -4,10 +4,10 @@ import json
 import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -16,6 +16,8 @@ from asgi_master.cli.ctl_view import show_masters, show_status
 from asgi_master.control.client import Found, NoAnswerError, Reply, TookTooLongError, ask, find
 from asgi_master.control.places import AUTO, OFF
 from asgi_master.telemetry.text import one_line
+
+T = TypeVar("T")
 
 _PROGRAM = "asgi-masterctl"
 _ANSWER_TIMEOUT = 10.0
@@ -93,7 +95,7 @@ def list_masters(*, as_json: _Json = False) -> None:
             )
         )
     elif masters:
-        show_masters(masters)
+        _show(show_masters, masters)
     else:
         raise _Complaint(Exit.NO_MASTER, "no running master found")
 
@@ -105,7 +107,7 @@ def status(*, as_json: _Json = False, pid: _Pid = None, socket: _Socket = None, 
     if as_json:
         _say(json.dumps(reply.body, indent=2))
     else:
-        show_status(reply.body)
+        _show(show_status, reply.body)
 
 
 @app.command()
@@ -232,6 +234,14 @@ def _ask(
     if not reply.is_done:
         _fail(reply)
     return reply
+
+
+def _show(view: Callable[[T], None], what: T) -> None:
+    try:
+        view(what)
+    except (KeyError, TypeError):
+        message = "the master is of another version than this program; --json shows what it says"
+        raise _Complaint(Exit.FAILED, message) from None
 
 
 def _fail(reply: Reply) -> NoReturn:

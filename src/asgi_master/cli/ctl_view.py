@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -83,7 +82,8 @@ def _workers(workers: Sequence[dict[str, Any]]) -> Table:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE, pad_edge=False)
+    # Narrow enough for 80 columns.
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(
             column, justify="left" if column in {"NAME", "PHASE", "STATE", "SOCKET"} else "right"

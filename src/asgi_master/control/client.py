@@ -15,6 +15,7 @@ from asgi_master.control.places import directories_for_clients, inode_of, pid_in
 from asgi_master.errors import AsgiMasterError
 
 _CREDENTIALS = struct.Struct("iII")
+_TIMEVAL = struct.Struct("ll")
 _LOOK_TIMEOUT = 2.0
 _MOST_BYTES = 8 * 1024 * 1024
 _LISTENS = 0x10000  # __SO_ACCEPTCON, of the kernel's Flags column
@@ -72,8 +73,7 @@ def ask(
     head = f"{method} {target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(content)}\r\n\r\n"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(timeout)
-            sock.connect(os.fspath(path))
+            _connect(sock, path, timeout)
             pid, _uid, _gid = _CREDENTIALS.unpack(
                 sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             )
@@ -90,6 +90,20 @@ def ask(
     except (http.client.HTTPException, ValueError):
         raise NoAnswerError(f"{path}: no answer that makes sense") from None
     return Reply(response.status, answer if isinstance(answer, dict) else {}, pid)
+
+
+def _connect(sock: socket.socket, path: Path, timeout: float | None) -> None:
+    """Connect, and set the timeout for what follows. Raises `OSError`."""
+    if timeout is not None:
+        # Python's own timeout would not wait for room in a full queue.
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(timeout), int(timeout % 1 * 1e6))
+        )
+    try:
+        sock.connect(os.fspath(path))
+    except BlockingIOError:
+        raise TimeoutError from None
+    sock.settimeout(timeout)
 
 
 def find(environ: Mapping[str, str], uid: int) -> list[Found]:

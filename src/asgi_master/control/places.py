@@ -20,7 +20,7 @@ OFF = "off"
 _SYSTEM = Path("/run/asgi-master")
 _NAME = re.compile(r"(\d{1,10})(-\d{1,2})?\.sock")
 _TRIES = 9
-_BACKLOG = 32
+_BACKLOG = 128
 _CONNECT_TIMEOUT = 1.0
 
 

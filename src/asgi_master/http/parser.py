@@ -13,6 +13,7 @@ from asgi_master.http.chunked import ChunkedDecoder
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.grammar import HEAD_TEXT
 from asgi_master.http.limits import HttpLimits
+from asgi_master.http.repeated import Repeated
 from asgi_master.http.request import Headers, Request, read_request_line, take_headers
 
 
@@ -66,6 +67,7 @@ class Parser(ABC):
         "_line_limit",
         "_position",
         "_remaining",
+        "_repeated",
         "_searched",
         "_skipped",
         "_state",
@@ -83,6 +85,7 @@ class Parser(ABC):
         self._is_last = False
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
+        self._repeated: Repeated | None = None
 
     @abstractmethod
     def _read_headers(self, head: bytes, request: Request) -> Headers:
@@ -164,15 +167,15 @@ class Parser(ABC):
         if end - line_end - 2 > self._header_limit:
             raise _header_too_large()
         request = read_request_line(buffer[start:line_end])
-        # A slice of the whole is the whole: the usual case copies nothing.
-        head = buffer[start:end]
-        try:
-            headers = self._read_headers(head, request)
-        except HeadError as error:
-            raise _diagnose(head, request) from error
-        take_headers(request, headers)
-        if len(headers) > self._limits.header_count > 0:
-            raise ProtocolError(431, "too many header fields")
+        fields = buffer[line_end:end]
+        repeated = self._repeated
+        if repeated is not None and fields == repeated.fields and repeated.goes_with(request):
+            request.headers = repeated.headers.copy()
+            request.keep_alive = repeated.keep_alive
+        else:
+            # A slice of the whole is the whole: the usual case copies nothing.
+            self._take_fields(buffer[start:end], request)
+            self._repeated = Repeated.of(fields, request)
         self._position = self._searched = end
         self._is_last = not request.keep_alive
         if request.body_length == 0:
@@ -180,6 +183,15 @@ class Parser(ABC):
         else:
             self._begin_body(request.body_length)
         return request
+
+    def _take_fields(self, head: bytes, request: Request) -> None:
+        try:
+            headers = self._read_headers(head, request)
+        except HeadError as error:
+            raise _diagnose(head, request) from error
+        take_headers(request, headers)
+        if len(headers) > self._limits.header_count > 0:
+            raise ProtocolError(431, "too many header fields")
 
     def _begin_body(self, length: int | None) -> None:
         limit = self._limits.body_size

@@ -1,4 +1,4 @@
-"""Whether the kernel killed in our control group for want of memory: what tells that apart from somebody's `kill -9`."""
+"""Whether the kernel killed for want of memory in our control group: tells that apart from somebody's `kill -9`."""
 
 from pathlib import Path
 
@@ -40,7 +40,8 @@ def count_in(text: str) -> int:
 def _counters(root: Path) -> list[Path]:
     """The files that may hold the count, the most exact first. See cgroups(7).
 
-    In a container that sees the host's paths but only its own mount, the group's path leads nowhere, and the top is ours.
+    In a container that sees the host's paths but only its own mount, the group's path leads nowhere, and the
+    top is ours.
     """
     try:
         groups = (root / "proc/self/cgroup").read_text().splitlines()

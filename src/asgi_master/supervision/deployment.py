@@ -192,9 +192,7 @@ class Deployment:
         if worker is None or worker.is_recycled or not (worker.slot in todo.spawn or worker in todo.drain):
             return
         worker.is_recycled = True
-        self._orders.announce(
-            notices.WorkerRecycling(worker.id, worker.slot, worker.generation, worker.wish)
-        )
+        self._orders.announce(notices.WorkerRecycling(worker.id, worker.slot, worker.generation, worker.wish))
 
     def _forward_plan(self, rollout: Rollout) -> Plan:
         """The fleet as a proven rollout wants it."""

@@ -12,9 +12,9 @@ class Policy:
 
     workers: int = 1
     max_surge: int = 1
-    """How many workers above `workers` may live during a rollout."""
+    """How many workers above `workers` may live while workers are exchanged."""
     max_unavailable: int = 0
-    """How many of `workers` may be missing during a rollout."""
+    """How many of `workers` may be missing while workers are exchanged."""
     boot_timeout: float = 60.0
     """From the order to spawn until ready; also the time a zygote has to import the application."""
     drain_timeout: float = 30.0

@@ -181,7 +181,9 @@ class Supervisor:
                 del self.fleet.workers[worker.id]
                 ready_for = None if worker.ready_at is None else now - worker.ready_at
                 if served:
-                    died = notices.Died(worker.slot, status, ready_for, out_of_memory and status == _SIGKILLED)
+                    died = notices.Died(
+                        worker.slot, status, ready_for, out_of_memory and status == _SIGKILLED
+                    )
                     self._deployment.worker_lost(worker, died, now)
                 elif before is WorkerState.DRAINING and status not in _QUIET_STATUSES:
                     self._orders.announce(notices.WorkerDiedLeaving(*_name(worker), status))

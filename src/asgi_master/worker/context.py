@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.worker.outbox import Outbox
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -77,5 +78,9 @@ class WorkerContext:
     draining: bool = False
     stats: Stats = field(default_factory=Stats)
     connections: set[Connection] = field(default_factory=set)
+    outbox: Outbox = field(init=False)
     on_connection_lost: Callable[[], None] | None = None
     """Called after a connection left `connections`; the drain waits on it."""
+
+    def __post_init__(self) -> None:
+        self.outbox = Outbox(self.loop)

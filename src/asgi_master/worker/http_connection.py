@@ -245,6 +245,7 @@ class HttpConnection(asyncio.Protocol):
         Nothing is shut down and unread bytes stay in the kernel; this object leaves the worker's connections.
         """
         transport = self._transport
+        self.writer.flush()
         if not self.is_idle() or not self._is_plaintext or self._eof or transport.get_write_buffer_size():
             return None
         transport.pause_reading()
@@ -343,6 +344,7 @@ class HttpConnection(asyncio.Protocol):
         ):
             return False
         transport = self._transport
+        self.writer.flush()
         if self.is_read_paused:
             transport.resume_reading()
         self._abandon()
@@ -445,6 +447,7 @@ class HttpConnection(asyncio.Protocol):
             self._linger()
 
     def _close(self) -> None:
+        self.writer.flush()
         self._closing = True
         self._current = None
         self._transport.close()
@@ -455,6 +458,7 @@ class HttpConnection(asyncio.Protocol):
         if self._eof or not transport.can_write_eof():
             self._close()
             return
+        self.writer.flush()
         self._closing = self._lingering = True
         self._current = None
         transport.write_eof()

@@ -7,8 +7,8 @@ from asgi_master.http.errors import ProtocolError
 from asgi_master.http.response import CONTINUE, ResponseEncoder, ResponseHead
 from asgi_master.worker.context import WorkerContext
 
-_JOIN_LIMIT = 64 * 1024
-"""Bodies up to this size are written together with their head."""
+_HOLD_LIMIT = 64 * 1024
+"""Bytes that wait for the end of the turn, and are then joined; beyond, they go to the transport as they are."""
 
 PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -16,11 +16,24 @@ PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 class HttpWriter:
     """Writes the responses of one connection to its transport."""
 
-    __slots__ = ("_context", "_encoder", "_transport", "_waiters", "is_paused", "keep_alive")
+    __slots__ = (
+        "_context",
+        "_encoder",
+        "_outbox",
+        "_pending",
+        "_pending_size",
+        "_transport",
+        "_waiters",
+        "is_paused",
+        "keep_alive",
+    )
 
     def __init__(self, context: WorkerContext, transport: asyncio.Transport) -> None:
         self._context = context
         self._transport = transport
+        self._outbox = context.outbox
+        self._pending: list[bytes] = []
+        self._pending_size = 0
         self._encoder = ResponseEncoder(
             server_header=context.server_header,
             date_header=context.date_header,
@@ -45,33 +58,50 @@ class HttpWriter:
             keep_alive=keep_alive,
             date_line=context.date_line,
         )
-        if body:
-            if not part.is_last:
-                body = self._encoder.body(body, more=True)
-            if len(body) > _JOIN_LIMIT:
-                self._transport.write(data)
-                data = body
-            else:
-                data += body
         self.keep_alive = self._encoder.keep_alive
-        self._transport.write(data)
+        self._write(data)
+        if body:
+            self._write(body if part.is_last else self._encoder.body(body, more=True))
 
     def write_next(self, part: Part) -> None:
         """Write a further part."""
         data = self._encoder.body(part.body, more=not part.is_last)
         if data:
-            self._transport.write(data)
+            self._write(data)
 
     def write_continue(self) -> None:
         """Tell the peer to send its body (RFC 9110 §15.2.1)."""
         self._context.stats.responses[1] += 1
-        self._transport.write(CONTINUE)
+        self._write(CONTINUE)
 
     def write_refusal(self, error: ProtocolError) -> None:
         """Answer a request of which no more is known than that it is wrong. It is the last response."""
         body = error.reason.encode()
         part = Part(ResponseHead(error.status, [PLAIN_TEXT]), body, is_last=True, length=len(body))
         self.write_first(part, bodyless=False, is_1_1=True, keep_alive=False)
+
+    def _write(self, data: bytes) -> None:
+        pending = self._pending
+        if not pending:
+            self._outbox.add(self)
+        pending.append(data)
+        self._pending_size += len(data)
+        if self._pending_size > _HOLD_LIMIT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Give what was written in this turn to the transport."""
+        pending = self._pending
+        if not pending or self._transport.is_closing():
+            return
+        self._pending = []
+        if self._pending_size <= _HOLD_LIMIT:
+            self._transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
+        else:
+            # Not `writelines`: on asyncio it forgets to tell that the peer does not keep up.
+            for data in pending:
+                self._transport.write(data)
+        self._pending_size = 0
 
     def pause(self) -> None:
         """The peer reads more slowly than the application writes."""

@@ -155,7 +155,7 @@ class Worker:
             limits_of(self._settings.process, random.SystemRandom().random),
             context.stats,
             lambda reason: self._channel.send(WantsToLeave(reason)),
-            loop.time,
+            loop.time(),
         )
         heartbeat = Heartbeat(context, self._row, recycler)
         acceptor = Acceptor(

@@ -7,6 +7,7 @@ Asking changes nothing here: the worker serves until the master, which starts a 
 import logging
 import re
 import resource
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,9 @@ def limits_of(settings: ProcessSettings, jitter: Callable[[], float]) -> Limits:
 
     `jitter` returns a number from 0 to 1.
     """
-    spread = settings.max_requests_jitter if settings.max_requests_jitter >= 0 else settings.max_requests // 10
+    spread = settings.max_requests_jitter
+    if spread < 0:
+        spread = settings.max_requests // 10
     return Limits(
         requests=settings.max_requests and settings.max_requests + round(spread * jitter()),
         lifetime=settings.max_lifetime * (1.0 + 0.1 * jitter()),
@@ -91,17 +94,11 @@ class Recycling:
 class Recycler:
     """Asks once. `ask` tells the master why and returns whether that could be said."""
 
-    def __init__(
-        self,
-        limits: Limits,
-        stats: Stats,
-        ask: Callable[[str], bool],
-        clock: Callable[[], float],
-    ) -> None:
-        self._recycling = Recycling(limits, clock())
+    def __init__(self, limits: Limits, stats: Stats, ask: Callable[[str], bool], started: float) -> None:
+        """`started`: when the worker became ready, on the clock that `tick` is told."""
+        self._recycling = Recycling(limits, started)
         self._stats = stats
         self._ask = ask
-        self._clock = clock
         self._is_done = not (limits.requests or limits.lifetime or limits.memory)
 
     def tick(self, now: float) -> None:
@@ -111,7 +108,9 @@ class Recycler:
         reason = self._recycling.reason(now, self._stats.requests)
         try:
             if not reason and self._recycling.wants_look(now, resident_bytes()):
-                reason = self._recycling.looked(now, own_bytes(), self._clock() - now)
+                before = time.perf_counter()
+                own = own_bytes()
+                reason = self._recycling.looked(now, own, time.perf_counter() - before)
         except OSError as error:
             self._is_done = True
             log.warning("cannot tell this worker's memory, so --max-worker-memory has no effect: %s", error)

@@ -84,12 +84,18 @@ class StallWatch:
     # -- in the thread ------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        while not self._running.acquire(timeout=self._period):
-            self._look()
+        try:
+            while not self._running.acquire(timeout=self._period):
+                self._look()
+        except Exception:
+            # Whatever it is, it shall not cost the worker more than its watch.
+            log.exception("the watch for stalls failed and is off")
+            self._judge = None
 
     def _look(self) -> None:
         judge = self._judge
-        assert judge is not None
+        if judge is None:
+            return
         verdict = judge.look(time.monotonic(), self._stamp, time.clock_gettime(self._cpu_clock), self._gap)
         if verdict is Verdict.FINE:
             return

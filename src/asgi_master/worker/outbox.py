@@ -1,0 +1,38 @@
+"""What the connections of a worker write in one turn of its loop, sent at the end of the turn.
+
+A response that is sent at once wakes its client while the other requests of the turn still wait; the two then take
+turns, one request each. Sent together, they also reach the kernel in one call per connection, whatever their number of pieces.
+"""
+
+import asyncio
+import contextvars
+from typing import Protocol
+
+
+class Flushable(Protocol):
+    """Who holds something back until the end of the turn."""
+
+    def flush(self) -> None:
+        """Send it."""
+
+
+class Outbox:
+    """Whom to flush at the end of this turn."""
+
+    __slots__ = ("_clean_context", "_loop", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._clean_context = contextvars.copy_context()
+        self._waiting: list[Flushable] = []
+
+    def add(self, waiting: Flushable) -> None:
+        """Flush `waiting` when this turn is over."""
+        if not self._waiting:
+            self._loop.call_soon(self._flush, context=self._clean_context)
+        self._waiting.append(waiting)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for writer in waiting:
+            writer.flush()

@@ -1,0 +1,163 @@
+"""`asgi-masterctl` in this process, against a server in a thread: its words and its exit statuses."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from asgi_master.cli import ctl
+from asgi_master.cli.ctl import Exit, main
+from asgi_master.cli.ctl_view import _duration, show_masters, show_status
+from asgi_master.control import places
+from asgi_master.control.client import Found
+from asgi_master.supervision.notices import ImportFailed, MasterReady, ReloadFailed, ReloadStarted
+from control_serving import STATUS, Served
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def one(served: Served, monkeypatch: pytest.MonkeyPatch) -> Served:
+    """The one master that there is, as far as the program is told."""
+    monkeypatch.setenv("ASGI_MASTER_CONTROL_SOCKET", str(served.path))
+    return served
+
+
+def test_status(one: Served, capsys: Captured) -> None:
+    one.note(MasterReady(2, 3))
+    one.note(ReloadStarted(4))
+    one.note(ReloadFailed(4, ImportFailed("no module [bold]named[/bold] shop"), 3))
+    assert main(["status"]) == Exit.OK
+    shown = capsys.readouterr().out
+    for words in (
+        "shop  steady, generation 3, 1 of 2 workers ready; master 42, up 1 h 1 m, asgi-master 1.2.3",
+        "listening on http://127.0.0.1:8000",
+        "last reload failed 0 s ago: reload failed: generation 4: no module [bold]named[/bold] shop; staying",
+        "slot 1 waits 2.5 s after 3 failures in a row",
+        "   43 ",
+        " 1000 ",
+    ):
+        assert words in shown
+    assert main(["status", "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)["last_reload"]["generation"] == 4
+
+
+def test_steering(one: Served, capsys: Captured) -> None:
+    for arguments in (
+        ["reload"],
+        ["scale", "3"],
+        ["drain", "0"],
+        ["stacks"],
+        ["stacks", "0"],
+        ["stop", "--quick"],
+    ):
+        assert main(arguments) == Exit.OK
+    assert one.steering.asked == [
+        ("reload",),
+        ("scale", 3),
+        ("drain", 0),
+        ("stacks", None),
+        ("stacks", 0),
+        ("stop", True),
+    ]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["drain", "5"], "no worker serves in slot 5"),
+        (["stacks", "5"], "no worker is in slot 5"),
+        (["scale", "5000"], "from 1 to 500"),
+    ],
+)
+def test_refusals(one: Served, capsys: Captured, arguments: list[str], why: str) -> None:
+    assert main(arguments) == Exit.FAILED
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("asgi-masterctl: ")
+    assert why in captured.err
+
+
+def test_timeout(one: Served, capsys: Captured) -> None:
+    assert main(["reload", "--wait", "--timeout", "0.1"]) == Exit.TIMED_OUT
+    assert "no answer within 0.1 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["frob"], ["scale"], ["scale", "many"], ["drain", "-1"], ["status", "--pid", "x"], ["--frob"]],
+)
+def test_usage(arguments: list[str]) -> None:
+    assert main(arguments) == Exit.USAGE
+
+
+def test_version_and_help(capsys: Captured) -> None:
+    assert main(["--version"]) == Exit.OK
+    assert capsys.readouterr().out.startswith("asgi-masterctl ")
+    assert main(["reload", "--help"]) == Exit.OK
+    assert "--wait" in capsys.readouterr().out
+
+
+def test_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [])
+    assert main(["status"]) == Exit.NO_MASTER
+    assert main(["list"]) == Exit.NO_MASTER
+    assert main(["list", "--json"]) == Exit.OK
+    assert main(["status", "--socket", str(tmp_path / "none")]) == Exit.NO_MASTER
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_the_choice(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    other = Found(Path("/nowhere"), 7, None)
+    meant = Found(served.path, os.getpid(), asdict(STATUS))
+    monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [other, meant])
+    assert main(["status"]) == Exit.USAGE
+    assert f"7 (silent), {os.getpid()} (shop)" in capsys.readouterr().err
+    for words in (
+        ["--name", "shop"],
+        ["--name", "shop:app"],
+        ["--pid", str(os.getpid())],
+        ["--socket", str(served.path)],
+    ):
+        assert main(["status", *words]) == Exit.OK
+    assert main(["status", "--name", "shop", "--pid", "7"]) == Exit.NO_MASTER
+    monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [meant])
+    assert main(["status"]) == Exit.OK
+
+
+def test_off_and_auto_in_the_environment_are_no_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [])
+    for word in (places.AUTO, places.OFF, ""):
+        monkeypatch.setenv("ASGI_MASTER_CONTROL_SOCKET", word)
+        assert main(["status"]) == Exit.NO_MASTER
+
+
+def test_a_master_of_another_version(one: Served, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    reply = ctl.ask(one.path, "GET", "/status", timeout=5)
+    del reply.body["waiting"]
+    monkeypatch.setattr(ctl, "ask", lambda *_arguments, **_options: reply)
+    assert main(["status"]) == Exit.FAILED
+    assert "another version" in capsys.readouterr().err
+    assert main(["status", "--json"]) == Exit.OK
+
+
+def test_lists_show_who_is_silent_and_no_control_characters(capsys: Captured) -> None:
+    named = {**asdict(STATUS), "name": "\x1b[31mred"}
+    show_masters([Found(Path("/run/7.sock"), 7, None), Found(Path("/run/8.sock"), 8, named)])
+    shown = capsys.readouterr().out
+    assert "no answer" in shown
+    assert "\\x1b[31mred" in shown
+    assert "1/2" in shown
+    show_status(named | {"generation": None, "starting_generation": None, "last_reload": None})
+    assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.9, "59 s"), (60, "1 m 0 s"), (3661, "1 h 1 m"), (90_000, "1 d 1 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert _duration(seconds) == text

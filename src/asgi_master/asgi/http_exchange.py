@@ -73,7 +73,7 @@ class HttpExchange:
     _head: ResponseHead | None = None
     _remaining: int | None = None
 
-    def __init__(self, method: str, *, has_body: bool) -> None:
+    def __init__(self, method: str, has_body: bool) -> None:
         if method == "HEAD":
             self.bodyless = True
         if has_body:

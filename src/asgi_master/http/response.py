@@ -141,7 +141,6 @@ class ResponseEncoder:
     def head(
         self,
         head: ResponseHead,
-        *,
         length: int | None,
         bodyless: bool,
         is_1_1: bool,

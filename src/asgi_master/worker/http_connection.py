@@ -161,11 +161,9 @@ class HttpConnection(asyncio.Protocol):
             self.writer.write_next(part)
         else:
             current.status = head.status
+            is_1_1 = current.request.http_version == "1.1"
             self.writer.write_first(
-                part,
-                bodyless=current.exchange.bodyless,
-                is_1_1=current.request.http_version == "1.1",
-                keep_alive=self._may_go_on(current, part),
+                part, current.exchange.bodyless, is_1_1, self._may_go_on(current, part)
             )
         current.body_bytes += len(part.body)
         if part.is_last:

@@ -40,31 +40,21 @@ _CLIENT_CLOSED_REQUEST = 499
 class HttpRequest:
     """A request from the start of its application until that returns."""
 
-    __slots__ = (
-        "_connection",
-        "body_bytes",
-        "exchange",
-        "receivers",
-        "request",
-        "scope",
-        "started_at",
-        "status",
-        "task",
-    )
-
-    started_at: float
+    # Where they begin stands on the class: making a request is on the hot path.
+    task: asyncio.Task[None] | None = None
+    started_at = 0.0
     """Loop time; set only for the access log."""
+    status = 0
+    """Of the response, once its head was written."""
+    body_bytes = 0
+    receivers: tuple[asyncio.Future[None], ...] = ()
+    """Calls of `receive` that wait."""
 
     def __init__(self, connection: "HttpConnection", request: Request, scope: Scope) -> None:
         self._connection = connection
-        self.receivers: list[asyncio.Future[None]] = []
         self.request = request
         self.scope = scope
-        self.exchange = HttpExchange(request.method, has_body=request.body_length != 0)
-        self.status = 0
-        """Of the response, once its head was written."""
-        self.body_bytes = 0
-        self.task: asyncio.Task[None] | None = None
+        self.exchange = HttpExchange(request.method, request.body_length != 0)
 
     @property
     def title(self) -> str:
@@ -86,12 +76,12 @@ class HttpRequest:
         message = exchange.next_message()
         while message is None:
             waiter = asyncio.get_running_loop().create_future()
-            self.receivers.append(waiter)
+            self.receivers += (waiter,)
             self._connection.body_wanted(self)
             try:
                 await waiter
             finally:
-                self.receivers.remove(waiter)
+                self.receivers = tuple(other for other in self.receivers if other is not waiter)
             message = exchange.next_message()
         if self._connection.is_read_paused:
             self._connection.advance_soon()

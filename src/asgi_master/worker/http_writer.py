@@ -44,24 +44,23 @@ class HttpWriter:
         self.keep_alive = True
         """Whether the connection may go on after the response whose head was written last."""
 
-    def write_first(self, part: Part, *, bodyless: bool, is_1_1: bool, keep_alive: bool) -> None:
+    def write_first(self, part: Part, bodyless: bool, is_1_1: bool, keep_alive: bool) -> None:
         """Write the part that holds the head. `keep_alive` is whether both sides would go on; see `self.keep_alive`."""
         head, body = part.head, part.body
         assert head is not None
         context = self._context
         context.stats.responses[min(head.status // 100, 5)] += 1
-        data = self._encoder.head(
-            head,
-            length=part.length,
-            bodyless=bodyless,
-            is_1_1=is_1_1,
-            keep_alive=keep_alive,
-            date_line=context.date_line,
-        )
+        data = self._encoder.head(head, part.length, bodyless, is_1_1, keep_alive, context.date_line)
         self.keep_alive = self._encoder.keep_alive
-        self._write(data)
         if body:
-            self._write(body if part.is_last else self._encoder.body(body, more=True))
+            if not part.is_last:
+                body = self._encoder.body(body, more=True)
+            if len(body) > _HOLD_LIMIT:
+                self._write(data)
+                data = body
+            else:
+                data += body
+        self._write(data)
 
     def write_next(self, part: Part) -> None:
         """Write a further part."""

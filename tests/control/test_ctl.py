@@ -32,11 +32,12 @@ def test_status(one: Served, capsys: Captured) -> None:
     assert main(["status"]) == Exit.OK
     shown = capsys.readouterr().out
     for words in (
-        "shop  steady, generation 3, 1 of 2 workers ready; master 42, up 1 h 1 m, asgi-master 1.2.3",
+        "shop  steady, generation 3, 1 of 2 workers ready\n",
+        "master 42, asgi-master 1.2.3, up 1 h 1 m\n",
         "listening on http://127.0.0.1:8000",
         "last reload failed 0 s ago: reload failed: generation 4: no module [bold]named[/bold] shop; staying",
         "slot 1 waits 2.5 s after 3 failures in a row",
-        "   43 ",
+        " 43   3 ready ",
         " 1000 ",
     ):
         assert words in shown

@@ -327,6 +327,12 @@ def test_without_a_control_socket(fleet: Fleet, switched_off: bool) -> None:
         assert client.get("/who").status_code == 200
 
 
+def test_a_path_that_cannot_be_used_is_worth_a_warning(fleet: Fleet) -> None:
+    fleet.expect_log("no control socket: /proc/asgi-master")
+    fleet.serve("probe:app", "--control-socket", "/proc/asgi-master", workers=1)
+    assert any(" WARNING " in line and "no control socket" in line for line in fleet.lines)
+
+
 def test_what_a_killed_master_left_is_cleaned_up(fleet: Fleet, second: Fleet) -> None:
     fleet.serve(workers=1, env=place(fleet))
     fleet.expect_log("master is gone")

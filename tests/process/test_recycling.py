@@ -10,6 +10,31 @@ import pytest
 from fleet import Fleet, WorkerSeen, wait_until
 from traffic import Traffic
 
+CLOSES_DESCRIPTORS = """
+import os
+import socket
+
+
+def close_channels():
+    closed = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            sock = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue
+        if sock.type == socket.SOCK_SEQPACKET:
+            os.close(int(name))
+            closed += 1
+        sock.close()
+    return closed
+
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(close_channels()).encode()})
+"""
+
 RECYCLED = r"worker (\d+) \(generation 1\) is being replaced: "
 
 
@@ -135,6 +160,16 @@ def test_a_terminated_worker_whose_master_does_not_answer_leaves_by_itself(fleet
         wait_until(lambda: f"lifespan of {victim.pid} is over" in fleet.output, "it left unasked")
     finally:
         fleet.send(signal.SIGCONT)
+    fleet.wait_workers(lambda workers: len(workers) == 1 and victim not in workers, "it was replaced")
+
+
+def test_a_worker_whose_application_closed_its_channel_can_still_be_terminated(fleet: Fleet) -> None:
+    fleet.serve_source(CLOSES_DESCRIPTORS, workers=1)
+    fleet.expect_log("WARNING.*leav", "ERROR.*worker 0 .*exit status 0")
+    (victim,) = fleet.workers()
+    with httpx.Client(base_url=fleet.url, timeout=20, trust_env=False) as client:
+        assert client.get("/").json() > 0
+    os.kill(victim.pid, signal.SIGTERM)
     fleet.wait_workers(lambda workers: len(workers) == 1 and victim not in workers, "it was replaced")
 
 

@@ -60,8 +60,8 @@ def worker(number, slot, generation=1, *, ready=True):
     return Worker(number, slot, generation, 0.0, None, state)
 
 
-def plan(workers=3, keep=(1,), surge=1, missing=0, *, replace=True, can_fork=True):
-    return Plan(workers, frozenset(keep), workers + surge, workers - missing, replace, can_fork)
+def plan(workers=3, keep=(1,), surge=1, missing=0, *, replace=True, can_fork=True, recycle=None):
+    return Plan(workers, frozenset(keep), workers + surge, workers - missing, replace, can_fork, recycle)
 
 
 def result(serving, plan, held=()):
@@ -108,19 +108,45 @@ def test_slots_no_longer_wanted_are_given_up_first():
     assert result(serving, plan(workers=1, keep={2})) == ([3, 2, 1], [])
 
 
+def test_who_is_to_be_recycled_gets_a_successor_and_leaves_once_that_is_ready():
+    old = [worker(1, 0), worker(2, 1), worker(3, 2)]
+    assert result(old, plan(recycle=2)) == ([], [1])
+    assert result(old, plan(recycle=2), held={1}) == ([], [])
+    assert result([*old, worker(4, 1, ready=False)], plan(recycle=2)) == ([], [])
+    assert result([*old, worker(4, 1)], plan(recycle=2)) == ([2], [])
+    assert result([*old, worker(4, 1)], plan()) == ([2], [])
+
+
+def test_a_successor_that_nobody_waits_for_leaves():
+    assert result([worker(1, 0), worker(2, 0, ready=False)], plan(workers=1)) == ([2], [])
+
+
+def test_empty_slots_come_before_a_successor():
+    assert result([worker(1, 0), worker(2, 1)], plan(recycle=1)) == ([], [2, 0])
+    assert result([worker(1, 0), worker(2, 1)], plan(surge=0, recycle=1)) == ([], [2])
+
+
+def test_without_room_who_is_to_be_recycled_makes_it_if_it_may_be_missed():
+    old = [worker(1, 0), worker(2, 1), worker(3, 2)]
+    assert result(old, plan(surge=0, missing=1, recycle=2)) == ([2], [1])
+    assert result(old, plan(surge=0, missing=0, recycle=2)) == ([], [])
+    booting = [worker(1, 0), worker(2, 1), worker(3, 2, ready=False)]
+    assert result(booting, plan(surge=0, missing=2, recycle=2)) == ([], [])
+    assert result([*old, worker(4, 3, ready=False)], plan(surge=0, missing=1, recycle=2)) == ([4, 2], [1])
+
+
 @given(
-    slots=st.lists(
-        st.tuples(st.integers(0, 6), st.integers(1, 3), st.booleans()), unique_by=lambda w: w[:2], max_size=12
-    ),
+    slots=st.lists(st.tuples(st.integers(0, 6), st.integers(1, 3), st.booleans()), max_size=12),
     workers=st.integers(1, 6),
     surge=st.integers(0, 3),
     missing=st.integers(0, 6),
     replace=st.booleans(),
     held=st.sets(st.integers(0, 6)),
+    recycle=st.none() | st.integers(0, 11),
 )
-def test_whatever_serves_the_bounds_are_kept(slots, workers, surge, missing, replace, held):
+def test_whatever_serves_the_bounds_are_kept(slots, workers, surge, missing, replace, held, recycle):
     serving = [worker(n, slot, generation, ready=ready) for n, (slot, generation, ready) in enumerate(slots)]
-    wanted = plan(workers, {3}, surge, missing, replace=replace)
+    wanted = plan(workers, {3}, surge, missing, replace=replace, recycle=recycle)
     todo = moves(serving, wanted, lambda slot: slot in held)
     leaving = {w.id for w in todo.drain}
     assert len(leaving) == len(todo.drain)
@@ -130,7 +156,12 @@ def test_whatever_serves_the_bounds_are_kept(slots, workers, surge, missing, rep
     staying = [w for w in serving if w.id not in leaving]
     if todo.spawn:
         assert len(staying) + len(todo.spawn) <= workers + surge
-    assert not {w.slot for w in staying if w.generation == 3} & set(todo.spawn)
+    assert not {w.slot for w in staying if w.generation == 3 and w.id != recycle} & set(todo.spawn)
+    kept = [w.slot for w in staying if w.generation == 3 and w.is_ready]
+    assert len(kept) == len(set(kept)), "one for each slot"
+    assert {w.slot for w in serving if w.generation == 3 and w.is_ready and w.slot < workers} - set(kept) <= {
+        w.slot for w in todo.drain if w.id == recycle
+    }, "of those that may stay, nobody leaves without a successor but who is recycled"
     if any(w.generation != 3 and w.is_ready for w in todo.drain):
         assert sum(w.is_ready for w in staying) >= workers - missing
 

@@ -181,3 +181,17 @@ def test_marking_a_connection_does_not_keep_it(variant, monkeypatch):
             server.wait_until(lambda: made[0]() is None)
         finally:
             gc.enable()
+
+
+def test_a_request_that_is_cancelled_before_its_first_step_is_over_too(variant):
+    def begin_and_cancel():
+        (connection,) = server.context.connections
+        connection.data_received(request("GET", "/"))
+        connection.cancel()
+
+    with serve(Slow(), **variant) as server:
+        server.client()
+        server.wait_until(lambda: server.context.connections)
+        server.run(begin_and_cancel)
+        server.wait_until(lambda: not server.context.connections)
+        assert server.context.stats.in_flight == 0

@@ -40,8 +40,10 @@ def show_status(status: dict[str, Any]) -> None:
             (one_line(status["name"]), "bold"),
             f"  {status['phase']}, generation {_or_dash(status['generation'])}",
             f", {ready} of {status['workers_wanted']} workers ready",
-            f"; master {status['pid']}, up {_duration(status['uptime'])}, asgi-master {status['version']}",
         )
+    )
+    console.print(
+        f"master {status['pid']}, asgi-master {one_line(status['version'])}, up {_duration(status['uptime'])}"
     )
     console.print(_text("listening on " + ", ".join(status["listening"])))
     last = status["last_reload"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asgi_master import __version__
-from asgi_master.control.places import ControlSocket, NoPlaceError, open_control_socket
+from asgi_master.control.places import AUTO, ControlSocket, NoPlaceError, open_control_socket
 from asgi_master.errors import ExitCode, SettingsError
 from asgi_master.ipc.prctl import become_subreaper
 from asgi_master.master.listeners import Listeners
@@ -60,7 +60,8 @@ def _open_control(setting: str) -> ControlSocket | None:
     try:
         control = open_control_socket(setting, os.environ)
     except NoPlaceError as error:
-        log.info("no control socket: %s", error)
+        # Whoever named a path counts on it; where nobody did, a read-only host is nothing to worry about.
+        log.log(logging.INFO if setting == AUTO else logging.WARNING, "no control socket: %s", error)
         return None
     if control is not None:
         log.info("control socket: %s", control.path)

@@ -1,6 +1,7 @@
 """What the connections of one worker share."""
 
 import asyncio
+import socket
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,14 +13,22 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 
 
+GiveAway = Callable[[socket.socket], bool]
+"""Offers a connection to the other workers; false if they cannot take it now. The caller closes its own copy."""
+
+
 class Connection(Protocol):
     """What the server asks of a connection, HTTP or WebSocket. Members of `WorkerContext.connections`."""
 
     def sweep(self, now: float) -> None:
         """Enforce the timeouts that have run out at loop time `now`. Called about once a second."""
 
-    def drain(self) -> None:
-        """Finish: announce `Connection: close`, close once idle (WebSocket: close with 1012)."""
+    def drain(self, give_away: GiveAway | None = None) -> None:
+        """Finish. As soon as it is idle, go to another worker by `give_away`; without that, or where it cannot move,
+        announce the end and close (WebSocket: with 1012). Told again, it tries again."""
+
+    def hurry(self) -> None:
+        """Half of the drain's time is over: tell streaming applications that they should end."""
 
     def cancel(self) -> None:
         """The drain window is over: cancel what the application still does here and close."""

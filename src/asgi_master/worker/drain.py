@@ -1,12 +1,16 @@
-"""Leave without a trace: finish what is in flight, give idle connections to the other workers, then end the rest.
+"""Leave without a trace: what is idle goes to the other workers, what is in flight finishes, the rest is ended in stages.
 
-The ladder: hand off or close what is idle; wait for what is in flight; cancel what is left when the time that is not
-reserved for the lifespan's shutdown is over.
+The stages, over the time that is not reserved for the lifespan's shutdown:
+  - at once: HTTP connections move as soon as they are idle; where nobody may take them they announce their end and close;
+  - over the first half: WebSockets are closed with 1012, spread out, so that their clients do not return all at once;
+  - at half time: applications that still stream see `http.disconnect`;
+  - at the end: what is left is cancelled.
 """
 
 import asyncio
 import contextlib
 import logging
+from collections import deque
 
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import Drain
@@ -16,9 +20,11 @@ from asgi_master.worker.http_connection import HttpConnection
 log = logging.getLogger("asgi_master")
 
 _TURN = 0.05
-"""Seconds between two looks at connections that became idle."""
+"""Seconds between two looks at what became idle, or came in, meanwhile."""
 _CANCEL_SLICE = 0.5
 """Seconds that cancelled requests get to unwind."""
+_CLOSE_SPACING = 0.02
+"""Seconds between the ends of two WebSockets, if there is time for it."""
 
 
 async def drain(
@@ -31,45 +37,64 @@ async def drain(
 ) -> None:
     """Empty `context.connections` within the order's time less `reserved` seconds, or sooner by a harsher order."""
     loop = context.loop
-    started = loop.time()
     context.draining = True
     lost = asyncio.Event()
     context.on_connection_lost = lost.set
-    for connection in list(context.connections):
-        _begin(connection, hand_off if order.hand_off else None)
+    departure = _Departure(context, order, reserved, hand_off)
     while context.connections:
-        deadline = started + max(0.0, order.timeout - reserved - _CANCEL_SLICE)
-        if loop.time() >= deadline:
+        while not harsher.empty():
+            departure.order(harsher.get_nowait())
+        if loop.time() >= departure.deadline:
             await _cancel(context, lost)
             return
-        while not harsher.empty():
-            order = harsher.get_nowait()
-            started = loop.time()
+        departure.advance(loop.time())
         lost.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(_TURN, max(0.0, deadline - loop.time()))):
+            async with asyncio.timeout_at(min(loop.time() + _TURN, departure.deadline)):
                 await lost.wait()
-        if order.hand_off:
-            for connection in list(context.connections):
-                if connection.is_idle():
-                    _begin(connection, hand_off)
 
 
-def _begin(connection: Connection, hand_off: HandOff | None) -> None:
-    if hand_off is not None and isinstance(connection, HttpConnection) and connection.is_idle():
-        sock = connection.detach()
-        if sock is not None:
-            # A full queue refuses: the client then sees what it would see without hand-off.
-            hand_off.put(sock)
-            sock.close()
-            return
-    connection.drain()
+class _Departure:
+    """Who was told what so far."""
+
+    def __init__(self, context: WorkerContext, order: Drain, reserved: float, hand_off: HandOff) -> None:
+        self._context = context
+        self._reserved = reserved
+        self._hand_off = hand_off
+        self._hurried = False
+        self._to_close: deque[Connection] = deque(
+            connection for connection in context.connections if not isinstance(connection, HttpConnection)
+        )
+        self.order(order)
+
+    def order(self, order: Drain) -> None:
+        """Begin, or begin again under a harsher order."""
+        self._started = self._context.loop.time()
+        window = max(0.0, order.timeout - self._reserved - _CANCEL_SLICE)
+        self.deadline = self._started + window
+        self._half_time = self._started + window / 2
+        self._give_away = self._hand_off.put if order.hand_off else None
+        self._spacing = min(_CLOSE_SPACING, window / 2 / max(1, len(self._to_close)))
+        self._next_close = self._started
+
+    def advance(self, now: float) -> None:
+        """Do what is due. HTTP connections are told again each time: what could not move before may now."""
+        hurries = not self._hurried and now >= self._half_time
+        self._hurried = self._hurried or hurries
+        waiting = set(self._to_close)
+        for connection in list(self._context.connections):
+            if connection not in waiting:
+                connection.drain(None if self._hurried else self._give_away)
+                if hurries:
+                    connection.hurry()
+        while self._to_close and now >= self._next_close:
+            self._to_close.popleft().drain()
+            self._next_close += self._spacing
 
 
 async def _cancel(context: WorkerContext, lost: asyncio.Event) -> None:
     """Cancel what is left and wait shortly for it to unwind."""
-    if context.connections:
-        log.warning("the drain window is over: cancelling %d connection(s)", len(context.connections))
+    log.warning("the drain window is over: cancelling %d connection(s)", len(context.connections))
     for connection in list(context.connections):
         connection.cancel()
     with contextlib.suppress(TimeoutError):

@@ -19,7 +19,7 @@ from asgi_master.http.httptools_parser import HttptoolsParser
 from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA, Parser
 from asgi_master.http.request import Request
 from asgi_master.http.response import ResponseHead
-from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.context import GiveAway, WorkerContext
 from asgi_master.worker.http_request import HttpRequest
 from asgi_master.worker.http_timeouts import Patience, Wait
 from asgi_master.worker.http_writer import PLAIN_TEXT, HttpWriter
@@ -50,6 +50,7 @@ class HttpConnection(asyncio.Protocol):
         "_discarded",
         "_draining",
         "_eof",
+        "_give_away",
         "_is_plaintext",
         "_lingering",
         "_loop",
@@ -89,6 +90,7 @@ class HttpConnection(asyncio.Protocol):
         self._lingering = False
         self._lost = False
         self._draining = False
+        self._give_away: GiveAway | None = None
         self._receptions = 0
         self._served = 0
 
@@ -202,17 +204,25 @@ class HttpConnection(asyncio.Protocol):
     def sweep(self, now: float) -> None:
         """See `Connection.sweep`. A time-out is at most one sweep late."""
         wait, progress = self._waiting()
-        draining = self._draining or self.context.draining
+        draining = self._give_away is None and (self._draining or self.context.draining)
         if self._patience.is_over(wait, progress, now=now, draining=draining):
             self._time_out(wait)
         if self._response_patience is not None:
             self._sweep_response(self._response_patience, now)
 
-    def drain(self) -> None:
+    def drain(self, give_away: GiveAway | None = None) -> None:
         """See `Connection.drain`."""
         self._draining = True
-        if self.is_idle():
-            self._close()
+        self._give_away = give_away if self._is_plaintext else None
+        self._leave_if_idle()
+
+    def hurry(self) -> None:
+        """See `Connection.hurry`."""
+        self._give_away = None
+        current = self._current
+        if current is not None and current.status and not current.exchange.is_complete:
+            current.exchange.peer_stopped()
+            current.wake()
 
     def cancel(self) -> None:
         """See `Connection.cancel`."""
@@ -237,21 +247,45 @@ class HttpConnection(asyncio.Protocol):
         served = [request for request in (self._current, *tuple(self._running)) if request is not None]
         return served[0].title if served else ""
 
-    def detach(self) -> socket.socket | None:
-        """Give the connection away: an own descriptor of an idle plaintext connection, else `None`.
+    def hand_over(self, give_away: GiveAway) -> bool:
+        """Give an idle plaintext connection away; false if it cannot move, or nobody takes it.
 
         Nothing is shut down and unread bytes stay in the kernel; this object leaves the worker's connections.
         """
         transport = self._transport
         self.writer.flush()
         if not self.is_idle() or not self._is_plaintext or self._eof or transport.get_write_buffer_size():
-            return None
+            return False
         transport.pause_reading()
-        fd = os.dup(transport.get_extra_info("socket").fileno())
+        with self._socket() as copy:
+            given = give_away(copy)
+        if not given:
+            transport.resume_reading()
+            return False
         transport.abort()
         self._abandon()
         self._leave_when_done()
-        return socket.socket(fileno=fd)
+        return True
+
+    def _socket(self) -> socket.socket:
+        return socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
+
+    def _leave_if_idle(self) -> None:
+        if not self.is_idle():
+            return
+        if self._give_away is not None:
+            self.hand_over(self._give_away)
+        elif self._receptions and not self._has_unread_bytes():
+            self._close()
+        # A fresh connection may be about to send its first request: the sweep ends it if it does not.
+
+    def _has_unread_bytes(self) -> bool:
+        """Whether a request came in since the last turn: to close over it would reset the connection."""
+        with self._socket() as copy:
+            try:
+                return bool(copy.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            except OSError:
+                return False
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -382,7 +416,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _may_go_on(self, current: HttpRequest, part: Part) -> bool:
         """Whether the connection can serve another request after this response, whose first part is `part`."""
-        if not current.request.keep_alive or self._draining or self.context.draining:
+        if not current.request.keep_alive or self._ends_after_this():
             return False
         if self._eof and not self._parser.buffered:
             return False
@@ -392,6 +426,10 @@ class HttpConnection(asyncio.Protocol):
             return False  # the peer alone knows whether it will send its body now
         remaining = self._parser.body_remaining
         return not part.is_last or remaining is None or remaining <= _DISCARD_LIMIT
+
+    def _ends_after_this(self) -> bool:
+        """Whether the drain closes the connection after this response; one that is given away needs no such end."""
+        return self._give_away is None if self._draining else self.context.draining
 
     def _response_complete(self, current: HttpRequest) -> None:
         self._served += 1
@@ -404,6 +442,8 @@ class HttpConnection(asyncio.Protocol):
             return
         if current.exchange.body_ended:
             self._next_cycle()
+        if self._draining:
+            self._loop.call_soon(self._leave_if_idle, context=self._clean_context)
         if not self._advancing and (
             self._current is not None or self._parser.buffered or self._eof or self.is_read_paused
         ):

@@ -69,6 +69,13 @@ class HttpRequest:
     def start(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
         """Call the application; on Python 3.12 and newer it runs at once, until it first waits."""
         self.task = _start_task(self._run(app), loop)
+        if sys.version_info < (3, 12):
+            # A task that is cancelled before its first step never gets to say that it is over.
+            self.task.add_done_callback(self._unless_begun)
+
+    def _unless_begun(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            self._connection.application_returned(self)
 
     async def receive(self) -> Message:
         """ASGI's `receive`."""

@@ -25,6 +25,7 @@ from asgi_master.ipc.messages import (
     Drain,
     Fork,
     Forked,
+    Message,
     WantsToLeave,
 )
 from asgi_master.ipc.prctl import signal_when_parent_dies
@@ -154,7 +155,7 @@ class Worker:
         recycler = Recycler(
             limits_of(self._settings.process, random.SystemRandom().random),
             context.stats,
-            lambda reason: self._channel.send(WantsToLeave(reason)),
+            lambda reason: self._say(WantsToLeave(reason)),
             loop.time(),
         )
         heartbeat = Heartbeat(context, self._row, recycler)
@@ -281,11 +282,19 @@ class Worker:
             return
         may_ask = state == RowState.READY and not self._was_terminated
         self._was_terminated = True
-        if may_ask and self._channel.send(WantsToLeave("SIGTERM")):
+        if may_ask and self._say(WantsToLeave("SIGTERM")):
             log.info("SIGTERM: serving until the master has a replacement, or for %g s", PATIENCE)
             asyncio.get_running_loop().call_later(PATIENCE, self._leave_unless_told)
         else:
             self._leave("SIGTERM", ExitCode.OK)
+
+    def _say(self, message: Message) -> bool:
+        """Tell the master; false if that is not possible."""
+        try:
+            return self._channel.send(message)
+        except OSError:
+            # The application closed descriptors that it does not know.
+            return False
 
     def _leave_unless_told(self) -> None:
         if self._row[Field.STATE] != RowState.DRAINING:
@@ -295,6 +304,6 @@ class Worker:
         """Drain without an order."""
         log.warning("leaving: %s", reason)
         self._exit_code = code
-        self._channel.send(BeganLeaving(reason))
+        self._say(BeganLeaving(reason))
         # Without a master nobody else is left to take connections over.
         self._orders.put_nowait(Drain(self._settings.process.drain_timeout, code == ExitCode.OK))

@@ -26,7 +26,7 @@ from asgi_master.http.request import Request
 from asgi_master.http.websocket import Close, CloseCode, Engine, Ping, Pong, WebSocketError
 from asgi_master.http.websocket_patience import KeepAlive, Verdict, WriteStall
 from asgi_master.worker.application import user_traceback
-from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.context import GiveAway, WorkerContext
 from asgi_master.worker.websocket_inbox import Inbox
 from asgi_master.worker.websocket_opening import Opening
 
@@ -397,7 +397,7 @@ class WebSocketConnection(asyncio.Protocol):
         elif verdict is Verdict.GIVE_UP:
             self._close(CloseCode.INTERNAL_ERROR, "no pong in time")
 
-    def drain(self) -> None:
+    def drain(self, give_away: GiveAway | None = None) -> None:  # noqa: ARG002 -- a WebSocket cannot move
         """See `Connection`. A handshake that is not answered yet is closed right after it was."""
         if self._session.state is State.OPEN:
             self._close(CloseCode.SERVICE_RESTART, "service restart")
@@ -409,6 +409,9 @@ class WebSocketConnection(asyncio.Protocol):
             self._abort()
         else:
             self._task.cancel()
+
+    def hurry(self) -> None:
+        """See `Connection`. Who was told 1012 knows enough."""
 
     def is_idle(self) -> bool:
         """See `Connection`. A WebSocket never is: it cannot move to another worker."""

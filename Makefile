@@ -13,7 +13,7 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/installed ## serve the demo application with 2 workers on http://127.0.0.1:8000
-	$(BIN)/asgi-master --workers 2 --app-dir examples demo:app
+	$(BIN)/asgi-master --workers 2 --drain-timeout 3 --app-dir examples demo:app
 
 test: $(VENV)/developing ## run all tests
 	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)

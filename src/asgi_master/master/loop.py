@@ -60,7 +60,7 @@ class Master:
         self._hand_off = HandOff.create()
         self._children = Children(self._selector, self._scoreboard, self._hand_off, self._facts.append)
         self._executor = Executor(self._children, listeners, settings)
-        self._watcher = Watcher(settings.development) if settings.development.reload else None
+        self._watcher = Watcher(settings) if settings.development.reload else None
         steering = MasterSteering(
             self._supervisor,
             self._children,
@@ -143,6 +143,8 @@ class Master:
         elif changed is None:
             log.error("the watcher of --reload is gone: changes are no longer seen; SIGHUP reloads")
             self._selector.unregister(self._watcher.fd)
+            self._watcher.close()
+            self._watcher = None
 
     def _reload(self, why: str) -> list[str]:
         """Read the settings again and ask for a new generation under them.

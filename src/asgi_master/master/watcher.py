@@ -1,25 +1,26 @@
 """The development watcher: a child that tells of changed files, one byte a batch (see `asgi_master.reloader`)."""
 
 import os
-import signal
 
 from asgi_master.master.spawn import spawn_python
-from asgi_master.settings.model import DevelopmentSettings
+from asgi_master.settings.model import Settings
 
 _CHANGES_FD = 3
 
 
 class Watcher:
-    """Watches the directories of `--reload-dir` until closed."""
+    """Watches the directories of `--reload-dir`, or else that of the application, until closed or this process ends."""
 
-    def __init__(self, settings: DevelopmentSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Start it. Raises `OSError`."""
         self.fd, write = os.pipe()
         os.set_blocking(self.fd, False)
-        include = [word for pattern in settings.reload_include for word in ("--include", pattern)]
+        development = settings.development
+        directories = development.reload_dir or (settings.application.app_dir,)
+        include = [word for pattern in development.reload_include for word in ("--include", pattern)]
         command = ["-P", "-m", "asgi_master.reloader", str(_CHANGES_FD), *include]
         try:
-            self.pid = spawn_python([*command, *(settings.reload_dir or (".",))], {write: _CHANGES_FD})
+            spawn_python([*command, *directories], {write: _CHANGES_FD})
         finally:
             os.close(write)
 
@@ -31,6 +32,5 @@ class Watcher:
             return False
 
     def close(self) -> None:
-        """End it; the master's reaper collects it."""
+        """Stop listening: it ends when nobody reads, or with this process."""
         os.close(self.fd)
-        os.kill(self.pid, signal.SIGTERM)

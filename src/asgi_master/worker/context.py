@@ -24,8 +24,10 @@ class Connection(Protocol):
         """Enforce the timeouts that have run out at loop time `now`. Called about once a second."""
 
     def drain(self, give_away: GiveAway | None = None) -> None:
-        """Finish. As soon as it is idle, go to another worker by `give_away`; without that, or where it cannot move,
-        announce the end and close (WebSocket: with 1012). Told again, it tries again."""
+        """Finish, and go to another worker by `give_away` as soon as it is idle. Told again, it tries again.
+
+        Without `give_away`, or where it cannot move, announce the end and close (WebSocket: with 1012).
+        """
 
     def hurry(self) -> None:
         """Half of the drain's time is over: tell streaming applications that they should end."""

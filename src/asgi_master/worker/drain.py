@@ -1,7 +1,7 @@
-"""Leave without a trace: what is idle goes to the other workers, what is in flight finishes, the rest is ended in stages.
+"""Leave without a trace: what is idle moves to the other workers, what is in flight finishes, the rest ends in stages.
 
 The stages, over the time that is not reserved for the lifespan's shutdown:
-  - at once: HTTP connections move as soon as they are idle; where nobody may take them they announce their end and close;
+  - at once: HTTP connections move as soon as they are idle; where nobody may take them they announce their end;
   - over the first half: WebSockets are closed with 1012, spread out, so that their clients do not return all at once;
   - at half time: applications that still stream see `http.disconnect`;
   - at the end: what is left is cancelled.

@@ -164,9 +164,7 @@ class HttpConnection(asyncio.Protocol):
         else:
             current.status = head.status
             is_1_1 = current.request.http_version == "1.1"
-            self.writer.write_first(
-                part, current.exchange.bodyless, is_1_1, self._may_go_on(current, part)
-            )
+            self.writer.write_first(part, current.exchange.bodyless, is_1_1, self._may_go_on(current, part))
         current.body_bytes += len(part.body)
         if part.is_last:
             self._response_complete(current)

@@ -1,7 +1,7 @@
 """What the connections of a worker write in one turn of its loop, sent at the end of the turn.
 
 A response that is sent at once wakes its client while the other requests of the turn still wait; the two then take
-turns, one request each. Sent together, they also reach the kernel in one call per connection, whatever their number of pieces.
+turns, one request each. And pieces that are sent together reach the kernel in one call.
 """
 
 import asyncio

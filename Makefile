@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 PYTEST_ARGS ?=
 
-.PHONY: help demo test lint types contracts docs check bench clean
+.PHONY: help demo test lint types contracts docs check drill bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ check: lint types contracts test ## everything that must be green
 
 docs: $(VENV)/developing ## generate the reference pages
 	$(BIN)/python -m asgi_master.settings.reference > docs/reference/settings.md
+
+drill: $(VENV)/developing ## 200 reloads under clients of every kind; takes about 12 minutes
+	DRILL_RELOADS=200 $(BIN)/python -m pytest -s tests/process/test_drill.py
 
 bench: ## measure beside other servers; writes docs/benchmarks.md (needs wrk)
 	$(PYTHON) benchmarks/run.py

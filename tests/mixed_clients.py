@@ -1,0 +1,146 @@
+"""Clients of every kind at once, each asking again and again and counting what went wrong.
+
+Nothing may fail while workers come and go: no refused, reset or closed connection with a request on it, no wrong
+answer. A WebSocket that is closed with 1012 was told, and its client comes back.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+_PATIENCE = 15.0
+_GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+_PIPELINED = 8
+_SERVICE_RESTART = 1012
+
+
+class MixedClients:
+    """So many clients of each kind, on one port, until `stop`."""
+
+    def __init__(self, port: int) -> None:
+        self.answers: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self._port = port
+        self._stopped = False
+        self._kinds: list[tuple[Callable[[], Awaitable[None]], int]] = [
+            (self._keep_alive, 4),
+            (self._pipelined, 2),
+            (self._slow_body, 3),
+            (self._silent, 6),
+            (self._one_shot, 2),
+            (self._websocket, 3),
+        ]
+
+    async def run_while(self, work: Awaitable[None]) -> None:
+        """Ask until `work` is done and every client had its last answer."""
+        clients = [
+            asyncio.create_task(self._again(kind)) for kind, count in self._kinds for _ in range(count)
+        ]
+        try:
+            await work
+        finally:
+            self._stopped = True
+            async with asyncio.timeout(2 * _PATIENCE):
+                await asyncio.gather(*clients)
+
+    async def _again(self, kind: Callable[[], Awaitable[None]]) -> None:
+        while not self._stopped:
+            try:
+                await kind()
+            except (OSError, EOFError, TimeoutError, AssertionError, ConnectionClosed) as error:
+                self.failures.append(f"{kind.__name__}: {error!r}")
+                return
+
+    async def _keep_alive(self) -> None:
+        async with _Connection(self._port) as connection:
+            while not self._stopped and not connection.is_told_to_close:
+                await connection.send(_GET)
+                await connection.answer()
+                self.answers["keep-alive"] += 1
+
+    async def _pipelined(self) -> None:
+        async with _Connection(self._port) as connection:
+            while not self._stopped and not connection.is_told_to_close:
+                await connection.send(_GET * _PIPELINED)
+                for _ in range(_PIPELINED):
+                    await connection.answer()
+                    self.answers["pipelined"] += 1
+                    if connection.is_told_to_close:
+                        break  # RFC 9112 §9.3.2: the rest may be asked again
+
+    async def _slow_body(self) -> None:
+        async with _Connection(self._port) as connection:
+            while not self._stopped and not connection.is_told_to_close:
+                await connection.send(b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+                for _ in range(10):
+                    await asyncio.sleep(0.03)  # that is how slow it is
+                    await connection.send(b"x")
+                assert json.loads(await connection.answer())["bytes"] == 10
+                self.answers["slow body"] += 1
+
+    async def _silent(self) -> None:
+        async with _Connection(self._port) as connection:
+            for _ in range(2):
+                if not connection.is_told_to_close:
+                    await asyncio.sleep(2)  # longer than a worker takes to leave
+                    await connection.send(_GET)
+                    await connection.answer()
+                    self.answers["silent, then late"] += 1
+
+    async def _one_shot(self) -> None:
+        async with _Connection(self._port) as connection:
+            await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            await connection.answer()
+            assert await connection.is_at_end(), "the connection did not end"
+            self.answers["one-shot"] += 1
+
+    async def _websocket(self) -> None:
+        async with connect(f"ws://127.0.0.1:{self._port}/", proxy=None) as websocket:
+            try:
+                while not self._stopped:
+                    await websocket.send("hi")
+                    async with asyncio.timeout(_PATIENCE):
+                        assert await websocket.recv() == "hi"
+                    self.answers["WebSocket"] += 1
+                    await asyncio.sleep(0.005)  # leave the machine to the others
+            except ConnectionClosed as closed:
+                if closed.rcvd is None or closed.rcvd.code != _SERVICE_RESTART:
+                    raise
+                self.answers["WebSocket told 1012"] += 1
+
+
+class _Connection:
+    """A plain connection that reads responses."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.is_told_to_close = False
+
+    async def __aenter__(self) -> Self:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def answer(self) -> bytes:
+        """The body of the next response, which is a 200 with a length."""
+        async with asyncio.timeout(_PATIENCE):
+            status, *lines = (await self._reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
+            assert status == b"http/1.1 200 ok", status
+            fields = dict(line.split(b": ", 1) for line in lines if line)
+            self.is_told_to_close = fields.get(b"connection") == b"close"
+            return await self._reader.readexactly(int(fields[b"content-length"]))
+
+    async def is_at_end(self) -> bool:
+        async with asyncio.timeout(_PATIENCE):
+            return await self._reader.read() == b""

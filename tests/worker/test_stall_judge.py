@@ -154,6 +154,14 @@ def test_a_held_gil_is_told_from_a_stop_by_the_cpu():
     assert world.verdicts == [Verdict.TELL_HELD, Verdict.OVER]
 
 
+def test_a_busy_loop_on_a_starved_host_is_not_a_held_gil():
+    world = World()
+    world.vanish(3, cpu=0.6)
+    assert world.verdicts == [Verdict.SUSPECT]
+    world.vanish(0.5, cpu=0.6)
+    assert world.verdicts == [Verdict.SUSPECT, Verdict.TELL]
+
+
 def test_short_holds_of_the_gil_add_up_to_a_busy_loop():
     world = World()
     for _ in range(6):

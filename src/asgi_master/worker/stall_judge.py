@@ -15,6 +15,8 @@ _LEEWAY = 1.5
 """Periods that may pass between two looks before the watcher counts as late."""
 _BUSY = 0.5
 """The share of a CPU from which on the loop's thread computes rather than waits."""
+_HELD = 0.8
+"""The share from which on it was the loop's thread that kept the watcher from running, and no host short of CPU."""
 
 
 class Verdict(StrEnum):
@@ -74,7 +76,7 @@ class StallJudge:
         if self._suspected:
             self._told = True
             return Verdict.TELL
-        if elapsed - self._period >= self._threshold:
+        if elapsed - self._period >= self._threshold and used >= _HELD * elapsed:
             self._told = True
             return Verdict.TELL_HELD
         self._suspected = True

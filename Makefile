@@ -16,7 +16,7 @@ demo: $(VENV)/installed ## serve the demo application with 2 workers on http://1
 	$(BIN)/asgi-master --workers 2 --drain-timeout 3 --app-dir examples demo:app
 
 test: $(VENV)/developing ## run all tests
-	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/developing ## style
 	$(BIN)/ruff check .

@@ -210,9 +210,15 @@ class HttpConnection(asyncio.Protocol):
 
     def drain(self, give_away: GiveAway | None = None) -> None:
         """See `Connection.drain`."""
+        was_told = self._draining
         self._draining = True
         self._give_away = give_away if self._is_plaintext else None
-        self._leave_if_idle()
+        if self._give_away is not None:
+            self._hand_over_if_idle()
+        elif not was_told and self._receptions and self.is_idle() and not self._has_unread_bytes():
+            self._close()
+        # Others may have a request on its way: a fresh connection its first, and one whose last response began before
+        # the drain has not been told of it. The sweep ends those that have not.
 
     def hurry(self) -> None:
         """See `Connection.hurry`."""
@@ -268,14 +274,9 @@ class HttpConnection(asyncio.Protocol):
     def _socket(self) -> socket.socket:
         return socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
 
-    def _leave_if_idle(self) -> None:
-        if not self.is_idle():
-            return
-        if self._give_away is not None:
+    def _hand_over_if_idle(self) -> None:
+        if self._give_away is not None and self.is_idle():
             self.hand_over(self._give_away)
-        elif self._receptions and not self._has_unread_bytes():
-            self._close()
-        # A fresh connection may be about to send its first request: the sweep ends it if it does not.
 
     def _has_unread_bytes(self) -> bool:
         """Whether a request came in since the last turn: to close over it would reset the connection."""
@@ -440,8 +441,8 @@ class HttpConnection(asyncio.Protocol):
             return
         if current.exchange.body_ended:
             self._next_cycle()
-        if self._draining:
-            self._loop.call_soon(self._leave_if_idle, context=self._clean_context)
+        if self._give_away is not None:
+            self._loop.call_soon(self._hand_over_if_idle, context=self._clean_context)
         if not self._advancing and (
             self._current is not None or self._parser.buffered or self._eof or self.is_read_paused
         ):

@@ -7,12 +7,10 @@ kernel. All time-outs are enforced by `sweep`, so a request costs no timer.
 import asyncio
 import contextvars
 import logging
-import os
-import socket
 from typing import cast
 
 from asgi_master.asgi.http_exchange import Part
-from asgi_master.asgi.scope import Address, HttpScopes
+from asgi_master.asgi.scope import HttpScopes
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h11_parser import H11Parser
 from asgi_master.http.httptools_parser import HttptoolsParser
@@ -23,6 +21,7 @@ from asgi_master.worker.context import GiveAway, WorkerContext
 from asgi_master.worker.http_request import HttpRequest
 from asgi_master.worker.http_timeouts import Patience, Wait
 from asgi_master.worker.http_writer import PLAIN_TEXT, HttpWriter
+from asgi_master.worker.stream_socket import client_address, has_unread_bytes, move, server_address
 from asgi_master.worker.subject import mark
 from asgi_master.worker.websocket_connection import WebSocketConnection
 
@@ -100,13 +99,10 @@ class HttpConnection(asyncio.Protocol):
         """The connection was accepted, or taken over."""
         self._transport = cast("asyncio.Transport", transport)
         self.writer = HttpWriter(self.context, self._transport)
-        client = _address(transport.get_extra_info("peername"))
-        if client is not None and client[1] is None:
-            client = None  # a Unix socket's peer has no address
         self._is_plaintext = transport.get_extra_info("sslcontext") is None
         self._scopes = HttpScopes(
-            client=client,
-            server=_address(transport.get_extra_info("sockname")),
+            client=client_address(transport),
+            server=server_address(transport),
             scheme="http" if self._is_plaintext else "https",
             root_path=self.context.root_path,
         )
@@ -215,7 +211,7 @@ class HttpConnection(asyncio.Protocol):
         self._give_away = give_away if self._is_plaintext else None
         if self._give_away is not None:
             self._hand_over_if_idle()
-        elif not was_told and self._receptions and self.is_idle() and not self._has_unread_bytes():
+        elif not was_told and self._receptions and self.is_idle() and not has_unread_bytes(self._transport):
             self._close()
         # Others may have a request on its way: a fresh connection its first, and one whose last response began before
         # the drain has not been told of it. The sweep ends those that have not.
@@ -260,31 +256,15 @@ class HttpConnection(asyncio.Protocol):
         self.writer.flush()
         if not self.is_idle() or not self._is_plaintext or self._eof or transport.get_write_buffer_size():
             return False
-        transport.pause_reading()
-        with self._socket() as copy:
-            given = give_away(copy)
-        if not given:
-            transport.resume_reading()
+        if not move(transport, give_away):
             return False
-        transport.abort()
         self._abandon()
         self._leave_when_done()
         return True
 
-    def _socket(self) -> socket.socket:
-        return socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
-
     def _hand_over_if_idle(self) -> None:
         if self._give_away is not None and self.is_idle():
             self.hand_over(self._give_away)
-
-    def _has_unread_bytes(self) -> bool:
-        """Whether a request came in since the last turn: to close over it would reset the connection."""
-        with self._socket() as copy:
-            try:
-                return bool(copy.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-            except OSError:
-                return False
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -563,12 +543,3 @@ class HttpConnection(asyncio.Protocol):
                 self._refuse(ProtocolError(408, "the request body did not arrive in time"))
             case _:
                 self._close()
-
-
-def _address(name: object) -> Address | None:
-    """A peer's or our own name as ASGI has it: host and port, or path and `None`."""
-    if isinstance(name, tuple) and len(name) >= 2:
-        return str(name[0]), int(name[1])
-    if isinstance(name, str | bytes) and name:
-        return os.fsdecode(name), None
-    return None

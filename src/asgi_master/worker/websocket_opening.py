@@ -2,7 +2,6 @@
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
 
 from asgi_master.asgi.http_exchange import Part
 from asgi_master.asgi.scope import websocket_scope
@@ -14,6 +13,7 @@ from asgi_master.http.websocket_deflate import Compression
 from asgi_master.http.websocket_fast import FastEngine
 from asgi_master.http.websocket_handshake import Handshake, accept_head, read_handshake, upgrade_required
 from asgi_master.worker.context import Scope, WorkerContext
+from asgi_master.worker.stream_socket import client_address, server_address
 
 
 class Opening:
@@ -40,8 +40,8 @@ class Opening:
         transport, context = self._transport, self._context
         self.scope = websocket_scope(
             request,
-            client=_internet_address(transport.get_extra_info("peername")),
-            server=_address(transport.get_extra_info("sockname")),
+            client=client_address(transport),
+            server=server_address(transport),
             scheme="https" if transport.get_extra_info("sslcontext") else "http",
             root_path=context.root_path,
             state=context.state.copy(),
@@ -127,12 +127,3 @@ class Opening:
         if context.server_header:
             lines[b"server"] = b"server: asgi-master\r\n"
         return lines
-
-
-def _internet_address(info: Any) -> tuple[str, int | None] | None:
-    return (info[0], info[1]) if isinstance(info, tuple) else None
-
-
-def _address(info: Any) -> tuple[str, int | None] | None:
-    """A socket's own address as ASGI tells it: a Unix socket has a path and no port."""
-    return (info, None) if isinstance(info, str) and info else _internet_address(info)

@@ -1,0 +1,55 @@
+"""The socket below a transport: its addresses as ASGI has them, what waits in it unread, and giving it away."""
+
+import asyncio
+import os
+import socket
+
+from asgi_master.asgi.scope import Address
+from asgi_master.worker.context import GiveAway
+
+
+def client_address(transport: asyncio.BaseTransport) -> Address | None:
+    """Host and port of the peer; `None` for the peer of a Unix socket, which has no address."""
+    address = _address(transport.get_extra_info("peername"))
+    return None if address is None or address[1] is None else address
+
+
+def server_address(transport: asyncio.BaseTransport) -> Address | None:
+    """Our own host and port, or the path of a Unix socket and `None`."""
+    return _address(transport.get_extra_info("sockname"))
+
+
+def _address(name: object) -> Address | None:
+    if isinstance(name, tuple) and len(name) >= 2:
+        return str(name[0]), int(name[1])
+    if isinstance(name, str | bytes) and name:
+        return os.fsdecode(name), None
+    return None
+
+
+def has_unread_bytes(transport: asyncio.BaseTransport) -> bool:
+    """Whether something came in since the loop last looked: to close over it would reset the connection."""
+    with _copy(transport) as copy:
+        try:
+            return bool(copy.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
+
+
+def move(transport: asyncio.Transport, give_away: GiveAway) -> bool:
+    """Give the connection away and let go of the transport; false, with all as it was, if nobody takes it.
+
+    Nothing is shut down, and unread bytes stay in the kernel.
+    """
+    transport.pause_reading()
+    with _copy(transport) as copy:
+        given = give_away(copy)
+    if given:
+        transport.abort()
+    else:
+        transport.resume_reading()
+    return given
+
+
+def _copy(transport: asyncio.BaseTransport) -> socket.socket:
+    return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))

@@ -1,0 +1,78 @@
+"""Fields that a client repeats on a connection mean the same as if they were read anew."""
+
+import pytest
+
+from asgi_master.http.errors import ProtocolError
+from asgi_master.http.h11_parser import H11Parser
+from asgi_master.http.httptools_parser import HttptoolsParser
+from asgi_master.http.limits import HttpLimits
+from asgi_master.http.parser import END_OF_MESSAGE
+from asgi_master.http.request import Request
+
+FIELDS = b"Host: a\r\nX-One: 1\r\n\r\n"
+
+
+@pytest.fixture(params=[HttptoolsParser, H11Parser], ids=["httptools", "h11"])
+def parser(request):
+    return request.param(HttpLimits())
+
+
+def take(parser, data):
+    """The request of these bytes, and its body."""
+    parser.receive_data(data)
+    request = parser.next_event()
+    assert isinstance(request, Request)
+    body = b""
+    while (event := parser.next_event()) is not END_OF_MESSAGE:
+        body += event
+    parser.start_next_cycle()
+    return request, body
+
+
+def test_they_are_given_again_as_the_applications_own(parser):
+    first, _ = take(parser, b"GET /1 HTTP/1.1\r\n" + FIELDS)
+    first.headers.append((b"x-added", b"by the application"))
+    second, _ = take(parser, b"GET /2 HTTP/1.1\r\n" + FIELDS)
+    assert second.headers == [(b"host", b"a"), (b"x-one", b"1")]
+    assert (second.raw_path, second.keep_alive) == (b"/2", True)
+
+
+def test_what_they_say_of_the_connection_is_said_again(parser):
+    fields = b"Host: a\r\nConnection: keep-alive\r\n\r\n"
+    for _ in range(2):
+        request, _ = take(parser, b"GET / HTTP/1.0\r\n" + fields)
+        assert request.keep_alive
+
+
+def test_other_fields_are_read(parser):
+    take(parser, b"GET / HTTP/1.1\r\n" + FIELDS)
+    request, _ = take(parser, b"GET / HTTP/1.1\r\nHost: b\r\nX-One: 1\r\n\r\n")
+    assert request.headers[0] == (b"host", b"b")
+
+
+def test_the_version_is_judged_each_time(parser):
+    take(parser, b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    with pytest.raises(ProtocolError, match="Host field is missing"):
+        take(parser, b"GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n")
+
+
+def test_a_length_counts_for_its_own_message_only(parser):
+    fields = b"Host: a\r\nContent-Length: 3\r\n\r\n"
+    for body in (b"one", b"two"):
+        request, seen = take(parser, b"POST / HTTP/1.1\r\n" + fields + body)
+        assert (request.body_length, seen) == (3, body)
+    request, seen = take(parser, b"GET / HTTP/1.1\r\n" + FIELDS)
+    assert (request.body_length, seen) == (0, b"")
+
+
+def test_the_host_of_an_absolute_target_stays_with_its_request(parser):
+    take(parser, b"GET / HTTP/1.1\r\n" + FIELDS)
+    request, _ = take(parser, b"GET http://other/ HTTP/1.1\r\n" + FIELDS)
+    assert request.headers[0] == (b"host", b"other")
+    request, _ = take(parser, b"GET / HTTP/1.1\r\n" + FIELDS)
+    assert request.headers[0] == (b"host", b"a")
+
+
+def test_a_missing_host_is_refused_each_time(parser):
+    with pytest.raises(ProtocolError):
+        take(parser, b"GET / HTTP/1.1\r\nX-One: 1\r\n\r\n")

@@ -119,7 +119,7 @@ def test_code_that_holds_the_gil_is_named_afterwards(fleet: Fleet) -> None:
     fleet.expect_log("WARNING.*event loop was (held|blocked)")
     with fleet.client() as client:
         assert client.get("/gil").text == "ok"
-    fleet.wait_line(OVER)
+    fleet.wait_line("WARNING.* in GET /gil, at ")
     (warning,) = warnings_of(fleet)
     assert re.search(r"(does not release the GIL|was blocked for \d\.\d s) in GET /gil, at ", warning)
     assert f"changing.py:{line_of('# holds')} in hold_the_gil: return sum(" in warning

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from asgi_master.control.client import Found
+from asgi_master.telemetry.resources import proportional_memory
 from asgi_master.telemetry.text import one_line
 
 _WIDE = 200
@@ -61,7 +62,7 @@ def show_status(status: dict[str, Any]) -> None:
 
 def _workers(workers: Sequence[dict[str, Any]]) -> Table:
     table = _table(
-        "SLOT", "PID", "GEN", "STATE", "AGE", "CONN", "WS", "ACTIVE", "REQUESTS", "5XX", "LAG", "BEAT"
+        "SLOT", "PID", "GEN", "STATE", "AGE", "CONN", "WS", "ACTIVE", "REQUESTS", "5XX", "LAG", "BEAT", "PSS"
     )
     for worker in workers:
         beat = worker["heartbeat_age"]
@@ -79,6 +80,7 @@ def _workers(workers: Sequence[dict[str, Any]]) -> Table:
             Text(str(worker["responses_5xx"]), "red" if worker["responses_5xx"] else ""),
             f"{worker['loop_lag'] * 1000:.0f} ms",
             Text("-" if beat is None else f"{beat:.1f} s", "red" if silent else ""),
+            _memory(worker["pid"]),
         )
     return table
 
@@ -104,6 +106,11 @@ def _text(text: str) -> Text:
 
 def _or_dash(value: object) -> str:
     return "-" if value is None else str(value)
+
+
+def _memory(pid: int | None) -> str:
+    used = None if pid is None else proportional_memory(pid)
+    return "-" if used is None else f"{used / 1024 / 1024:.0f}M"
 
 
 def _duration(seconds: float) -> str:

@@ -6,7 +6,10 @@ turns, one request each. And pieces that are sent together reach the kernel in o
 
 import asyncio
 import contextvars
+import logging
 from typing import Protocol
+
+log = logging.getLogger("asgi_master")
 
 
 class Flushable(Protocol):
@@ -35,4 +38,8 @@ class Outbox:
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         for writer in waiting:
-            writer.flush()
+            try:
+                writer.flush()
+            except Exception:
+                # One connection's trouble must not keep back what the others wrote.
+                log.exception("a connection could not be written to")

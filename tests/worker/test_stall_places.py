@@ -105,7 +105,7 @@ def test_a_place_shows_its_source(tmp_path):
     assert str(Place(str(file), 2, "checkout")) == f"{file}:2 in checkout: time.sleep(3)"
     assert len(str(Place(str(file), 3, "checkout"))) < 300
     assert str(Place(str(file), 99, "checkout")) == f"{file}:99 in checkout"
-    assert str(Place("<string>", 1, "f")) == "<string>:1 in f"
+    assert str(Place("<nowhere>", 1, "f")) == "<nowhere>:1 in f"
 
 
 def names(places):

@@ -13,8 +13,9 @@ from asgi_master.worker.places import Place, Territory, describe
 
 _LEEWAY = 1.5
 """Periods that may pass between two looks before the watcher counts as late."""
-_BUSY = 0.5
-"""The share of a CPU from which on the loop's thread computes rather than waits."""
+_BUSY = 0.15
+"""The share of a CPU from which on the loop's thread computes rather than waits. Who waits uses next to nothing; who
+computes may get little of it on a busy host."""
 _HELD = 0.8
 """The share from which on it was the loop's thread that kept the watcher from running, and no host short of CPU."""
 

@@ -25,8 +25,8 @@ so it does not depend on how hard the load pushes. The rounds of all servers are
 client with as many. uvloop everywhere it can be chosen; access logs are off except in the last row, where they go to
 `/dev/null`. The application is [benchmarks/app.py](../benchmarks/app.py).
 
-A load generator repeats one request for ever, which suits what asgi-master remembers of request lines, header fields and
-response heads ([ADR 5](adr/0005-what-was-judged-is-remembered.md)); real clients repeat themselves less.
+A load generator repeats one request for ever, which suits what asgi-master remembers of request lines, header fields
+and response heads ([ADR 5](adr/0005-what-was-judged-is-remembered.md)); real clients repeat themselves less.
 
 {table}
 {notes}

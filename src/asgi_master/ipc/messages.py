@@ -5,8 +5,12 @@ program (a reload starts a new interpreter): unknown fields are ignored, missing
 """
 
 import json
+import signal
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+STACK_SIGNAL = signal.SIGUSR1
+"""Makes a worker write all its stacks to its stack pipe, from C, whatever the interpreter is doing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
+    STACK_SIGNAL,
     ApplicationImported,
     BecameReady,
     BeganLeaving,
@@ -48,8 +49,6 @@ from asgi_master.supervision.events import (
 
 log = logging.getLogger("asgi_master")
 
-_STACK_SIGNAL = signal.SIGUSR1
-"""See `worker.main`: makes a worker write its stacks."""
 _STACK_CHUNK = 65536
 _NEVER_STARTED = 1
 """The status reported for a process that never came to life."""
@@ -161,7 +160,7 @@ class Children:
         """Have its stacks written to the log."""
         child = self._workers.get(worker)
         if child is not None and child.pid is not None:
-            _signal(child.pid, _STACK_SIGNAL)
+            _signal(child.pid, STACK_SIGNAL)
 
     def kill_worker(self, worker: int) -> None:
         """SIGKILL it. One that was never heard of is given up: it leaves by itself if it ever comes to life."""

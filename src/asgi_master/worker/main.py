@@ -19,6 +19,7 @@ from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
+    STACK_SIGNAL,
     BecameReady,
     BeganLeaving,
     BootFailed,
@@ -45,9 +46,6 @@ from asgi_master.worker.recycling import Recycler, limits_of
 from asgi_master.worker.stall import StallWatch
 
 log = logging.getLogger("asgi_master")
-
-STACK_SIGNAL = signal.SIGUSR1
-"""Makes a worker write all its stacks to its stack pipe, from C, whatever the interpreter is doing."""
 
 _ORPHAN_SIGNAL = signal.SIGUSR2
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from asgi_master.control.places import ControlSocket
 from asgi_master.control.server import ControlServer
@@ -31,12 +32,26 @@ from asgi_master.supervision.events import (
     StopRequested,
     TimePassed,
 )
+from asgi_master.supervision.notices import Notice
 from asgi_master.supervision.supervisor import Supervisor
 
 log = logging.getLogger("asgi_master")
 
 _HEARTBEAT_PERIOD = 0.5
 """Seconds between two looks at the scoreboard."""
+
+
+class Companion(Protocol):
+    """Who lives in the master's loop and follows what happens: the control socket, for one."""
+
+    def note(self, notice: Notice) -> None:
+        """The supervisor announced something."""
+
+    def sweep(self) -> None:
+        """Do what is due. Called after each turn of the loop, every half second at the least."""
+
+    def close(self) -> None:
+        """The master ends."""
 
 
 class Master:
@@ -72,6 +87,7 @@ class Master:
         self._control = ControlServer(
             control.sock if control is not None else None, self._selector, steering, uid=os.geteuid()
         )
+        self._companions: list[Companion] = [self._control]
 
     def run(self) -> ExitCode:
         """Supervise until nothing is left to supervise."""
@@ -93,12 +109,14 @@ class Master:
             self._judge()
             while self._control.obey():
                 self._judge()
-            self._control.sweep()
+            for companion in self._companions:
+                companion.sweep()
         return self._executor.exit_code
 
     def close(self) -> None:
         """Let go of everything; children that still live see the end of file and leave."""
-        self._control.close()
+        for companion in self._companions:
+            companion.close()
         self._children.close()
         if self._watcher is not None:
             self._watcher.close()
@@ -117,7 +135,8 @@ class Master:
                     # Whatever this is, dying of it would take the service down. Each order has a deadline behind it.
                     log.exception("%s failed", type(action).__name__)
                 if isinstance(action, Announce):
-                    self._control.note(action.notice)
+                    for companion in self._companions:
+                        companion.note(action.notice)
 
     def _on_signals(self) -> None:
         for signum in self._signals.read():

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 PYTEST_ARGS ?=
 
-.PHONY: help demo test lint types contracts docs check drill bench clean
+.PHONY: help demo test lint types contracts docs check drill bench guard clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -33,11 +33,18 @@ check: lint types contracts test ## everything that must be green
 docs: $(VENV)/developing ## generate the reference pages
 	$(BIN)/python -m asgi_master.settings.reference > docs/reference/settings.md
 
-drill: $(VENV)/developing ## 200 reloads under clients of every kind; takes about 12 minutes
+drill: $(VENV)/developing ## 200 reloads under clients of every kind, and every fault; takes about 15 minutes
 	DRILL_RELOADS=200 $(BIN)/python -m pytest -s tests/process/test_drill.py
+	DRILL_FAULTS=1 $(BIN)/python -m pytest -n $(JOBS) tests/process/test_faults.py
 
-bench: ## measure beside other servers; writes docs/benchmarks.md (needs wrk)
+bench: ## measure beside other servers; writes docs/benchmarks.md; takes about 25 minutes (needs wrk, taskset)
 	$(PYTHON) benchmarks/run.py
+	$(PYTHON) benchmarks/memory.py
+	$(PYTHON) benchmarks/scale.py
+	$(PYTHON) benchmarks/blocking.py
+
+guard: $(VENV)/developing ## a request must not cost much more than it did; takes seconds
+	$(BIN)/python benchmarks/guard.py
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from asgi_master.control.http_server import Limits
 from asgi_master.control.places import open_control_socket
-from asgi_master.control.server import ControlServer, Limits
+from asgi_master.control.server import ControlServer
+from asgi_master.control.stacks import WorkerStacks
 from asgi_master.control.status import FleetStatus, SlotWaiting, WorkerStatus
 from asgi_master.supervision.notices import Notice
 
@@ -24,12 +26,15 @@ STATUS = FleetStatus(
     uptime=3700.0,
     phase="steady",
     listening=["http://127.0.0.1:8000"],
+    held_generation=2,
     workers_wanted=2,
+    spares_wanted=0,
     workers=[
         WorkerStatus(
             slot=0,
             generation=3,
             state="ready",
+            standby=False,
             pid=43,
             age=12.0,
             heartbeat_age=0.1,
@@ -46,6 +51,40 @@ STATUS = FleetStatus(
 )
 
 
+STACKS = WorkerStacks(
+    slot=0,
+    generation=3,
+    pid=43,
+    task_count=10_007,
+    tasks=[
+        {
+            "count": 10_000,
+            "coroutine": "HttpRequest._run",
+            "names": ["feed"],
+            "serves": ["GET /feed?user=1", "GET /feed?user=2"],
+            "more_served": 9998,
+            "stack": ["/srv/shop/feed.py:7 in events: await changes.wait()"],
+        }
+    ],
+    tasks_left_out=7,
+    threads='Current thread 0x1 (most recent call first):\n  File "/srv/shop/feed.py", line 9 in work\n',
+    note="",
+)
+
+
+class PaperInquiry:
+    """A question that workers answer as soon as the test says so."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+    def look(self, _now: float) -> bool:
+        return self.is_over
+
+    def found(self) -> list[WorkerStacks]:
+        return [STACKS]
+
+
 class Recorder:
     """A `Steering` that obeys by writing down what it was asked."""
 
@@ -54,15 +93,23 @@ class Recorder:
         self.errors: list[str] = []
         self.stopping = False
         self.fails = False
+        self.shown = STATUS
+        self.can_roll_back = True
+        self.inquiry = PaperInquiry()
+        self.inquiry.is_over = True
 
     def status(self) -> FleetStatus:
         if self.fails:
             raise RuntimeError("no status today")
-        return STATUS
+        return self.shown
 
     def reload(self) -> list[str]:
         self.asked.append(("reload",))
         return self.errors
+
+    def rollback(self) -> bool:
+        self.asked.append(("rollback",))
+        return self.can_roll_back
 
     def scale(self, workers: int) -> None:
         self.asked.append(("scale", workers))
@@ -71,9 +118,9 @@ class Recorder:
         self.asked.append(("drain", slot))
         return slot == 0
 
-    def dump_stacks(self, slot: int | None) -> list[int]:
+    def stacks(self, slot: int | None) -> PaperInquiry | None:
         self.asked.append(("stacks", slot))
-        return [0] if slot in {None, 0} else []
+        return self.inquiry if slot in {None, 0} else None
 
     def stop(self, *, quick: bool) -> None:
         self.asked.append(("stop", quick))

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,19 +77,26 @@ class Fleet:
     # -- life -------------------------------------------------------------------------------------------------
 
     def start(
-        self, *arguments: str, env: Mapping[str, str] | None = None, pass_fds: tuple[int, ...] = ()
+        self,
+        *arguments: str,
+        program: Sequence[str] = (sys.executable, "-m", "asgi_master"),
+        env: Mapping[str, str] | None = None,
+        pass_fds: tuple[int, ...] = (),
     ) -> "Fleet":
         """Start `asgi-master` with these arguments, in this fleet's directory and with a bare environment."""
         become_subreaper()  # whoever loses its master becomes our child, where `close` finds it
         self._strangers = {child.pid for child in psutil.Process().children()}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "asgi_master", *arguments],
+            [*program, *arguments],
             cwd=self.directory,
             env={
                 "PATH": os.environ["PATH"],
                 "HOME": str(self.directory),
                 "PYTHONPATH": str(SOURCE),
                 "PYTHONDONTWRITEBYTECODE": "1",
+                # So that zygotes and descriptors can be counted; tests of the rollback ask for a window by flag.
+                "ASGI_MASTER_ROLLBACK_WINDOW": "0",
+                **({"ASGI_MASTER_USER": "root"} if os.geteuid() == 0 else {}),
                 **(env or {}),
             },
             stdin=subprocess.DEVNULL,

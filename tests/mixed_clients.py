@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Self
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 _PATIENCE = 15.0
 _GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -22,10 +22,16 @@ _SERVICE_RESTART = 1012
 class MixedClients:
     """So many clients of each kind, on one port, until `stop`."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, silence: float = 2.0, pause: float = 0.0) -> None:
+        """`silence`: seconds that the silent ones wait, longer than a worker takes to leave.
+
+        `pause`: seconds between two requests of the busy ones, for drills that want the machine for something else.
+        """
         self.answers: Counter[str] = Counter()
         self.failures: list[str] = []
         self._port = port
+        self._silence = silence
+        self._pause = pause
         self._stopped = False
         self._kinds: list[tuple[Callable[[], Awaitable[None]], int]] = [
             (self._keep_alive, 4),
@@ -35,6 +41,11 @@ class MixedClients:
             (self._one_shot, 2),
             (self._websocket, 3),
         ]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(count for _kind, count in self._kinds)
 
     async def run_while(self, work: Awaitable[None]) -> None:
         """Ask until `work` is done and every client had its last answer."""
@@ -52,7 +63,14 @@ class MixedClients:
         while not self._stopped:
             try:
                 await kind()
-            except (OSError, EOFError, TimeoutError, AssertionError, ConnectionClosed) as error:
+            except (
+                OSError,
+                EOFError,
+                TimeoutError,
+                AssertionError,
+                ConnectionClosed,
+                InvalidHandshake,
+            ) as error:
                 self.failures.append(f"{kind.__name__}: {error!r}")
                 return
 
@@ -62,6 +80,7 @@ class MixedClients:
                 await connection.send(_GET)
                 await connection.answer()
                 self.answers["keep-alive"] += 1
+                await asyncio.sleep(self._pause)
 
     async def _pipelined(self) -> None:
         async with _Connection(self._port) as connection:
@@ -72,6 +91,7 @@ class MixedClients:
                     self.answers["pipelined"] += 1
                     if connection.is_told_to_close:
                         break  # RFC 9112 §9.3.2: the rest may be asked again
+                await asyncio.sleep(self._pause)
 
     async def _slow_body(self) -> None:
         async with _Connection(self._port) as connection:
@@ -87,7 +107,7 @@ class MixedClients:
         async with _Connection(self._port) as connection:
             for _ in range(2):
                 if not connection.is_told_to_close:
-                    await asyncio.sleep(2)  # longer than a worker takes to leave
+                    await asyncio.sleep(self._silence)
                     await connection.send(_GET)
                     await connection.answer()
                     self.answers["silent, then late"] += 1
@@ -98,6 +118,7 @@ class MixedClients:
             await connection.answer()
             assert await connection.is_at_end(), "the connection did not end"
             self.answers["one-shot"] += 1
+            await asyncio.sleep(self._pause)
 
     async def _websocket(self) -> None:
         async with connect(f"ws://127.0.0.1:{self._port}/", proxy=None) as websocket:

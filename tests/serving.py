@@ -9,6 +9,7 @@ The applications run in the loop's thread. The test fails if the loop reported a
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +20,8 @@ import uvloop
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.worker.proxy_opening import protocol_of
+from asgi_master.worker.tls import Handshake, TlsServer
 from http_client import Client
 
 TIMEOUT = 10.0
@@ -61,6 +64,12 @@ class Server:
         client.connect(self.address)
         return client
 
+    def connect_tls(self, context: ssl.SSLContext, name: str = "localhost") -> ssl.SSLSocket:
+        """A client's connection after its handshake; an end without an end of TLS is an error to it."""
+        client = context.wrap_socket(self.connect(), server_hostname=name, suppress_ragged_eofs=False)
+        self._clients.append(client)
+        return client
+
     def client(self, *, receive_buffer: int | None = None) -> Client:
         """A connected client that speaks HTTP."""
         return Client(self.connect(receive_buffer=receive_buffer))
@@ -97,9 +106,10 @@ def serve(
     parser: str = "httptools",
     loop: str = "uvloop",
     path: str | None = None,
+    tls: TlsServer | None = None,
     **overrides: Any,
 ) -> Iterator[Server]:
-    """Serve `app` on a free port of 127.0.0.1, or on a Unix socket at `path`.
+    """Serve `app` on a free port of 127.0.0.1, or on a Unix socket at `path`; by TLS, if that is given.
 
     `overrides` are fields of `WorkerContext`, `HttpLimits` (by name) or whole `http=` and `websocket=` limits.
     """
@@ -119,7 +129,7 @@ def serve(
     started = threading.Event()
     stopped = asyncio.Event()
     thread = threading.Thread(
-        target=lambda: event_loop.run_until_complete(_serve(server, listener, started, stopped))
+        target=lambda: event_loop.run_until_complete(_serve(server, listener, tls, started, stopped))
     )
     thread.start()
     try:
@@ -147,7 +157,11 @@ def _listen(path: str | None) -> socket.socket:
 
 
 async def _serve(
-    server: Server, listener: socket.socket, started: threading.Event, stopped: asyncio.Event
+    server: Server,
+    listener: socket.socket,
+    tls: TlsServer | None,
+    started: threading.Event,
+    stopped: asyncio.Event,
 ) -> None:
     loop, context = server.loop, server.context
     opening: set[asyncio.Task[Any]] = set()
@@ -156,7 +170,12 @@ async def _serve(
         with contextlib.suppress(BlockingIOError):
             connection, _address = listener.accept()
             connection.setblocking(False)
-            task = loop.create_task(loop.connect_accepted_socket(lambda: HttpConnection(context), connection))
+            if tls is not None:
+                Handshake(context, tls, connection, lambda: HttpConnection(context))
+                return
+            task = loop.create_task(
+                loop.connect_accepted_socket(lambda: protocol_of(context, None), connection)
+            )
             opening.add(task)
             task.add_done_callback(opening.discard)
 

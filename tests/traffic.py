@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import ssl
 import threading
 from collections import Counter
 from types import TracebackType
@@ -18,7 +19,8 @@ class Traffic:
     Everything else that is not a 200 is a failure: a refused or reset connection, a closed one, a wrong status.
     """
 
-    def __init__(self, fleet: Fleet, clients: int = 6) -> None:
+    def __init__(self, fleet: Fleet, clients: int = 6, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.failures: list[str] = []
         self.answers: Counter[str] = Counter()
         """Answers by generation."""
@@ -48,8 +50,13 @@ class Traffic:
         enough = self.total + answers
         wait_until(lambda: self.total >= enough or self.failures, f"{answers} more answers")
 
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+        return http.client.HTTPSConnection("127.0.0.1", self._port, timeout=PATIENCE, context=self._tls)
+
     def _ask(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+        connection = self._connection()
         while not self._stopping.is_set():
             try:
                 connection.request("GET", "/who")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from asgi_master.errors import ExitCode
 from asgi_master.supervision.actions import (
     Action,
+    AdmitWorker,
     Announce,
     DrainWorker,
     DumpStacks,
@@ -20,6 +21,7 @@ from asgi_master.supervision.actions import (
     SpawnWorker,
     StartZygote,
 )
+from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.events import (
     Event,
     HeartbeatsRead,
@@ -50,6 +52,8 @@ class Code:
     hangs_after: float = NEVER  # once ready
     drain_time: float = 0.1
     unkillable: bool = False
+    rate: float = 0.0  # requests answered in a second, once ready
+    failing: float = 0.0  # the share of them answered with 5xx
 
 
 @dataclass
@@ -61,6 +65,7 @@ class FakeWorker:
     ready_at: float | None = None
     draining: DrainWorker | None = None
     beats_until: float = NEVER
+    standby: bool = False
 
 
 @dataclass
@@ -140,14 +145,25 @@ class World:
             stamps = {
                 w.id: min(self.now, w.beats_until) for w in self.workers.values() if w.ready_at is not None
             }
-            self.tell(HeartbeatsRead(stamps))
+            self.tell(HeartbeatsRead(stamps, {w.id: self._tally(w) for w in self._booted_ones()}))
         while self._queue and self._queue[0][0] <= self.now:
             heapq.heappop(self._queue)[2]()
         self.tell(TimePassed())
 
+    def _tally(self, fake: FakeWorker) -> Tally:
+        assert fake.ready_at is not None
+        answered = 0 if fake.standby else int(fake.code.rate * (self.now - fake.ready_at))
+        return Tally(answered, int(answered * fake.code.failing))
+
     # What can be asked
 
     def ready(self) -> list[FakeWorker]:
+        return [w for w in self._booted_ones() if not w.standby]
+
+    def standing_by(self) -> list[FakeWorker]:
+        return [w for w in self._booted_ones() if w.standby]
+
+    def _booted_ones(self) -> list[FakeWorker]:
         return [w for w in self.workers.values() if w.ready_at is not None and w.draining is None]
 
     def generations(self) -> list[int]:
@@ -195,8 +211,14 @@ class World:
                 self.at(NEVER if busy else 0.01, lambda: self.zygote_dies(generation, 0))
             case KillZygote(generation):
                 self.at(0.01, lambda: self.zygote_dies(generation, -9))
-            case SpawnWorker(worker, slot, generation):
+            case SpawnWorker(worker, slot, generation, standby):
                 self._spawn(worker, slot, generation)
+                self.workers[worker].standby = standby
+            case AdmitWorker(worker):
+                assert self.workers[worker].ready_at is not None
+                assert self.workers[worker].draining is None
+                assert self.workers[worker].standby
+                self.workers[worker].standby = False
             case DrainWorker(worker, timeout):
                 self._drain(self.workers[worker], action, timeout)
             case KillWorker(worker):

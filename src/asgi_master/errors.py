@@ -18,13 +18,15 @@ class ExitCode(IntEnum):
     USAGE = 2
     """The settings are wrong; every error was named."""
     BOOT_FAILED = 3
-    """The first generation did not come up: the application does not import or its lifespan failed."""
+    """The first generation did not come up: the application does not import, or its lifespan or health probe failed."""
     BIND_FAILED = 4
     """An address could not be bound."""
     MASTER_LOST = 5
     """A child found its master gone, drained and left."""
     KILLED = 6
     """Stopped by force: some worker had to be killed."""
+    OUT_OF_MEMORY = 7
+    """The kernel killed a worker for want of memory, and `--on-oom exit` asked to stop then."""
 
 
 class AsgiMasterError(Exception):
@@ -44,7 +46,7 @@ class SettingsError(AsgiMasterError):
 
 
 class ApplicationError(AsgiMasterError):
-    """The application could not be imported, is not callable, or its lifespan failed."""
+    """The application could not be imported, is not callable, or its lifespan or health probe failed."""
 
     exit_code = ExitCode.BOOT_FAILED
 

@@ -2,23 +2,17 @@
 
 import pytest
 
-from asgi_master.asgi.scope import http_scope, websocket_scope
+from asgi_master.asgi.scope import HttpScopes
 from asgi_master.http.request import Request
 
 HEADERS = [(b"host", b"a")]
 
 
-def scope_of(raw_path=b"/", query=b"", **overrides):
+def scope_of(raw_path=b"/", query=b"", *, websocket=False, **overrides):
     request = Request("GET", raw_path + b"?" + query, raw_path, query, HEADERS, "1.0", keep_alive=True)
-    values = {
-        "client": ("127.0.0.1", 5),
-        "server": ("::1", 80),
-        "scheme": "https",
-        "root_path": "",
-        "state": {"a": 1},
-    }
-    kind = websocket_scope if "subprotocols" in overrides else http_scope
-    return kind(request, **{**values, **overrides})
+    values = {"client": ("127.0.0.1", 5), "server": ("::1", 80), "scheme": "https", "root_path": ""}
+    scopes = HttpScopes(**{**values, **overrides})
+    return (scopes.websocket_scope if websocket else scopes.scope)(request, {"a": 1})
 
 
 def test_an_http_scope():
@@ -40,11 +34,11 @@ def test_an_http_scope():
 
 
 def test_a_websocket_scope():
-    scope = scope_of(subprotocols=["chat"])
-    assert (scope["type"], scope["scheme"], scope["subprotocols"]) == ("websocket", "wss", ["chat"])
+    scope = scope_of(websocket=True)
+    assert (scope["type"], scope["scheme"], scope["subprotocols"]) == ("websocket", "wss", [])
     assert scope["extensions"] == {"websocket.http.response": {}}
     assert "method" not in scope
-    assert scope_of(subprotocols=[], scheme="http")["scheme"] == "ws"
+    assert scope_of(websocket=True, scheme="http")["scheme"] == "ws"
 
 
 @pytest.mark.parametrize(
@@ -72,3 +66,18 @@ def test_the_root_path_is_put_before_the_path():
 def test_scopes_share_nothing_that_an_application_may_change():
     first, second = scope_of(), scope_of()
     assert first["asgi"] is not second["asgi"]
+
+
+def test_a_repeated_request_gets_a_scope_of_its_own():
+    scopes = HttpScopes(client=None, server=None, scheme="http", root_path="")
+    request = Request("GET", b"/", b"/", b"", HEADERS.copy(), "1.1", keep_alive=True)
+    first = scopes.scope(request, {})
+    first["headers"].append((b"x-added", b"by the application"))
+    first["asgi"]["x"] = first["path"] = "changed"
+    second = scopes.scope(request, {})
+    assert (second["headers"], second["path"]) == (HEADERS, "/")
+    assert "x" not in second["asgi"]
+    other = scopes.scope(
+        Request("POST", b"/b%20c", b"/b%20c", b"", HEADERS.copy(), "1.1", keep_alive=True), {}
+    )
+    assert (other["method"], other["path"], other["raw_path"]) == ("POST", "/b c", b"/b%20c")

@@ -75,10 +75,10 @@ def _serve_with(monkeypatch, run):
 def test_the_master_gets_the_settings_and_a_way_to_read_them_again(monkeypatch):
     seen = []
 
-    def run(settings, reread):
-        seen.append(settings)
+    def run(read):
+        seen.append(read())
         Path("asgi-master.toml").write_text("workers = 3\nbacklog = 9\n")
-        seen.append(reread())
+        seen.append(read())
         return ExitCode.OK
 
     _serve_with(monkeypatch, run)
@@ -89,10 +89,10 @@ def test_the_master_gets_the_settings_and_a_way_to_read_them_again(monkeypatch):
 
 
 def test_the_exit_status_is_the_masters(monkeypatch, capsys):
-    _serve_with(monkeypatch, lambda _settings, _reread: ExitCode.BOOT_FAILED)
+    _serve_with(monkeypatch, lambda _read: ExitCode.BOOT_FAILED)
     assert main(["main:app"]) == ExitCode.BOOT_FAILED
 
-    def run(_settings, _reread):
+    def run(_read):
         raise BindError("cannot bind 127.0.0.1:80: permission denied")
 
     _serve_with(monkeypatch, run)

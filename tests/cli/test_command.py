@@ -1,6 +1,7 @@
 import pytest
 
-from asgi_master.cli.command import Asked, read_command_line
+from asgi_master.cli.asked import Asked
+from asgi_master.cli.command import read_command_line
 from asgi_master.errors import SettingsError
 from asgi_master.settings.model import SETTINGS
 from asgi_master.settings.values import SWITCH

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asgi_master.control.server import Limits
+from asgi_master.control.http_server import Limits
 from control_serving import Served
 
 

@@ -11,17 +11,18 @@ from asgi_master.control.api import (
     Answer,
     Command,
     Drain,
-    DumpStacks,
     Refusal,
     Reload,
+    Rollback,
     Scale,
+    ShowStacks,
     ShowStatus,
     Stop,
-    answer_of,
-    carry_out,
     read_request,
 )
-from asgi_master.control.reloads import Outcome, Reloads, Result, Ticket
+from asgi_master.control.reloads import Outcome, Reloads, Result
+from asgi_master.control.steering import carry_out
+from asgi_master.control.waits import ReloadWait, ScaleWait, StacksWait, Wait, answer_of
 from control_serving import Recorder
 
 
@@ -40,12 +41,15 @@ def steering() -> Recorder:
         ("POST", "/reload?wait=False", b"", Reload(wait=False)),
         ("POST", "/reload", b'{"wait": true}', Reload(wait=True)),
         ("POST", "/reload", b" \n", Reload(wait=False)),
+        ("POST", "/rollback", b"", Rollback(wait=False)),
+        ("POST", "/rollback?wait=1", b"", Rollback(wait=True)),
         ("POST", "/scale", b'{"workers": 3}', Scale(3)),
+        ("POST", "/scale", b'{"workers": 3, "wait": true}', Scale(3, wait=True)),
         ("POST", "/scale?workers=3", b"", Scale(3)),
         ("POST", "/scale?workers=3", b'{"workers": 4}', Scale(4)),
         ("POST", "/drain", b'{"slot": 0}', Drain(0)),
-        ("POST", "/stacks", b"", DumpStacks(None)),
-        ("POST", "/stacks?slot=2", b"", DumpStacks(2)),
+        ("POST", "/stacks", b"", ShowStacks(None)),
+        ("POST", "/stacks?slot=2", b"", ShowStacks(2)),
         ("POST", "/stop", b"", Stop(quick=False)),
         ("POST", "/stop", b'{"quick": true}', Stop(quick=True)),
     ],
@@ -63,6 +67,9 @@ def test_a_request_is_a_command(method: str, target: str, body: bytes, command: 
         ("GET", "http://[", b"", 400, "not a path"),
         ("GET", "/reload", b"", 405, "POST"),
         ("POST", "/status", b"", 405, "GET"),
+        ("GET", "/rollback", b"", 405, "POST"),
+        ("GET", "/stacks", b"", 405, "POST"),
+        ("POST", "/rollback", b'{"to": 3}', 400, "unknown: to"),
         ("HEAD", "/status", b"", 405, "GET"),
         ("POST", "/scale", b"", 400, "workers"),
         ("POST", "/scale", b'{"workers": 0}', 400, "from 1"),
@@ -95,7 +102,7 @@ def test_what_is_wrong_is_said(method: str, target: str, body: bytes, status: in
 @settings(max_examples=200)
 @given(
     st.sampled_from(["GET", "POST", "PUT"]),
-    st.sampled_from(["/status", "/reload", "/scale", "/drain", "/stop", "/stacks", ""]),
+    st.sampled_from(["/status", "/reload", "/rollback", "/scale", "/drain", "/stop", "/stacks", ""]),
     st.text(max_size=20),
     st.one_of(
         st.binary(max_size=20),
@@ -126,15 +133,32 @@ def test_status_tells_fleet_and_reloads(steering: Recorder) -> None:
 
 
 def test_commands_are_passed_on(steering: Recorder) -> None:
-    for command in (Reload(wait=False), Scale(3), Drain(0), DumpStacks(None), Stop(quick=True)):
+    for command in (Reload(wait=False), Rollback(wait=False), Scale(3), Drain(0), Stop(quick=True)):
         answer = carry_out(command, steering, Reloads())
         assert isinstance(answer, Answer)
         assert answer.status == 202
-    assert steering.asked == [("reload",), ("scale", 3), ("drain", 0), ("stacks", None), ("stop", True)]
+    assert steering.asked == [("reload",), ("rollback",), ("scale", 3), ("drain", 0), ("stop", True)]
 
 
-def test_a_waiting_reload_gets_a_ticket(steering: Recorder) -> None:
-    assert isinstance(carry_out(Reload(wait=True), steering, Reloads()), Ticket)
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        (Reload(wait=True), ReloadWait),
+        (Rollback(wait=True), ReloadWait),
+        (Scale(3, wait=True), ScaleWait),
+        (ShowStacks(None), StacksWait),
+    ],
+)
+def test_who_waits_is_answered_later(steering: Recorder, command: Command, kind: type[Wait]) -> None:
+    assert isinstance(carry_out(command, steering, Reloads()), kind)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_nothing_to_roll_back_to(steering: Recorder, wait: bool) -> None:
+    steering.can_roll_back = False
+    with pytest.raises(Refusal, match="nothing to roll back to") as caught:
+        carry_out(Rollback(wait), steering, Reloads())
+    assert caught.value.status == 409
 
 
 def test_bad_settings_answer_at_once(steering: Recorder) -> None:
@@ -146,7 +170,7 @@ def test_bad_settings_answer_at_once(steering: Recorder) -> None:
     assert "bind: is empty" in answer.body["error"]
 
 
-@pytest.mark.parametrize("command", [Drain(7), DumpStacks(7)])
+@pytest.mark.parametrize("command", [Drain(7), ShowStacks(7)])
 def test_a_slot_without_worker(steering: Recorder, command: Command) -> None:
     with pytest.raises(Refusal, match="slot 7") as caught:
         carry_out(command, steering, Reloads())
@@ -155,17 +179,18 @@ def test_a_slot_without_worker(steering: Recorder, command: Command) -> None:
 
 def test_while_stopping_only_looking_and_stopping_is_left(steering: Recorder) -> None:
     steering.stopping = True
-    for command in (Reload(wait=True), Scale(2), Drain(0)):
+    for command in (Reload(wait=True), Rollback(wait=True), Scale(2, wait=True), Drain(0)):
         with pytest.raises(Refusal, match="stopping"):
             carry_out(command, steering, Reloads())
-    for command in (ShowStatus(), DumpStacks(0), Stop(quick=True)):
-        assert isinstance(carry_out(command, steering, Reloads()), Answer)
+    for command in (ShowStatus(), ShowStacks(0), Stop(quick=True)):
+        assert isinstance(carry_out(command, steering, Reloads()), Answer | Wait)
 
 
 @pytest.mark.parametrize(
     ("result", "status"),
     [
         (Result.COMMITTED, 200),
+        (Result.CALLED_OFF, 200),
         (Result.FAILED, 409),
         (Result.SUPERSEDED, 409),
         (Result.REFUSED, 422),
@@ -179,13 +204,19 @@ def test_an_outcome_is_an_answer(result: Result, status: int) -> None:
     assert ("error" in answer.body) == (status != 200)
 
 
-def test_commands_have_words_for_the_log() -> None:
-    assert [str(c) for c in (ShowStatus(), Reload(wait=True), Scale(2), Drain(1), DumpStacks(None))] == [
-        "status",
-        "reload",
-        "scale to 2",
-        "drain slot 1",
-        "dump all stacks",
-    ]
-    assert str(DumpStacks(0)) == "dump the stacks of slot 0"
-    assert [str(Stop(quick=False)), str(Stop(quick=True))] == ["stop", "quick stop"]
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (ShowStatus(), "status"),
+        (Reload(wait=True), "reload"),
+        (Rollback(wait=True), "rollback"),
+        (Scale(2), "scale to 2"),
+        (Drain(1), "drain slot 1"),
+        (ShowStacks(None), "all stacks"),
+        (ShowStacks(0), "the stacks of slot 0"),
+        (Stop(quick=False), "stop"),
+        (Stop(quick=True), "quick stop"),
+    ],
+)
+def test_commands_have_words_for_the_log(command: Command, words: str) -> None:
+    assert str(command) == words

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from asgi_master.control import places
-from asgi_master.control.client import NoAnswerError, TookTooLongError, _listening_path, ask, find
+from asgi_master.control.client import NoAnswerError, TookTooLongError, ask, find
 from control_serving import Served
 
 
@@ -98,11 +98,3 @@ def test_find(served: Served, tmp_path: Path) -> None:
     found = find({"RUNTIME_DIRECTORY": str(tmp_path)}, os.geteuid())
     mine = [master for master in found if master.path.parent in {tmp_path, directory}]
     assert [(master.name, master.pid) for master in mine] == [("shop", os.getpid())]
-
-
-def test_lines_of_the_kernel() -> None:
-    line = "0000000012345678: 00000002 00000000 00010000 0001 01 2427045 "
-    assert _listening_path(line + "/run/my app/7.sock") == Path("/run/my app/7.sock")
-    assert _listening_path(line.replace("00010000", "00000000") + "/run/7.sock") is None
-    assert _listening_path(line + "@abstract/7.sock") is None
-    assert _listening_path(line) is None

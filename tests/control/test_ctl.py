@@ -2,18 +2,18 @@
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from asgi_master.cli import ctl
 from asgi_master.cli.ctl import Exit, main
-from asgi_master.cli.ctl_view import _duration, show_masters, show_status
+from asgi_master.cli.ctl_view import _duration, show_masters, show_stacks, show_status
 from asgi_master.control import places
 from asgi_master.control.client import Found
 from asgi_master.supervision.notices import ImportFailed, MasterReady, ReloadFailed, ReloadStarted
-from control_serving import STATUS, Served
+from control_serving import STACKS, STATUS, Served
 
 Captured = pytest.CaptureFixture[str]
 
@@ -35,6 +35,7 @@ def test_status(one: Served, capsys: Captured) -> None:
         "shop  steady, generation 3, 1 of 2 workers ready\n",
         "master 42, asgi-master 1.2.3, up 1 h 1 m\n",
         "listening on http://127.0.0.1:8000",
+        "a rollback would return to generation 2",
         "last reload failed 0 s ago: reload failed: generation 4: no module [bold]named[/bold] shop; staying",
         "slot 1 waits 2.5 s after 3 failures in a row",
         " 43   3 ready ",
@@ -48,19 +49,17 @@ def test_status(one: Served, capsys: Captured) -> None:
 def test_steering(one: Served, capsys: Captured) -> None:
     for arguments in (
         ["reload"],
+        ["rollback"],
         ["scale", "3"],
         ["drain", "0"],
-        ["stacks"],
-        ["stacks", "0"],
         ["stop", "--quick"],
     ):
         assert main(arguments) == Exit.OK
     assert one.steering.asked == [
         ("reload",),
+        ("rollback",),
         ("scale", 3),
         ("drain", 0),
-        ("stacks", None),
-        ("stacks", 0),
         ("stop", True),
     ]
     assert capsys.readouterr().err == ""
@@ -82,9 +81,62 @@ def test_refusals(one: Served, capsys: Captured, arguments: list[str], why: str)
     assert why in captured.err
 
 
-def test_timeout(one: Served, capsys: Captured) -> None:
-    assert main(["reload", "--wait", "--timeout", "0.1"]) == Exit.TIMED_OUT
+@pytest.mark.parametrize("command", [["reload"], ["rollback"], ["scale", "2"]])
+def test_timeout(one: Served, capsys: Captured, command: list[str]) -> None:
+    assert main([*command, "--wait", "--timeout", "0.1"]) == Exit.TIMED_OUT
     assert "no answer within 0.1 s" in capsys.readouterr().err
+
+
+def test_nothing_to_roll_back_to(one: Served, capsys: Captured) -> None:
+    one.steering.can_roll_back = False
+    for wait in ([], ["--wait"]):
+        assert main(["rollback", *wait]) == Exit.FAILED
+        assert "nothing to roll back to" in capsys.readouterr().err
+
+
+def test_scale_and_wait(one: Served, capsys: Captured) -> None:
+    one.steering.shown = replace(STATUS, workers_wanted=1)
+    assert main(["scale", "1", "--wait"]) == Exit.OK
+    assert capsys.readouterr().out == "1 worker is ready\n"
+    assert main(["scale", "3", "--wait"]) == Exit.FAILED
+    assert "1 workers are wanted by now" in capsys.readouterr().err
+
+
+def test_stacks(one: Served, capsys: Captured) -> None:
+    assert main(["stacks", "0"]) == Exit.OK
+    shown = capsys.readouterr().out
+    for line in (
+        "worker 0 gen 3 [43]",
+        "  tasks: 10007, 7 of them not shown",
+        "    10000 x HttpRequest._run (feed), serving GET /feed?user=1, GET /feed?user=2 and 9998 more",
+        "      /srv/shop/feed.py:7 in events: await changes.wait()",
+        "  threads:",
+        '      File "/srv/shop/feed.py", line 9 in work',
+    ):
+        assert f"{line}\n" in shown
+    assert main(["stacks", "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out) == {"workers": [asdict(STACKS)]}
+    assert one.steering.asked == [("stacks", 0), ("stacks", None)]
+
+
+def test_stacks_of_a_blocked_worker(capsys: Captured) -> None:
+    blocked = replace(STACKS, tasks=None, task_count=None, tasks_left_out=0, note="its loop did not answer")
+    silent = replace(STACKS, slot=1, pid=None, tasks=[], task_count=0, tasks_left_out=0, threads=None)
+    show_stacks({"workers": [asdict(blocked), asdict(silent)]})
+    shown = capsys.readouterr().out
+    assert shown.startswith("worker 0 gen 3 [43]\nits loop did not answer\n  threads:\n")
+    assert shown.endswith("\n\nworker 1 gen 3 [-]\n  tasks: 0\n")
+
+
+def test_spares_and_what_is_starting_are_shown(one: Served, capsys: Captured) -> None:
+    spare = replace(STATUS.workers[0], slot=2, standby=True)
+    one.steering.shown = replace(STATUS, workers=[*STATUS.workers, spare], spares_wanted=1)
+    one.note(MasterReady(2, 3))
+    one.note(ReloadStarted(4))
+    assert main(["status"]) == Exit.OK
+    shown = capsys.readouterr().out
+    assert "generation 3, generation 4 starting, 1 of 2 workers ready, 1 of 1 spares standing by\n" in shown
+    assert " 3 standby " in shown
 
 
 @pytest.mark.parametrize(

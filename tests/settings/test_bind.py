@@ -2,7 +2,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asgi_master.settings.bind import InheritedFd, TcpAddress, UnixAddress, parse_bind
+from asgi_master.settings.bind import (
+    KEPT_PREFIX,
+    ActivatedSocket,
+    InheritedFd,
+    TcpAddress,
+    UnixAddress,
+    parse_bind,
+    speaks_tls,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,10 +26,19 @@ from asgi_master.settings.bind import InheritedFd, TcpAddress, UnixAddress, pars
         ("unix:app.sock", UnixAddress("app.sock")),
         ("unix:///run/app.sock", UnixAddress("/run/app.sock")),
         ("fd://3", InheritedFd(3)),
+        ("https://0.0.0.0:443", TcpAddress("0.0.0.0", 443)),
+        ("https://[::]:443", TcpAddress("::", 443, ipv6=True)),
+        ("https://unix:/run/app.sock", UnixAddress("/run/app.sock")),
     ],
 )
 def test_addresses(text, address):
     assert parse_bind(text) == address
+
+
+def test_where_tls_is_spoken():
+    assert speaks_tls("https://0.0.0.0:443")
+    assert not speaks_tls("0.0.0.0:443")
+    assert not speaks_tls("unix:https://a")
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:8000", "[::1]:8000", "unix:/run/app.sock", "fd://3"])
@@ -70,3 +87,15 @@ def test_any_text_is_an_address_or_a_value_error(text):
     except ValueError:
         return
     assert parse_bind(str(address)) == address
+
+
+@pytest.mark.parametrize("name", ["http", "asgi-master@shop.socket", "3", "x" * 255])
+def test_sockets_of_systemd_are_named(name):
+    assert parse_bind(f"systemd:{name}") == ActivatedSocket(name)
+    assert str(ActivatedSocket(name)) == f"systemd:{name}"
+
+
+@pytest.mark.parametrize("name", ["", "two:parts", "a space", "é", "x" * 256, f"{KEPT_PREFIX}unix"])
+def test_what_systemd_does_not_take_as_a_name_is_none(name):
+    with pytest.raises(ValueError, match="FileDescriptorName="):
+        parse_bind(f"systemd:{name}")

@@ -3,6 +3,8 @@ import pytest
 from asgi_master.errors import SettingsError
 from asgi_master.settings.resolve import resolve
 
+SECURE = {"bind": ["https://127.0.0.1:1"], "certfile": ["a.pem"], "keyfile": ["a.key"]}
+
 
 @pytest.fixture
 def errors(tmp_path):
@@ -40,10 +42,65 @@ def errors(tmp_path):
             {"max_surge": "0"},
             "max-surge: 0 leaves a reload no room while max-unavailable is 0 (default): one of them must be at least 1 (--max-surge)",
         ),
+        *(
+            (
+                {"health_path": path},
+                f'health-path: "{path}" is not a path: it must begin with / and be escaped (--health-path)',
+            )
+            for path in ("health", "/a b", "/a#b", "/\u00e4")
+        ),
         ({"name": "a\nb"}, 'name: "a\\nb" is not a plain name (--name)'),
         ({"bind": ["127.0.0.1:1", "127.0.0.1:1"]}, 'bind: "127.0.0.1:1" is given twice (--bind)'),
         ({"bind": ["unix:///a", "unix:/a"]}, 'bind: "unix:/a" is given twice (--bind)'),
         ({"bind": ["fd://1"]}, 'bind: "fd://1" is a standard stream, not a socket (--bind)'),
+        (
+            {"bind": ["https://127.0.0.1:1"]},
+            'bind: "https://127.0.0.1:1" needs a certificate: give certfile and keyfile (--bind)',
+        ),
+        (
+            {"certfile": ["a.pem"], "bind": ["127.0.0.1:1"]},
+            "certfile: no address speaks TLS: write --bind https://127.0.0.1:1 for one that does (--certfile)",
+        ),
+        (
+            {**SECURE, "keyfile": ["a.key", "b.key"]},
+            "keyfile: there are 2 for 1 certfiles: give one for each, in the same order (--keyfile)",
+        ),
+        (
+            {**SECURE, "keyfile_password": "secret", "keyfile_password_file": "a"},
+            "keyfile-password: keyfile-password-file is given too: give one of them (--keyfile-password)",
+        ),
+        (
+            {**SECURE, "keyfile_password": "secret\0"},
+            "keyfile-password: its value contains a NUL character (--keyfile-password)",
+        ),
+        (
+            {**SECURE, "client_cert": "required"},
+            "client-cert: required needs ca-certs to verify with (--client-cert)",
+        ),
+        (
+            {**SECURE, "ca_certs": "ca.pem"},
+            "ca-certs: no client is asked for a certificate: say --client-cert required (--ca-certs)",
+        ),
+        (
+            {**SECURE, "proxy_protocol": True, "proxy_protocol_allow_ips": ["10.0.0.1"]},
+            'proxy-protocol: cannot be spoken where TLS is: "https://127.0.0.1:1" (--proxy-protocol)',
+        ),
+        (
+            {**SECURE, "bind": ["https://127.0.0.1:1", "127.0.0.1:1"]},
+            'bind: "127.0.0.1:1" is given twice (--bind)',
+        ),
+        (
+            {"admin_bind": "https://127.0.0.1:1"},
+            'admin-bind: "https://127.0.0.1:1": TLS is not spoken there (--admin-bind)',
+        ),
+        (
+            {"admin_bind": "9000"},
+            'admin-bind: "9000" is not HOST:PORT: write 127.0.0.1:9000 (--admin-bind)',
+        ),
+        (
+            {"bind": ["127.0.0.1:1"], "admin_bind": "127.0.0.1:1"},
+            'admin-bind: "127.0.0.1:1" is where the application listens (--admin-bind)',
+        ),
         ({"uds_owner": "a:b:c"}, 'uds-owner: "a:b:c" is not USER, USER:GROUP or :GROUP (--uds-owner)'),
         ({"root_path": "api"}, 'root-path: "api" must begin with / and not end with it (--root-path)'),
         ({"root_path": "/api/"}, 'root-path: "/api/" must begin with / and not end with it (--root-path)'),
@@ -75,10 +132,14 @@ def test_each_bad_line_of_the_environment_file_is_told(errors):
         {"shutdown_timeout": "0", "drain_timeout": "0"},
         {"max_surge": "0", "max_unavailable": "1"},
         {"bind": ["127.0.0.1:0", "127.0.0.1:0"]},
+        SECURE,
+        {**SECURE, "bind": ["https://[::1]:1", "https://unix:/a", "https://systemd:web", "unix:/b"]},
+        {**SECURE, "keyfile": [], "client_cert": "optional", "ca_certs": "ca.pem"},
         {"uds_owner": "www-data"},
         {"uds_owner": "www-data:1000"},
         {"uds_owner": ":adm"},
         {"root_path": "/api"},
+        {"health_path": "/health?deep=1&x=%20"},
         {"app_dir": "there", "reload_dir": ["there"], "env_file": "good.env"},
         {"header": ["X-A: b"]},
         {"name": "shop (blue)"},

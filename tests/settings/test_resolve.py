@@ -52,6 +52,29 @@ def test_lists_are_replaced_not_extended(tmp_path):
     assert _resolve(tmp_path, environ=environ, file=file).settings.sockets.bind == ("unix:a.sock", "fd://3")
 
 
+def test_sockets_that_systemd_passed_are_served_unless_somebody_says_otherwise(tmp_path):
+    passed = {"LISTEN_FDS": "4", "LISTEN_FDNAMES": "web:admin:web:asgi-master-bind=unix%3Aa.sock"}
+    resolved = _resolve(tmp_path, environ=passed)
+    assert resolved.settings.sockets.bind == ("systemd:web", "systemd:admin")
+    assert resolved.origins["bind"] == "LISTEN_FDNAMES"
+    assert _resolve(tmp_path, environ=passed, file="bind = '[::1]:1'").settings.sockets.bind == ("[::1]:1",)
+    unnamed = _resolve(tmp_path, environ={"LISTEN_FDS": "1"})
+    assert unnamed.settings.sockets.bind == ("systemd:unknown",)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"LISTEN_FDS": "0", "LISTEN_FDNAMES": ""},
+        {"LISTEN_FDS": "many", "LISTEN_FDNAMES": "web"},
+        {"LISTEN_FDNAMES": "web"},
+        {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "asgi-master-bind=127.0.0.1%3A8000"},
+    ],
+)
+def test_without_a_socket_unit_the_default_address_holds(tmp_path, environ):
+    assert _resolve(tmp_path, environ=environ).origins["bind"] == "default"
+
+
 def test_auto_counts_the_cpus_each_time(tmp_path):
     assert _resolve(tmp_path, {"workers": "auto"}).settings.process.workers == 6
     assert _resolve(tmp_path, file="workers = 'auto'").settings.process.workers == 6
@@ -116,6 +139,14 @@ def test_the_printed_settings_are_a_settings_file_that_says_the_same(tmp_path):
     second = _resolve(tmp_path, {"app": None}, file=text)
     assert second.settings == first.settings
     assert second.origins["workers"].startswith("asgi-master.toml, line ")
+
+
+def test_a_secret_is_not_printed(tmp_path):
+    flags = {"keyfile_password": "hunter2", "bind": ["https://[::1]:1"], "certfile": ["a.pem"]}
+    first = _resolve(tmp_path, flags)
+    assert first.settings.tls.keyfile_password == "hunter2"
+    assert "hunter2" not in to_toml(first)
+    assert tomllib.loads(to_toml(first))["keyfile-password"] == "(not shown)"
 
 
 _WORDS = st.one_of(

@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asgi_master.supervision.actions import (
+    AdmitWorker,
     Announce,
     DrainWorker,
     DumpStacks,
@@ -17,9 +18,11 @@ from asgi_master.supervision.actions import (
     SpawnWorker,
     StartZygote,
 )
+from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.events import (
     HeartbeatsRead,
     ReloadRequested,
+    RollbackRequested,
     ScaleRequested,
     StopRequested,
     TimePassed,
@@ -46,6 +49,9 @@ POLICIES = st.builds(
     shutdown_timeout=st.just(2.0),
     hang_timeout=st.sampled_from([0.0, 3.0]),
     watch_time=st.sampled_from([0.0, 1.0]),
+    max_error_share=st.sampled_from([0.0, 20.0]),
+    rollback_window=st.sampled_from([0.0, 20.0]),
+    spares=st.sampled_from([0, 0, 1, 2]),
     backoff_cap=st.just(4.0),
     exit_on_first_failure=st.booleans(),
 )
@@ -53,13 +59,14 @@ WAITS = frozenset({WorkerState.BOOTING, WorkerState.FAILED, WorkerState.DRAINING
 
 
 class FakeProcess:
-    def __init__(self, slot, generation):
-        self.slot, self.generation = slot, generation
+    def __init__(self, slot, generation, standby):
+        self.slot, self.generation, self.standby = slot, generation, standby
+        self.answered = self.answered_badly = 0
         self.ready = self.failed = self.told = self.killed = self.left = self.asked = False
 
     @property
     def serves(self):
-        return self.ready and not (self.told or self.left or self.killed or self.failed)
+        return self.ready and not (self.standby or self.told or self.left or self.killed or self.failed)
 
 
 class FleetMachine(RuleBasedStateMachine):
@@ -92,7 +99,7 @@ class FleetMachine(RuleBasedStateMachine):
     def obey(self, action):
         match action:
             case StartZygote(generation):
-                assert generation == self.seen_generations + 1
+                assert generation > self.seen_generations
                 assert not self.stopping
                 self.seen_generations = generation
                 self.zygotes[generation] = "importing"
@@ -106,21 +113,30 @@ class FleetMachine(RuleBasedStateMachine):
             case KillZygote(generation):
                 assert self.zygotes[generation] != "killed"
                 self.zygotes[generation] = "killed"
-            case SpawnWorker(worker, slot, generation):
+            case SpawnWorker(worker, slot, generation, standby):
                 assert worker == self.seen_workers + 1
                 assert self.zygotes[generation] == "ready"
                 assert not self.stopping
                 self.seen_workers = worker
-                self.workers[worker] = FakeProcess(slot, generation)
-                old, new = self.supervisor._deployment._committed_policy, self.supervisor.policy
+                self.workers[worker] = FakeProcess(slot, generation, standby)
+                old, new = self.supervisor._deployment.desired.committed_policy, self.supervisor.policy
                 most = max(old.workers, new.workers) + max(old.max_surge, new.max_surge, 1)
                 assert len(self.supervisor.fleet.serving()) <= most
+            case AdmitWorker(worker):
+                process = self.workers[worker]
+                assert process.standby
+                assert process.ready
+                assert not (process.told)
+                assert not (process.killed)
+                assert not (process.left)
+                assert not (process.failed)
+                process.standby = False
             case DrainWorker(worker, timeout, hand_off):
                 process = self.workers[worker]
                 assert not process.failed
                 assert not process.killed
                 assert timeout >= 0
-                if hand_off:
+                if hand_off and not self.supervisor.fleet.workers[worker].spare:
                     self.check_capacity(process)
                 process.told = True
             case DumpStacks(worker):
@@ -140,7 +156,7 @@ class FleetMachine(RuleBasedStateMachine):
         process.told = True
         if not process.ready or process.left:
             return
-        old, new = self.supervisor._deployment._committed_policy, self.supervisor.policy
+        old, new = self.supervisor._deployment.desired.committed_policy, self.supervisor.policy
         workers = min(old.workers, new.workers)
         left = sum(p.serves for p in self.workers.values())
         missing = max(old.max_unavailable, new.max_unavailable)
@@ -213,11 +229,26 @@ class FleetMachine(RuleBasedStateMachine):
     def heartbeats_are_read(self, data):
         ready = sorted(worker for worker, process in self.workers.items() if process.ready)
         silent = data.draw(st.sets(st.sampled_from(ready))) if ready else set()
-        self.tell(HeartbeatsRead({worker: self.now for worker in ready if worker not in silent}))
+        bad = data.draw(st.sets(st.sampled_from(ready))) if ready else set()
+        for worker in ready:
+            process = self.workers[worker]
+            process.answered += 10 * process.serves
+            process.answered_badly += 6 * process.serves * (worker in bad)
+        tallies = {w: Tally(self.workers[w].answered, self.workers[w].answered_badly) for w in ready}
+        self.tell(HeartbeatsRead({worker: self.now for worker in ready if worker not in silent}, tallies))
 
     @rule(policy=POLICIES)
     def reload(self, policy):
         self.tell(ReloadRequested(policy))
+
+    @rule()
+    def roll_back(self):
+        possible, held = self.supervisor.can_roll_back, self.supervisor.held_generation
+        phase = self.supervisor.phase
+        self.tell(RollbackRequested())
+        if phase is Phase.STEADY and self.supervisor.phase is Phase.RELOADING:
+            assert self.supervisor._deployment.desired.rollout.generation == held
+        assert possible or self.supervisor.phase is phase
 
     @rule(delta=st.integers(-2, 2))
     def scale(self, delta):
@@ -275,22 +306,50 @@ class FleetMachine(RuleBasedStateMachine):
             assert set(self.supervisor.fleet.zygotes) == set(self.zygotes)
 
     @invariant()
+    def a_spare_accepts_only_when_it_was_told_to(self):
+        if self.supervisor.phase is Phase.STOPPED:
+            return
+        for worker in self.supervisor.fleet.workers.values():
+            assert worker.standby == self.workers[worker.id].standby
+            assert worker.spare or not (worker.is_ready and worker.standby)
+        admitted = [w for w in self.supervisor.fleet.spares() if not w.standby]
+        if self.supervisor.phase in {Phase.STEADY, Phase.RELOADING}:
+            assert len(admitted) <= len(self.supervisor._deployment.desired.lost)
+
+    @invariant()
+    def one_generation_is_held_at_most_and_its_zygote_is_there(self):
+        desired = self.supervisor._deployment.desired
+        wanted = {desired.committed, desired.stand_in}
+        if desired.rollout is not None:
+            wanted.add(desired.rollout.generation)
+        kept = {
+            z.generation
+            for z in self.supervisor.fleet.zygotes.values()
+            if z.state in {ZygoteState.IMPORTING, ZygoteState.READY} and z.generation not in wanted
+        }
+        held = self.supervisor.held_generation
+        assert kept <= {held}
+        if held is not None and self.supervisor.phase is Phase.STEADY:
+            assert kept == {held}
+        assert held is None or self.supervisor.phase is not Phase.RELOADING
+
+    @invariant()
     def the_phase_agrees_with_the_generations(self):
-        deployment = self.supervisor._deployment
-        pending = deployment._requested or deployment._rollout is not None
+        desired = self.supervisor._deployment.desired
+        pending = desired.requested or desired.rollout is not None
         match self.supervisor.phase:
             case Phase.BOOTING:
                 assert pending
-                assert deployment._committed is None
+                assert desired.committed is None
             case Phase.STEADY:
                 assert not pending
-                assert deployment._committed is not None
+                assert desired.committed is not None
             case Phase.RELOADING:
                 assert pending
-                assert deployment._committed is not None
+                assert desired.committed is not None
             case Phase.WAITING:
                 assert not pending
-                assert deployment._committed is None
+                assert desired.committed is None
             case Phase.STOPPING | Phase.STOPPED:
                 pass
 
@@ -340,8 +399,11 @@ class FleetMachine(RuleBasedStateMachine):
         if not self.stopping:
             self.settle()
             if self.supervisor.phase is Phase.STEADY:
-                ready = sorted(p.slot for p in self.workers.values() if p.ready)
-                assert ready == list(range(self.supervisor.policy.workers))
+                policy = self.supervisor.policy
+                ready = sorted(p.slot for p in self.workers.values() if p.serves)
+                assert ready == list(range(policy.workers))
+                standing_by = sorted(p.slot for p in self.workers.values() if p.standby)
+                assert standing_by == list(range(policy.workers, policy.workers + policy.spares))
                 assert not any(p.asked for p in self.workers.values()), "every wish is granted in the end"
                 assert list(self.zygotes.values()) == ["ready"]
         # The worst of endings: nobody ever answers, not even to SIGKILL.

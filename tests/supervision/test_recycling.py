@@ -67,6 +67,7 @@ def worker(number, slot, wished_at=None, *, ready=True):
         ([worker(1, 0, 7.0), worker(2, 1, 6.0)], (1,), True, 1),
         ([worker(1, 0, 7.0), worker(2, 1, 6.0), worker(3, 0, ready=False)], (), True, 1),
         ([worker(1, 0, 7.0), worker(2, 1, 6.0), worker(3, 0, ready=False)], (0, 1), False, 1),
+        ([worker(1, 0, 7.0), worker(2, 1, ready=False)], (), True, None),
         ([worker(1, 0, 7.0)], (0,), True, None),
         ([worker(1, 0, 6.0), worker(2, 1, 7.0), worker(3, 0)], (), True, 2),
         ([worker(1, 0, 7.0)], (), False, None),

@@ -53,6 +53,18 @@ def show(capfdbinary):
     return show
 
 
+def test_a_request_that_was_described_once_is_told_again(capfdbinary):
+    log = AccessLog('%(h)s "%(r)s" %(s)s %(B)s %(a)s')
+    request = log.describe(scope())
+    for status, size in ((200, 1), (304, 0)):
+        log.write(request, status, size, 0.1)
+    log.flush()
+    assert capfdbinary.readouterr().out.decode().splitlines() == [
+        '127.0.0.1 "GET /items/4%202?q=1 HTTP/1.1" 200 1 curl/8.5',
+        '127.0.0.1 "GET /items/4%202?q=1 HTTP/1.1" 304 0 curl/8.5',
+    ]
+
+
 TIME = r"\[\d\d/[A-Z][a-z][a-z]/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]"
 
 

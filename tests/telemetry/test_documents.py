@@ -19,7 +19,7 @@ def test_every_exit_status_is_told(code):
 def test_every_atom_is_told_and_no_other():
     page = (REFERENCE / "logs.md").read_text()
     told = set(re.findall(r"^\| `%\((\w+)\)s`", page, re.MULTILINE))
-    atoms = {"p", "r", *access_log._ATOMS, *access_log._HEADER_ATOMS}
+    atoms = {"p", "r", *access_log._REQUEST_ATOMS, *access_log._RESPONSE_ATOMS, *access_log._HEADER_ATOMS}
     assert told == {atom for atom in atoms if atom.isalpha()}
 
 

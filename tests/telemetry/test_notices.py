@@ -32,6 +32,11 @@ LINES = [
     (n.ScaledTo(3, 2), INFO, "scaling from 2 to 3 workers"),
     (n.ScaledTo(1, 2), INFO, "scaling from 2 to 1 worker"),
     (n.ScaledTo(1, 1), WARN, "staying at 1 worker: that is the limit"),
+    (
+        n.StopDelayed(10.0),
+        INFO,
+        "stopping in 10 s: not ready any more, but serving until then; a second signal stops at once",
+    ),
     (n.Stopping(n.StopLevel.GRACEFUL, 4), INFO, "stopping (requests in flight may finish): 4 workers to go"),
     (n.Stopping(n.StopLevel.QUICK, 2), INFO, "stopping (requests in flight are cancelled): 2 workers to go"),
     (n.Stopping(n.StopLevel.KILL, 1), INFO, "stopping (by force): 1 worker to go"),
@@ -102,7 +107,49 @@ LINES = [
         ERROR,
         "worker 3 (generation 7) is still there 10 s after SIGKILL; no longer waiting for it",
     ),
+    (n.WorkerBecameReady(*WHO, standby=True), INFO, "worker 3 (generation 7) is ready, as a spare"),
+    (n.SpareAdmitted(*WHO), INFO, "worker 3 (generation 7), a spare, serves from now on"),
+    (
+        n.SpareReleased(*WHO),
+        INFO,
+        "worker 3 (generation 7), a spare, is not needed any more and makes room for a fresh one",
+    ),
     (n.ReloadStarted(8), INFO, "starting generation 8"),
+    (n.RollbackStarted(7, 8), INFO, "rolling back from generation 8 to generation 7"),
+    (
+        n.NothingToRollBackTo(8),
+        WARN,
+        "not rolling back: no earlier generation is held; staying with generation 8",
+    ),
+    (
+        n.NothingToRollBackTo(None),
+        WARN,
+        "not rolling back: no earlier generation is held; nothing serves yet",
+    ),
+    (
+        n.HeldLetGo(7, n.WhyLetGo.EXPIRED),
+        INFO,
+        "no way back to generation 7 any more: the rollback window has passed",
+    ),
+    (
+        n.HeldLetGo(7, n.WhyLetGo.RELOADING),
+        INFO,
+        "no way back to generation 7 any more: a newer one is about to start",
+    ),
+    (n.HeldLetGo(7, n.WhyLetGo.DIED), WARN, "no way back to generation 7 any more: its zygote died"),
+    (
+        n.ReloadFailed(8, n.TooManyErrors(12, 40, 7, 0, 300), 7),
+        ERROR,
+        (
+            "reload failed: generation 8: 12 of 40 requests were answered with 5xx (generation 7: 0 of 300); "
+            "staying with generation 7"
+        ),
+    ),
+    (
+        n.ReloadFailed(8, n.RollbackAsked(), 7),
+        ERROR,
+        "reload failed: generation 8: a rollback was asked for; staying with generation 7",
+    ),
     (n.ReloadSuperseded(8), INFO, "generation 8 is dropped for a newer one"),
     (n.ReloadCommitted(8, 4, 3.456), INFO, "reloaded: 4 workers serving generation 8 after 3.46 s"),
     (

@@ -358,8 +358,11 @@ def test_the_access_log_is_told_of_every_request(variant):
     records = []
 
     class Log:
-        def record(self, scope, status, body_bytes, duration):
-            records.append((scope["path"], status, body_bytes, duration >= 0))
+        def describe(self, scope):
+            return scope["path"]
+
+        def write(self, path, status, body_bytes, duration):
+            records.append((path, status, body_bytes, duration >= 0))
 
     async def app(scope, receive, send):
         if scope["path"] == "/gone":
@@ -397,6 +400,7 @@ def test_an_exception_before_the_response_is_a_500_and_in_the_log(variant, caplo
             response = client.get(target)
             assert (response.status, response.body) == (500, b"Internal Server Error")
         assert server.context.stats.application_errors == 3
+        assert server.context.stats.late_errors == 0, "each is counted as a 5xx"
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 3
     first = caplog.records[0].getMessage()
     assert "GET /boom?q" in first
@@ -487,6 +491,7 @@ def test_an_exception_after_the_response_is_only_logged(variant, caplog):
         assert client.get().body == b"fine"
         assert client.get().body == b"fine"
         server.wait_until(lambda: server.context.stats.application_errors == 2)
+        assert server.context.stats.late_errors == 2
     assert caplog.text.count("LookupError: too late") == 2
 
 

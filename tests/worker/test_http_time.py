@@ -162,7 +162,7 @@ def test_a_body_that_is_not_read_stays_with_the_peer(variant):
         )
         server.wait_until(lambda: _is_read_paused(server))
         (connection,) = server.context.connections
-        assert connection._current.exchange.inbox_size < 1_000_000
+        assert connection._current.inbox_size < 1_000_000
         server.run(go_on.set)
         sender.result(10)
         client.sock.settimeout(10)

@@ -112,8 +112,8 @@ class Asked:
         return self._answers.pop(0) if self._answers else True
 
 
-def recycler(limits, asked, stats=None):
-    return Recycler(limits, stats or Stats(), asked, 0.0)
+def recycler(limits, asked, stats=None, leave=None):
+    return Recycler(limits, stats or Stats(), asked, leave or Asked(), 0.0)
 
 
 def test_it_asks_once():
@@ -144,6 +144,39 @@ def test_its_own_memory_is_measured():
         worker.tick(float(now))
     assert len(asked.reasons) == 1
     assert len(kept) == 32 << 20
+
+
+def test_beyond_the_hard_limit_it_leaves_at_once():
+    kept = bytearray(b"x") * (32 << 20)
+    asked, left = Asked(), Asked()
+    worker = recycler(Limits(memory_hard=16 << 20), asked, leave=left)
+    for now in range(3):
+        worker.tick(1000.0 * now)
+    assert asked.reasons == []
+    (reason,) = left.reasons
+    assert reason.endswith("MiB of its own, above max-worker-memory-hard")
+    assert len(kept) == 32 << 20
+
+
+def test_the_hard_limit_holds_also_for_one_that_asked_to_be_replaced():
+    asked, left = Asked(), Asked()
+    worker = recycler(Limits(lifetime=1.0, memory_hard=1 << 40), asked, leave=left)
+    for now in range(1, 4):
+        worker.tick(1000.0 * now)
+    assert (len(asked.reasons), left.reasons) == (1, [])
+    worker._recycling._limits = Limits(lifetime=1.0, memory_hard=1)
+    worker._recycling._least_memory = 1
+    worker.tick(4000.0)
+    assert (len(asked.reasons), len(left.reasons)) == (1, 1)
+
+
+def test_below_the_soft_limit_alone_nothing_is_hard():
+    decision = Recycling(Limits(memory=100), 0.0)
+    assert not decision.is_too_large(2**60)
+    decision = Recycling(Limits(memory_hard=100), 0.0)
+    assert decision.wants_look(0.0, 101)
+    assert not decision.is_too_large(100)
+    assert decision.is_too_large(101)
 
 
 def test_where_memory_cannot_be_measured_it_is_said_once(monkeypatch, caplog):

@@ -329,6 +329,7 @@ class TestHandshake:
             wait_until(lambda: not server.context.connections)
             assert server.context.stats.application_errors == 1
             assert server.context.stats.responses[5] == 1
+            assert server.context.stats.late_errors == 0
         (record,) = caplog.records
         assert logged in record.getMessage()
         assert "WebSocket /path" in record.getMessage()
@@ -464,6 +465,7 @@ class TestClosing:
                 client.recv()
             assert (client.close_code, client.close_reason) == (1011, "")
             assert server.context.stats.application_errors == 1
+            assert server.context.stats.late_errors == 1
         (record,) = caplog.records
         assert "WebSocket /x?y=z: the application raised LookupError" in record.getMessage()
         assert 'raise LookupError("lost it")' in record.getMessage()

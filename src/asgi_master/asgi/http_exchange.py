@@ -39,19 +39,9 @@ _EXPECTED = {
 }
 
 
-class Part:
-    """What is to be sent now. The first part of a response has a `head`.
-
-    `length` is that of the whole body, if this part is all of it.
-    """
-
-    __slots__ = ("body", "head", "is_last", "length")
-
-    def __init__(self, head: ResponseHead | None, body: bytes, is_last: bool, length: int | None) -> None:
-        self.head = head
-        self.body = body
-        self.is_last = is_last
-        self.length = length
+Part = tuple[ResponseHead | None, bytes, bool, int | None]
+"""What is to be sent now: the head (in the first part of a response), a piece of the body, whether it is the last part,
+and the length of the whole body if this part is all of it. A bare tuple, since every response makes one."""
 
 
 class HttpExchange:
@@ -98,6 +88,12 @@ class HttpExchange:
             assert isinstance(self._inbox, list)
             self._inbox.append(data)
             self.inbox_size += len(data)
+
+    def whole_body_received(self, data: bytes) -> None:
+        """The body came along with the head."""
+        self._inbox = [data]
+        self.inbox_size = len(data)
+        self.body_ended = True
 
     def end_received(self) -> None:
         """The request is complete."""
@@ -155,7 +151,7 @@ class HttpExchange:
         """The server's own answer, in the place of an application that did not begin."""
         self._head = None
         self._complete()
-        return Part(head, b"" if self.bodyless else body, is_last=True, length=len(body))
+        return head, b"" if self.bodyless else body, True, len(body)
 
     def _complete(self) -> None:
         self.state = _COMPLETE
@@ -178,11 +174,11 @@ class HttpExchange:
                 length = 0
         if not is_last:
             self.state = _STREAMING
-            return Part(head, body, is_last, None)
+            return head, body, False, None
         if self._inbox:
             self._complete()
         self.state = _COMPLETE
-        return Part(head, body, is_last, length)
+        return head, body, True, length
 
     def _count(self, length: int, is_last: bool) -> None:
         """Hold the application to the content-length it gave."""

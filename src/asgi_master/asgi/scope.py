@@ -3,6 +3,7 @@
 from typing import Any
 from urllib.parse import unquote
 
+from asgi_master.http.forwarded import Forwarded
 from asgi_master.http.request import Request
 
 Scope = dict[str, Any]
@@ -10,15 +11,28 @@ Address = tuple[str, int | None]
 
 
 class HttpScopes:
-    """Makes the scopes of one connection's requests: what all of them share is put together once."""
+    """Makes the scopes of one connection's requests: what all of them share is put together once.
 
-    __slots__ = ("_common", "_raw_root_path", "_root_path")
+    `root_path` is where a proxy mounted the application and stripped it from the path: `path` and `raw_path`
+    get it back, as ASGI wants them.
+    """
+
+    __slots__ = ("_common", "_raw_root_path", "_request", "_root_path", "_tls")
 
     def __init__(
-        self, *, client: Address | None, server: Address | None, scheme: str, root_path: str
+        self,
+        *,
+        client: Address | None,
+        server: Address | None,
+        scheme: str,
+        root_path: str,
+        tls: dict[str, Any] | None = None,
     ) -> None:
+        """`tls` is what the extension of that name tells."""
+        self._tls = tls
         self._root_path = root_path
         self._raw_root_path = root_path.encode()
+        self._request: Request | None = None
         self._common: Scope = {
             "type": "http",
             "asgi": None,
@@ -37,57 +51,63 @@ class HttpScopes:
 
     def scope(self, request: Request, state: dict[str, Any]) -> Scope:
         """The scope of a request. `state` becomes the application's own: give it a copy."""
-        raw_path = request.raw_path
-        path = raw_path.decode("ascii")
-        if "%" in path:
-            path = unquote(path)
-        if self._root_path:
-            path = self._root_path + path
-            raw_path = self._raw_root_path + raw_path
-        scope = self._common.copy()
+        common = self._common
+        if request is not self._request:
+            self._request = request
+            common["http_version"] = request.http_version
+            common["method"] = request.method
+            common["path"] = self._root_path + _decoded(request.raw_path)
+            common["raw_path"] = self._raw_root_path + request.raw_path
+            common["query_string"] = request.query_string
+        scope = common.copy()
+        # What an application may change is its own.
         scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
-        scope["http_version"] = request.http_version
-        scope["method"] = request.method
-        scope["path"] = path
-        scope["raw_path"] = raw_path
-        scope["query_string"] = request.query_string
-        scope["headers"] = request.headers
+        scope["headers"] = request.headers.copy()
         scope["state"] = state
+        if self._tls is not None:
+            scope["extensions"] = {"tls": self._tls.copy()}
+        return scope
+
+    def websocket_scope(self, request: Request, state: dict[str, Any]) -> Scope:
+        """The scope of a WebSocket handshake, without subprotocols. `state` is as for `scope`."""
+        scope = self.scope(request, state)
+        del scope["method"]
+        scope["type"] = "websocket"
+        scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+        scope["subprotocols"] = []
+        scope["extensions"] = {"websocket.http.response": {}, **scope.get("extensions", {})}
         return scope
 
 
-def http_scope(
-    request: Request,
-    *,
-    client: Address | None,
-    server: Address | None,
-    scheme: str,
-    root_path: str,
-    state: dict[str, Any],
-) -> Scope:
-    """The scope of an HTTP request. `state` becomes the application's own: give it a copy.
+class ForwardedScopes(HttpScopes):
+    """The scopes of a connection whose peer is believed when it says for whom it asks. The headers stay as sent."""
 
-    `root_path` is where a proxy mounted the application and stripped it from the path: `path` and `raw_path`
-    get it back, as ASGI wants them.
-    """
-    return HttpScopes(client=client, server=server, scheme=scheme, root_path=root_path).scope(request, state)
+    __slots__ = ("_forwarded",)
+
+    def __init__(
+        self,
+        forwarded: Forwarded,
+        *,
+        client: Address | None,
+        server: Address | None,
+        scheme: str,
+        root_path: str,
+        tls: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(client=client, server=server, scheme=scheme, root_path=root_path, tls=tls)
+        self._forwarded = forwarded
+
+    def scope(self, request: Request, state: dict[str, Any]) -> Scope:
+        """See `HttpScopes.scope`; `client` and `scheme` are what the peer said, if it did."""
+        scope = super().scope(request, state)
+        origin = self._forwarded.origin(request.headers)
+        if origin.names_client:
+            scope["client"] = origin.client
+        if origin.scheme:
+            scope["scheme"] = origin.scheme
+        return scope
 
 
-def websocket_scope(
-    request: Request,
-    *,
-    client: Address | None,
-    server: Address | None,
-    scheme: str,
-    root_path: str,
-    state: dict[str, Any],
-    subprotocols: list[str],
-) -> Scope:
-    """The scope of a WebSocket handshake. `scheme` is that of the HTTP request: `http` becomes `ws`."""
-    scope = http_scope(request, client=client, server=server, scheme=scheme, root_path=root_path, state=state)
-    del scope["method"]
-    scope["type"] = "websocket"
-    scope["scheme"] = "wss" if scheme in ("https", "wss") else "ws"
-    scope["subprotocols"] = subprotocols
-    scope["extensions"] = {"websocket.http.response": {}}
-    return scope
+def _decoded(raw_path: bytes) -> str:
+    path = raw_path.decode("ascii")
+    return unquote(path) if "%" in path else path

@@ -60,6 +60,11 @@ class ContinueDenial:
 
     part: Part
 
+    @property
+    def is_last(self) -> bool:
+        """Whether that response is complete with it."""
+        return self.part[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Send:
@@ -119,7 +124,7 @@ class WebSocketSession:
             case Refuse() | CloseWith():
                 self.state = State.CLOSED
             case ContinueDenial():
-                if order.part.is_last:
+                if order.is_last:
                     self.state = State.CLOSED
 
     def disconnected(self, code: int, reason: str = "") -> None:

@@ -1,33 +1,71 @@
-"""`asgi-master [OPTIONS] APP`: from a command line to an exit status."""
+"""`asgi-master [OPTIONS] APP`: from a command line to an exit status.
+
+Handlers come before imports: a first process of a container that has none for SIGTERM never gets it (see
+pid_namespaces(7)), and the imports take most of the start. So little is imported at the top of this module.
+"""
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
 
 from asgi_master import __version__
 from asgi_master.errors import AsgiMasterError, ExitCode, SettingsError
 
 if TYPE_CHECKING:
-    from asgi_master.cli.command import Asked
+    from pathlib import Path
+
+    from asgi_master.cli.asked import Asked
+    from asgi_master.settings.model import Settings
 
 _PROGRAM = "asgi-master"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (by default the program's) and return the exit status."""
+    with _leaving_when_told():
+        return _run(arguments)
+
+
+@contextmanager
+def _leaving_when_told() -> Iterator[None]:
+    """Until the master has its own handlers, leave at once when told to stop."""
+    before = {
+        signum: signal.signal(signum, _leave) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+    }
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _leave(_signum: int, _frame: object) -> NoReturn:
+    # Nothing was started yet, so nothing has to end.
+    raise SystemExit(ExitCode.OK)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     if list(sys.argv[1:] if arguments is None else arguments) == ["--version"]:
-        # Reading options takes ten times as long as this answer.
+        # Knowing the options takes ten times as long as this answer.
         return _tell_version()
-    from asgi_master.cli.command import read_command_line  # noqa: PLC0415 -- see above
+    from asgi_master.cli.plain import read_plain  # noqa: PLC0415 -- after the handlers
 
     try:
-        asked = read_command_line(arguments)
+        asked = read_plain(arguments) or _read_with_typer(arguments)
         return ExitCode.OK if asked is None else _carry_out(asked)
     except SettingsError as error:
         return _complain(error.errors, error.exit_code)
     except AsgiMasterError as error:
         return _complain([str(error)], error.exit_code)
+
+
+def _read_with_typer(arguments: Sequence[str] | None) -> "Asked | None":
+    from asgi_master.cli.command import read_command_line  # noqa: PLC0415 -- half of a master's memory
+
+    return read_command_line(arguments)
 
 
 def _carry_out(asked: "Asked") -> int:
@@ -41,16 +79,24 @@ def _carry_out(asked: "Asked") -> int:
     def read() -> Resolved:
         return resolve(asked.flags, os.environ, directory, config=asked.config)
 
-    resolved = read()
     if asked.print_config:
-        print(to_toml(resolved), end="")  # noqa: T201 -- it was asked for
+        print(to_toml(read()), end="")  # noqa: T201 -- it was asked for
         return ExitCode.OK
     if asked.check_config:
+        _check_certificates(read().settings, directory)
         print("The settings are right.")  # noqa: T201 -- it was asked for
         return ExitCode.OK
     from asgi_master.master.main import run  # noqa: PLC0415 -- nobody who only asks about settings needs it
 
-    return run(resolved.settings, lambda: read().settings)
+    return run(lambda: read().settings)
+
+
+def _check_certificates(settings: "Settings", directory: "Path") -> None:
+    """Raises `SettingsError` if the files that the settings name do not make a TLS server."""
+    from asgi_master.master.certificates import check  # noqa: PLC0415 -- as in `main`
+
+    if errors := check(settings, directory):
+        raise SettingsError(errors)
 
 
 def _tell_version() -> int:

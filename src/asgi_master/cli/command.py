@@ -2,11 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
+from asgi_master.cli.asked import Asked
 from asgi_master.errors import SettingsError
 from asgi_master.settings.fields import Setting
 from asgi_master.settings.model import SETTINGS
@@ -50,18 +50,6 @@ _ELSEWHERE = {
     "--ws-max-queue": "say --ws-queue-size",
 }
 """What other servers call an option, and what to do here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a command line asks for."""
-
-    flags: dict[str, Any]
-    """By the setting's name; `None` for those not given."""
-    config: str | None
-    check_config: bool
-    print_config: bool
-    version: bool
 
 
 def read_command_line(arguments: Sequence[str] | None) -> Asked | None:

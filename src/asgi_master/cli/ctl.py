@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 from asgi_master import __version__
-from asgi_master.cli.ctl_view import show_masters, show_status
+from asgi_master.cli.ctl_view import show_masters, show_stacks, show_status
 from asgi_master.control.client import Found, NoAnswerError, Reply, TookTooLongError, ask, find
 from asgi_master.control.places import AUTO, OFF
 from asgi_master.telemetry.text import one_line
@@ -120,26 +120,40 @@ def reload(
     name: _Name = None,
 ) -> None:
     """Read settings and code again and replace the workers one by one; broken code changes nothing."""
-    path = _choose(pid, socket, name)
-    if wait:
-        reply = _ask(path, "POST", "/reload", {"wait": True}, timeout=timeout)
-        _say(reply.body.get("message", ""))
-    else:
-        _ask(path, "POST", "/reload")
-        _say("reloading")
+    _steer(_choose(pid, socket, name), "/reload", "reloading", wait=wait, timeout=timeout)
+
+
+@app.command()
+def rollback(
+    *,
+    wait: _Wait = False,
+    timeout: _Timeout = None,
+    pid: _Pid = None,
+    socket: _Socket = None,
+    name: _Name = None,
+) -> None:
+    """Return to the code before the last reload, while that is held; a reload under way is called off."""
+    _steer(_choose(pid, socket, name), "/rollback", "rolling back", wait=wait, timeout=timeout)
 
 
 @app.command()
 def scale(
     workers: Annotated[int, typer.Argument(metavar="WORKERS", min=1)],
     *,
+    wait: _Wait = False,
+    timeout: _Timeout = None,
     pid: _Pid = None,
     socket: _Socket = None,
     name: _Name = None,
 ) -> None:
     """Change the number of workers, until the next reload."""
-    reply = _ask(_choose(pid, socket, name), "POST", "/scale", {"workers": workers})
-    _say(f"scaling to {reply.body.get('workers')}")
+    path = _choose(pid, socket, name)
+    if wait:
+        _ask(path, "POST", "/scale", {"workers": workers, "wait": True}, timeout=timeout)
+        _say(f"{workers} workers are ready" if workers > 1 else "1 worker is ready")
+    else:
+        _ask(path, "POST", "/scale", {"workers": workers})
+        _say(f"scaling to {workers}")
 
 
 @app.command()
@@ -153,14 +167,17 @@ def drain(slot: _Slot, *, pid: _Pid = None, socket: _Socket = None, name: _Name 
 def stacks(
     slot: Annotated[int | None, typer.Argument(metavar="[SLOT]", min=0, show_default=False)] = None,
     *,
+    as_json: _Json = False,
     pid: _Pid = None,
     socket: _Socket = None,
     name: _Name = None,
 ) -> None:
-    """Have the stacks of one slot's workers, or of all, written to the master's log."""
+    """Show what one slot's workers, or all, are doing: the tasks of their loops, the stacks of their threads."""
     reply = _ask(_choose(pid, socket, name), "POST", "/stacks", {} if slot is None else {"slot": slot})
-    slots = ", ".join(str(number) for number in reply.body.get("slots", []))
-    _say(f"the stacks of the workers in slots {slots} are in the master's log")
+    if as_json:
+        _say(json.dumps(reply.body, indent=2))
+    else:
+        _show(show_stacks, reply.body)
 
 
 @app.command()
@@ -184,6 +201,15 @@ def stop(
     if not select.select([master], [], [], timeout)[0]:
         raise _Complaint(Exit.TIMED_OUT, f"still stopping after {timeout:g} s")
     _say("stopped")
+
+
+def _steer(path: Path, target: str, accepted: str, *, wait: bool, timeout: float | None) -> None:
+    """Ask for what takes long; with `wait`, say how it ended, and without, that it was `accepted`."""
+    if wait:
+        _say(_ask(path, "POST", target, {"wait": True}, timeout=timeout).body.get("message", ""))
+    else:
+        _ask(path, "POST", target)
+        _say(accepted)
 
 
 def _hold(pid: int) -> int:

@@ -26,7 +26,7 @@ def show_masters(masters: Sequence[Found]) -> None:
         if told is None:
             table.add_row(str(master.pid), "", Text("no answer", "red"), "", str(master.path))
             continue
-        ready = sum(worker["state"] == "ready" for worker in told["workers"])
+        ready = sum(worker["state"] == "ready" and not worker.get("standby") for worker in told["workers"])
         workers = f"{ready}/{told['workers_wanted']}"
         table.add_row(str(master.pid), _text(told["name"]), _text(told["phase"]), workers, str(master.path))
     _console().print(table)
@@ -35,12 +35,16 @@ def show_masters(masters: Sequence[Found]) -> None:
 def show_status(status: dict[str, Any]) -> None:
     """The master, its workers, and what became of the last reload."""
     console = _console()
-    ready = sum(worker["state"] == "ready" for worker in status["workers"])
+    serving = [worker for worker in status["workers"] if not worker["standby"]]
+    ready = sum(worker["state"] == "ready" for worker in serving)
+    starting = status["starting_generation"]
     console.print(
         Text.assemble(
             (one_line(status["name"]), "bold"),
             f"  {status['phase']}, generation {_or_dash(status['generation'])}",
+            "" if starting is None else f", generation {starting} starting",
             f", {ready} of {status['workers_wanted']} workers ready",
+            _spares(status),
         )
     )
     console.print(
@@ -52,12 +56,49 @@ def show_status(status: dict[str, Any]) -> None:
         style = "" if last["result"] == "committed" else "red"
         ago = _duration(max(0.0, time.time() - last["at"]))
         console.print(Text(one_line(f"last reload {last['result']} {ago} ago: {last['message']}"), style))
+    if status["held_generation"] is not None:
+        console.print(f"a rollback would return to generation {status['held_generation']}")
     for held in status["waiting"]:
         line = (
             f"slot {held['slot']} waits {held['retry_in']:.1f} s after {held['failures']} failures in a row"
         )
         console.print(Text(line, "red"))
     console.print(_workers(status["workers"]))
+
+
+def show_stacks(found: dict[str, Any]) -> None:
+    """What each worker is doing: its tasks, then its threads."""
+    console = _console()
+    for number, worker in enumerate(found["workers"]):
+        if number:
+            console.print()
+        title = f"worker {worker['slot']} gen {worker['generation']} [{_or_dash(worker['pid'])}]"
+        console.print(Text(title, "bold"))
+        if worker["note"]:
+            console.print(Text(one_line(worker["note"]), "yellow"))
+        if worker["tasks"] is not None:
+            _show_tasks(console, worker)
+        if worker["threads"] is not None:
+            console.print("  threads:")
+            for line in worker["threads"].splitlines():
+                _print_whole(console, f"    {line}")
+
+
+def _show_tasks(console: Console, worker: dict[str, Any]) -> None:
+    left_out = f", {worker['tasks_left_out']} of them not shown" if worker["tasks_left_out"] else ""
+    console.print(f"  tasks: {worker['task_count']}{left_out}")
+    for group in worker["tasks"]:
+        names = f" ({', '.join(group['names'])})" if group["names"] else ""
+        more = f" and {group['more_served']} more" if group["more_served"] else ""
+        serves = f", serving {', '.join(group['serves'])}{more}" if group["serves"] else ""
+        _print_whole(console, f"    {group['count']} x {group['coroutine']}{names}{serves}")
+        for place in group["stack"]:
+            _print_whole(console, f"      {place}")
+
+
+def _print_whole(console: Console, line: str) -> None:
+    """A line that must not be broken where the terminal ends: it is meant to be copied."""
+    console.print(_text(line), soft_wrap=True)
 
 
 def _workers(workers: Sequence[dict[str, Any]]) -> Table:
@@ -71,7 +112,7 @@ def _workers(workers: Sequence[dict[str, Any]]) -> Table:
             str(worker["slot"]),
             _or_dash(worker["pid"]),
             str(worker["generation"]),
-            Text(one_line(worker["state"]), "green" if worker["state"] == "ready" else "yellow"),
+            _state(worker),
             _duration(worker["age"]),
             str(worker["connections"]),
             str(worker["websockets"]),
@@ -83,6 +124,19 @@ def _workers(workers: Sequence[dict[str, Any]]) -> Table:
             _memory(worker["pid"]),
         )
     return table
+
+
+def _spares(status: dict[str, Any]) -> str:
+    if not status["spares_wanted"]:
+        return ""
+    ready = sum(worker["standby"] and worker["state"] == "ready" for worker in status["workers"])
+    return f", {ready} of {status['spares_wanted']} spares standing by"
+
+
+def _state(worker: dict[str, Any]) -> Text:
+    if worker["standby"]:
+        return Text("standby")
+    return Text(one_line(worker["state"]), "green" if worker["state"] == "ready" else "yellow")
 
 
 def _table(*columns: str) -> Table:

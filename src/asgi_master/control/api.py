@@ -5,12 +5,10 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any, NoReturn, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from asgi_master.control.reloads import Outcome, Reloads, Result, Ticket
-from asgi_master.control.status import FleetStatus
 from asgi_master.supervision.policy import MOST_WORKERS
 
 # --- commands
@@ -35,10 +33,21 @@ class Reload:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollback:
+    """`POST /rollback`: return to the generation before. `wait`: answer when it is over."""
+
+    wait: bool
+
+    def __str__(self) -> str:
+        return "rollback"
+
+
+@dataclass(frozen=True, slots=True)
 class Scale:
-    """`POST /scale`: so many workers."""
+    """`POST /scale`: so many workers. `wait`: answer when it is so."""
 
     workers: int
+    wait: bool = False
 
     def __str__(self) -> str:
         return f"scale to {self.workers}"
@@ -55,13 +64,13 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
-class DumpStacks:
-    """`POST /stacks`: write the stacks of one slot's workers, or of all, to the log."""
+class ShowStacks:
+    """`POST /stacks`: the tasks and threads of one slot's workers, or of all."""
 
     slot: int | None
 
     def __str__(self) -> str:
-        return "dump all stacks" if self.slot is None else f"dump the stacks of slot {self.slot}"
+        return "all stacks" if self.slot is None else f"the stacks of slot {self.slot}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,7 @@ class Stop:
         return "quick stop" if self.quick else "stop"
 
 
-Command = ShowStatus | Reload | Scale | Drain | DumpStacks | Stop
+Command = ShowStatus | Reload | Rollback | Scale | Drain | ShowStacks | Stop
 
 
 class Refusal(Exception):  # noqa: N818 -- an answer of the interface, not a fault of the program
@@ -149,9 +158,13 @@ _Reader = Callable[[_Parameters], Command]
 _ROUTES: dict[str, tuple[str, _Reader]] = {
     "/status": ("GET", lambda _given: ShowStatus()),
     "/reload": ("POST", lambda given: Reload(given.switch("wait"))),
-    "/scale": ("POST", lambda given: Scale(given.integer("workers", 1, MOST_WORKERS) or 0)),
+    "/rollback": ("POST", lambda given: Rollback(given.switch("wait"))),
+    "/scale": (
+        "POST",
+        lambda given: Scale(given.integer("workers", 1, MOST_WORKERS) or 0, given.switch("wait")),
+    ),
     "/drain": ("POST", lambda given: Drain(given.integer("slot", 0, _MOST_SLOT) or 0)),
-    "/stacks": ("POST", lambda given: DumpStacks(given.integer("slot", 0, _MOST_SLOT, required=False))),
+    "/stacks": ("POST", lambda given: ShowStacks(given.integer("slot", 0, _MOST_SLOT, required=False))),
     "/stop": ("POST", lambda given: Stop(given.switch("quick"))),
 }
 
@@ -172,95 +185,3 @@ def read_request(method: str, target: str, body: bytes) -> Command:
     command = reader(given)
     given.end()
     return command
-
-
-# --- answers
-
-
-class Steering(Protocol):
-    """What the control room may ask of the master. Nothing here waits."""
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the master is on its way out."""
-
-    def status(self) -> FleetStatus:
-        """The fleet as it is now."""
-
-    def reload(self) -> list[str]:
-        """Ask for a reload; returns why not, a line for each error, if the settings are wrong."""
-
-    def scale(self, workers: int) -> None:
-        """Ask for so many workers."""
-
-    def drain(self, slot: int) -> bool:
-        """Ask for the exchange of the worker that serves in the slot; false if none does."""
-
-    def dump_stacks(self, slot: int | None) -> list[int]:
-        """Have stacks written to the log; returns the slots whose workers will."""
-
-    def stop(self, *, quick: bool) -> None:
-        """Ask for a stop."""
-
-
-def carry_out(command: Command, steering: Steering, reloads: Reloads) -> Answer | Ticket:
-    """Do it; a `Ticket` means that the answer comes with the outcome of the reload. Raises `Refusal`."""
-    if steering.stopping and isinstance(command, Reload | Scale | Drain):
-        raise Refusal(503, "the master is stopping")
-    match command:
-        case ShowStatus():
-            return Answer(200, _status(steering.status(), reloads))
-        case Reload(wait):
-            return _reload(steering, reloads, wait=wait)
-        case Scale(workers):
-            steering.scale(workers)
-            return Answer(202, {"workers": workers})
-        case Drain(slot):
-            if not steering.drain(slot):
-                raise Refusal(409, f"no worker serves in slot {slot}")
-            return Answer(202, {"slot": slot})
-        case DumpStacks(slot):
-            slots = steering.dump_stacks(slot)
-            if not slots:
-                _refuse_stacks(slot)
-            return Answer(202, {"slots": slots, "written_to": "log"})
-        case Stop(quick):
-            steering.stop(quick=quick)
-            return Answer(202, {"stopping": "quick" if quick else "graceful"})
-
-
-_STATUS_OF = {
-    Result.COMMITTED: 200,
-    Result.FAILED: 409,
-    Result.SUPERSEDED: 409,
-    Result.REFUSED: 422,
-    Result.STOPPED: 503,
-}
-
-
-def answer_of(outcome: Outcome) -> Answer:
-    """What whoever waited for the reload is told."""
-    status = _STATUS_OF[outcome.result]
-    body = asdict(outcome)
-    return Answer(status, body if status == 200 else body | {"error": outcome.message})
-
-
-def _reload(steering: Steering, reloads: Reloads, *, wait: bool) -> Answer | Ticket:
-    errors = steering.reload()
-    if errors:
-        why = f"not reloading: {'; '.join(errors)}"
-        return Answer(_STATUS_OF[Result.REFUSED], {"result": Result.REFUSED, "errors": errors, "error": why})
-    return reloads.ask() if wait else Answer(202, {"result": "accepted"})
-
-
-def _refuse_stacks(slot: int | None) -> NoReturn:
-    raise Refusal(409, "no worker is there" if slot is None else f"no worker is in slot {slot}")
-
-
-def _status(status: FleetStatus, reloads: Reloads) -> dict[str, Any]:
-    last = None if reloads.last is None else asdict(reloads.last)
-    return asdict(status) | {
-        "generation": reloads.generation,
-        "starting_generation": reloads.starting,
-        "last_reload": last,
-    }

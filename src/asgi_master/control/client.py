@@ -6,20 +6,19 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asgi_master.control.places import directories_for_clients, inode_of, pid_in_name, sockets_in
+from asgi_master.control.discovery import named_sockets, unnamed_sockets
+from asgi_master.control.places import inode_of
 from asgi_master.errors import AsgiMasterError
 
 _CREDENTIALS = struct.Struct("iII")
 _TIMEVAL = struct.Struct("ll")
 _LOOK_TIMEOUT = 2.0
 _MOST_BYTES = 8 * 1024 * 1024
-_LISTENS = 0x10000  # __SO_ACCEPTCON, of the kernel's Flags column
-_LISTENING_SOCKETS = Path("/proc/net/unix")
 
 
 class NoAnswerError(AsgiMasterError):
@@ -109,41 +108,23 @@ def _connect(sock: socket.socket, path: Path, timeout: float | None) -> None:
 def find(environ: Mapping[str, str], uid: int) -> list[Found]:
     """The masters that answer, or at least listen, and that this user may ask."""
     found = {}
-    for path, pid in _candidates(environ, uid):
-        try:
-            reply = ask(path, "GET", "/status", timeout=_LOOK_TIMEOUT)
-        except TookTooLongError:
-            found[inode_of(path)] = Found(path, pid, None)
-        except NoAnswerError:
-            continue
-        else:
-            found[inode_of(path)] = Found(path, reply.pid, reply.body if reply.is_done else None)
+    for path, pid in named_sockets(environ, uid):
+        one = _look(path, pid)
+        if one is not None:
+            found[inode_of(path)] = one
+    for path, pid in unnamed_sockets(uid, known={one.pid for one in found.values()}):
+        one = _look(path, pid)
+        # It may be another private socket of a master: the status tells.
+        if one is not None and (one.status or {}).get("pid") == pid:
+            found[inode_of(path)] = one
     return sorted(found.values(), key=lambda one: one.pid)
 
 
-def _candidates(environ: Mapping[str, str], uid: int) -> Iterator[tuple[Path, int]]:
-    for directory in directories_for_clients(environ, uid):
-        yield from sockets_in(directory)
-    # Those that a service manager put into a directory of their own.
-    with contextlib.suppress(OSError):
-        for line in _LISTENING_SOCKETS.read_text(errors="surrogateescape").splitlines()[1:]:
-            path = _listening_path(line)
-            pid = pid_in_name(path) if path is not None else None
-            if path is not None and pid is not None and _is_master(pid):
-                yield path, pid
-
-
-def _listening_path(line: str) -> Path | None:
-    """The path of a line of /proc/net/unix, if it is one of a listening socket."""
-    words = line.split(maxsplit=7)
-    if len(words) < 8 or not words[7].startswith("/") or not int(words[3], 16) & _LISTENS:
-        return None
-    return Path(words[7])
-
-
-def _is_master(pid: int) -> bool:
+def _look(path: Path, pid: int) -> Found | None:
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-    return b"asgi-master" in command or b"asgi_master" in command
+        reply = ask(path, "GET", "/status", timeout=_LOOK_TIMEOUT)
+    except TookTooLongError:
+        return Found(path, pid, None)
+    except NoAnswerError:
+        return None
+    return Found(path, reply.pid, reply.body if reply.is_done else None)

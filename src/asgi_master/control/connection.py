@@ -1,9 +1,8 @@
-"""One control connection: bytes to a request, an answer to bytes, with h11 in between. Nothing here blocks."""
+"""One connection: bytes to a request, an answer to bytes, with h11 in between. Nothing here blocks."""
 
 import contextlib
-import json
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import h11
@@ -15,17 +14,6 @@ _HEAD_BYTES = 16384
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
-    """Who connected, as the kernel says."""
-
-    pid: int
-    uid: int
-
-    def __str__(self) -> str:
-        return f"pid {self.pid} of uid {self.uid}"
-
-
-@dataclass(frozen=True, slots=True)
 class Request:
     """A whole request."""
 
@@ -34,12 +22,23 @@ class Request:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole response."""
+
+    status: int
+    body: bytes
+    content_type: str
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+
 class Connection:
     """Reads one request, writes one answer, and is then done."""
 
-    def __init__(self, sock: socket.socket, peer: Peer, limit: int) -> None:
+    def __init__(self, sock: socket.socket, peer: str, limit: int) -> None:
         self.sock = sock
         self.peer = peer
+        """Who connected, for the log."""
         self.deadline: float | None = None
         """When the client has taken too long; `None` while it waits for us."""
         self.is_done = False
@@ -66,7 +65,7 @@ class Connection:
             return None
         self._received += len(data)
         if self._received > self._limit:
-            raise Refusal(413, f"a control request has {self._limit} bytes at most")
+            raise Refusal(413, f"a request has {self._limit} bytes at most")
         if self._http.their_state is h11.DONE:
             # It waits for its answer; the end of its side means that it does not any more.
             self.is_done = not data
@@ -102,13 +101,13 @@ class Connection:
                         self.flush()
                     return None
 
-    def answer(self, status: int, body: bytes, headers: list[tuple[str, str]]) -> None:
+    def answer(self, response: Response) -> None:
         """The answer; it leaves as far as the client reads."""
         head = self._head
         self.is_answered = True
-        self._send(h11.Response(status_code=status, reason=_phrase(status), headers=_headers(body, headers)))
+        self._send(_head_of(response))
         if head is None or head.method != b"HEAD":
-            self._send(h11.Data(data=body))
+            self._send(h11.Data(data=response.body))
         self._send(h11.EndOfMessage())
 
     def flush(self) -> None:
@@ -127,22 +126,22 @@ class Connection:
         self._outgoing += self._http.send(event) or b""
 
 
-def encode_refusal(status: int, message: str) -> bytes:
+def encode(response: Response) -> bytes:
     """A whole answer to whoever is not even read."""
-    body = json.dumps({"error": message}).encode() + b"\n"
     http = h11.Connection(h11.SERVER)
-    head = h11.Response(status_code=status, reason=_phrase(status), headers=_headers(body, []))
-    return b"".join(filter(None, (http.send(event) for event in (head, h11.Data(data=body)))))
+    events = (_head_of(response), h11.Data(data=response.body))
+    return b"".join(filter(None, (http.send(event) for event in events)))
 
 
-def _headers(body: bytes, more: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [
-        ("content-type", "application/json"),
-        ("content-length", str(len(body))),
+def _head_of(response: Response) -> h11.Response:
+    headers = [
+        ("content-type", response.content_type),
+        ("content-length", str(len(response.body))),
         ("cache-control", "no-store"),
         ("connection", "close"),
-        *more,
+        *response.headers,
     ]
+    return h11.Response(status_code=response.status, reason=_phrase(response.status), headers=headers)
 
 
 def _phrase(status: int) -> bytes:

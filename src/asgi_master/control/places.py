@@ -10,9 +10,10 @@ import re
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 AUTO = "auto"
 OFF = "off"
@@ -36,6 +37,12 @@ class ControlSocket:
     path: Path
     inode: tuple[int, int]
 
+    @classmethod
+    def adopt(cls, fd: int, path: str, inode: Sequence[int]) -> Self:
+        """The one that the program before this one opened, in the same process."""
+        device, number = inode
+        return cls(socket.socket(fileno=fd), Path(path), (device, number))
+
     def close(self) -> None:
         """Stop listening; remove the file if it is still the one we made."""
         self.sock.close()
@@ -50,7 +57,7 @@ def open_control_socket(setting: str, environ: Mapping[str, str]) -> ControlSock
         return None
     if setting != AUTO:
         return _open_given(Path(setting).absolute())
-    why = "no directory for it"
+    why = "no directory here can be written to"
     for directory in directories_for_masters(environ, os.geteuid()):
         try:
             _prepare(directory)
@@ -129,8 +136,11 @@ def _runtime_directory(environ: Mapping[str, str]) -> Path | None:
 
 def _of_user(environ: Mapping[str, str], uid: int) -> list[Path]:
     runtime = environ.get("XDG_RUNTIME_DIR", "")
-    in_session = [Path(runtime) / "asgi-master"] if runtime.startswith("/") else []
-    return [*in_session, Path(tempfile.gettempdir()) / f"asgi-master-{uid}"]
+    found = [Path(runtime) / "asgi-master"] if runtime.startswith("/") else []
+    # In a container nothing may be writable: there is no directory for temporary files then.
+    with contextlib.suppress(FileNotFoundError):
+        found.append(Path(tempfile.gettempdir()) / f"asgi-master-{uid}")
+    return found
 
 
 def _prepare(directory: Path) -> None:

@@ -1,20 +1,27 @@
-"""What became of reloads: the generation that serves, the last result, and who waits for which.
+"""What became of reloads and rollbacks: the generation that serves, the last result, and who waits for which.
 
 Pure: notices in, outcomes out. A reload that was asked for gets its generation from the first `ReloadStarted` after
-the asking; requests that come before that melt into it and share its outcome.
+the asking; requests that come before that melt into it and share its outcome. So does a rollback from
+`RollbackStarted`, unless a reload is under way: then it ends with that being called off.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Any, Self
 
 from asgi_master.supervision.notices import (
     BootFailed,
+    Cause,
     MasterReady,
+    NothingToRollBackTo,
     Notice,
     ReloadCommitted,
     ReloadFailed,
     ReloadStarted,
     ReloadSuperseded,
+    RollbackAsked,
+    RollbackStarted,
     Stopping,
     ZygoteReplaced,
 )
@@ -25,7 +32,9 @@ class Result(StrEnum):
     """How a reload ended."""
 
     COMMITTED = "committed"
-    """Every worker runs the new generation."""
+    """Every worker runs the generation that was to take over."""
+    CALLED_OFF = "called-off"
+    """A rollback, while a reload was under way: that one was given up."""
     FAILED = "failed"
     """The new generation did not prove itself; the old one stays."""
     SUPERSEDED = "superseded"
@@ -51,10 +60,13 @@ class Outcome:
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One request that waits for the outcome of its reload."""
+    """One request that waits for the outcome of its reload or rollback."""
 
+    is_rollback: bool = False
     generation: int | None = None
-    """Known once its reload has started."""
+    """Known once it has started."""
+    outcome: Outcome | None = None
+    """Known once it is over."""
 
 
 @dataclass(slots=True)
@@ -68,9 +80,20 @@ class Reloads:
     last: Outcome | None = None
     _tickets: list[Ticket] = field(default_factory=list)
 
-    def ask(self) -> Ticket:
-        """Wait for the reload that was just asked for (before any notice about it was noted)."""
-        ticket = Ticket()
+    def remember(self) -> dict[str, Any]:
+        """What outlives a live upgrade, as plain values. Who waits does not: the connections close."""
+        return {"generation": self.generation, "last": None if self.last is None else asdict(self.last)}
+
+    @classmethod
+    def recall(cls, values: Mapping[str, Any]) -> Self:
+        """What `remember` told, possibly of another version of this program."""
+        last = values.get("last")
+        known = Outcome(**last | {"result": Result(last["result"])}) if last is not None else None
+        return cls(generation=values.get("generation"), last=known)
+
+    def ask(self, *, rollback: bool = False) -> Ticket:
+        """Wait for what was just asked for (before any notice about it was noted)."""
+        ticket = Ticket(rollback)
         self._tickets.append(ticket)
         return ticket
 
@@ -84,42 +107,51 @@ class Reloads:
         self.last = Outcome(Result.REFUSED, None, f"not reloading: {'; '.join(errors)}", at)
         return self.last
 
-    def note(self, notice: Notice, at: float) -> list[tuple[Ticket, Outcome]]:
-        """Follow a notice; returns whose waiting is over. `at` is in seconds since the epoch."""
+    def note(self, notice: Notice, at: float) -> None:
+        """Follow a notice. `at` is in seconds since the epoch."""
         match notice:
             case ReloadStarted(generation):
-                self.starting = generation
-                for ticket in self._tickets:
-                    if ticket.generation is None:
-                        ticket.generation = generation
+                self._begin(generation, rollback=False)
+            case RollbackStarted(generation):
+                self._begin(generation, rollback=True)
             case MasterReady(generation=generation) | ReloadCommitted(generation=generation):
                 self.generation = generation
-                return self._end(Result.COMMITTED, generation, notice, at)
-            case ReloadFailed(generation=generation) | BootFailed(generation=generation):
-                return self._end(Result.FAILED, generation, notice, at)
+                self._end(_outcome(Result.COMMITTED, generation, notice, at))
+            case ReloadFailed(generation, cause) | BootFailed(generation, cause):
+                self._end(_outcome(Result.FAILED, generation, notice, at))
+                self._call_off(cause, _outcome(Result.CALLED_OFF, generation, notice, at))
             case ReloadSuperseded(generation):
-                return self._end(Result.SUPERSEDED, generation, notice, at)
+                self._end(_outcome(Result.SUPERSEDED, generation, notice, at))
             case ZygoteReplaced(generation=generation):
                 self.generation = generation
+            case NothingToRollBackTo():
+                self._answer(self._rollbacks_not_begun(), _outcome(Result.FAILED, None, notice, at))
             case Stopping():
-                return self._answer(list(self._tickets), Result.STOPPED, None, notice, at)
-        return []
+                self._answer(list(self._tickets), _outcome(Result.STOPPED, None, notice, at))
 
-    def _end(
-        self, result: Result, generation: int, notice: Notice, at: float
-    ) -> list[tuple[Ticket, Outcome]]:
-        if self.starting == generation:
+    def _begin(self, generation: int, *, rollback: bool) -> None:
+        self.starting = generation
+        for ticket in self._tickets:
+            if ticket.generation is None and ticket.is_rollback is rollback:
+                ticket.generation = generation
+
+    def _end(self, outcome: Outcome) -> None:
+        if self.starting == outcome.generation:
             self.starting = None
-            self.last = _outcome(result, generation, notice, at)
-        waiting = [ticket for ticket in self._tickets if ticket.generation == generation]
-        return self._answer(waiting, result, generation, notice, at)
+            self.last = outcome
+        self._answer([ticket for ticket in self._tickets if ticket.generation == outcome.generation], outcome)
 
-    def _answer(
-        self, tickets: list[Ticket], result: Result, generation: int | None, notice: Notice, at: float
-    ) -> list[tuple[Ticket, Outcome]]:
+    def _call_off(self, cause: Cause, outcome: Outcome) -> None:
+        if isinstance(cause, RollbackAsked):
+            self._answer(self._rollbacks_not_begun(), outcome)
+
+    def _rollbacks_not_begun(self) -> list[Ticket]:
+        return [ticket for ticket in self._tickets if ticket.is_rollback and ticket.generation is None]
+
+    def _answer(self, tickets: list[Ticket], outcome: Outcome) -> None:
         for ticket in tickets:
             self._tickets.remove(ticket)
-        return [(ticket, _outcome(result, generation, notice, at)) for ticket in tickets]
+            ticket.outcome = outcome
 
 
 def _outcome(result: Result, generation: int | None, notice: Notice, at: float) -> Outcome:

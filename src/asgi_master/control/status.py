@@ -11,6 +11,8 @@ class WorkerStatus:
     generation: int
     state: str
     """See `asgi_master.supervision.states.WorkerState`."""
+    standby: bool
+    """Whether it is a spare: ready, but does not accept before another worker is missing."""
     pid: int | None
     """`None` before the process said so."""
     age: float
@@ -52,7 +54,10 @@ class FleetStatus:
     phase: str
     """See `asgi_master.supervision.states.Phase`."""
     listening: list[str]
+    held_generation: int | None
+    """The one that a rollback would return to."""
     workers_wanted: int
+    spares_wanted: int
     workers: list[WorkerStatus]
     """By slot, older first."""
     waiting: list[SlotWaiting]

@@ -145,6 +145,16 @@ class Parser(ABC):
         self._skipped = False
         self._searched = self._position
 
+    def whole_body(self) -> bytes | None:
+        """The body of the request just told, if all of it is here: then the message is complete, without events."""
+        start, end = self._position, self._position + self._remaining
+        if self._state is not _BODY or end > len(self._buffer):
+            return None
+        self._position = end
+        self._remaining = 0
+        self._state = _DONE
+        return self._buffer[start:end]
+
     def trailing_data(self) -> bytes:
         """Take out what follows the request: it belongs to the protocol upgraded to."""
         data = self._buffer[self._position :]
@@ -161,27 +171,34 @@ class Parser(ABC):
             self._check_incomplete()
             return NEED_DATA
         end += 4
-        line_end = buffer.find(b"\r\n", start)
-        if line_end - start > self._line_limit:
-            raise _line_too_long()
-        if end - line_end - 2 > self._header_limit:
-            raise _header_too_large()
-        request = read_request_line(buffer[start:line_end])
-        fields = buffer[line_end:end]
+        head = buffer[start:end]  # a slice of the whole is the whole: the usual case copies nothing
         repeated = self._repeated
-        if repeated is not None and fields == repeated.fields and repeated.goes_with(request):
-            request.headers = repeated.headers.copy()
-            request.keep_alive = repeated.keep_alive
-        else:
-            # A slice of the whole is the whole: the usual case copies nothing.
-            self._take_fields(buffer[start:end], request)
-            self._repeated = Repeated.of(fields, request)
+        request = self._read_head(head) if repeated is None or head != repeated.head else repeated.request
         self._position = self._searched = end
         self._is_last = not request.keep_alive
         if request.body_length == 0:
             self._state = _ENDING
         else:
             self._begin_body(request.body_length)
+        return request
+
+    def _read_head(self, head: bytes) -> Request:
+        """Read and judge a head that is not that of the last request again."""
+        line_end = head.find(b"\r\n")
+        if line_end > self._line_limit:
+            raise _line_too_long()
+        if len(head) - line_end - 2 > self._header_limit:
+            raise _header_too_large()
+        request = read_request_line(head[:line_end])
+        repeated = self._repeated
+        if repeated is not None and repeated.judges(request, head[line_end:]):
+            known = repeated.request
+            request.headers = known.headers
+            request.keep_alive = known.keep_alive
+            request.body_length = known.body_length
+        else:
+            self._take_fields(head, request)
+        self._repeated = Repeated.of(head, line_end, request)
         return request
 
     def _take_fields(self, head: bytes, request: Request) -> None:

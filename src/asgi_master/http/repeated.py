@@ -1,39 +1,44 @@
-"""Header fields that a client repeats, byte for byte, in its next request on the same connection.
+"""Heads that a client repeats, byte for byte, in its next request on the same connection.
 
-Most do (what changes is the request line), so what was read and judged once is not read and judged again.
+Most repeat all header fields (what changes is the request line), many the whole head, so what was read and judged once
+is not read and judged again.
 """
 
-from asgi_master.http.request import Headers, Request
+from asgi_master.http.request import Request
 
 _MOST_BYTES = 1024
 """Larger ones are not kept, so that ten thousand idle connections do not hold much."""
 
 
 class Repeated:
-    """The header section of the last request, and what it came to."""
+    """The head of the last request, and what it came to."""
 
-    __slots__ = ("_http_version", "fields", "headers", "keep_alive")
+    __slots__ = ("_line_end", "head", "request")
 
-    def __init__(self, fields: bytes, request: Request) -> None:
-        self.fields = fields
-        """From the end of the request line to the end of the head."""
-        self.headers: Headers = request.headers.copy()
-        self.keep_alive = request.keep_alive
-        self._http_version = request.http_version
+    def __init__(self, head: bytes, line_end: int, request: Request) -> None:
+        self.head = head
+        self.request = request
+        self._line_end = line_end
 
     @classmethod
-    def of(cls, fields: bytes, request: Request) -> "Repeated | None":
-        """What to remember of a request that was judged; nothing if its fields said something about itself alone."""
+    def of(cls, head: bytes, line_end: int, request: Request) -> "Repeated | None":
+        """What to remember of a request that was judged; nothing if its fields said something about itself alone.
+
+        Its first line ends at `line_end`.
+        """
         if (
-            len(fields) > _MOST_BYTES
-            or request.body_length != 0
+            len(head) > _MOST_BYTES
             or request.expect_continue
             or request.upgrade is not None
             or request.authority is not None
         ):
             return None
-        return cls(fields, request)
+        return cls(head, line_end, request)
 
-    def goes_with(self, request: Request) -> bool:
-        """Whether the fields would be judged the same with this request line."""
-        return request.http_version == self._http_version and request.authority is None
+    def judges(self, request: Request, fields: bytes) -> bool:
+        """Whether these fields were judged already, and mean the same with the line of this request."""
+        return (
+            self.head[self._line_end :] == fields
+            and request.http_version == self.request.http_version
+            and request.authority is None
+        )

@@ -23,7 +23,7 @@ _SPECIAL_FIELDS = frozenset(
 
 @dataclass(slots=True)
 class Request:
-    """A request without its body."""
+    """A request without its body. It is shared with whoever repeats it: nobody changes it once it was read."""
 
     method: str
     target: bytes
@@ -63,8 +63,15 @@ def read_request_line(line: bytes) -> Request:
         if len(_KNOWN_LINES) >= _MOST_KNOWN_LINES:
             _KNOWN_LINES.clear()
         _KNOWN_LINES[line] = known
+    # Positional and bare: this is on the path of every request.
     return Request(
-        known.method, known.target, known.raw_path, b"", [], known.http_version, keep_alive=known.keep_alive
+        known.method,
+        known.target,
+        known.raw_path,
+        b"",
+        known.headers,
+        known.http_version,
+        known.keep_alive,
     )
 
 
@@ -81,12 +88,16 @@ def _read_unknown_line(line: bytes) -> Request:
         raise ProtocolError(400, "the target holds a character that must be percent-encoded")
     if target[:1] == b"/":  # origin-form
         raw_path, _, query = target.partition(b"?")
-        return Request(name, target, raw_path, query, [], http_version, http_version == "1.1")
+        return _request(name, target, raw_path, query, http_version)
     if target == b"*":
         if name != "OPTIONS":
             raise ProtocolError(400, "the target * goes with OPTIONS only")
-        return Request(name, target, target, b"", [], http_version, http_version == "1.1")
+        return _request(name, target, target, b"", http_version)
     return _absolute_form(name, target, http_version)
+
+
+def _request(method: str, target: bytes, raw_path: bytes, query: bytes, http_version: str) -> Request:
+    return Request(method, target, raw_path, query, [], http_version, keep_alive=http_version == "1.1")
 
 
 def _version_error(version: bytes) -> ProtocolError:
@@ -116,7 +127,7 @@ def _absolute_form(method: str, target: bytes, http_version: str) -> Request:
     raw_path = slash + path
     if not raw_path:
         raw_path = b"*" if method == "OPTIONS" and not query else b"/"
-    request = Request(method, target, raw_path, query, [], http_version, http_version == "1.1")
+    request = _request(method, target, raw_path, query, http_version)
     request.authority = authority
     return request
 
@@ -127,43 +138,39 @@ def take_headers(request: Request, headers: Headers) -> None:
     `headers` have lower-case names, and values without surrounding white space.
     """
     request.headers = headers
-    host: bytes | None = None
-    has_special = False
+    is_1_1 = request.http_version == "1.1"
+    host = length = coding = options = upgrade = expect = None
     for name, value in headers:
-        if name in _SPECIAL_FIELDS:
-            if name != b"host":
-                has_special = True
-            elif host is None:
-                host = value
-            else:
+        if name not in _SPECIAL_FIELDS:
+            continue
+        # Host and Content-Length may come once; of the others, several of a name are one list.
+        if name == b"host":
+            if host is not None:
                 raise ProtocolError(400, "more than one Host field")
-    if host is None:
-        if request.http_version == "1.1":
-            raise ProtocolError(400, "the Host field is missing")
-    elif not is_host(host):
-        raise ProtocolError(400, "the Host field is not valid")
+            host = value
+        elif name == b"content-length":
+            if length is not None:
+                raise ProtocolError(400, "more than one Content-Length field")
+            length = value
+        elif name == b"connection":
+            options = value if options is None else options + b"," + value
+        elif name == b"transfer-encoding":
+            coding = value if coding is None else coding + b"," + value
+        elif name == b"upgrade":
+            upgrade = value if upgrade is None else upgrade + b"," + value
+        else:
+            expect = value if expect is None else expect + b"," + value
+    if host is not None:
+        if not is_host(host):
+            raise ProtocolError(400, "the Host field is not valid")
+    elif is_1_1:
+        raise ProtocolError(400, "the Host field is missing")
     if request.authority is not None:
         _replace_host(headers, request.authority)
-    if has_special:
-        _take_special(request, headers)
-
-
-def _take_special(request: Request, headers: Headers) -> None:
-    """Judge the fields that speak about the message or the connection; several of a name are one list."""
-    special: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name in _SPECIAL_FIELDS:
-            if name == b"content-length" and name in special:
-                raise ProtocolError(400, "more than one Content-Length field")
-            special[name] = special[name] + b"," + value if name in special else value
-    is_1_1 = request.http_version == "1.1"
-    length, coding = special.get(b"content-length"), special.get(b"transfer-encoding")
     if length is not None or coding is not None:
         request.body_length = _body_length(length, coding, is_1_1)
-    options = special.get(b"connection")
     if options is not None:
-        _apply_connection(request, options, special.get(b"upgrade"))
-    expect = special.get(b"expect")
+        _apply_connection(request, options, upgrade)
     if expect is not None and is_1_1:
         if expect.lower() != b"100-continue":
             raise ProtocolError(417, "only 100-continue can be expected")

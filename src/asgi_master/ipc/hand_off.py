@@ -8,9 +8,12 @@ import contextlib
 import socket
 from collections.abc import Iterator
 
+from asgi_master import faults
 from asgi_master.ipc import descriptors
 
 _MARK = b"c"
+_NEW = b"n"
+_MOST_NOTE = 1024
 
 
 class HandOff:
@@ -38,21 +41,38 @@ class HandOff:
         """Both ends, to pass on."""
         return self._put.fileno(), self._take.fileno()
 
-    def put(self, connection: socket.socket) -> bool:
-        """Offer a connection to the other workers; false if the queue is full. The caller still closes its own copy."""
+    def put(self, connection: socket.socket, note: bytes = b"") -> bool:
+        """Offer a connection to the other workers; false if the queue is full. The caller still closes its own copy.
+
+        `note`, of a few hundred bytes at most, is for the worker that takes it.
+        """
         try:
-            socket.send_fds(self._put, [_MARK], [connection.fileno()])
+            faults.point("before_hand_off")
+        except OSError:
+            return False
+        given = self._send(_MARK + note, connection)
+        faults.point("mid_hand_off")
+        return given
+
+    def put_new(self, connection: socket.socket) -> bool:
+        """As `put`, of a connection that nobody has served yet."""
+        return self._send(_NEW, connection)
+
+    def _send(self, data: bytes, connection: socket.socket) -> bool:
+        try:
+            socket.send_fds(self._put, [data], [connection.fileno()])
         except OSError:
             return False
         return True
 
-    def take(self, most: int) -> Iterator[socket.socket]:
-        """Up to `most` connections others gave away."""
+    def take(self, most: int) -> Iterator[tuple[socket.socket, bytes | None]]:
+        """Up to `most` connections others gave away, each with its note; `None` if nobody has served it yet."""
         with contextlib.suppress(BlockingIOError):
             for _ in range(most):
-                _mark, fds = descriptors.receive(self._take, len(_MARK), 1)
+                data, fds = descriptors.receive(self._take, len(_MARK) + _MOST_NOTE, 1)
+                faults.point("after_take")
                 for fd in fds:
-                    yield socket.socket(fileno=fd)
+                    yield socket.socket(fileno=fd), None if data == _NEW else data[len(_MARK) :]
 
     def close(self) -> None:
         """Close both ends; connections that nobody holds another copy of are closed with them."""

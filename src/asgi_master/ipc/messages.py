@@ -76,10 +76,21 @@ class WantsToLeave:
 
 
 @dataclass(frozen=True, slots=True)
+class TasksTold:
+    """Worker: my asyncio tasks, as far as there was room; the answer to the `TellTasks` of the same number."""
+
+    number: int
+    total: int = 0
+    """How many there are, shown or not."""
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    """`asgi_master.worker.tasks.TaskGroup`, as dictionaries."""
+
+
+@dataclass(frozen=True, slots=True)
 class Boot:
     """Master to zygote: what to import and how to serve it.
 
-    With it ride the descriptors of the scoreboard, of both ends of the hand-off queue, and of each listener.
+    With it ride the descriptors of the scoreboard and of both ends of the hand-off queue.
     """
 
     generation: int
@@ -89,11 +100,28 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Master to zygote: fork this worker. With it ride its channel and its stack pipe."""
+    """Master to zygote: fork this worker. With it ride its channel, its stack pipe, the certificates and its listeners.
+
+    The zygote keeps no listener: it may outlive the bind, and would hold the port open.
+    """
 
     worker: int
     slot: int
     row: int
+    standby: bool = False
+    """A spare: it accepts only when told to."""
+    secure: list[int] = field(default_factory=list)
+    """The places of those of the listeners where TLS is spoken. Without any, no certificates ride along."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Master to worker: accept from now on; you are a spare no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeCertificates:
+    """Master to worker: serve new connections with what rides along, `asgi_master.tls.bundle` in a file in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +130,14 @@ class Drain:
 
     timeout: float
     hand_off: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TellTasks:
+    """Master to worker: answer with `TasksTold`, whose groups take `limit` bytes of JSON at most."""
+
+    number: int
+    limit: int
 
 
 Message = (
@@ -114,9 +150,13 @@ Message = (
     | BootFailed
     | BeganLeaving
     | WantsToLeave
+    | TasksTold
     | Boot
     | Fork
+    | Accept
+    | TakeCertificates
     | Drain
+    | TellTasks
 )
 
 _KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in Message.__args__}

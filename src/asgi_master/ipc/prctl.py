@@ -1,11 +1,13 @@
-"""The two `prctl(2)` calls that Python does not offer."""
+"""The `prctl(2)` calls that Python does not offer."""
 
 import ctypes
 import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -22,5 +24,18 @@ def become_subreaper() -> None:
 
 
 def signal_when_parent_dies(signum: signal.Signals) -> None:
-    """Have the kernel send `signum` when the parent dies. Cleared by fork; the caller re-checks `getppid` after it."""
+    """Have the kernel send `signum` when the parent dies; the caller re-checks `getppid` after it.
+
+    Cleared by fork and by a change of the user or group.
+    """
     _prctl(_PR_SET_PDEATHSIG, signum)
+
+
+def allow_inspection() -> None:
+    """Let this process' user look into it and get its core dumps, which a change of the user forbids."""
+    _prctl(_PR_SET_DUMPABLE, 1)
+
+
+def refuse_new_privileges() -> None:
+    """No program that is executed from here on gains rights by set-user-ID bits or file capabilities."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)

@@ -3,15 +3,20 @@
 import logging
 import os
 
-from asgi_master.errors import ExitCode, SettingsError
+from asgi_master import faults
+from asgi_master.errors import BindError, ExitCode, SettingsError
 from asgi_master.ipc.messages import Boot
+from asgi_master.master.certificates import Certificates
+from asgi_master.master.child import Places
 from asgi_master.master.children import Children
 from asgi_master.master.listeners import Listeners
+from asgi_master.master.removed_binds import RemovedBinds
 from asgi_master.settings.model import Settings
 from asgi_master.settings.sources import working_directory
-from asgi_master.settings.wire import to_wire
+from asgi_master.settings.wire import from_wire, to_wire
 from asgi_master.supervision.actions import (
     Action,
+    AdmitWorker,
     Announce,
     DrainWorker,
     DumpStacks,
@@ -22,7 +27,13 @@ from asgi_master.supervision.actions import (
     SpawnWorker,
     StartZygote,
 )
-from asgi_master.supervision.notices import MasterReady, Notice, ReloadCommitted, ReloadFailed
+from asgi_master.supervision.notices import (
+    MasterReady,
+    Notice,
+    ReloadCommitted,
+    ReloadFailed,
+    RollbackStarted,
+)
 from asgi_master.telemetry import notices
 from asgi_master.telemetry.identity import introduce
 
@@ -32,9 +43,18 @@ log = logging.getLogger("asgi_master")
 class Executor:
     """Turns each action into what the operating system is asked for."""
 
-    def __init__(self, children: Children, listeners: Listeners, settings: Settings) -> None:
+    def __init__(
+        self,
+        children: Children,
+        listeners: Listeners,
+        removed_binds: RemovedBinds,
+        certificates: Certificates,
+        settings: Settings,
+    ) -> None:
         self._children = children
+        self._certificates = certificates
         self._listeners = listeners
+        self._removed_binds = removed_binds
         self._directory = os.fspath(working_directory(os.environ))
         self.settings = settings
         """What the next generation will run under."""
@@ -48,14 +68,16 @@ class Executor:
         match action:
             case StartZygote(generation):
                 boot = Boot(generation, self._directory, to_wire(self.settings))
-                listeners = self._listeners.of(self.settings.sockets)
-                self._children.start_zygote(boot, tuple(listener.sock.fileno() for listener in listeners))
+                self._children.start_zygote(boot)
             case RetireZygote(generation):
                 self._children.retire_zygote(generation)
             case KillZygote(generation):
                 self._children.kill_zygote(generation)
-            case SpawnWorker(worker, slot, generation):
-                self._children.spawn_worker(worker, slot, generation)
+            case SpawnWorker(worker, slot, generation, standby):
+                places = self._places_of(generation)
+                self._children.spawn_worker(worker, slot, generation, places, standby=standby)
+            case AdmitWorker(worker):
+                self._children.admit_worker(worker)
             case DrainWorker(worker, timeout, hand_off):
                 self._children.drain_worker(worker, timeout, hand_off=hand_off)
             case DumpStacks(worker):
@@ -71,14 +93,42 @@ class Executor:
         level, line = notices.render(notice)
         log.log(level, "%s", line)
         match notice:
+            case RollbackStarted(generation):
+                boot = self._children.boot_of(generation)
+                if boot is not None:
+                    self.settings = from_wire(boot.settings)
+                    self._open_again()
             case ReloadFailed():
                 self.settings = self._proven
             case MasterReady() | ReloadCommitted():
+                faults.point("before_commit", generation=notice.generation)
                 self._proven = self.settings
                 self._speak_as_settings_ask()
         if isinstance(notice, ReloadFailed | MasterReady | ReloadCommitted):
-            for url in self._listeners.keep_only(self._proven.sockets):
-                log.info("no longer listening on %s", url)
+            for listener in self._listeners.keep_only(self._proven.sockets):
+                self._removed_binds.add(listener)
+
+    def _places_of(self, generation: int) -> Places:
+        """Where a worker of this generation accepts."""
+        boot = self._children.boot_of(generation)
+        if boot is None:
+            return Places()
+        settings = from_wire(boot.settings)
+        listeners = self._listeners.of(settings.sockets)
+        secure = tuple(place for place, listener in enumerate(listeners) if listener.is_tls)
+        return Places(
+            tuple(listener.sock.fileno() for listener in listeners),
+            secure,
+            (self._certificates.descriptor(settings.tls),) if secure else (),
+        )
+
+    def _open_again(self) -> None:
+        """Open the binds that the reload to be undone took away."""
+        try:
+            for listener in self._listeners.open(self.settings.sockets):
+                log.info("listening on %s", listener.url)
+        except BindError as error:
+            log.error("%s; the rollback goes on without what the reload took away", error)
 
     def _speak_as_settings_ask(self) -> None:
         try:

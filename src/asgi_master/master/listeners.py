@@ -16,7 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asgi_master.errors import BindError
-from asgi_master.settings.bind import InheritedFd, TcpAddress, UnixAddress, parse_bind
+from asgi_master.master.carried import Cargo, Carried
+from asgi_master.master.kept_sockets import KeptSockets
+from asgi_master.master.notifier import Notifier
+from asgi_master.settings.bind import (
+    TLS_PREFIX,
+    ActivatedSocket,
+    InheritedFd,
+    TcpAddress,
+    UnixAddress,
+    parse_bind,
+    speaks_tls,
+)
 from asgi_master.settings.model import SocketSettings
 
 log = logging.getLogger("asgi_master")
@@ -32,19 +43,31 @@ class Listener:
     sock: socket.socket
     file: Path | None = None
     inode: tuple[int, int] = (0, 0)
+    is_tls: bool = False
 
     @property
     def url(self) -> str:
         """Where clients connect, for the log."""
         address = self.sock.getsockname()
         if self.sock.family == socket.AF_UNIX:
-            return f"unix:{address if isinstance(address, str) else address.decode(errors='replace')}"
+            path = address if isinstance(address, str) else address.decode(errors="replace")
+            return f"{TLS_PREFIX if self.is_tls else ''}unix:{path}"
         host = f"[{address[0]}]" if self.sock.family == socket.AF_INET6 else address[0]
-        return f"http://{host}:{address[1]}"
+        return f"{TLS_PREFIX if self.is_tls else 'http://'}{host}:{address[1]}"
 
-    def close(self) -> None:
-        """Stop listening; remove the socket file if it is still the one we made."""
+    @property
+    def kept_file(self) -> tuple[int, int] | None:
+        """What tells the socket's file apart, for `KeptSockets`."""
+        return self.inode if self.file is not None else None
+
+    def close(self, *, leave_file: bool = False) -> None:
+        """Stop listening; remove the socket file if it is still the one we made, unless it is to be left."""
         self.sock.close()
+        if not leave_file:
+            self.remove_file()
+
+    def remove_file(self) -> None:
+        """Remove the socket file if it is still the one we made."""
         if self.file is not None and _inode(self.file) == self.inode:
             with contextlib.suppress(OSError):
                 self.file.unlink()
@@ -53,8 +76,19 @@ class Listener:
 class Listeners:
     """All listening sockets, by the bind that asked for them."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        kept: KeptSockets | None = None,
+        cargo: Cargo | None = None,
+        section: str = "listeners",
+    ) -> None:
+        """`kept` is what systemd holds for us, if it does; `cargo` is what the program before left, in `section`."""
+        self._kept = kept if kept is not None else KeptSockets(Notifier({}), {}, 0)
         self._by_bind: dict[str, list[Listener]] = {}
+        if cargo is not None:
+            cargo.pack(section, self._carry)
+            if (carried := cargo.unpack(section)) is not None:
+                self._adopt(carried)
 
     def open(self, settings: SocketSettings) -> list[Listener]:
         """Open what `settings.bind` asks for and is not open yet; returns the new ones.
@@ -65,31 +99,75 @@ class Listeners:
         opened: dict[str, list[Listener]] = {}
         try:
             for bind in missing:
-                opened[bind] = _open(bind, settings)
+                self._refuse_to_change_tls(bind)
+                opened[bind] = _open(bind, settings, self._kept)
         except BindError:
             for listener in _flatten(opened.values()):
                 listener.close()
             raise
         self._by_bind |= opened
+        for bind, listeners in opened.items():
+            if _is_ours(bind):
+                for listener in listeners:
+                    self._kept.keep(_place(bind), [listener.sock], listener.kept_file)
         return _flatten(opened.values())
 
-    def of(self, settings: SocketSettings) -> list[Listener]:
-        """The sockets `settings.bind` asks for; each must be open."""
-        return _flatten(self._by_bind[bind] for bind in dict.fromkeys(settings.bind))
+    def _refuse_to_change_tls(self, bind: str) -> None:
+        """Workers of both generations would accept from the one socket, and each speak what it was told to."""
+        for other in self._by_bind:
+            if _place(other) == _place(bind) and getattr(parse_bind(bind), "port", None) != 0:
+                raise BindError(
+                    f"cannot bind {bind}: {other} is in use; whether TLS is spoken there changes with a restart"
+                )
 
-    def keep_only(self, settings: SocketSettings) -> list[str]:
-        """Close what `settings.bind` no longer asks for; returns the URLs of what was closed."""
+    def of(self, settings: SocketSettings) -> list[Listener]:
+        """The sockets `settings.bind` asks for, as far as they are open."""
+        return _flatten(self._by_bind.get(bind, []) for bind in dict.fromkeys(settings.bind))
+
+    def keep_only(self, settings: SocketSettings) -> list[Listener]:
+        """Let go of what `settings.bind` no longer asks for; returns it, to be closed by the caller."""
         gone = [bind for bind in self._by_bind if bind not in settings.bind]
-        urls = []
-        for listener in _flatten([self._by_bind.pop(bind) for bind in gone]):
-            urls.append(listener.url)
-            listener.close()
-        return urls
+        removed = []
+        for bind in gone:
+            for listener in self._by_bind.pop(bind):
+                removed.append(listener)
+                if _is_ours(bind):
+                    self._kept.let_go(_place(bind), listener.kept_file)
+        return removed
+
+    def _carry(self) -> Carried:
+        """Every socket, by its bind."""
+        carried = Carried({"binds": {bind: [] for bind in self._by_bind}})
+        for bind, listeners in self._by_bind.items():
+            for listener in listeners:
+                fd = listener.sock.fileno()
+                carried.values["binds"][bind].append(
+                    {
+                        "fd": fd,
+                        "file": None if listener.file is None else os.fspath(listener.file),
+                        "inode": list(listener.inode),
+                    }
+                )
+                carried.fds[str(fd)] = fd
+        return carried
+
+    def _adopt(self, carried: Carried) -> None:
+        """Hold what the program before this one held."""
+        for bind, listeners in carried.values["binds"].items():
+            self._by_bind[bind] = [
+                Listener(
+                    socket.socket(fileno=known["fd"]),
+                    None if known["file"] is None else Path(known["file"]),
+                    tuple(known["inode"]),
+                    speaks_tls(bind),
+                )
+                for known in listeners
+            ]
 
     def close(self) -> None:
-        """Close all."""
+        """Close all. The file of a Unix socket that systemd keeps stays: the next master listens on that socket."""
         for listener in _flatten(self._by_bind.values()):
-            listener.close()
+            listener.close(leave_file=self._kept.is_kept)
         self._by_bind.clear()
 
 
@@ -97,18 +175,63 @@ def _flatten(groups: Iterable[list[Listener]]) -> list[Listener]:
     return [listener for group in groups for listener in group]
 
 
-def _open(bind: str, settings: SocketSettings) -> list[Listener]:
+def _place(bind: str) -> str:
+    """Where it is, whatever is spoken there."""
+    return bind.removeprefix(TLS_PREFIX)
+
+
+def _is_ours(bind: str) -> bool:
+    """Whether we bind it ourselves, so that it can be kept for another master to come."""
+    return isinstance(parse_bind(bind), TcpAddress | UnixAddress)
+
+
+def _open(bind: str, settings: SocketSettings, kept: KeptSockets) -> list[Listener]:
     match parse_bind(bind):
         case TcpAddress() as address:
-            listeners = _open_tcp(bind, address, settings.backlog)
+            listeners = _take_back_tcp(bind, address, settings.backlog, kept)
+            listeners = listeners or _open_tcp(bind, address, settings.backlog)
         case UnixAddress() as address:
-            listeners = [_open_unix(bind, Path(address.path), settings)]
+            listener = _take_back_unix(bind, Path(address.path), settings, kept)
+            listeners = [listener or _open_unix(bind, Path(address.path), settings)]
         case InheritedFd() as inherited:
+            kept.use(inherited.fd)
             listeners = [_adopt(bind, inherited.fd, settings.backlog)]
+        case ActivatedSocket(name):
+            listeners = [_adopt(bind, fd, settings.backlog) for fd in kept.activated(name)]
+            if not listeners:
+                raise BindError(
+                    f"cannot use {bind}: systemd passed no socket of that name to this process; "
+                    "name the socket unit in Sockets= and start asgi-master itself, not a script around it"
+                )
     for listener in listeners:
         listener.sock.setblocking(False)
+        listener.is_tls = speaks_tls(bind)
     _warn_about_a_capped_backlog(settings.backlog)
     return listeners
+
+
+def _take_back_tcp(bind: str, address: TcpAddress, backlog: int, kept: KeptSockets) -> list[Listener]:
+    """What an earlier master listened on for this bind, as far as the host still has these addresses."""
+    found = kept.kept(_place(bind), None)
+    if not found:
+        return []
+    try:
+        resolved = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise _unknown_host(bind, error) from None
+    hosts = {entry[4][0] for entry in resolved}
+    listeners = []
+    for sock in found:
+        if sock.getsockname()[0] in hosts:
+            sock.listen(backlog)
+            listeners.append(Listener(sock))
+        else:
+            sock.close()
+    return listeners
+
+
+def _unknown_host(bind: str, error: socket.gaierror) -> BindError:
+    return BindError(f"cannot bind {bind}: the host is not known here ({error.strerror})")
 
 
 def _open_tcp(bind: str, address: TcpAddress, backlog: int) -> list[Listener]:
@@ -117,7 +240,7 @@ def _open_tcp(bind: str, address: TcpAddress, backlog: int) -> list[Listener]:
             address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except socket.gaierror as error:
-        raise BindError(f"cannot bind {bind}: the host is not known here ({error.strerror})") from None
+        raise _unknown_host(bind, error) from None
     listeners: list[Listener] = []
     port = address.port
     refused: OSError | None = None
@@ -172,12 +295,28 @@ def _open_unix(bind: str, path: Path, settings: SocketSettings) -> Listener:
         raise BindError(f"cannot bind {bind}: {error.strerror or error}") from None
     finally:
         os.umask(umask)
+    return _listen_unix(bind, path, listener, settings)
+
+
+def _take_back_unix(bind: str, path: Path, settings: SocketSettings, kept: KeptSockets) -> Listener | None:
+    """What an earlier master listened on, if the file there still leads to it."""
+    inode = _inode(path)
+    found = kept.kept(_place(bind), inode)
+    if not found:
+        return None
+    for sock in found[1:]:
+        sock.close()
+    return _listen_unix(bind, path, Listener(found[0], path.absolute(), inode), settings)
+
+
+def _listen_unix(bind: str, path: Path, listener: Listener, settings: SocketSettings) -> Listener:
+    """Give the socket file its owner and mode, and begin (or go on) to listen."""
     try:
         uid, gid = _owner(bind, settings.uds_owner)
         if (uid, gid) != (-1, -1):
             os.chown(path, uid, gid)
         path.chmod(settings.uds_mode)
-        sock.listen(settings.backlog)
+        listener.sock.listen(settings.backlog)
     except (OSError, BindError) as error:
         listener.close()
         if isinstance(error, BindError):
@@ -210,11 +349,13 @@ def _remove_if_stale(bind: str, path: Path) -> None:
 
 
 def _owner(bind: str, owner: str) -> tuple[int, int]:
-    """The ids of `user`, `user:group` or `:group`; -1 keeps what is."""
-    user, _, group = owner.partition(":")
+    """The ids of `user`, `user:group`, `user:` (with the login group) or `:group`; -1 keeps what is."""
+    user, colon, group = owner.partition(":")
     try:
         uid = -1 if not user else int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
         gid = -1 if not group else int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+        if user and colon and not group:
+            gid = pwd.getpwuid(uid).pw_gid
     except KeyError:
         raise BindError(f"cannot bind {bind}: there is no user or group {owner!r}") from None
     return uid, gid

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import random
 import selectors
 import signal
 import time
@@ -10,21 +9,32 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from asgi_master.control.admin import AdminServer
 from asgi_master.control.places import ControlSocket
 from asgi_master.control.server import ControlServer
 from asgi_master.errors import BindError, ExitCode, SettingsError
-from asgi_master.ipc.hand_off import HandOff
-from asgi_master.ipc.scoreboard import Scoreboard
+from asgi_master.master import parts
+from asgi_master.master.admin import admin_sockets
+from asgi_master.master.carried import Cargo, Carried
+from asgi_master.master.certificates import Certificates
 from asgi_master.master.children import Children
 from asgi_master.master.executor import Executor
+from asgi_master.master.lame_duck import LameDuck
 from asgi_master.master.listeners import Listeners
+from asgi_master.master.notifier import Notifier
+from asgi_master.master.observer import MasterObserver
+from asgi_master.master.oom import OomExit
 from asgi_master.master.policy import policy_of
+from asgi_master.master.removed_binds import RemovedBinds
 from asgi_master.master.signals import SignalPipe
 from asgi_master.master.steering import MasterSteering
+from asgi_master.master.systemd import ServiceManager
+from asgi_master.master.upgrade import Upgrade
 from asgi_master.master.watcher import Watcher
 from asgi_master.settings.diff import hold_until_restart
 from asgi_master.settings.model import Settings
-from asgi_master.supervision.actions import Announce
+from asgi_master.settings.wire import to_wire
+from asgi_master.supervision.actions import Action, Announce
 from asgi_master.supervision.events import (
     Event,
     ReloadRequested,
@@ -32,8 +42,8 @@ from asgi_master.supervision.events import (
     StopRequested,
     TimePassed,
 )
-from asgi_master.supervision.notices import Notice
-from asgi_master.supervision.supervisor import Supervisor
+from asgi_master.supervision.notices import Notice, StopDelayed
+from asgi_master.supervision.states import Phase
 
 log = logging.getLogger("asgi_master")
 
@@ -64,18 +74,28 @@ class Master:
         signals: SignalPipe,
         listeners: Listeners,
         control: ControlSocket | None,
+        notifier: Notifier,
+        cargo: Cargo,
+        directory: str,
+        admin: Listeners,
+        certificates: Certificates,
     ) -> None:
+        """`cargo` holds what a master before this one left in this process, if there was one."""
         self._reread = reread
         self._signals = signals
         self._listeners = listeners
         self._selector = selectors.DefaultSelector()
         self._facts: deque[Event] = deque([TimePassed()])
-        self._supervisor = Supervisor(policy_of(settings), time.monotonic(), random.random)
-        self._scoreboard = Scoreboard.create()
-        self._hand_off = HandOff.create()
+        self._supervisor = parts.supervisor(cargo, settings)
+        self._scoreboard = parts.scoreboard(cargo)
+        self._hand_off = parts.hand_off(cargo)
         self._children = Children(self._selector, self._scoreboard, self._hand_off, self._facts.append)
-        self._executor = Executor(self._children, listeners, settings)
+        removed_binds = RemovedBinds(self._hand_off)
+        self._certificates = certificates
+        self._executor = Executor(self._children, listeners, removed_binds, certificates, settings)
+        certificates.attach(self._children, lambda: self._executor.settings.tls)
         self._watcher = Watcher(settings) if settings.development.reload else None
+        self._totals = parts.totals(cargo)
         steering = MasterSteering(
             self._supervisor,
             self._children,
@@ -83,11 +103,53 @@ class Master:
             listeners,
             tell=self._facts.append,
             reload=lambda: self._reload("control"),
+            phase=self._phase,
+            started_at=self._totals.started_at,
         )
         self._control = ControlServer(
-            control.sock if control is not None else None, self._selector, steering, uid=os.geteuid()
+            control.sock if control is not None else None,
+            self._selector,
+            steering,
+            parts.reloads(cargo),
+            uid=os.geteuid(),
         )
-        self._companions: list[Companion] = [self._control]
+        self._service_manager = ServiceManager(notifier, self._supervisor, self._children.rows, os.environ)
+        self._lame_duck = LameDuck()
+        sockets = [listener.sock for listener in admin.of(admin_sockets(settings))]
+        observer = MasterObserver(
+            self._supervisor,
+            self._children,
+            self._executor,
+            listeners,
+            self._scoreboard,
+            self._totals,
+            self._lame_duck,
+            is_asked=bool(sockets),
+        )
+        self._upgrade = Upgrade(
+            self._selector,
+            self._children,
+            cargo,
+            directory=directory,
+            phase=self._phase,
+            is_calm=lambda: self._phase() is Phase.STEADY and removed_binds.is_done,
+            settle=self._settle,
+            boot_timeout=lambda: self._executor.settings.process.boot_timeout,
+        )
+        self._oom_exit = OomExit(self._facts.append, lambda: self._executor.settings.process.on_oom == "exit")
+        # The last of them may end this program for the next.
+        self._companions: list[Companion] = [
+            self._control,
+            self._service_manager,
+            observer,
+            AdminServer(sockets, self._selector, observer),
+            removed_binds,
+            self._oom_exit,
+            certificates,
+            self._upgrade,
+        ]
+        self._is_upgraded = cargo.is_upgrade
+        self._pack(cargo)
 
     def run(self) -> ExitCode:
         """Supervise until nothing is left to supervise."""
@@ -95,23 +157,25 @@ class Master:
         if self._watcher is not None:
             self._selector.register(self._watcher.fd, selectors.EVENT_READ, self._on_changes)
         next_look = time.monotonic() + _HEARTBEAT_PERIOD
+        if self._is_upgraded:
+            self._take_over()
         self._judge()
         while self._executor.exit_code is None:
             now = time.monotonic()
             if now >= next_look:
                 next_look = now + _HEARTBEAT_PERIOD
                 self._facts.append(self._children.read_heartbeats())
-            deadline = self._supervisor.next_deadline()
-            wait = min(next_look, next_look if deadline is None else deadline) - now
+            deadlines = (next_look, self._supervisor.next_deadline(), self._lame_duck.until)
+            wait = min(deadline for deadline in deadlines if deadline is not None) - now
             for key, _events in self._selector.select(max(0.0, wait)):
                 key.data()
-            self._facts.append(TimePassed())
+            self._facts.append(StopRequested() if self._lame_duck.is_due(time.monotonic()) else TimePassed())
             self._judge()
             while self._control.obey():
                 self._judge()
             for companion in self._companions:
                 companion.sweep()
-        return self._executor.exit_code
+        return self._oom_exit.status(self._executor.exit_code)
 
     def close(self) -> None:
         """Let go of everything; children that still live see the end of file and leave."""
@@ -124,19 +188,54 @@ class Master:
         self._scoreboard.close()
         self._selector.close()
 
+    def _pack(self, cargo: Cargo) -> None:
+        """Say what a program that replaces this one will need, and adopt what the one before left."""
+        cargo.pack("executor", lambda: Carried({"settings": to_wire(self._executor.settings)}))
+        cargo.pack("children", self._children.carry)
+        if (children := cargo.unpack("children")) is not None:
+            self._children.adopt(children)
+
+    def _take_over(self) -> None:
+        """Go on where the program before this one was, and have the workers follow it."""
+        self._children.reap()
+        self._judge()
+        self._reload("upgrade")
+
+    def _settle(self) -> None:
+        """Take note of the signals that came, and judge."""
+        self._on_signals()
+        self._judge()
+
     def _judge(self) -> None:
         """Feed each fact to the supervisor and carry out what it orders before the next."""
         while self._facts:
             fact = self._facts.popleft()
+            if isinstance(fact, StopRequested) and self._holds_back(fact):
+                continue
             for action in self._supervisor.handle(fact, time.monotonic()):
-                try:
-                    self._executor.execute(action)
-                except Exception:
-                    # Whatever this is, dying of it would take the service down. Each order has a deadline behind it.
-                    log.exception("%s failed", type(action).__name__)
-                if isinstance(action, Announce):
-                    for companion in self._companions:
-                        companion.note(action.notice)
+                self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        try:
+            self._executor.execute(action)
+        except Exception:
+            # Whatever this is, dying of it would take the service down. Each order has a deadline behind it.
+            log.exception("%s failed", type(action).__name__)
+        if isinstance(action, Announce):
+            for companion in self._companions:
+                companion.note(action.notice)
+
+    def _phase(self) -> Phase:
+        return Phase.STOPPING if self._lame_duck.is_leaving else self._supervisor.phase
+
+    def _holds_back(self, stop: StopRequested) -> bool:
+        """Whether the supervisor is to hear of this stop only after the shutdown delay."""
+        delay = self._executor.settings.process.shutdown_delay
+        serves = self._supervisor.phase in {Phase.STEADY, Phase.RELOADING}
+        held = self._lame_duck.holds_back(quick=stop.quick, serves=serves, delay=delay, now=time.monotonic())
+        if held:
+            self._carry_out(Announce(StopDelayed(delay)))
+        return held
 
     def _on_signals(self) -> None:
         for signum in self._signals.read():
@@ -151,6 +250,8 @@ class Master:
                     self._facts.append(ScaleRequested(+1))
                 case signal.SIGTTOU:
                     self._facts.append(ScaleRequested(-1))
+                case signal.SIGUSR2:
+                    self._upgrade.request()
                 case signal.SIGCHLD:
                     self._children.reap()
 
@@ -170,15 +271,21 @@ class Master:
 
         Bad settings change nothing: returns a line for each error.
         """
+        if self._lame_duck.is_leaving:
+            log.warning("%s: not reloading: the master is stopping", why)
+            return ["the master is stopping"]
         running = self._executor.settings
         try:
             settings, waiting = hold_until_restart(running, self._reread())
+            self._certificates.load(settings)
             opened = self._listeners.open(settings.sockets)
         except (SettingsError, BindError) as error:
             errors = error.errors if isinstance(error, SettingsError) else [str(error)]
             for line in errors:
                 log.error("%s: not reloading: %s", why, line)
             self._control.refused(errors)
+            self._service_manager.refuse_reload(errors)
+            self._totals.reload_refused()
             return errors
         for change in waiting:
             log.warning("%s: %s takes effect after a restart only", why, change.name)
@@ -186,5 +293,6 @@ class Master:
             log.info("listening on %s", listener.url)
         log.info("%s: reloading", why)
         self._executor.settings = settings
+        self._service_manager.begin_reload()
         self._facts.append(ReloadRequested(policy_of(settings)))
         return []

@@ -4,17 +4,27 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from asgi_master import __version__
 from asgi_master.control.places import AUTO, ControlSocket, NoPlaceError, open_control_socket
-from asgi_master.errors import ExitCode, SettingsError
+from asgi_master.errors import BindError, ExitCode, SettingsError
 from asgi_master.ipc.prctl import become_subreaper
+from asgi_master.master.admin import open_admin
+from asgi_master.master.carried import Cargo, Carried
+from asgi_master.master.certificates import Certificates
+from asgi_master.master.certificates import check as check_certificates
+from asgi_master.master.handover import CONSENT, Errand, Handover, check_sections, receive, settings_in
+from asgi_master.master.kept_sockets import KeptSockets
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.loop import Master
+from asgi_master.master.notifier import Notifier
 from asgi_master.master.pid_file import PidFile
+from asgi_master.master.privileges import check_user, warn_of_root
 from asgi_master.master.signals import SignalPipe
 from asgi_master.settings.model import Settings
+from asgi_master.settings.sources import working_directory
 from asgi_master.telemetry.access_log import check_format
 from asgi_master.telemetry.identity import introduce
 from asgi_master.telemetry.streams import open_missing
@@ -22,41 +32,130 @@ from asgi_master.telemetry.streams import open_missing
 log = logging.getLogger("asgi_master")
 
 
-def run(settings: Settings, reread: Callable[[], Settings]) -> ExitCode:
+def run(read: Callable[[], Settings]) -> ExitCode:
     """Bind, supervise, leave; returns the exit status.
 
-    `reread` reads the settings again for a reload and raises `SettingsError` if they are bad.
+    `read` reads the settings, now and again for each reload, and raises `SettingsError` if they are bad.
     Raises `AsgiMasterError` for what keeps the master from starting.
+
+    A program that was started by another master's upgrade takes over from it, or says whether it could.
     """
     open_missing()
-    signals = SignalPipe()
-    _check(settings)
-    introduce("master", settings)
-    pid_file = PidFile(Path(settings.process.pid_file)) if settings.process.pid_file else None
-    listeners = Listeners()
+    handover = receive(os.environ)
+    if handover is not None and handover.errand is Errand.CHECK:
+        return _consent(handover, read)
+    cargo = Cargo(handover.sections if handover is not None else None)
+    settings = _settings(cargo, read)
+    signals = SignalPipe(cargo)
+    _introduce(settings, cargo)
+    pid_file = _pid_file(settings.process.pid_file, cargo)
+    notifier = Notifier(os.environ)
+    kept = KeptSockets(notifier, os.environ, os.getpid())
+    # They are taken: whatever this process executes later (a live upgrade) must not take them again.
+    os.environ.pop("LISTEN_PID", None)
+    listeners = Listeners(kept, cargo)
+    admin: Listeners | None = None
     control: ControlSocket | None = None
     try:
-        log.info("asgi-master %s starts %d worker(s)", __version__, settings.process.workers)
+        if cargo.is_upgrade:
+            log.info("upgraded to asgi-master %s (same process %d)", __version__, os.getpid())
+        else:
+            log.info("asgi-master %s starts %d worker(s)", __version__, settings.process.workers)
+            warn_of_root(settings)
         for listener in listeners.open(settings.sockets):
             log.info("listening on %s", listener.url)
-        control = _open_control(settings.process.control_socket)
+        kept.settle()
+        admin = open_admin(cargo, settings)
+        control = _open_control(settings.process.control_socket, cargo)
         become_subreaper()
-        master = Master(settings, reread, signals, listeners, control)
+        directory = os.fspath(working_directory(os.environ))
+        certificates = Certificates(cargo, Path(directory))
+        if not cargo.is_upgrade:
+            certificates.load(settings)
+        master = Master(
+            settings, read, signals, listeners, control, notifier, cargo, directory, admin, certificates
+        )
+        for name in cargo.close_leftovers():
+            log.info("upgrade: the former program's %s is not known to this one", name)
         try:
             return master.run()
         finally:
             master.close()
+    except BindError as error:
+        notifier.tell({"STATUS": str(error)})
+        raise
     finally:
         if control is not None:
             control.close()
         listeners.close()
+        if admin is not None:
+            admin.close()
+        notifier.close()
         if pid_file is not None:
             pid_file.remove()
         signals.close()
 
 
-def _open_control(setting: str) -> ControlSocket | None:
+def _consent(handover: Handover, read: Callable[[], Settings]) -> ExitCode:
+    """Say that this program can take over. Raises `AsgiMasterError` if it cannot."""
+    _check(read())
+    introduce("master", check_sections(handover.sections))
+    print(f"{CONSENT}{__version__}")  # noqa: T201 -- to the master that asks
+    return ExitCode.OK
+
+
+def _settings(cargo: Cargo, read: Callable[[], Settings]) -> Settings:
+    """What to run under. Raises `SettingsError`."""
+    left = cargo.unpack("executor")
+    if left is not None:
+        # Those that serve. What the files say now is for the reload that follows, and that can be refused.
+        return settings_in(left)
+    settings = read()
+    _check(settings)
+    return settings
+
+
+def _introduce(settings: Settings, cargo: Cargo) -> None:
+    try:
+        introduce("master", settings)
+    except SettingsError as error:
+        if not cargo.is_upgrade:
+            raise
+        # The file was good when the upgrade was checked. With workers that serve, this is not the time to leave.
+        introduce("master", replace(settings, logging=replace(settings.logging, log_config="")))
+        log.error("upgrade: %s", error)
+
+
+def _pid_file(setting: str, cargo: Cargo) -> PidFile | None:
+    carried = cargo.unpack("pid file")
+    if carried is not None:
+        pid_file = PidFile.adopt(carried)
+    elif setting:
+        pid_file = PidFile.write(Path(setting))
+    else:
+        return None
+    cargo.pack("pid file", pid_file.carry)
+    return pid_file
+
+
+def _open_control(setting: str, cargo: Cargo) -> ControlSocket | None:
     """The control socket; going without one is never an error."""
+    control = _adopt_control(cargo) or _open_new_control(setting)
+    if control is not None:
+        known = {"path": os.fspath(control.path), "inode": list(control.inode)}
+        socket = {"socket": control.sock.fileno()}
+        cargo.pack("control socket", lambda: Carried(known, socket))
+    return control
+
+
+def _adopt_control(cargo: Cargo) -> ControlSocket | None:
+    carried = cargo.unpack("control socket")
+    if carried is None:
+        return None
+    return ControlSocket.adopt(carried.fds["socket"], carried.values["path"], carried.values["inode"])
+
+
+def _open_new_control(setting: str) -> ControlSocket | None:
     try:
         control = open_control_socket(setting, os.environ)
     except NoPlaceError as error:
@@ -70,12 +169,13 @@ def _open_control(setting: str) -> ControlSocket | None:
 
 def _check(settings: Settings) -> None:
     """What the settings room cannot know: whether what they ask for is there."""
-    errors = []
+    errors = check_user(settings)
     if settings.development.reload and importlib.util.find_spec("watchfiles") is None:
         errors.append('reload: watchfiles is not installed; `pip install "asgi-master[reload]"` brings it')
     try:
         check_format(settings.logging.access_log_format)
     except ValueError as error:
         errors.append(f"access-log-format: {error}")
+    errors += check_certificates(settings, working_directory(os.environ))
     if errors:
         raise SettingsError(errors)

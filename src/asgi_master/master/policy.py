@@ -3,8 +3,6 @@
 from asgi_master.settings.model import Settings
 from asgi_master.supervision.policy import Policy
 
-_WATCH_TIME = 1.0
-
 
 def policy_of(settings: Settings) -> Policy:
     """The few numbers that the supervision core decides by."""
@@ -20,6 +18,9 @@ def policy_of(settings: Settings) -> Policy:
         hang_timeout=process.hang_timeout,
         backoff_cap=process.backoff_cap,
         # In development nobody is served meanwhile, and the next save comes soon.
-        watch_time=0.0 if development.reload else _WATCH_TIME,
+        watch_time=0.0 if development.reload else process.watch_time,
+        max_error_share=process.max_error_share,
+        rollback_window=0.0 if development.reload else process.rollback_window,
+        spares=process.spare,
         exit_on_first_failure=not development.reload,
     )

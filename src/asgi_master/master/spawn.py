@@ -3,9 +3,11 @@
 import os
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 
 from asgi_master.ipc.channel import Channel
 from asgi_master.master.signals import HANDLED, IGNORED
+from asgi_master.settings.model import SETTINGS
 
 _CHANNEL_FD = 3
 
@@ -18,6 +20,9 @@ _NOT_FOR_CHILDREN = (
     "LISTEN_FDNAMES",
 )
 """What the service manager said to the master alone."""
+
+_SECRETS = tuple(setting.variable for setting in SETTINGS if setting.spec.kind.is_secret)
+"""What the operator said to the master alone. A program that is to become the master must know it too."""
 
 
 def spawn_zygote() -> tuple[int, Channel]:
@@ -39,12 +44,23 @@ def spawn_zygote() -> tuple[int, Channel]:
 
 def spawn_python(arguments: list[str], fds: dict[int, int]) -> int:
     """Start this interpreter with clean signals, our descriptors `fds` under the numbers given; returns its pid."""
-    environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
+    return spawn([sys.executable, *arguments], list(fds.items()), hidden=_SECRETS)
+
+
+def spawn(
+    command: list[str],
+    fds: Sequence[tuple[int, int]],
+    variables: Mapping[str, str] | None = None,
+    hidden: Sequence[str] = (),
+) -> int:
+    """Start a program, by its path, as `spawn_python` does, with further `variables`. Raises `OSError`."""
+    hidden = (*_NOT_FOR_CHILDREN, *hidden)
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
     return os.posix_spawn(
-        sys.executable,
-        [sys.executable, *arguments],
-        environment,
-        file_actions=[(os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in fds.items()],
+        command[0],
+        command,
+        environment | dict(variables or {}),
+        file_actions=[(os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in fds],
         setsigmask=(),
         setsigdef=(*HANDLED, *IGNORED, signal.SIGPIPE),
     )

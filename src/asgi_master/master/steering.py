@@ -5,19 +5,26 @@ import time
 from collections.abc import Callable
 
 from asgi_master import __version__
+from asgi_master.control.stacks import Inquiry
 from asgi_master.control.status import FleetStatus, SlotWaiting, WorkerStatus
 from asgi_master.ipc.scoreboard import Field, Row
 from asgi_master.master.children import Children
 from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
-from asgi_master.supervision.events import Event, ScaleRequested, StopRequested, WorkerWantsToLeave
+from asgi_master.supervision.events import (
+    Event,
+    RollbackRequested,
+    ScaleRequested,
+    StopRequested,
+    WorkerWantsToLeave,
+)
 from asgi_master.supervision.fleet import Worker
 from asgi_master.supervision.states import Phase
 from asgi_master.supervision.supervisor import Supervisor
 
 
 class MasterSteering:
-    """`asgi_master.control.api.Steering`, for the running master. Asked only when every fact so far is judged."""
+    """`asgi_master.control.steering.Steering`, for the running master. Asked only when every fact so far is judged."""
 
     def __init__(
         self,
@@ -28,19 +35,23 @@ class MasterSteering:
         *,
         tell: Callable[[Event], None],
         reload: Callable[[], list[str]],
+        phase: Callable[[], Phase],
+        started_at: float,
     ) -> None:
+        """`phase` is the supervisor's, or that of a stop that is only held back."""
         self._supervisor = supervisor
         self._children = children
         self._executor = executor
         self._listeners = listeners
         self._tell = tell
         self._reload = reload
-        self._started = time.monotonic()
+        self._phase = phase
+        self._started_at = started_at
 
     @property
     def stopping(self) -> bool:
         """Whether the master is on its way out."""
-        return self._supervisor.phase in {Phase.STOPPING, Phase.STOPPED}
+        return self._phase() in {Phase.STOPPING, Phase.STOPPED}
 
     def status(self) -> FleetStatus:
         """The fleet as it is now."""
@@ -54,10 +65,12 @@ class MasterSteering:
             pid=os.getpid(),
             name=settings.process.name or settings.application.app,
             app=settings.application.app,
-            uptime=now - self._started,
-            phase=self._supervisor.phase,
+            uptime=now - self._started_at,
+            phase=self._phase(),
             listening=[listener.url for listener in self._listeners.of(settings.sockets)],
+            held_generation=self._supervisor.held_generation,
             workers_wanted=self._supervisor.policy.workers,
+            spares_wanted=self._supervisor.policy.spares,
             workers=[_status_of(worker, rows.get(worker.id), now) for worker in workers],
             waiting=[
                 SlotWaiting(slot, backoff.until - now, backoff.strikes)
@@ -69,6 +82,13 @@ class MasterSteering:
     def reload(self) -> list[str]:
         """Ask for a reload; returns why not, a line for each error, if the settings are wrong."""
         return self._reload()
+
+    def rollback(self) -> bool:
+        """Ask for a rollback; false if there is nothing to go back to."""
+        if not self._supervisor.can_roll_back:
+            return False
+        self._tell(RollbackRequested())
+        return True
 
     def scale(self, workers: int) -> None:
         """Ask for so many workers."""
@@ -83,12 +103,10 @@ class MasterSteering:
             self._tell(WorkerWantsToLeave(worker.id, "asked for through the control socket"))
         return bool(serving)
 
-    def dump_stacks(self, slot: int | None) -> list[int]:
-        """Have stacks written to the log; returns the slots whose workers will."""
-        asked = [worker for worker in self._supervisor.fleet.living() if slot in {None, worker.slot}]
-        for worker in asked:
-            self._children.dump_stacks(worker.id)
-        return sorted({worker.slot for worker in asked})
+    def stacks(self, slot: int | None) -> Inquiry | None:
+        """Ask the workers of the slot, or all, what they do; `None` if there is none."""
+        workers = [worker.id for worker in self._supervisor.fleet.living() if slot in {None, worker.slot}]
+        return self._children.inquire(workers) if workers else None
 
     def stop(self, *, quick: bool) -> None:
         """Ask for a stop."""
@@ -104,6 +122,7 @@ def _status_of(worker: Worker, row: Row | None, now: float) -> WorkerStatus:
         slot=worker.slot,
         generation=worker.generation,
         state=worker.state,
+        standby=worker.standby,
         pid=read(Field.PID) or None,
         age=now - worker.ordered_at,
         heartbeat_age=max(0.0, now - beat / 1e9) if beat else None,

@@ -1,4 +1,7 @@
-"""The addresses one can listen on: `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH`, `fd://N`."""
+"""The addresses one can listen on: `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH`, `fd://N`, `systemd:NAME`.
+
+Before each of them may stand `https://`: what is spoken there is TLS then. Where it is, is the same.
+"""
 
 import ipaddress
 import re
@@ -9,6 +12,16 @@ _MOST_PORT = 65535
 # sun_path of Linux, without its final NUL.
 _MOST_PATH_BYTES = 107
 _MOST_FD = 2**31 - 1
+# What systemd allows as FileDescriptorName=.
+_FD_NAME = re.compile(r"[!-9;-~]{1,255}", re.ASCII)
+
+KEPT_PREFIX = "asgi-master-bind="
+"""How the names of descriptors begin that the master itself gave to systemd to keep over a restart."""
+
+TLS_PREFIX = "https://"
+
+UNNAMED_FD = "unknown"
+"""What a passed descriptor is called that was given no name (sd_listen_fds_with_names(3))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +58,29 @@ class InheritedFd:
         return f"fd://{self.fd}"
 
 
-Address = TcpAddress | UnixAddress | InheritedFd
+@dataclass(frozen=True, slots=True)
+class ActivatedSocket:
+    """The sockets that systemd listens on for us under this name (`FileDescriptorName=` of the socket unit)."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"systemd:{self.name}"
+
+
+Address = TcpAddress | UnixAddress | InheritedFd | ActivatedSocket
+
+
+def speaks_tls(bind: str) -> bool:
+    """Whether TLS is spoken on that address."""
+    return bind.startswith(TLS_PREFIX)
 
 
 def parse_bind(text: str) -> Address:
     """The address `text` names. Raises `ValueError`, whose text completes `<text> ...`."""
     if not text.isprintable():
         raise ValueError("contains a control character")
+    text = text.removeprefix(TLS_PREFIX)
     if text.startswith("unix:"):
         return _unix(text.removeprefix("unix:"))
     if text.startswith("fd://"):
@@ -59,6 +88,11 @@ def parse_bind(text: str) -> Address:
         if not re.fullmatch(r"[0-9]{1,10}", number, re.ASCII) or int(number) > _MOST_FD:
             raise ValueError("names no descriptor: write fd://N, such as fd://3")
         return InheritedFd(int(number))
+    if text.startswith("systemd:"):
+        name = text.removeprefix("systemd:")
+        if not _FD_NAME.fullmatch(name) or name.startswith(KEPT_PREFIX):
+            raise ValueError("names no socket: write systemd:NAME, with the unit's FileDescriptorName=")
+        return ActivatedSocket(name)
     host, colon, port = text.rpartition(":")
     if not colon or port.endswith("]"):
         hint = f"127.0.0.1:{text}" if text.isdecimal() else f"{text or 'HOST'}:PORT, such as 127.0.0.1:8000"
@@ -70,7 +104,7 @@ def parse_bind(text: str) -> Address:
     bracketed = host.startswith("[") and host.endswith("]")
     if not bracketed and not _HOST.fullmatch(host):
         hint = f": an IPv6 address needs brackets, [{host}]:{port}" if _is_ipv6(host) else ""
-        raise ValueError(f"is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N{hint}")
+        raise ValueError(f"is not HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N or systemd:NAME{hint}")
     if bracketed and not _is_ipv6(host[1:-1]):
         raise ValueError("has no IPv6 address in its brackets")
     if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > _MOST_PORT:

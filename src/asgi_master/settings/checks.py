@@ -6,20 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asgi_master.settings.bind import InheritedFd, TcpAddress, parse_bind
+from asgi_master.settings.bind import TLS_PREFIX, InheritedFd, TcpAddress, parse_bind, speaks_tls
 from asgi_master.settings.env_file import parse_env_file
 from asgi_master.settings.headers import parse_header
 from asgi_master.settings.model import Settings
+from asgi_master.settings.peers import parse_peer
 from asgi_master.settings.target import parse_target
 from asgi_master.settings.values import SECONDS, show
 
 DEFAULT = "default"
 """The origin of a value that nobody gave."""
 
-_OWNER = re.compile(
-    r"[A-Za-z0-9_.][A-Za-z0-9_.-]*\$?(:[A-Za-z0-9_.][A-Za-z0-9_.-]*\$?)?|:[A-Za-z0-9_.][A-Za-z0-9_.-]*",
-    re.ASCII,
-)
+_ACCOUNT = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*\$?", re.ASCII)
+_OWNER = re.compile(rf"{_ACCOUNT.pattern}(:({_ACCOUNT.pattern})?)?|:{_ACCOUNT.pattern}", re.ASCII)
+
+_TARGET = re.compile(r'/[!"$-~]*', re.ASCII)
+"""A path and query as a request line carries them."""
 
 
 def check(settings: Settings, origins: Mapping[str, str], directory: Path, wrong: set[str]) -> list[str]:
@@ -53,8 +55,11 @@ class _Checks:
     def findings(self) -> Iterator[_Finding]:
         yield from self._application()
         yield from self._processes()
+        yield from self._privileges()
         yield from self._addresses()
+        yield from self._tls()
         yield from self._http()
+        yield from self._proxies()
         yield from self._files()
 
     def _application(self) -> Iterator[_Finding]:
@@ -82,8 +87,19 @@ class _Checks:
                 f"0 leaves a reload no room while {self._named(other, '0')}: one of them must be at least 1",
                 (other,),
             )
+        path = process.health_path
+        if path and not _TARGET.fullmatch(path):
+            yield _Finding("health_path", f"{show(path)} is not a path: it must begin with / and be escaped")
         if "/" in process.name or not process.name.isprintable():
             yield _Finding("name", f"{show(process.name)} is not a plain name")
+
+    def _privileges(self) -> Iterator[_Finding]:
+        wanted = self._settings.privileges
+        for name, value in (("user", wanted.user), ("group", wanted.group)):
+            if value and not _ACCOUNT.fullmatch(value):
+                yield _Finding(name, f"{show(value)} is neither a name nor a number")
+        if wanted.group and not wanted.user:
+            yield _Finding("group", f"{show(wanted.group)} needs a user: give --user too", ("user",))
 
     def _addresses(self) -> Iterator[_Finding]:
         sockets = self._settings.sockets
@@ -101,14 +117,73 @@ class _Checks:
             if isinstance(address, InheritedFd) and address.fd <= 2:
                 yield _Finding("bind", f"{show(text)} is a standard stream, not a socket")
             seen.add(address)
+        yield from self._admin_address(seen)
         if sockets.uds_owner and not _OWNER.fullmatch(sockets.uds_owner):
             yield _Finding("uds_owner", f"{show(sockets.uds_owner)} is not USER, USER:GROUP or :GROUP")
+
+    def _admin_address(self, others: set[object]) -> Iterator[_Finding]:
+        text = self._settings.observation.admin_bind
+        if not text:
+            return
+        try:
+            address = parse_bind(text)
+        except ValueError as error:
+            yield _Finding("admin_bind", f"{show(text)} {error}")
+            return
+        if speaks_tls(text):
+            yield _Finding("admin_bind", f"{show(text)}: TLS is not spoken there")
+        if address in others and not (isinstance(address, TcpAddress) and address.port == 0):
+            yield _Finding("admin_bind", f"{show(text)} is where the application listens", ("bind",))
+
+    def _tls(self) -> Iterator[_Finding]:
+        tls = self._settings.tls
+        secure = [bind for bind in self._settings.sockets.bind if speaks_tls(bind)]
+        if secure and not tls.certfile:
+            yield _Finding(
+                "bind", f"{show(secure[0])} needs a certificate: give certfile and keyfile", ("certfile",)
+            )
+        if tls.certfile and not secure:
+            example = next(iter(self._settings.sockets.bind), "0.0.0.0:443")
+            yield _Finding(
+                "certfile",
+                f"no address speaks TLS: write --bind {TLS_PREFIX}{example} for one that does",
+                ("bind",),
+            )
+        if tls.keyfile and len(tls.keyfile) != len(tls.certfile):
+            yield _Finding(
+                "keyfile",
+                f"there are {len(tls.keyfile)} for {len(tls.certfile)} certfiles: give one for each, in the same order",
+                ("certfile",),
+            )
+        if tls.keyfile_password and tls.keyfile_password_file:
+            yield _Finding("keyfile_password", "keyfile-password-file is given too: give one of them")
+        if tls.client_cert != "none" and not tls.ca_certs:
+            yield _Finding("client_cert", f"{tls.client_cert} needs ca-certs to verify with", ("ca_certs",))
+        if tls.client_cert == "none" and tls.ca_certs:
+            yield _Finding(
+                "ca_certs",
+                "no client is asked for a certificate: say --client-cert required",
+                ("client_cert",),
+            )
+        if secure and self._settings.proxy.proxy_protocol:
+            yield _Finding("proxy_protocol", f"cannot be spoken where TLS is: {show(secure[0])}", ("bind",))
 
     def _http(self) -> Iterator[_Finding]:
         http = self._settings.http
         yield from _each("header", http.header, parse_header)
         if http.root_path and (not http.root_path.startswith("/") or http.root_path.endswith("/")):
             yield _Finding("root_path", f"{show(http.root_path)} must begin with / and not end with it")
+
+    def _proxies(self) -> Iterator[_Finding]:
+        proxy = self._settings.proxy
+        yield from _each("forwarded_allow_ips", proxy.forwarded_allow_ips, parse_peer)
+        yield from _each("proxy_protocol_allow_ips", proxy.proxy_protocol_allow_ips, parse_peer)
+        if proxy.proxy_protocol and not proxy.proxy_protocol_allow_ips:
+            yield _Finding(
+                "proxy_protocol",
+                "true, but proxy-protocol-allow-ips names no proxy: every connection would be refused",
+                ("proxy_protocol_allow_ips",),
+            )
 
     def _files(self) -> Iterator[_Finding]:
         application = self._settings.application

@@ -3,7 +3,18 @@
 from dataclasses import dataclass, field
 
 from asgi_master.settings.fields import Applies, Setting, setting, settings_of, titled
-from asgi_master.settings.values import BYTES, LINES, MODE, PATH, WORKERS
+from asgi_master.settings.values import (
+    BYTES,
+    LINES,
+    LIST,
+    MODE,
+    PATH,
+    PEERS,
+    SECRET,
+    UMASK,
+    UNSET_UMASK,
+    WORKERS,
+)
 
 _START = Applies.START
 
@@ -64,6 +75,12 @@ class ProcessSettings:
         minimum=0,
         help="The part of drain-timeout kept for lifespan shutdown; unless given, at most half of it.",
     )
+    shutdown_delay: float = setting(
+        0.0,
+        minimum=0,
+        help="How long the workers serve on when the master is told to stop, its readiness already gone, so that load "
+        "balancers learn of it before anybody is turned away; a second signal ends the waiting.",
+    )
     kill_grace: float = setting(
         1.0, minimum=0, help="How long after drain-timeout the master waits before it kills a worker."
     )
@@ -101,6 +118,13 @@ class ProcessSettings:
         help="A worker that keeps more memory of its own than this (USS: shared pages do not count) is "
         "replaced; 0: never.",
     )
+    max_worker_memory_hard: int = setting(
+        0,
+        kind=BYTES,
+        minimum=0,
+        help="A worker seen once with more memory of its own than this leaves at once, before its successor is "
+        "ready; 0: never.",
+    )
     max_surge: int = setting(
         1,
         minimum=0,
@@ -109,6 +133,48 @@ class ProcessSettings:
     )
     max_unavailable: int = setting(
         0, minimum=0, maximum=1000, help="How many of the workers may be missing while workers are replaced."
+    )
+    health_path: str = setting(
+        "",
+        metavar="PATH",
+        help="What each worker asks its own application for, as a client with Host: localhost would, before it serves; "
+        "it does so only after an answer of 2xx or 3xx.",
+    )
+    health_timeout: float = setting(
+        10.0,
+        minimum=0.1,
+        help="How long the answer on health-path may be another, or none, before the worker has failed to start.",
+    )
+    watch_time: float = setting(
+        1.0,
+        minimum=0,
+        help="How long a reload's first worker must stay ready before the others follow, and its last before the "
+        "reload is committed.",
+    )
+    max_error_share: int = setting(
+        20,
+        minimum=0,
+        maximum=100,
+        help="A reload that is not committed yet fails if new workers answer 5 requests or more with 5xx, and their "
+        "share exceeds that of the old workers by more than so many percent; 0: never.",
+    )
+    rollback_window: float = setting(
+        300.0,
+        minimum=0,
+        help="How long after a reload the old code is kept in memory, so that `asgi-masterctl rollback` can return "
+        "to it; 0: not at all.",
+    )
+    spare: int = setting(
+        0,
+        minimum=0,
+        maximum=100,
+        help="Workers beyond the number of workers that are started, but accept nothing until one of those is lost.",
+    )
+    on_oom: str = setting(
+        "respawn",
+        choices=("respawn", "exit"),
+        help="When the kernel kills a worker for want of memory: replace it, or stop gracefully with status 7, for "
+        "whoever started us to begin anew.",
     )
     backoff_cap: float = setting(
         30.0, minimum=0.5, help="The longest pause before a worker that keeps crashing is started again."
@@ -123,6 +189,38 @@ class ProcessSettings:
         "master, found by asgi-masterctl.",
     )
     name: str = setting("", short="-n", help="Name in the process titles instead of the application's.")
+
+
+@dataclass(frozen=True, slots=True)
+class PrivilegeSettings:
+    """Whose rights the application has."""
+
+    user: str = setting(
+        "",
+        metavar="NAME|UID",
+        applies=_START,
+        help="User that runs the application, taken before any of it is imported; the master stays root. root says "
+        "that this is meant.",
+    )
+    group: str = setting(
+        "",
+        metavar="NAME|GID",
+        applies=_START,
+        help="Group of that user instead of the login group; the supplementary groups are kept.",
+    )
+    umask: int = setting(
+        UNSET_UMASK,
+        kind=UMASK,
+        minimum=UNSET_UMASK,
+        help="Permission bits that files of the application are made without; inherit keeps those we were started "
+        "with.",
+    )
+    no_new_privs: str = setting(
+        "auto",
+        choices=("auto", "on", "off"),
+        help="Whether programs that the application executes are kept from gaining rights by set-user-ID bits; auto is "
+        "on where user is given.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +251,8 @@ class SocketSettings:
         ("127.0.0.1:8000",),
         short="-b",
         metavar="ADDRESS",
-        help="Address to listen on: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N; may be repeated. "
-        "Port 0 takes a free one.",
+        help="Address to listen on: HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N or systemd:NAME (a socket unit's "
+        "FileDescriptorName=), and for TLS https:// before it; may be repeated. Port 0 takes a free one.",
     )
     backlog: int = setting(
         2048,
@@ -173,7 +271,54 @@ class SocketSettings:
         "",
         metavar="[USER][:GROUP]",
         applies=_START,
-        help="Owner of Unix sockets, by name or number (needs the right to give files away).",
+        help="Owner of Unix sockets, by name or number (needs the right to give files away); USER: is with the login "
+        "group. Unless given, user and group where those are.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """TLS, on the addresses that begin with https://."""
+
+    certfile: tuple[str, ...] = setting(
+        (),
+        kind=LIST,
+        metavar="PATH",
+        help="Certificate and its chain, in PEM; may be repeated: clients get the one with the host name they ask for, "
+        "or else the first. The files are watched, and new ones are used without a restart or reload.",
+    )
+    keyfile: tuple[str, ...] = setting(
+        (),
+        kind=LIST,
+        metavar="PATH",
+        help="Private key, in PEM; one for each certfile in the same order, or none if those hold the keys too.",
+    )
+    keyfile_password: str = setting(
+        "",
+        kind=SECRET,
+        help="Password of encrypted keys. Others can see it on a command line: keyfile-password-file is better.",
+    )
+    keyfile_password_file: str = setting(
+        "", kind=PATH, help="File whose first line is the password of encrypted keys."
+    )
+    ca_certs: str = setting(
+        "", kind=PATH, help="Certificates, in PEM, that those of clients are verified with."
+    )
+    client_cert: str = setting(
+        "none",
+        choices=("none", "optional", "required"),
+        help="Whether clients are asked for a certificate; one that cannot be verified is always refused.",
+    )
+    tls_min_version: str = setting(
+        "1.2", choices=("1.2", "1.3"), help="The oldest version of TLS that is spoken."
+    )
+    ciphers: str = setting(
+        "",
+        metavar="LIST",
+        help="Cipher suites for TLS 1.2, in OpenSSL's words; unless given, Python's choice. TLS 1.3 has its own.",
+    )
+    tls_handshake_timeout: float = setting(
+        10.0, minimum=0.1, help="How long a client may take for the handshake."
     )
 
 
@@ -227,6 +372,36 @@ class HttpSettings:
         0,
         minimum=0,
         help="Connections that each worker holds; more wait in the kernel's queue. 0: any number.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """Proxies in front, and what they are believed."""
+
+    forwarded_allow_ips: tuple[str, ...] = setting(
+        (),
+        kind=PEERS,
+        metavar="ADDRESS|NETWORK|unix|*",
+        help="Proxies to believe when they say whose request it is and whether it came by https; may be repeated. "
+        "unix is whoever reaches our Unix sockets, and * any peer, for the last address it names only.",
+    )
+    forwarded_headers: str = setting(
+        "x-forwarded",
+        choices=("x-forwarded", "forwarded"),
+        help="Where they say so: X-Forwarded-For and X-Forwarded-Proto, or Forwarded (RFC 7239). The others are not "
+        "looked at, as a proxy that does not write them passes those of its clients on.",
+    )
+    proxy_protocol: bool = setting(
+        False,
+        help="Expect a PROXY header, version 1 or 2, before the first byte of every connection; without it, and from "
+        "others than proxy-protocol-allow-ips, connections are refused.",
+    )
+    proxy_protocol_allow_ips: tuple[str, ...] = setting(
+        (),
+        kind=PEERS,
+        metavar="ADDRESS|NETWORK|unix|*",
+        help="Proxies that may connect with a PROXY header; as for forwarded-allow-ips, may be repeated.",
     )
 
 
@@ -296,6 +471,25 @@ class LoggingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ObservationSettings:
+    """What others may see."""
+
+    admin_bind: str = setting(
+        "",
+        metavar="ADDRESS",
+        applies=_START,
+        help="Address where the master answers /livez, /readyz, /startupz and /metrics, to anybody: HOST:PORT, "
+        "[IPV6]:PORT or unix:PATH; off unless given.",
+    )
+    ready_quorum: int = setting(
+        1,
+        minimum=1,
+        maximum=1000,
+        help="Workers that must serve for /readyz to say so; at most the number of workers counts.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings, checked."""
 
@@ -303,12 +497,18 @@ class Settings:
         default_factory=ApplicationSettings, metadata=titled("Application")
     )
     process: ProcessSettings = field(default_factory=ProcessSettings, metadata=titled("Processes"))
+    privileges: PrivilegeSettings = field(default_factory=PrivilegeSettings, metadata=titled("Privileges"))
     sockets: SocketSettings = field(default_factory=SocketSettings, metadata=titled("Sockets"))
+    tls: TlsSettings = field(default_factory=TlsSettings, metadata=titled("TLS"))
     http: HttpSettings = field(default_factory=HttpSettings, metadata=titled("HTTP"))
+    proxy: ProxySettings = field(default_factory=ProxySettings, metadata=titled("Behind a proxy"))
     websocket: WebSocketSettings = field(default_factory=WebSocketSettings, metadata=titled("WebSocket"))
     lifespan: LifespanSettings = field(default_factory=LifespanSettings, metadata=titled("Lifespan"))
     loop: LoopSettings = field(default_factory=LoopSettings, metadata=titled("Event loop"))
     logging: LoggingSettings = field(default_factory=LoggingSettings, metadata=titled("Logging"))
+    observation: ObservationSettings = field(
+        default_factory=ObservationSettings, metadata=titled("Health and metrics")
+    )
     development: DevelopmentSettings = field(
         default_factory=DevelopmentSettings, metadata=titled("Development")
     )

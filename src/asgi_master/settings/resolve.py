@@ -1,6 +1,6 @@
 """From what was said in all places to checked settings: the last word wins, and every error is told at once.
 
-Precedence: defaults < file < environment < flags.
+Precedence: defaults < sockets that systemd passed < file < environment < flags.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,14 @@ from asgi_master.errors import SettingsError
 from asgi_master.settings.checks import DEFAULT, check
 from asgi_master.settings.cpus import available_cpus
 from asgi_master.settings.model import SETTINGS, Settings
-from asgi_master.settings.sources import Given, config_file, from_environment, from_file, from_flags
+from asgi_master.settings.sources import (
+    Given,
+    config_file,
+    from_environment,
+    from_file,
+    from_flags,
+    from_socket_activation,
+)
 from asgi_master.settings.values import AUTO, Raw, show
 from asgi_master.settings.wire import from_wire
 
@@ -42,6 +49,7 @@ def resolve(
     errors: list[str] = []
     given: dict[str, Given] = {}
     for source in (
+        from_socket_activation(environ),
         from_file(directory, config_file(config, environ)),
         from_environment(environ),
         from_flags(flags),
@@ -54,6 +62,9 @@ def resolve(
     if "shutdown_timeout" not in given:
         # Whoever shortens the drain must not have to know that a part of it is reserved.
         values["shutdown_timeout"] = min(values["shutdown_timeout"], values["drain_timeout"] / 2)
+    if "uds_owner" not in given and values["user"]:
+        # As for its other files; the master, which makes the sockets, stays root.
+        values["uds_owner"] = f"{values['user']}:{values['group']}"
     origins = {
         setting.name: given[setting.name].origin if setting.name in given else DEFAULT for setting in SETTINGS
     }
@@ -76,7 +87,8 @@ def _read(given: Mapping[str, Given], errors: list[str]) -> tuple[dict[str, Any]
         try:
             values[setting.name] = setting.spec.read(raw)
         except ValueError as error:
-            errors.append(f"{setting.key}: {show(raw)} {error} ({origin})")
+            value = "its value" if setting.spec.kind.is_secret else show(raw)
+            errors.append(f"{setting.key}: {value} {error} ({origin})")
             wrong.add(setting.name)
     return values, wrong
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from asgi_master.settings.bind import KEPT_PREFIX, UNNAMED_FD
 from asgi_master.settings.fields import ENVIRONMENT_PREFIX, Setting
 from asgi_master.settings.model import SETTINGS
 from asgi_master.settings.values import Raw
@@ -19,7 +20,7 @@ CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 _PROJECT_FILE = "pyproject.toml"
 _PROJECT_TABLE = ("tool", "asgi-master")
 
-_OURS = {f"{ENVIRONMENT_PREFIX}{name}" for name in ("CONFIG", "WORKER", "GENERATION")}
+_OURS = {f"{ENVIRONMENT_PREFIX}{name}" for name in ("CONFIG", "WORKER", "GENERATION", "FAULT")}
 # Kubernetes gives these to every container beside a Service that is called asgi-master.
 _KUBERNETES = re.compile(
     f"{ENVIRONMENT_PREFIX}(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
@@ -84,6 +85,20 @@ def from_environment(environ: Mapping[str, str]) -> Source:
             hint = f"; did you mean {ENVIRONMENT_PREFIX}{close.upper()}?" if close else ""
             source.errors.append(f"{variable}: there is no such setting{hint} (environment)")
     return source
+
+
+def from_socket_activation(environ: Mapping[str, str]) -> Source:
+    """Where systemd listens for us already (sd_listen_fds(3)): served where nobody says to bind anything else.
+
+    The names are enough here. Whether the sockets were passed to this very process is seen when they are opened, and
+    to listen on the default address instead would help nobody.
+    """
+    count = environ.get("LISTEN_FDS", "0")
+    if not (count.isascii() and count.isdecimal() and int(count) > 0):
+        return Source()
+    names = (environ.get("LISTEN_FDNAMES") or UNNAMED_FD).split(":")
+    binds = dict.fromkeys(f"systemd:{name}" for name in names if not name.startswith(KEPT_PREFIX))
+    return Source({"bind": Given(tuple(binds), "LISTEN_FDNAMES")} if binds else {})
 
 
 def from_file(directory: Path, config: Given | None) -> Source:

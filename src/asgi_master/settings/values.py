@@ -13,6 +13,9 @@ from typing import Any
 Raw = Any
 """A string, or a TOML value (`int`, `float`, `bool`, `list`, ...)."""
 
+UNSET_UMASK = -1
+"""The umask is whatever it was when the program was started."""
+
 AUTO = "auto"
 """The number of workers that the CPUs allow; replaced by a number when the settings are resolved."""
 
@@ -22,6 +25,7 @@ _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _QUANTITY = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]*)\s*", re.ASCII)
 _MOST_MODE = 0o777
+_INHERIT = "inherit"
 _MOST_INTEGER = 10**15
 # Beyond a year the clocks of event loops and selectors overflow, long after anybody waits.
 _MOST_SECONDS = 365 * 24 * 3600.0
@@ -40,6 +44,8 @@ class Kind:
     """The value as TOML; what `read` reads back."""
     many: bool = False
     """Whether the flag may be repeated."""
+    is_secret: bool = False
+    """Whether nobody may see its value: `write` then says no more than whether there is one."""
 
 
 def quote(text: str) -> str:
@@ -134,6 +140,13 @@ def read_mode(raw: Raw) -> int:
     return int(raw)
 
 
+def read_umask(raw: Raw) -> int:
+    """Permission bits to leave out, in octal, or `inherit`."""
+    if raw == UNSET_UMASK or (isinstance(raw, str) and raw.strip().lower() == _INHERIT):
+        return UNSET_UMASK
+    return read_mode(raw)
+
+
 def read_workers(raw: Raw) -> int | str:
     """A number of workers, or `auto`."""
     return AUTO if isinstance(raw, str) and raw.strip().lower() == AUTO else read_integer(raw)
@@ -163,15 +176,35 @@ def _write_list(value: tuple[str, ...]) -> str:
 TEXT = Kind("TEXT", "a string", read_text, quote)
 WORD = Kind("WORD", "one of the words", read_text, quote)
 PATH = Kind("PATH", "a path", read_text, quote)
+SECRET = Kind(
+    "TEXT",
+    "a string, which is never shown",
+    read_text,
+    lambda value: quote("(not shown)" if value else ""),
+    is_secret=True,
+)
 INTEGER = Kind("N", "a number", read_integer, str)
 SECONDS = Kind("SECONDS", "seconds, or such as `500ms`, `30s`, `5m`, `1h`", read_seconds, _write_number)
 BYTES = Kind("BYTES", "bytes, or such as `64k`, `16M`, `1G`", read_bytes, str)
 SWITCH = Kind("", "true or false", read_switch, lambda value: "true" if value else "false")
 MODE = Kind("MODE", "octal, such as `0o660`", read_mode, lambda value: f"0o{value:03o}")
+UMASK = Kind(
+    "MODE|inherit",
+    "octal, such as `0o027`, or `inherit`",
+    read_umask,
+    lambda value: quote(_INHERIT) if value == UNSET_UMASK else MODE.write(value),
+)
 WORKERS = Kind(
     "N|auto", "a number, or `auto`", read_workers, lambda value: quote(value) if value == AUTO else str(value)
 )
 LIST = Kind("TEXT", "a list; in a variable, separated by commas", _read_list(","), _write_list, many=True)
+PEERS = Kind(
+    "TEXT",
+    "a list; in a variable, and in each flag, separated by commas",
+    lambda raw: tuple(peer for item in LIST.read(raw) for peer in LIST.read(item)),
+    _write_list,
+    many=True,
+)
 LINES = Kind(
     "TEXT", "a list; in a variable, separated by line ends", _read_list("\n"), _write_list, many=True
 )

@@ -34,6 +34,15 @@ class SpawnWorker:
     worker: int
     slot: int
     generation: int
+    standby: bool = False
+    """A spare: it boots, but accepts only once it is admitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmitWorker:
+    """Tell the spare to accept from now on."""
+
+    worker: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,7 @@ Action = (
     | RetireZygote
     | KillZygote
     | SpawnWorker
+    | AdmitWorker
     | DrainWorker
     | DumpStacks
     | KillWorker

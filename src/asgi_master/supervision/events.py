@@ -1,8 +1,9 @@
 """Facts: what happened, told by the edge to the supervisor."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.policy import Policy
 
 
@@ -78,6 +79,8 @@ class HeartbeatsRead:
     """The newest heartbeat of each living worker, on the clock that `now` is on."""
 
     stamps: Mapping[int, float]
+    tallies: Mapping[int, Tally] = field(default_factory=dict)
+    """What each worker answered so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,11 @@ class ReloadRequested:
     """Replace all workers by a new generation, under the policy of the settings as read again."""
 
     policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackRequested:
+    """Go back: give up the reload under way; without one, return to the generation that is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,7 @@ Event = (
     | WorkerExited
     | HeartbeatsRead
     | ReloadRequested
+    | RollbackRequested
     | ScaleRequested
     | StopRequested
     | TimePassed

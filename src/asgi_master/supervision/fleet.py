@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from asgi_master.supervision.backoff import Backoff
+from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.states import (
     WORKER_TABLE,
     ZYGOTE_TABLE,
@@ -52,6 +53,12 @@ class Worker:
     wished_at: float = 0.0
     is_recycled: bool = False
     """Whether its wish was granted: its exchange began."""
+    tally: Tally = field(default_factory=Tally)
+    """What it answered so far, as last read."""
+    spare: bool = False
+    """Whether it was made to stand by: it does not count for the slots that are to be served."""
+    standby: bool = False
+    """Whether it was not told to accept yet. A spare that was told to is admitted."""
 
     @property
     def serves(self) -> bool:
@@ -61,7 +68,7 @@ class Worker:
     @property
     def is_ready(self) -> bool:
         """Whether it takes connections."""
-        return self.state is WorkerState.READY
+        return self.state is WorkerState.READY and not self.standby
 
     @property
     def lives(self) -> bool:
@@ -114,8 +121,16 @@ class Fleet:
     last_generation: int = 0
 
     def serving(self, generation: int | None = None) -> list[Worker]:
-        """The workers that count, of one generation or of all, oldest first."""
-        return [w for w in self.workers.values() if w.serves and generation in {None, w.generation}]
+        """The workers that count, of one generation or of all, oldest first; spares do not."""
+        return [
+            w
+            for w in self.workers.values()
+            if w.serves and not w.spare and generation in {None, w.generation}
+        ]
+
+    def spares(self) -> list[Worker]:
+        """The spares that stand by, soon will, or are admitted, oldest first."""
+        return [worker for worker in self.workers.values() if worker.serves and worker.spare]
 
     def living(self) -> list[Worker]:
         """The workers whose end is awaited."""

@@ -5,6 +5,7 @@ Rules of this file:
   - A hung worker's stacks are dumped twice before it is killed: two samples tell "stuck here" from "busy".
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from asgi_master.supervision.fleet import Worker
@@ -61,6 +62,7 @@ def next_look(workers: list[Worker], now: float, policy: Policy) -> float | None
     return min(look for look in looks if look > now)
 
 
+@dataclass(slots=True)
 class Punctuality:
     """Knows whether the master itself runs when it wants to.
 
@@ -69,13 +71,13 @@ class Punctuality:
     must judge too.
     """
 
-    def __init__(self, now: float) -> None:
-        self.now = now
-        """Never goes back."""
-        self.promised: float | None = None
-        """When we had asked to be called at the latest."""
-        self.lenient_until = now
-        self._judged = True
+    now: float
+    """Never goes back."""
+    promised: float | None = None
+    """When we had asked to be called at the latest."""
+    lenient_until: float = float("-inf")
+    judged: bool = True
+    """Whether deadlines were enforced since it was last late."""
 
     def arrive(self, now: float, tolerance: float) -> float:
         """Note the time of a call; returns how many seconds it came late, 0 within `tolerance`."""
@@ -83,11 +85,11 @@ class Punctuality:
         late = 0.0 if self.promised is None else self.now - self.promised
         if late <= tolerance:
             late = 0.0
-        if late and self._judged:
+        if late and self.judged:
             self.lenient_until = self.now + tolerance
-            self._judged = False
+            self.judged = False
         elif not self.lenient:
-            self._judged = True
+            self.judged = True
         return late
 
     @property

@@ -83,9 +83,25 @@ class Overstayed:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class TooManyErrors:
+    """A reload's generation answered many more requests badly than generation `kept` did meanwhile."""
+
+    failed: int
+    answered: int
+    kept: int
+    kept_failed: int
+    kept_answered: int
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackAsked:
+    """Someone asked to go back before the reload was committed."""
+
+
 WorkerCause = BootRefused | BootTimedOut | Died | Hung | Left
 ZygoteCause = ImportFailed | ImportTimedOut | ZygoteDied
-Cause = WorkerCause | ZygoteCause
+Cause = WorkerCause | ZygoteCause | TooManyErrors | RollbackAsked
 
 # --- the fleet
 
@@ -127,6 +143,13 @@ class ScaledTo:
 
 
 @dataclass(frozen=True, slots=True)
+class StopDelayed:
+    """A stop was asked for, and begins in `seconds`; until then everybody serves, so that clients can go elsewhere."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """Everything is being stopped; `workers` still live."""
 
@@ -155,7 +178,20 @@ class OfWorker:
 
 @dataclass(frozen=True, slots=True)
 class WorkerBecameReady(OfWorker):
-    """The worker serves."""
+    """The worker serves, or, as a spare, could."""
+
+    standby: bool = False
+    """Whether it is a spare, which does not accept yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpareAdmitted(OfWorker):
+    """A spare accepts from now on: for a worker that was lost, or because its slot became a regular one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpareReleased(OfWorker):
+    """A spare that was admitted leaves: nobody is missing any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +254,43 @@ class ReloadStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class RollbackStarted:
+    """Every slot is to go back to `generation`, whose zygote was held; `ReloadCommitted` or `ReloadFailed` follows.
+
+    Said again for each further request while that is under way.
+    """
+
+    generation: int
+    from_generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToRollBackTo:
+    """A rollback was asked for, but no generation is held; `generation` stays."""
+
+    generation: int | None
+
+
+class WhyLetGo(StrEnum):
+    """Why a held generation cannot be returned to any more."""
+
+    EXPIRED = "expired"
+    """The rollback window has passed."""
+    RELOADING = "reloading"
+    """A newer generation needs the memory."""
+    DIED = "died"
+    """Its zygote ended unasked."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLetGo:
+    """The generation that could have been returned to is given up."""
+
+    generation: int
+    why: WhyLetGo
+
+
+@dataclass(frozen=True, slots=True)
 class ReloadSuperseded:
     """The reload to this generation was dropped for a newer request."""
 
@@ -275,9 +348,12 @@ Notice = (
     MasterReady
     | BootFailed
     | ScaledTo
+    | StopDelayed
     | Stopping
     | Stopped
     | WorkerBecameReady
+    | SpareAdmitted
+    | SpareReleased
     | WorkerRecycling
     | WorkerLost
     | WorkerHung
@@ -286,6 +362,9 @@ Notice = (
     | WorkerDiedLeaving
     | WorkerAbandoned
     | ReloadStarted
+    | RollbackStarted
+    | NothingToRollBackTo
+    | HeldLetGo
     | ReloadSuperseded
     | ReloadCommitted
     | ReloadFailed

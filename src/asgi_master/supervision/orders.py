@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from asgi_master.errors import ExitCode
 from asgi_master.supervision.actions import (
     Action,
+    AdmitWorker,
     Announce,
     DrainWorker,
     DumpStacks,
@@ -16,7 +17,7 @@ from asgi_master.supervision.actions import (
     StartZygote,
 )
 from asgi_master.supervision.fleet import Fleet, Urgency, Worker, Zygote
-from asgi_master.supervision.notices import Notice
+from asgi_master.supervision.notices import Notice, SpareAdmitted
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.states import WorkerState, WorkerTrigger, ZygoteTrigger
 
@@ -62,14 +63,31 @@ class Orders:
         zygote.move(trigger, now + UNKILLABLE_AFTER)
         self._actions.append(KillZygote(zygote.generation))
 
-    def spawn(self, slot: int, generation: int, now: float, policy: Policy) -> None:
+    def skip_generation(self) -> int:
+        """The number of a generation that never starts."""
+        self._fleet.last_generation += 1
+        return self._fleet.last_generation
+
+    def spawn(self, slot: int, generation: int, now: float, policy: Policy, *, spare: bool = False) -> None:
         """Fork a worker into the slot. Its deadline runs from here, before anything can go wrong."""
         self._fleet.last_worker += 1
         worker = Worker(
-            self._fleet.last_worker, slot, generation, ordered_at=now, deadline=now + policy.boot_timeout
+            self._fleet.last_worker,
+            slot,
+            generation,
+            ordered_at=now,
+            deadline=now + policy.boot_timeout,
+            spare=spare,
+            standby=spare,
         )
         self._fleet.workers[worker.id] = worker
-        self._actions.append(SpawnWorker(worker.id, slot, generation))
+        self._actions.append(SpawnWorker(worker.id, slot, generation, standby=spare))
+
+    def admit(self, worker: Worker) -> None:
+        """Have a ready spare accept."""
+        worker.standby = False
+        self._actions.append(AdmitWorker(worker.id))
+        self.announce(SpareAdmitted(worker.id, worker.slot, worker.generation))
 
     def drain(self, worker: Worker, urgency: Urgency, now: float, policy: Policy) -> None:
         """Have it leave, this urgently. A worker that leaves already gets less time, never more."""

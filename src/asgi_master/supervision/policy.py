@@ -1,6 +1,6 @@
 """The numbers supervision decides by."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MOST_WORKERS = 500
 """Scaling stops here: the scoreboard must hold them twice over while one generation follows another."""
@@ -31,9 +31,25 @@ class Policy:
     """If the master itself runs this much late, it takes as long to catch up before it enforces deadlines."""
     watch_time: float = 1.0
     """How long a reload's first worker must stay ready before others follow, and its last before commit."""
+    max_error_share: float = 20.0
+    """A reload fails if the share of failed requests exceeds the old generation's by so many percent; 0: never."""
+    rollback_window: float = 0.0
+    """How long after a commit the generation before is held, so that it can be returned to; 0: not at all."""
+    spares: int = 0
+    """How many workers beyond `workers` stand by, booted, until one of those is lost."""
     backoff_base: float = 0.5
     backoff_cap: float = 30.0
     stable_after: float = 10.0
     """A worker that was ready this long resets its slot's back-off."""
     exit_on_first_failure: bool = True
     """False in development (`--reload`): a first boot that fails waits for the next reload."""
+
+    @property
+    def surge(self) -> int:
+        """With neither surge nor anybody missing allowed, nothing could ever be exchanged: one more it is."""
+        return self.max_surge if self.max_surge or self.max_unavailable else 1
+
+    def scaled(self, delta: int) -> "Policy":
+        """The same with so many workers more or less, within the limits."""
+        most = max(self.workers, MOST_WORKERS)
+        return replace(self, workers=min(most, max(1, self.workers + delta)))

@@ -24,4 +24,7 @@ def next_to_recycle(
     for worker in wishes:
         if worker.slot in booting:
             return worker.id
+    if booting:
+        # Somebody is being replaced, perhaps one that made room by itself: one exchange at a time.
+        return None
     return next((worker.id for worker in wishes if can_fork and not held(worker.slot)), None)

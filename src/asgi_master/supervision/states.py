@@ -89,6 +89,7 @@ class PhaseTrigger(StrEnum):
     """What moves the whole."""
 
     REQUESTED = "reload requested"
+    ROLLBACK_REQUESTED = "rollback requested"
     COMMITTED = "committed"
     ROLLED_BACK = "reload failed"
     BOOT_FAILED = "boot failed"
@@ -150,6 +151,7 @@ PHASE_MOVES: dict[tuple[Phase, PhaseTrigger], Phase] = {
     (_P.BOOTING, _PT.BOOT_FAILED_WAITING): _P.WAITING,
     (_P.BOOTING, _PT.STOP_REQUESTED): _P.STOPPING,
     (_P.STEADY, _PT.REQUESTED): _P.RELOADING,
+    (_P.STEADY, _PT.ROLLBACK_REQUESTED): _P.RELOADING,
     (_P.STEADY, _PT.STOP_REQUESTED): _P.STOPPING,
     (_P.RELOADING, _PT.COMMITTED): _P.STEADY,
     (_P.RELOADING, _PT.ROLLED_BACK): _P.STEADY,

@@ -5,15 +5,18 @@ reload, a stop) is not a procedure here but the repeated answer to that comparis
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from asgi_master.errors import ExitCode
 from asgi_master.supervision import hang, notices
 from asgi_master.supervision.actions import Action
 from asgi_master.supervision.deployment import Deployment
+from asgi_master.supervision.desired import Desired
 from asgi_master.supervision.events import (
     Event,
     HeartbeatsRead,
     ReloadRequested,
+    RollbackRequested,
     ScaleRequested,
     StopRequested,
     TimePassed,
@@ -55,17 +58,37 @@ _QUIET_STATUSES = frozenset({0, -15})
 _SIGKILLED = -9
 
 
+@dataclass(slots=True)
+class Knowledge:
+    """All that a supervisor knows: plain data, which another one can go on with."""
+
+    fleet: Fleet
+    desired: Desired
+    clock: hang.Punctuality
+
+
 class Supervisor:
     """Decides which processes should live.
 
     `jitter` returns a number between 0 and 1 and spreads retries; `now` is in seconds on a monotonic clock.
     """
 
-    def __init__(self, policy: Policy, now: float, jitter: Callable[[], float]) -> None:
-        self.fleet = Fleet()
+    def __init__(
+        self,
+        policy: Policy,
+        now: float,
+        jitter: Callable[[], float],
+        *,
+        knowledge: Knowledge | None = None,
+    ) -> None:
+        """`knowledge` is that of the supervisor whose place it takes, between two facts and not on its way out."""
+        if knowledge is None:
+            knowledge = Knowledge(Fleet(), Desired(policy, policy), hang.Punctuality(now))
+        self.knowledge = knowledge
+        self.fleet = knowledge.fleet
         self._orders = Orders(self.fleet)
-        self._deployment = Deployment(policy, self.fleet, self._orders, jitter)
-        self._clock = hang.Punctuality(now)
+        self._deployment = Deployment(knowledge.desired, self.fleet, self._orders, jitter)
+        self._clock = knowledge.clock
         self._stop: StopLevel | None = None
         self._boot_failed = False
         self._forced = False
@@ -79,6 +102,16 @@ class Supervisor:
     def policy(self) -> Policy:
         """The numbers in effect: while a reload is under way, its own."""
         return self._deployment.policy
+
+    @property
+    def can_roll_back(self) -> bool:
+        """Whether `RollbackRequested` would change anything now."""
+        return self._deployment.can_roll_back
+
+    @property
+    def held_generation(self) -> int | None:
+        """The generation that a rollback would return to; `None` if there is none."""
+        return self._deployment.held_generation
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take note of a fact; returns what to do now, in order. Facts about the unknown mean nothing."""
@@ -122,13 +155,16 @@ class Supervisor:
                 worker = self.fleet.workers.get(event.worker)
                 if worker is not None and worker.serves and not worker.wish:
                     worker.wish, worker.wished_at = event.reason, now
-            case HeartbeatsRead(stamps):
+            case HeartbeatsRead(stamps, tallies):
                 for worker in self.fleet.living():
                     hang.note_heartbeat(worker, stamps.get(worker.id, worker.stamp), now)
                     if not self._clock.lenient:
                         self._judge_heartbeat(worker, now)
+                self._deployment.tallies_were_read(tallies)
             case ReloadRequested(policy):
                 self._deployment.request(policy)
+            case RollbackRequested():
+                self._deployment.roll_back(now)
             case ScaleRequested(delta):
                 self._deployment.scale(delta)
             case StopRequested(quick):
@@ -193,7 +229,7 @@ class Supervisor:
             worker.ready_at = worker.alive_at = now
         if worker.state is WorkerState.BOOTING:
             worker.move(WorkerTrigger.BECAME_READY)
-            self._orders.announce(notices.WorkerBecameReady(*_name(worker)))
+            self._orders.announce(notices.WorkerBecameReady(*_name(worker), standby=worker.standby))
 
     def _judge_heartbeat(self, worker: Worker, now: float) -> None:
         silent_for = now - worker.alive_at

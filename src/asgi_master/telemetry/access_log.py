@@ -33,18 +33,24 @@ _LONGEST_FIELD = 1024
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-# What each atom shows: an expression over the arguments of `AccessLog.record`, the time, and `fields`, the
-# headers that the format needs. A format becomes one function: to look up and call one per atom takes twice
-# the time.
-_ATOMS = {
+# What each atom shows of a request: an expression over its scope and `fields`, the headers that the format needs. It
+# is the same for the same request, so it is evaluated once for a client that repeats itself.
+_REQUEST_ATOMS = {
     "h": "shown(scope['client'][0]) if scope['client'] else '-'",
     "l": "'-'",
-    "t": "clock.bracketed",
     "m": "scope.get('method', 'GET')",
     "U": "shown(scope['raw_path'][:LONGEST])",
     "q": "shown(scope['query_string'][:LONGEST])",
     "?q": "'?' + shown(scope['query_string'][:LONGEST]) if scope['query_string'] else ''",
     "H": "'HTTP/' + scope['http_version']",
+    # Only for the JSON format below; strings come with their quotes.
+    "json client": "quoted(scope['client'][0]) if scope['client'] else 'null'",
+    "json path": "quoted(scope['raw_path'][:LONGEST])",
+    "json query": "quoted(scope['query_string'][:LONGEST])",
+}
+# And of its response: over the arguments of `AccessLog.write` and the time.
+_RESPONSE_ATOMS = {
+    "t": "clock.bracketed",
     "s": "status",
     "B": "size",
     "b": "size or '-'",
@@ -52,13 +58,9 @@ _ATOMS = {
     "M": "int(seconds * 1e3)",
     "D": "int(seconds * 1e6)",
     "L": "seconds:.6f",
-    # Only for the JSON format below; strings come with their quotes.
     "json date": "clock.date",
     "json ms": "int(now % 1 * 1000):03d",
     "json offset": "clock.offset",
-    "json client": "quoted(scope['client'][0]) if scope['client'] else 'null'",
-    "json path": "quoted(scope['raw_path'][:LONGEST])",
-    "json query": "quoted(scope['query_string'][:LONGEST])",
 }
 _HEADER_ATOMS = {
     "u": ("authorization", "user(fields[{name}]) if {name} in fields else '-'"),
@@ -74,6 +76,10 @@ _ATOM = re.compile(r"%\(([^)]*)\)s|%%")
 _VARIABLE_ATOM = re.compile(r"\{([\w-]+)\}([ieo])")
 
 
+Description = tuple[str, ...]
+"""What a line says of the request, in pieces: what it says of the response goes between them."""
+
+
 class AccessLog:
     """Collects lines; `flush` writes them. One per process."""
 
@@ -83,7 +89,7 @@ class AccessLog:
         Raises `ValueError` for an atom that does not exist.
         """
         template = _json_template() if json else _SHORTHANDS.get(format, format)
-        self._render, self._wanted = _compile(template)
+        self._describe, self._render, self._wanted = _compile(template)
         self._clock = _Clock()
         self._lines: list[str] = []
         self._size = 0
@@ -94,18 +100,28 @@ class AccessLog:
 
     def record(self, scope: Mapping[str, Any], status: int, body_bytes: int, duration: float) -> None:
         """One request, answered with `status` and `body_bytes` bytes of body after `duration` seconds."""
-        now = time.time()
-        clock = self._clock
-        if not clock.second <= now < clock.second + 1:
-            clock.set(now)
+        self.write(self.describe(scope), status, body_bytes, duration)
+
+    def describe(self, scope: Mapping[str, Any]) -> Description | None:
+        """What its line says of the request, for `write`; `None` if its scope is spoilt."""
         wanted = self._wanted
         try:
             fields = {name: value for name, value in scope["headers"] if name in wanted} if wanted else {}
-            line = self._render(scope, status, body_bytes, duration, fields, clock, now)
+            return self._describe(scope, fields)
         except Exception:
             # The application may have put anything into its scope.
             log.exception("a request could not be written to the access log")
+            return None
+
+    def write(self, request: Description | None, status: int, body_bytes: int, duration: float) -> None:
+        """The line of a request that was described."""
+        if request is None:
             return
+        now = time.time()
+        clock = self._clock
+        if not clock.second <= now < clock.next_second:
+            clock.set(now)
+        line = self._render(request, status, body_bytes, duration, clock, now)
         self._lines.append(line)
         self._size += len(line)
         if self._size > _BUFFER:
@@ -132,14 +148,15 @@ def check_format(format: str) -> None:  # noqa: A002 -- the name of the setting
 class _Clock:
     """The time as text, made once a second."""
 
-    __slots__ = ("bracketed", "date", "offset", "second")
+    __slots__ = ("bracketed", "date", "next_second", "offset", "second")
 
     def __init__(self) -> None:
-        self.second = -1
+        self.second = self.next_second = -1
         self.bracketed = self.date = self.offset = ""
 
     def set(self, now: float) -> None:
         self.second = int(now)
+        self.next_second = self.second + 1
         local = time.localtime(now)
         offset = time.strftime("%z", local)
         month = _MONTHS[local.tm_mon - 1]  # `%b` would follow a locale that the application sets
@@ -148,30 +165,48 @@ class _Clock:
         self.offset = f"{offset[:3]}:{offset[3:]}"
 
 
-_Render = Callable[[Mapping[str, Any], int, int, float, Mapping[bytes, bytes], _Clock, float], str]
+_Describe = Callable[[Mapping[str, Any], Mapping[bytes, bytes]], Description]
+_Render = Callable[[Description, int, int, float, _Clock, float], str]
 
 
-def _compile(template: str) -> tuple[_Render, frozenset[bytes]]:
-    """The function that renders a line, and the request headers it needs. Raises `ValueError`."""
+def _compile(template: str) -> tuple[_Describe, _Render, frozenset[bytes]]:
+    """What describes a request, what renders its line, and the headers wanted for it. Raises `ValueError`.
+
+    A format becomes two functions: to look up and call one per atom takes twice the time.
+    """
     wanted: set[bytes] = set()
-    source = " ".join(_fragments(template, wanted))
+    constants: list[str] = [""]
+    line: list[str] = ["{request[0]}"]
+    for source, is_constant in _fragments(template + "\n", wanted):
+        if is_constant:
+            constants[-1] += f" {source}"
+        else:
+            line.append(f"{{{source}}}{{request[{len(constants)}]}}")
+            constants.append("")
     names = {"shown": _shown, "quoted": _quoted, "user": _user, "LONGEST": _LONGEST_FIELD}
-    # Of our own expressions only; what the operator wrote is in it as quoted literals.
-    code = f"lambda scope, status, size, seconds, fields, clock, now: {source} '\\n'"
-    return eval(code, names), frozenset(wanted)  # noqa: S307 -- see above
+    # Of our own expressions only; what the operator wrote is in them as quoted literals.
+    described = "".join(f"{constant or repr('')}, " for constant in constants)
+    describe: _Describe = eval(f"lambda scope, fields: ({described})", names)  # noqa: S307 -- see above
+    rendered = f'lambda request, status, size, seconds, clock, now: f"""{"".join(line)}"""'
+    render: _Render = eval(rendered, names)  # noqa: S307 -- see above
+    return describe, render, frozenset(wanted)
 
 
-def _fragments(template: str, wanted: set[bytes]) -> Iterator[str]:
-    """Pieces of source for the literals and the atoms of a template, each a string literal or an f-string."""
+def _fragments(template: str, wanted: set[bytes]) -> Iterator[tuple[str, bool]]:
+    """The literals and atoms of a template: source that is a string, of the request alone, or that goes into one."""
     end = 0
     for match in _ATOM.finditer(template):
-        yield _literal(template[end : match.start()])
+        yield _literal(template[end : match.start()]), True
         if match[1] == "r":
             yield from _fragments(_REQUEST_LINE, wanted)
+        elif match[1] is None:
+            yield repr("%"), True
+        elif match[1] in _RESPONSE_ATOMS:
+            yield _RESPONSE_ATOMS[match[1]], False
         else:
-            yield repr("%") if match[1] is None else _atom(match[1], wanted)
+            yield _request_atom(match[1], wanted), True
         end = match.end()
-    yield _literal(template[end:])
+    yield _literal(template[end:]), True
 
 
 def _literal(text: str) -> str:
@@ -180,7 +215,7 @@ def _literal(text: str) -> str:
     return repr(text)
 
 
-def _atom(name: str, wanted: set[bytes]) -> str:
+def _request_atom(name: str, wanted: set[bytes]) -> str:
     if name == "p":
         return repr(f"<{os.getpid()}>")
     variable = _VARIABLE_ATOM.fullmatch(name)
@@ -195,7 +230,7 @@ def _atom(name: str, wanted: set[bytes]) -> str:
         wanted.add(header.encode())
         expression = expression.format(name=repr(header.encode()))
     else:
-        expression = _ATOMS.get(name, "")
+        expression = _REQUEST_ATOMS.get(name, "")
     if not expression:
         raise ValueError(f"%({name})s is no atom of the access log")
     return f'f"""{{{expression}}}"""'

@@ -22,6 +22,9 @@ def render(notice: n.Notice) -> tuple[int, str]:
             if workers == before:
                 return logging.WARNING, f"staying at {_workers(workers)}: that is the limit"
             return logging.INFO, f"scaling from {before} to {_workers(workers)}"
+        case n.StopDelayed(seconds):
+            line = f"stopping in {_seconds(seconds)}: not ready any more, but serving until then"
+            return logging.INFO, f"{line}; a second signal stops at once"
         case n.Stopping(level, workers):
             return logging.INFO, f"stopping ({_HOW[level]}): {_workers(workers)} to go"
         case n.Stopped(code):
@@ -40,8 +43,12 @@ _HOW = {
 
 def _of_worker(notice: n.OfWorker, who: str) -> tuple[int, str]:
     match notice:
-        case n.WorkerBecameReady():
-            return logging.INFO, f"{who} is ready"
+        case n.WorkerBecameReady(standby=standby):
+            return logging.INFO, f"{who} is ready{', as a spare' if standby else ''}"
+        case n.SpareAdmitted():
+            return logging.INFO, f"{who}, a spare, serves from now on"
+        case n.SpareReleased():
+            return logging.INFO, f"{who}, a spare, is not needed any more and makes room for a fresh one"
         case n.WorkerRecycling(reason=reason):
             return logging.INFO, f"{who} is being replaced: {reason}"
         case n.WorkerLost(cause=n.Left(reason=reason), retry_in=retry_in):
@@ -70,6 +77,9 @@ def _of_worker(notice: n.OfWorker, who: str) -> tuple[int, str]:
 
 def _of_generation(
     notice: n.ReloadStarted
+    | n.RollbackStarted
+    | n.NothingToRollBackTo
+    | n.HeldLetGo
     | n.ReloadSuperseded
     | n.ReloadCommitted
     | n.ReloadFailed
@@ -80,6 +90,14 @@ def _of_generation(
     match notice:
         case n.ReloadStarted(generation):
             return logging.INFO, f"starting generation {generation}"
+        case n.RollbackStarted(generation, from_generation):
+            return logging.INFO, f"rolling back from generation {from_generation} to generation {generation}"
+        case n.NothingToRollBackTo(generation):
+            stays = "nothing serves yet" if generation is None else f"staying with generation {generation}"
+            return logging.WARNING, f"not rolling back: no earlier generation is held; {stays}"
+        case n.HeldLetGo(generation, why):
+            level = logging.WARNING if why is n.WhyLetGo.DIED else logging.INFO
+            return level, f"no way back to generation {generation} any more: {_LET_GO[why]}"
         case n.ReloadSuperseded(generation):
             return logging.INFO, f"generation {generation} is dropped for a newer one"
         case n.ReloadCommitted(generation, workers, took):
@@ -108,8 +126,20 @@ def _of_generation(
             assert_never(notice)
 
 
+_LET_GO = {
+    n.WhyLetGo.EXPIRED: "the rollback window has passed",
+    n.WhyLetGo.RELOADING: "a newer one is about to start",
+    n.WhyLetGo.DIED: "its zygote died",
+}
+
+
 def _why(cause: n.Cause) -> str:
     match cause:
+        case n.TooManyErrors(failed, answered, kept, kept_failed, kept_answered):
+            meanwhile = f"generation {kept}: {kept_failed} of {kept_answered}"
+            return f"{failed} of {answered} requests were answered with 5xx ({meanwhile})"
+        case n.RollbackAsked():
+            return "a rollback was asked for"
         case n.ImportFailed(reason):
             return reason
         case n.ImportTimedOut(timeout):

@@ -9,12 +9,15 @@ import asyncio
 import logging
 import socket
 import time
+from collections.abc import Collection
 
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.scoreboard import Field, Row, Scoreboard
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.heartbeat import BEAT_PERIOD
 from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.worker.proxy_opening import protocol_of
+from asgi_master.worker.tls import Handshake, TlsServer
 
 log = logging.getLogger("asgi_master")
 
@@ -22,7 +25,8 @@ _ACCEPTS_PER_TURN = 4
 _SLACK = 1
 """Connections a worker may be ahead of the least busy one."""
 _RETRY_AFTER = 0.001
-_DEFER_AT_MOST = 0.005
+_DEFER_AT_MOST_NS = 5_000_000
+_DEFER_TO_THE_BUSY_NS = 500_000
 _FRESH_NS = int(3 * BEAT_PERIOD * 1e9)
 _PAUSE_WITHOUT_DESCRIPTORS = 0.1
 
@@ -39,15 +43,25 @@ class Acceptor:
         row: Row,
         *,
         max_connections: int,
+        secure: Collection[socket.socket] = (),
+        tls: TlsServer | None = None,
     ) -> None:
+        """On `secure`, a part of the listeners, `tls` is spoken."""
         self._context = context
         self._loop = context.loop
         self._listeners = listeners
+        self._secure = frozenset(secure)
+        self._tls = tls
         self._hand_off = hand_off
         self._scoreboard = scoreboard
         self._row = row
         self._max_connections = max_connections
-        self._deferred_since = 0.0
+        self._deferred_since = 0
+        """On the clock of the heartbeats; 0 while no connection waits for a sibling."""
+        self._busy_before = 0
+        """Siblings whose last sign of life is older let a connection wait already."""
+        self._owed = 0
+        """Connections to take without asking, after one had to wait."""
         self._resume: asyncio.TimerHandle | None = None
         self._running = False
         self._opening: set[asyncio.Task[object]] = set()
@@ -61,13 +75,17 @@ class Acceptor:
         self._loop.add_reader(self._hand_off.fds[1], self._on_handed_off)
 
     def stop(self) -> None:
-        """Accept no more; the listeners stay open in the master, so their queues survive."""
+        """Accept no more. The master holds the listeners that are still wanted, so their queues survive."""
         self._running = False
         if self._resume is not None:
             self._resume.cancel()
             self._resume = None
         self._unwatch()
         self._loop.remove_reader(self._hand_off.fds[1])
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+        self._secure = frozenset()
 
     def _watch(self) -> None:
         for listener in self._listeners:
@@ -85,6 +103,7 @@ class Acceptor:
             try:
                 connection, _address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                self._deferred_since = self._owed = 0
                 return
             except OSError as error:
                 # Out of descriptors or memory: the queue stays in the kernel, others may take from it meanwhile.
@@ -92,16 +111,20 @@ class Acceptor:
                 self._pause(_PAUSE_WITHOUT_DESCRIPTORS)
                 return
             self._context.stats.accepted += 1
-            self._open(connection)
+            if self._tls is not None and listener in self._secure:
+                connection.setblocking(False)
+                Handshake(self._context, self._tls, connection, lambda: HttpConnection(self._context))
+            else:
+                self._open(connection)
 
     def _on_handed_off(self) -> None:
-        for connection in self._hand_off.take(_ACCEPTS_PER_TURN):
-            self._open(connection)
+        for connection, note in self._hand_off.take(_ACCEPTS_PER_TURN):
+            self._open(connection, note)
 
-    def _open(self, connection: socket.socket) -> None:
+    def _open(self, connection: socket.socket, note: bytes | None = None) -> None:
         connection.setblocking(False)
         task = self._loop.create_task(
-            self._loop.connect_accepted_socket(lambda: HttpConnection(self._context), connection)
+            self._loop.connect_accepted_socket(lambda: protocol_of(self._context, note), connection)
         )
         self._opening.add(task)
         task.add_done_callback(self._opened)
@@ -117,21 +140,33 @@ class Acceptor:
         mine = self._context.stats.connections + len(self._opening)
         if self._max_connections and mine >= self._max_connections:
             return True
-        # Siblings must see this number now, not at the next heartbeat, or all of them would judge by old ones.
+        now = time.monotonic_ns()
+        # Siblings must see now, not at the next heartbeat, how many there are and that this worker came by.
         self._row[Field.CONNECTIONS] = mine
-        least = self._scoreboard.least_connections(
-            apart_from=self._row.index, fresh_after_ns=time.monotonic_ns() - _FRESH_NS
-        )
-        if least is None or mine <= least + _SLACK:
-            self._deferred_since = 0.0
+        self._row[Field.HEARTBEAT_NS] = now
+        if self._owed:
+            self._owed -= 1
             return False
-        now = self._loop.time()
-        if self._deferred_since == 0.0:
+        if not self._is_ahead(mine, now - _FRESH_NS):
+            self._deferred_since = 0
+            return False
+        if self._deferred_since == 0:
             self._deferred_since = now
-        elif now - self._deferred_since > _DEFER_AT_MOST:
-            self._deferred_since = 0.0
-            return False
-        return True
+            return True
+        # A sibling that did not stir while a connection waited for it is busy, however few connections it has. The
+        # next ones wait for it only as long as it may take a host with more to do than cores to let it run.
+        waits_for_the_busy = not self._is_ahead(mine, max(now - _FRESH_NS, self._busy_before))
+        if now - self._deferred_since < (_DEFER_TO_THE_BUSY_NS if waits_for_the_busy else _DEFER_AT_MOST_NS):
+            return True
+        self._busy_before = max(self._busy_before, self._deferred_since)
+        self._deferred_since = 0
+        self._owed = _ACCEPTS_PER_TURN - 1
+        return False
+
+    def _is_ahead(self, mine: int, fresh_after_ns: int) -> bool:
+        """Whether that is clearly more than the least busy sibling has, of those that lived since then."""
+        least = self._scoreboard.least_connections(apart_from=self._row.index, fresh_after_ns=fresh_after_ns)
+        return least is not None and mine > least + _SLACK
 
     def _pause(self, seconds: float) -> None:
         self._unwatch()

@@ -87,12 +87,12 @@ def _import(place: Target) -> ModuleType:
         # The target itself is missing, or something that its own code imports is.
         if not _ran_user_code(error) and f"{place.module}.".startswith(f"{error.name}."):
             raise ApplicationError(_missing_module(place, error.name or place.module)) from None
-        raise ApplicationError(f"importing {place.module} failed: {_one_line(error)}") from error
+        raise ApplicationError(f"importing {place.module} failed: {one_line(error)}") from error
     except SystemExit as error:
-        status = "" if error.code is None else f" with {_one_line(error)}"
+        status = "" if error.code is None else f" with {one_line(error)}"
         raise ApplicationError(f"importing {place.module} ended the program{status}") from error
     except Exception as error:
-        raise ApplicationError(f"importing {place.module} failed: {_one_line(error)}") from error
+        raise ApplicationError(f"importing {place.module} failed: {one_line(error)}") from error
 
 
 def _missing_module(place: Target, missing: str) -> str:
@@ -133,7 +133,7 @@ def _look_up(module: ModuleType, place: Target) -> Any:
             found = getattr(found, attribute)
         except AttributeError as error:
             if _ran_user_code(error):
-                raise ApplicationError(f'loading "{place}" failed: {_one_line(error)}') from error
+                raise ApplicationError(f'loading "{place}" failed: {one_line(error)}') from error
             kind = _described(module) if index == 0 else f"{reached} ({_type(found)})"
             hint = (
                 _suggest(module, place, attribute)
@@ -144,7 +144,7 @@ def _look_up(module: ModuleType, place: Target) -> Any:
                 f'cannot load "{place}": {kind} has no attribute "{attribute}"; {hint}'
             ) from None
         except Exception as error:
-            raise ApplicationError(f'loading "{place}" failed: {_one_line(error)}') from error
+            raise ApplicationError(f'loading "{place}" failed: {one_line(error)}') from error
         reached += f"{'.' if index else ':'}{attribute}"
     return found
 
@@ -187,7 +187,7 @@ def _call_factory(factory: Any, place: Target) -> Any:
     except SystemExit as error:
         raise ApplicationError(f'the factory "{place}" ended the program') from error
     except Exception as error:
-        raise ApplicationError(f'the factory "{place}" failed: {_one_line(error)}') from error
+        raise ApplicationError(f'the factory "{place}" failed: {one_line(error)}') from error
     if inspect.iscoroutine(made):
         made.close()
         raise ApplicationError(
@@ -247,7 +247,7 @@ def _type(value: object) -> str:
     return "None" if value is None else f"of type {type(value).__name__}"
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The exception as the last line of a traceback names it, on one line of bounded length."""
     try:
         text = " ".join(str(error).split())

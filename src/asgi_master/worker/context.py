@@ -2,19 +2,26 @@
 
 import asyncio
 import socket
+from bisect import bisect_left
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from asgi_master.http.forwarded import Forwarded, Trust
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.ipc.scoreboard import BUCKET_COUNT, DURATION_BOUNDS
 from asgi_master.worker.outbox import Outbox
+from asgi_master.worker.refusals import Refusals
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 
 
-GiveAway = Callable[[socket.socket], bool]
-"""Offers a connection to the other workers; false if they cannot take it now. The caller closes its own copy."""
+GiveAway = Callable[[socket.socket, bytes], bool]
+"""Offers a connection to the other workers, with a note of what the socket does not tell (see `Endpoints.note`).
+
+False if they cannot take it now. The caller closes its own copy.
+"""
 
 
 class Connection(Protocol):
@@ -45,8 +52,18 @@ class AccessLog(Protocol):
     def record(self, scope: Scope, status: int, body_bytes: int, duration: float) -> None:
         """One request, answered with `status` and `body_bytes` bytes of body after `duration` seconds."""
 
+    def describe(self, scope: Scope) -> Any:
+        """What `write` tells of the request; the same for one that is repeated."""
+
+    def write(self, request: Any, status: int, body_bytes: int, duration: float) -> None:
+        """The same as `record`, of a request that was described."""
+
     def flush(self) -> None:
         """Write what was recorded. Called about once a second."""
+
+
+SHORT = DURATION_BOUNDS[0]
+"""Seconds: responses that take no longer are counted without looking for their bucket."""
 
 
 @dataclass(slots=True)
@@ -62,6 +79,37 @@ class Stats:
     responses: list[int] = field(default_factory=lambda: [0, 0, 0, 0, 0, 0])
     """By class: index 1 to 5 is 1xx to 5xx; index 0 is unused."""
     application_errors: int = 0
+    tls_failures: int = 0
+    """TLS handshakes that failed, or took too long."""
+    late_errors: int = 0
+    """Of the application errors, those after a response (or WebSocket) had begun that is not counted as 5xx."""
+    short_responses: int = 0
+    """Complete responses whose time from the request's head to their end is within `SHORT`. Without streams."""
+    long_responses: list[int] = field(default_factory=lambda: [0] * BUCKET_COUNT)
+    """All others, in the buckets that `DURATION_BOUNDS` divides."""
+    response_time: float = 0.0
+    """Seconds, of all of those together."""
+    streams: int = 0
+    """Responses that came in pieces and are complete."""
+    stream_time: float = 0.0
+    """Seconds, of all of those together."""
+    websockets_ended: int = 0
+    websocket_time: float = 0.0
+    """Seconds, of all of those together."""
+
+    def response_ended(self, duration: float, *, is_stream: bool) -> None:
+        """A response is complete, so many seconds after its request's head. The short ones are counted on the way."""
+        if is_stream:
+            self.streams += 1
+            self.stream_time += duration
+        else:
+            self.long_responses[bisect_left(DURATION_BOUNDS, duration)] += 1
+            self.response_time += duration
+
+    def websocket_ended(self, duration: float) -> None:
+        """A WebSocket is over, so many seconds after its handshake."""
+        self.websockets_ended += 1
+        self.websocket_time += duration
 
 
 @dataclass(slots=True)
@@ -77,6 +125,10 @@ class WorkerContext:
     parser: str
     """`httptools` or `h11`."""
     root_path: str = ""
+    forwarded: Forwarded | None = None
+    """Reads for whom believed peers ask; `None` if nobody is believed."""
+    proxies: Trust | None = None
+    """Who may connect, each with a PROXY header first; `None` if that protocol is not spoken."""
     server_header: bool = True
     date_header: bool = True
     extra_headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -84,14 +136,20 @@ class WorkerContext:
     max_active_requests: int = 0
     """Requests served at once by this worker; more are answered 503 with Retry-After. 0 means unlimited."""
     access_log: AccessLog | None = None
+    counts_durations: bool = False
+    """Whether anybody asks how long responses take."""
+    is_timed: bool = field(init=False)
+    """Whether requests look at the clock: for that, or for the access log."""
     date_line: bytes = b""
     """`date: …\\r\\n`, renewed by the worker's timer each second."""
     draining: bool = False
     stats: Stats = field(default_factory=Stats)
     connections: set[Connection] = field(default_factory=set)
+    refusals: Refusals = field(default_factory=Refusals)
     outbox: Outbox = field(init=False)
     on_connection_lost: Callable[[], None] | None = None
     """Called after a connection left `connections`; the drain waits on it."""
 
     def __post_init__(self) -> None:
         self.outbox = Outbox(self.loop)
+        self.is_timed = self.counts_durations or self.access_log is not None

@@ -15,7 +15,7 @@ from collections import deque
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import Drain
 from asgi_master.worker.context import Connection, WorkerContext
-from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.worker.websocket_connection import WebSocketConnection
 
 log = logging.getLogger("asgi_master")
 
@@ -63,7 +63,7 @@ class _Departure:
         self._hand_off = hand_off
         self._hurried = False
         self._to_close: deque[Connection] = deque(
-            connection for connection in context.connections if not isinstance(connection, HttpConnection)
+            connection for connection in context.connections if isinstance(connection, WebSocketConnection)
         )
         self.order(order)
 

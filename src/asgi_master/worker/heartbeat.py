@@ -4,18 +4,19 @@ It runs in the event loop itself, so a stuck loop stops beating. A thread would 
 """
 
 import asyncio
+import math
 import time
 from email.utils import formatdate
 
 from asgi_master.ipc.scoreboard import Field, Row
-from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.context import Connection, WorkerContext
 from asgi_master.worker.recycling import Recycler
 
 BEAT_PERIOD = 0.25
 """Seconds between two heartbeats."""
 
 _SWEEP_EVERY = 4
-"""Beats between two sweeps over the connections: about a second."""
+"""Beats in which every connection is swept once: about a second."""
 
 
 class Heartbeat:
@@ -26,6 +27,7 @@ class Heartbeat:
         self._recycler = recycler
         self._row = row
         self._beats = 0
+        self._unswept: list[Connection] = []
         self._due = context.loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -47,17 +49,25 @@ class Heartbeat:
         self._publish()
         if self._beats % _SWEEP_EVERY == 0:
             self._each_second(now)
+        self._sweep(now)
         self._beats += 1
         self._timer = loop.call_at(self._due, self._beat)
 
     def _each_second(self, now: float) -> None:
         context = self._context
         context.date_line = f"date: {formatdate(usegmt=True)}\r\n".encode("ascii")
-        for connection in list(context.connections):
-            connection.sweep(now)
+        self._unswept = list(context.connections)
         if context.access_log is not None:
             context.access_log.flush()
         self._recycler.tick(now)
+
+    def _sweep(self, now: float) -> None:
+        """A part of the connections at each beat: thousands at once would hold up the requests of all."""
+        connections, beats_left = self._context.connections, _SWEEP_EVERY - self._beats % _SWEEP_EVERY
+        for _ in range(math.ceil(len(self._unswept) / beats_left)):
+            connection = self._unswept.pop()
+            if connection in connections:
+                connection.sweep(now)
 
     def _publish(self) -> None:
         row, stats = self._row, self._context.stats
@@ -73,3 +83,11 @@ class Heartbeat:
         row[Field.RESPONSES_4XX] = stats.responses[4]
         row[Field.RESPONSES_5XX] = stats.responses[5]
         row[Field.APPLICATION_ERRORS] = stats.application_errors
+        row[Field.LATE_ERRORS] = stats.late_errors
+        row[Field.TLS_FAILURES] = stats.tls_failures
+        row[Field.RESPONSE_TIME_NS] = int(stats.response_time * 1e9)
+        row[Field.STREAMS] = stats.streams
+        row[Field.STREAM_TIME_NS] = int(stats.stream_time * 1e9)
+        row[Field.WEBSOCKETS_ENDED] = stats.websockets_ended
+        row[Field.WEBSOCKET_TIME_NS] = int(stats.websocket_time * 1e9)
+        row.write_buckets([stats.short_responses, *stats.long_responses[1:]])

@@ -7,21 +7,22 @@ kernel. All time-outs are enforced by `sweep`, so a request costs no timer.
 import asyncio
 import contextvars
 import logging
-from typing import cast
+from time import monotonic
+from typing import Any, cast
 
 from asgi_master.asgi.http_exchange import Part
-from asgi_master.asgi.scope import HttpScopes
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h11_parser import H11Parser
 from asgi_master.http.httptools_parser import HttptoolsParser
 from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA, Parser
 from asgi_master.http.request import Request
 from asgi_master.http.response import ResponseHead
-from asgi_master.worker.context import GiveAway, WorkerContext
+from asgi_master.worker.context import SHORT, GiveAway, WorkerContext
+from asgi_master.worker.endpoints import Endpoints, scopes_of
 from asgi_master.worker.http_request import HttpRequest
 from asgi_master.worker.http_timeouts import Patience, Wait
 from asgi_master.worker.http_writer import PLAIN_TEXT, HttpWriter
-from asgi_master.worker.stream_socket import client_address, has_unread_bytes, move, server_address
+from asgi_master.worker.stream_socket import has_unread_bytes, move
 from asgi_master.worker.subject import mark
 from asgi_master.worker.websocket_connection import WebSocketConnection
 
@@ -51,6 +52,7 @@ class HttpConnection(asyncio.Protocol):
         "_eof",
         "_give_away",
         "_is_plaintext",
+        "_is_staying",
         "_lingering",
         "_loop",
         "_lost",
@@ -61,17 +63,23 @@ class HttpConnection(asyncio.Protocol):
         "_running",
         "_scopes",
         "_served",
+        "_told_ends",
         "_transport",
         "context",
+        "described",
         "is_cancelled",
         "is_read_paused",
         "writer",
     )
 
-    def __init__(self, context: WorkerContext) -> None:
+    def __init__(self, context: WorkerContext, ends: Endpoints | None = None) -> None:
+        """`ends` are whose connection it is, if the socket does not tell."""
         self.context = context
+        self._told_ends = ends
         self.is_read_paused = False
         self.is_cancelled = False
+        self.described: tuple[Request | None, Any] = (None, None)
+        """The last request that the access log was told of, and how that described it."""
         self._loop = context.loop
         self._parser = _PARSERS[context.parser](context.http)
         self._patience = Patience(context.http)
@@ -90,6 +98,7 @@ class HttpConnection(asyncio.Protocol):
         self._lost = False
         self._draining = False
         self._give_away: GiveAway | None = None
+        self._is_staying = False  # cannot move, and is told of the end when it asks again
         self._receptions = 0
         self._served = 0
 
@@ -100,12 +109,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.writer = HttpWriter(self.context, self._transport)
         self._is_plaintext = transport.get_extra_info("sslcontext") is None
-        self._scopes = HttpScopes(
-            client=client_address(transport),
-            server=server_address(transport),
-            scheme="http" if self._is_plaintext else "https",
-            root_path=self.context.root_path,
-        )
+        self._scopes = scopes_of(self.context, self._told_ends or Endpoints.of(transport))
         self.context.connections.add(self)
         self.context.stats.connections += 1
 
@@ -121,9 +125,11 @@ class HttpConnection(asyncio.Protocol):
         """The peer sends no more. It may be gone, or wait for the rest of its responses: both are served."""
         self._eof = True
         current = self._current
-        if self._closing or current is None or current.exchange.is_complete:
+        if self._closing or current is None or current.is_complete:
             return False
-        current.exchange.peer_stopped()
+        if not self._is_plaintext:
+            return False  # a peer that ended TLS gets no more, whatever is said here
+        current.peer_stopped()
         current.wake()
         return True
 
@@ -147,27 +153,29 @@ class HttpConnection(asyncio.Protocol):
         if (
             current is self._current
             and current.request.expect_continue
-            and not (self._continued or self._closing or current.status or current.exchange.body_ended)
+            and not (self._continued or self._closing or current.status or current.body_ended)
         ):
             self._continued = True
             self.writer.write_continue()
 
     def send_part(self, current: HttpRequest, part: Part) -> None:
         """Write a part of the current response."""
-        head = part.head
+        head, body, is_last, _length = part
         if head is None:
             self.writer.write_next(part)
         else:
             current.status = head.status
             is_1_1 = current.request.http_version == "1.1"
-            self.writer.write_first(part, current.exchange.bodyless, is_1_1, self._may_go_on(current, part))
-        current.body_bytes += len(part.body)
-        if part.is_last:
+            self.writer.write_first(part, current.bodyless, is_1_1, self._may_go_on(current, is_last))
+        current.body_bytes += len(body)
+        if is_last:
             self._response_complete(current)
+        elif head is not None and head.content_length is None:
+            current.is_stream = True
 
     def answer_failure(self, current: HttpRequest) -> None:
         """The application failed: 500 if nothing was sent, else the connection breaks, so that the peer can tell."""
-        if current.exchange.disconnected or current.exchange.is_complete:
+        if current.disconnected or current.is_complete:
             return
         if current.status == 0:
             self._answer(current, 500, "Internal Server Error")
@@ -178,8 +186,9 @@ class HttpConnection(asyncio.Protocol):
         """The application has come to its end."""
         self.context.stats.in_flight -= 1
         self._running.discard(current)
-        if not current.exchange.is_complete:
-            current.record_access()
+        if not current.is_complete:
+            if self.context.access_log is not None:
+                current.record_access(self.context.access_log, monotonic() - current.started_at)
             if not self._closing:
                 self._close()  # it saw that the peer is gone and left it at that
         if self._lost:
@@ -198,7 +207,8 @@ class HttpConnection(asyncio.Protocol):
     def sweep(self, now: float) -> None:
         """See `Connection.sweep`. A time-out is at most one sweep late."""
         wait, progress = self._waiting()
-        draining = self._give_away is None and (self._draining or self.context.draining)
+        stays = self._give_away is not None or self._is_staying
+        draining = not stays and (self._draining or self.context.draining)
         if self._patience.is_over(wait, progress, now=now, draining=draining):
             self._time_out(wait)
         if self._response_patience is not None:
@@ -206,11 +216,15 @@ class HttpConnection(asyncio.Protocol):
 
     def drain(self, give_away: GiveAway | None = None) -> None:
         """See `Connection.drain`."""
-        was_told = self._draining
+        was_told = self._draining and not self._is_staying
         self._draining = True
         self._give_away = give_away if self._is_plaintext else None
+        # While others take over, nobody has to hurry. One that asks again is told to come back to them.
+        self._is_staying = give_away is not None and not self._is_plaintext
         if self._give_away is not None:
             self._hand_over_if_idle()
+        elif self._is_staying:
+            return
         elif not was_told and self._receptions and self.is_idle() and not has_unread_bytes(self._transport):
             self._close()
         # Others may have a request on its way: a fresh connection its first, and one whose last response began before
@@ -220,8 +234,8 @@ class HttpConnection(asyncio.Protocol):
         """See `Connection.hurry`."""
         self._give_away = None
         current = self._current
-        if current is not None and current.status and not current.exchange.is_complete:
-            current.exchange.peer_stopped()
+        if current is not None and current.status and not current.is_complete:
+            current.peer_stopped()
             current.wake()
 
     def cancel(self) -> None:
@@ -256,7 +270,8 @@ class HttpConnection(asyncio.Protocol):
         self.writer.flush()
         if not self.is_idle() or not self._is_plaintext or self._eof or transport.get_write_buffer_size():
             return False
-        if not move(transport, give_away):
+        note = b"" if self._told_ends is None else self._told_ends.note()
+        if not move(transport, give_away, note):
             return False
         self._abandon()
         self._leave_when_done()
@@ -301,24 +316,23 @@ class HttpConnection(asyncio.Protocol):
 
     def _take_body(self, current: HttpRequest) -> bool:
         """Give the request a piece of its body, or what is left of it away; false if there is nothing to do now."""
-        exchange = current.exchange
-        if exchange.body_ended or exchange.inbox_size > _READ_AHEAD:
+        if current.body_ended or current.inbox_size > _READ_AHEAD:
             return False
         event = self._parser.next_event()
         if event is NEED_DATA:
             return False
         if event is END_OF_MESSAGE:
-            exchange.end_received()
-            if exchange.is_complete:
+            current.end_received()
+            if current.is_complete:
                 self._next_cycle()
                 return True
         else:
             assert isinstance(event, bytes)
-            if exchange.is_complete:
+            if current.is_complete:
                 self._discarded += len(event)
                 if self._discarded > _DISCARD_LIMIT:
                     self._linger()
-            exchange.body_received(event)
+            current.body_received(event)
         current.wake()
         return True
 
@@ -330,8 +344,8 @@ class HttpConnection(asyncio.Protocol):
         stats.requests += 1
         scope = self._scopes.scope(request, context.state.copy())
         current = self._current = HttpRequest(self, request, scope)
-        if context.access_log is not None:
-            current.started_at = self._loop.time()
+        if context.is_timed:
+            current.started_at = monotonic()
         if context.max_active_requests and stats.in_flight >= context.max_active_requests:
             self._answer(current, 503, "Service Unavailable", (b"retry-after", b"1"))
             return
@@ -339,8 +353,12 @@ class HttpConnection(asyncio.Protocol):
             self._continued = False
             self._discarded = 0
             # A body that came along is there before the application asks for it.
-            while self._take_body(current):
-                pass
+            body = self._parser.whole_body()
+            if body is not None:
+                current.whole_body_received(body)
+            else:
+                while self._take_body(current):
+                    pass
         stats.in_flight += 1
         self._running.add(current)
         current.start(context.app, self._loop)
@@ -359,7 +377,9 @@ class HttpConnection(asyncio.Protocol):
         if self.is_read_paused:
             transport.resume_reading()
         self._abandon()
-        websocket = WebSocketConnection(self.context, transport, request, self._parser.trailing_data())
+        websocket = WebSocketConnection(
+            self.context, transport, request, self._parser.trailing_data(), self._scopes
+        )
         transport.set_protocol(websocket)
         if self.writer.is_paused:
             websocket.pause_writing()
@@ -379,10 +399,10 @@ class HttpConnection(asyncio.Protocol):
         current = self._current
         if current is None or self._closing:
             waiting = 0
-        elif current.exchange.body_ended:
+        elif current.body_ended:
             waiting = self._parser.buffered
         else:
-            waiting = current.exchange.inbox_size
+            waiting = current.inbox_size
         if waiting > _READ_AHEAD:
             if not self.is_read_paused:
                 self.is_read_paused = True
@@ -393,33 +413,40 @@ class HttpConnection(asyncio.Protocol):
 
     # -- responses ---------------------------------------------------------------------------------
 
-    def _may_go_on(self, current: HttpRequest, part: Part) -> bool:
-        """Whether the connection can serve another request after this response, whose first part is `part`."""
-        if not current.request.keep_alive or self._ends_after_this():
+    def _may_go_on(self, current: HttpRequest, is_all: bool) -> bool:
+        """Whether the connection can serve another request after this response; `is_all`: it is complete already."""
+        # One that is given away needs no end; else the drain closes the connection after this response.
+        ends = self._give_away is None if self._draining else self.context.draining
+        if ends or current.is_last or not current.request.keep_alive:
             return False
         if self._eof and not self._parser.buffered:
             return False
-        if current.exchange.body_ended:
+        if current.body_ended:
             return True
         if current.request.expect_continue and not self._continued:
             return False  # the peer alone knows whether it will send its body now
         remaining = self._parser.body_remaining
-        return not part.is_last or remaining is None or remaining <= _DISCARD_LIMIT
-
-    def _ends_after_this(self) -> bool:
-        """Whether the drain closes the connection after this response; one that is given away needs no such end."""
-        return self._give_away is None if self._draining else self.context.draining
+        return not is_all or remaining is None or remaining <= _DISCARD_LIMIT
 
     def _response_complete(self, current: HttpRequest) -> None:
         self._served += 1
-        if self.context.access_log is not None:
-            current.record_access()
+        context = self.context
+        if context.is_timed:
+            duration = monotonic() - current.started_at
+            stats = context.stats
+            if duration > SHORT or current.is_stream:
+                stats.response_ended(duration, is_stream=current.is_stream)
+            else:
+                stats.short_responses += 1
+                stats.response_time += duration
+            if context.access_log is not None:
+                current.record_access(context.access_log, duration)
         if current.receivers:
             current.wake()
         if not self.writer.keep_alive:
             self._close_after(current)
             return
-        if current.exchange.body_ended:
+        if current.body_ended:
             self._next_cycle()
         if self._give_away is not None:
             self._loop.call_soon(self._hand_over_if_idle, context=self._clean_context)
@@ -433,10 +460,10 @@ class HttpConnection(asyncio.Protocol):
     ) -> None:
         """Answer in the place of the application."""
         if close:
-            current.request.keep_alive = False
+            current.is_last = True
         body = text.encode()
         head = ResponseHead(status, [PLAIN_TEXT, *headers])
-        self.send_part(current, current.exchange.answer_instead(head, body))
+        self.send_part(current, current.answer_instead(head, body))
 
     def _refuse(self, error: ProtocolError) -> None:
         """Answer a peer that broke the protocol, a limit or a time-out, and close."""
@@ -445,20 +472,20 @@ class HttpConnection(asyncio.Protocol):
         if current is None:
             self.writer.write_refusal(error)
             self._linger()
-        elif current.exchange.is_complete:
+        elif current.is_complete:
             self._linger()
         elif current.status:
             self._transport.abort()
         else:
             self._answer(current, error.status, error.reason, close=True)
-            current.exchange.peer_left()
+            current.peer_left()
             current.wake()
 
     # -- the end -----------------------------------------------------------------------------------
 
     def _close_after(self, current: HttpRequest) -> None:
         """Close after the last response, such that the peer gets to read it."""
-        if current.exchange.body_ended and not self._parser.buffered:
+        if current.body_ended and not self._parser.buffered:
             self._close()
         else:
             self._linger()
@@ -472,13 +499,15 @@ class HttpConnection(asyncio.Protocol):
     def _linger(self) -> None:
         """End our side, and for a while drop what arrives: closing over unread bytes resets the connection."""
         transport = self._transport
-        if self._eof or not transport.can_write_eof():
+        if self._eof:
             self._close()
             return
         self.writer.flush()
         self._closing = self._lingering = True
         self._current = None
-        transport.write_eof()
+        if transport.can_write_eof():
+            transport.write_eof()
+        # TLS has no half of an end: the response says that it is the last, and the peer leaves or the time is over.
         if self.is_read_paused:
             self.is_read_paused = False
             transport.resume_reading()
@@ -491,8 +520,8 @@ class HttpConnection(asyncio.Protocol):
         self._current = None
         self.context.stats.connections -= 1
         for running in list(self._running):
-            if not running.exchange.is_complete:
-                running.exchange.peer_left()
+            if not running.is_complete:
+                running.peer_left()
             running.wake()
         self.writer.resume()
 
@@ -517,7 +546,7 @@ class HttpConnection(asyncio.Protocol):
             return Wait.NOTHING, 0
         current = self._current
         if current is not None:
-            if current.waits_for_body or (current.exchange.is_complete and not current.exchange.body_ended):
+            if current.waits_for_body or (current.is_complete and not current.body_ended):
                 return Wait.BODY, self._receptions
             return Wait.NOTHING, 0
         if not self._parser.is_idle:

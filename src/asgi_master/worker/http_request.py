@@ -3,50 +3,47 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
-from asgi_master.asgi.http_exchange import HttpExchange, Message
+from asgi_master.asgi.http_exchange import HttpExchange, Message, State
 from asgi_master.asgi.scope import Scope
 from asgi_master.http.request import Request
 from asgi_master.worker.application import user_traceback
+from asgi_master.worker.context import AccessLog
 from asgi_master.worker.places import territory
-from asgi_master.worker.subject import waits_at
+from asgi_master.worker.subject import runs_the_application, waits_at
 
 if TYPE_CHECKING:
     from asgi_master.worker.http_connection import HttpConnection
 
 log = logging.getLogger("asgi_master")
 
-if sys.version_info >= (3, 12):
-
-    def _start_task(
-        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
-    ) -> asyncio.Task[None]:
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)
-else:
-
-    def _start_task(
-        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
-    ) -> asyncio.Task[None]:
-        return loop.create_task(coroutine)
-
-
+_COMPLETE = State.COMPLETE
 _CLIENT_CLOSED_REQUEST = 499
 """What the access log says of a request whose client left before the response began; nginx' number."""
 
 
-class HttpRequest:
-    """A request from the start of its application until that returns."""
+class HttpRequest(HttpExchange):
+    """A request from the start of its application until that returns.
+
+    It is its own exchange: an object more would cost each request its making and a step more at every turn.
+    """
 
     # Where they begin stands on the class: making a request is on the hot path.
     task: asyncio.Task[None] | None = None
     started_at = 0.0
-    """Loop time; set only for the access log."""
+    """Of the request's head, in seconds on the monotonic clock: the loop's own counts only milliseconds.
+
+    Set only where it is asked for; see `WorkerContext.is_timed`.
+    """
+    is_stream = False
+    """Whether the response comes in pieces, so that its duration is the application's or the client's choice."""
     status = 0
     """Of the response, once its head was written."""
     body_bytes = 0
+    is_last = False
+    """Whether the connection ends with its response, whatever the peer asked for."""
     receivers: tuple[asyncio.Future[None], ...] = ()
     """Calls of `receive` that wait."""
 
@@ -54,7 +51,8 @@ class HttpRequest:
         self._connection = connection
         self.request = request
         self.scope = scope
-        self.exchange = HttpExchange(request.method, request.body_length != 0)
+        if request.body_length != 0 or request.method == "HEAD":
+            super().__init__(request.method, request.body_length != 0)
 
     @property
     def title(self) -> str:
@@ -64,12 +62,14 @@ class HttpRequest:
     @property
     def waits_for_body(self) -> bool:
         """Whether the application waits for more of the request."""
-        return bool(self.receivers) and not self.exchange.body_ended
+        return bool(self.receivers) and not self.body_ended
 
     def start(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
         """Call the application; on Python 3.12 and newer it runs at once, until it first waits."""
-        self.task = _start_task(self._run(app), loop)
-        if sys.version_info < (3, 12):
+        if sys.version_info >= (3, 12):
+            self.task = asyncio.Task(self._run(app), loop=loop, eager_start=True)
+        else:
+            self.task = loop.create_task(self._run(app))
             # A task that is cancelled before its first step never gets to say that it is over.
             self.task.add_done_callback(self._unless_begun)
 
@@ -79,8 +79,7 @@ class HttpRequest:
 
     async def receive(self) -> Message:
         """ASGI's `receive`."""
-        exchange = self.exchange
-        message = exchange.next_message()
+        message = self.next_message()
         while message is None:
             waiter = asyncio.get_running_loop().create_future()
             self.receivers += (waiter,)
@@ -89,21 +88,21 @@ class HttpRequest:
                 await waiter
             finally:
                 self.receivers = tuple(other for other in self.receivers if other is not waiter)
-            message = exchange.next_message()
+            message = self.next_message()
         if self._connection.is_read_paused:
             self._connection.advance_soon()
         return message
 
     async def send(self, message: Message) -> None:
         """ASGI's `send`."""
-        part = self.exchange.interpret(message)
+        part = self.interpret(message)
         if part is None:
             return
         connection = self._connection
         connection.send_part(self, part)
-        if connection.writer.is_paused and not part.is_last:
+        if connection.writer.is_paused and self.state is not _COMPLETE:
             await connection.writer.wait_until_resumed()
-            if self.exchange.disconnected:
+            if self.disconnected:
                 raise ClientDisconnectedError("the client disconnected")
 
     def wake(self) -> None:
@@ -112,31 +111,37 @@ class HttpRequest:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def subject(self) -> str:
+        """See `Served`."""
+        return self.title
+
+    @runs_the_application
     async def _run(self, app: Any) -> None:
         connection = self._connection
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError as error:
             # Once it is cancelled for good reason, or its peer is gone, nobody is left to tell.
-            if not connection.is_cancelled and not self.exchange.disconnected:
+            if not connection.is_cancelled and not self.disconnected:
                 self._failed(error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- nothing an application does ends the worker
             self._failed(error)
         else:
-            exchange = self.exchange
-            if not exchange.is_complete and not exchange.peer_is_gone:
+            if self.state is not _COMPLETE and not self.peer_is_gone:
                 self._log_failure("returned without completing its response")
                 connection.answer_failure(self)
         connection.application_returned(self)
 
     def _failed(self, error: BaseException) -> None:
-        if self.exchange.disconnected and is_disconnect(error):
+        if self.disconnected and is_disconnect(error):
             return
         self._log_failure(f"raised {type(error).__name__}\n{user_traceback(error)}")
         self._connection.answer_failure(self)
 
     def _log_failure(self, what: str) -> None:
-        self._connection.context.stats.application_errors += 1
+        stats = self._connection.context.stats
+        stats.application_errors += 1
+        stats.late_errors += 0 < self.status < 500
         log.error("%s: the application %s", self.title, what.rstrip())
 
     def give_up(self) -> None:
@@ -150,14 +155,14 @@ class HttpRequest:
             context.http.request_timeout,
             waits_at(task, self._connection, context.loop, territory),
         )
-        self.exchange.peer_left()
+        self.peer_left()
         task.cancel()
 
-    def record_access(self) -> None:
-        """Tell the access log."""
-        context = self._connection.context
-        if context.access_log is not None:
-            duration = context.loop.time() - self.started_at
-            context.access_log.record(
-                self.scope, self.status or _CLIENT_CLOSED_REQUEST, self.body_bytes, duration
-            )
+    def record_access(self, access_log: AccessLog, duration: float) -> None:
+        """Tell the access log of this request, which took so many seconds."""
+        connection = self._connection
+        if connection.described[0] is not self.request:
+            # A peer that repeats its request, byte for byte, makes the same one again.
+            connection.described = self.request, access_log.describe(self.scope)
+        status = self.status or _CLIENT_CLOSED_REQUEST
+        access_log.write(connection.described[1], status, self.body_bytes, duration)

@@ -46,14 +46,14 @@ class HttpWriter:
 
     def write_first(self, part: Part, bodyless: bool, is_1_1: bool, keep_alive: bool) -> None:
         """Write the part that holds the head. `keep_alive` is whether both sides would go on; see `self.keep_alive`."""
-        head, body = part.head, part.body
+        head, body, is_last, length = part
         assert head is not None
         context = self._context
         context.stats.responses[min(head.status // 100, 5)] += 1
-        data = self._encoder.head(head, part.length, bodyless, is_1_1, keep_alive, context.date_line)
+        data = self._encoder.head(head, length, bodyless, is_1_1, keep_alive, context.date_line)
         self.keep_alive = self._encoder.keep_alive
         if body:
-            if not part.is_last:
+            if not is_last:
                 body = self._encoder.body(body, more=True)
             if len(body) > _HOLD_LIMIT:
                 self._write(data)
@@ -64,7 +64,8 @@ class HttpWriter:
 
     def write_next(self, part: Part) -> None:
         """Write a further part."""
-        data = self._encoder.body(part.body, more=not part.is_last)
+        _head, body, is_last, _length = part
+        data = self._encoder.body(body, more=not is_last)
         if data:
             self._write(data)
 
@@ -76,7 +77,7 @@ class HttpWriter:
     def write_refusal(self, error: ProtocolError) -> None:
         """Answer a request of which no more is known than that it is wrong. It is the last response."""
         body = error.reason.encode()
-        part = Part(ResponseHead(error.status, [PLAIN_TEXT]), body, is_last=True, length=len(body))
+        part = (ResponseHead(error.status, [PLAIN_TEXT]), body, True, len(body))
         self.write_first(part, bodyless=False, is_1_1=True, keep_alive=False)
 
     def _write(self, data: bytes) -> None:

@@ -8,6 +8,7 @@ startup is fatal in both.
 
 import asyncio
 import logging
+import math
 import traceback
 from collections.abc import Callable, MutableMapping
 from enum import StrEnum
@@ -18,7 +19,9 @@ from asgi_master.errors import ApplicationError
 log = logging.getLogger("asgi_master")
 
 _UNWIND = 1.0
-"""Seconds that a cancelled application gets to unwind, and a failed one to raise why."""
+"""Seconds that an application gets to return once it has answered, and a failed one to raise why."""
+_CANCEL_SLICE = 0.25
+"""Seconds that a cancelled one gets to unwind."""
 
 
 class _Phase(StrEnum):
@@ -101,8 +104,11 @@ class Lifespan:
             return
         self._phase = _Phase.STOPPING
         self._shutdown.set()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         in_time = await self._wait_while(_Phase.STOPPING, self._shutdown_timeout)
-        await self._end_task(_UNWIND if in_time else 0)
+        left = (self._shutdown_timeout or math.inf) - (loop.time() - began)
+        await self._end_task(min(_UNWIND, max(0.0, left)) if in_time else 0)
         if not in_time:
             log.error(
                 "lifespan shutdown did not finish within %g s", self._shutdown_timeout, exc_info=self._error
@@ -169,7 +175,7 @@ class Lifespan:
         await asyncio.wait({self._task}, timeout=patience)
         if not self._task.done():
             self._task.cancel()
-            await asyncio.wait({self._task}, timeout=_UNWIND)
+            await asyncio.wait({self._task}, timeout=_CANCEL_SLICE)
 
     def _told_failure(self) -> ApplicationError:
         raised, message = self._raised(), self._message.strip()

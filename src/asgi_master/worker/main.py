@@ -14,12 +14,15 @@ from typing import Any, NoReturn
 
 import uvloop
 
+from asgi_master import faults
 from asgi_master.errors import AsgiMasterError, ExitCode
+from asgi_master.http.forwarded import Forwarded
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
     STACK_SIGNAL,
+    Accept,
     BecameReady,
     BeganLeaving,
     BootFailed,
@@ -27,6 +30,9 @@ from asgi_master.ipc.messages import (
     Fork,
     Forked,
     Message,
+    TakeCertificates,
+    TasksTold,
+    TellTasks,
     WantsToLeave,
 )
 from asgi_master.ipc.prctl import signal_when_parent_dies
@@ -39,11 +45,16 @@ from asgi_master.worker.accept import Acceptor
 from asgi_master.worker.application import load_application, user_traceback
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.drain import drain
+from asgi_master.worker.endpoints import trust_of
 from asgi_master.worker.heartbeat import Heartbeat
+from asgi_master.worker.leaving import leave_at_once, run_and_end
 from asgi_master.worker.lifespan import Lifespan
 from asgi_master.worker.places import territory
+from asgi_master.worker.probe import probe
 from asgi_master.worker.recycling import Recycler, limits_of
 from asgi_master.worker.stall import StallWatch
+from asgi_master.worker.tasks import tell_tasks
+from asgi_master.worker.tls import TlsServer
 
 log = logging.getLogger("asgi_master")
 
@@ -61,7 +72,6 @@ class Inheritance:
     settings: Settings
     scoreboard: Scoreboard
     hand_off: HandOff
-    listeners: list[socket.socket]
     application: Callable[..., Any] | None
     """`None` where each worker imports for itself."""
 
@@ -74,25 +84,33 @@ class Assignment:
     order: Fork
     channel: Channel
     stack_fd: int
+    listeners: list[socket.socket]
     master_pid: int
+    certificates_fd: int = -1
+    """Where the order says that TLS is spoken."""
 
 
 def work(assignment: Assignment) -> NoReturn:
     """Be the worker, from the first line after the fork, and exit. All signals are blocked on entry."""
     _take_over_signals(assignment)
+    faults.located(slot=assignment.order.slot)
+    faults.point("after_fork")
     if not assignment.channel.send(Forked(os.getpid())):
         # The master gave this worker up before it came to life, or is gone.
         sys.exit(ExitCode.MASTER_LOST)
+    faults.point("after_forked")
     try:
         _settle(assignment)
         loop_name = assignment.inheritance.settings.loop.loop
         loop_factory = uvloop.new_event_loop if loop_name == "uvloop" else asyncio.new_event_loop
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            code = runner.run(Worker(assignment).run())
+        code, ended = run_and_end(Worker(assignment).run(), loop_factory)
+        faults.point("before_exit")
     except AsgiMasterError as error:
         traceback = user_traceback(error.__cause__) if error.__cause__ is not None else ""
         assignment.channel.send(BootFailed(str(error), traceback))
-        code = ExitCode.BOOT_FAILED
+        code, ended = ExitCode.BOOT_FAILED, True
+    if not ended:
+        leave_at_once(code)
     # The ordinary end of an interpreter: `atexit` handlers of the application run.
     sys.exit(code)
 
@@ -130,6 +148,8 @@ class Worker:
 
     def __init__(self, assignment: Assignment) -> None:
         self._inheritance = assignment.inheritance
+        self._listeners = assignment.listeners
+        self._secure = [assignment.listeners[place] for place in assignment.order.secure]
         self._settings = assignment.inheritance.settings
         self._channel = assignment.channel
         self._row: Row = assignment.inheritance.scoreboard.row(assignment.order.row)
@@ -137,8 +157,15 @@ class Worker:
         self._row[Field.SLOT] = assignment.order.slot
         self._row[Field.GENERATION] = assignment.inheritance.generation
         self._orders: asyncio.Queue[Drain] = asyncio.Queue()
+        self._telling: set[asyncio.Task[None]] = set()
         self._exit_code = ExitCode.OK
         self._was_terminated = False
+        self._is_admitted = not assignment.order.standby
+        self._acceptor: Acceptor | None = None
+        self._tls: TlsServer | None = None
+        if self._secure:
+            self._tls = TlsServer(self._settings.tls, assignment.certificates_fd)
+            os.close(assignment.certificates_fd)
 
     async def run(self) -> ExitCode:
         """Boot, serve until told or forced to leave, drain; returns the exit status. Raises `ApplicationError`."""
@@ -154,27 +181,33 @@ class Worker:
             limits_of(self._settings.process, random.SystemRandom().random),
             context.stats,
             lambda reason: self._say(WantsToLeave(reason)),
+            self._leave_unless_told,
             loop.time(),
         )
         heartbeat = Heartbeat(context, self._row, recycler)
         acceptor = Acceptor(
             context,
-            self._inheritance.listeners,
+            self._listeners,
             self._inheritance.hand_off,
             self._inheritance.scoreboard,
             self._row,
             max_connections=self._settings.http.max_connections,
+            secure=self._secure,
+            tls=self._tls,
         )
         territory.claim(self._settings.application.app.partition(":")[0])
         stall_watch = StallWatch(context.loop, threshold=self._settings.process.stall_warn)
         heartbeat.start()
         stall_watch.start()
-        acceptor.start()
-        self._row[Field.STATE] = RowState.READY
+        self._acceptor = acceptor
+        self._accept_if_admitted()
+        faults.point("before_ready")
         self._channel.send(BecameReady())
+        faults.point("after_ready")
         order = await self._orders.get()
         self._row[Field.STATE] = RowState.DRAINING
         acceptor.stop()
+        faults.point("drain_start")
         shutdown_slice = self._settings.process.shutdown_timeout if lifespan.supported else 0.0
         await drain(
             context,
@@ -184,6 +217,7 @@ class Worker:
             hand_off=self._inheritance.hand_off,
         )
         stall_watch.stop()
+        faults.point("drain_end")
         await lifespan.stop()
         heartbeat.stop()
         return self._exit_code
@@ -218,11 +252,36 @@ class Worker:
             "worker": self._row[Field.SLOT],
             "generation": self._row[Field.GENERATION],
         }
+        faults.point("before_lifespan")
         await lifespan.start()
+        try:
+            await self._probe(lifespan)
+        except BaseException:
+            await lifespan.stop()
+            raise
         return lifespan
 
+    async def _probe(self, lifespan: Lifespan) -> None:
+        process = self._settings.process
+        if process.health_path:
+            await probe(
+                self._app,
+                process.health_path,
+                root_path=self._settings.http.root_path,
+                state=lifespan.state,
+                limit=process.health_timeout,
+            )
+
+    def _accept_if_admitted(self) -> None:
+        """Spares wait for `Accept`, which may come as soon as they are ready."""
+        if self._acceptor is None:
+            return
+        if self._is_admitted:
+            self._acceptor.start()
+        self._row[Field.STATE] = RowState.READY if self._is_admitted else RowState.STANDBY
+
     def _context(self, lifespan: Lifespan) -> WorkerContext:
-        http, websocket = self._settings.http, self._settings.websocket
+        http, websocket, proxy = self._settings.http, self._settings.websocket, self._settings.proxy
         return WorkerContext(
             app=self._app,
             loop=asyncio.get_running_loop(),
@@ -249,12 +308,20 @@ class Worker:
             ),
             parser=http.http,
             root_path=http.root_path,
+            forwarded=self._forwarded(),
+            proxies=trust_of(proxy.proxy_protocol_allow_ips) if proxy.proxy_protocol else None,
             server_header=http.server_header,
             date_header=http.date_header,
             extra_headers=tuple(parse_header(line) for line in http.header),
             max_active_requests=http.max_active_requests,
             access_log=self._access_log(),
+            counts_durations=bool(self._settings.observation.admin_bind),
         )
+
+    def _forwarded(self) -> Forwarded | None:
+        proxy = self._settings.proxy
+        trust = trust_of(proxy.forwarded_allow_ips)
+        return Forwarded(trust, rfc7239=proxy.forwarded_headers == "forwarded") if trust else None
 
     def _access_log(self) -> AccessLog | None:
         logging_settings = self._settings.logging
@@ -267,22 +334,48 @@ class Worker:
             received = self._channel.receive()
         except BlockingIOError:
             return
+        except ValueError as error:
+            # A master of a newer version, after a live upgrade; what it depends on, it says in words we know.
+            log.warning("the master said what this version does not know: %s", error)
+            return
         if received is None:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._leave("the master is gone", ExitCode.MASTER_LOST)
         elif isinstance(received.message, Drain):
             self._orders.put_nowait(received.message)
+        elif isinstance(received.message, Accept):
+            self._is_admitted = True
+            if self._row[Field.STATE] == RowState.STANDBY:
+                self._accept_if_admitted()
+        elif isinstance(received.message, TakeCertificates):
+            self._take_certificates(received.fds)
+        elif isinstance(received.message, TellTasks):
+            telling = asyncio.create_task(self._tell_tasks(received.message))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+
+    def _take_certificates(self, fds: list[int]) -> None:
+        for fd in fds:
+            if self._tls is not None:
+                self._tls.renew(fd)
+            os.close(fd)
+
+    async def _tell_tasks(self, asked: TellTasks) -> None:
+        total, groups = await tell_tasks(asyncio.get_running_loop(), asked.limit)
+        self._say(TasksTold(asked.number, total, groups))
 
     def _on_terminate(self) -> None:
         """Ask to leave, so that a successor is there first; a second time, and while booting, leave."""
         state = self._row[Field.STATE]
         if state == RowState.DRAINING:
             return
-        may_ask = state == RowState.READY and not self._was_terminated
+        may_ask = state in (RowState.READY, RowState.STANDBY) and not self._was_terminated
         self._was_terminated = True
         if may_ask and self._say(WantsToLeave("SIGTERM")):
             log.info("SIGTERM: serving until the master has a replacement, or for %g s", PATIENCE)
-            asyncio.get_running_loop().call_later(PATIENCE, self._leave_unless_told)
+            asyncio.get_running_loop().call_later(
+                PATIENCE, self._leave_unless_told, f"SIGTERM, and no order within {PATIENCE:g} s"
+            )
         else:
             self._leave("SIGTERM", ExitCode.OK)
 
@@ -294,9 +387,9 @@ class Worker:
             # The application closed descriptors that it does not know.
             return False
 
-    def _leave_unless_told(self) -> None:
+    def _leave_unless_told(self, reason: str) -> None:
         if self._row[Field.STATE] != RowState.DRAINING:
-            self._leave(f"SIGTERM, and no order within {PATIENCE:g} s", ExitCode.OK)
+            self._leave(reason, ExitCode.OK)
 
     def _leave(self, reason: str, code: ExitCode) -> None:
         """Drain without an order."""

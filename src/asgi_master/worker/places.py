@@ -114,10 +114,10 @@ def outwards(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def waiting_places(coroutine: Any) -> list[Place]:
-    """Where a coroutine that does not run waits, innermost first.
+def waiting_frames(coroutine: Any) -> list[FrameType]:
+    """The frames of a coroutine that does not run, innermost first.
 
-    `Task.get_stack` tells the outermost of these frames only.
+    `Task.get_stack` tells the outermost of them only.
     """
     frames: list[FrameType] = []
     for _ in range(_DEEPEST):
@@ -126,7 +126,13 @@ def waiting_places(coroutine: Any) -> list[Place]:
             break
         frames.append(frame)
         coroutine = awaited
-    return places_of(reversed(frames))
+    frames.reverse()
+    return frames
+
+
+def waiting_places(coroutine: Any) -> list[Place]:
+    """Where a coroutine that does not run waits, innermost first."""
+    return places_of(waiting_frames(coroutine))
 
 
 def places_of(frames: Iterable[FrameType]) -> list[Place]:

@@ -39,6 +39,8 @@ class Limits:
     """Seconds since it was ready."""
     memory: int = 0
     """Bytes of its own (USS): pages it shares with the other workers are not won by replacing it."""
+    memory_hard: int = 0
+    """As many bytes of its own end it at once, whether a successor is there or not."""
 
 
 def limits_of(settings: ProcessSettings, jitter: Callable[[], float]) -> Limits:
@@ -53,6 +55,7 @@ def limits_of(settings: ProcessSettings, jitter: Callable[[], float]) -> Limits:
         requests=settings.max_requests and settings.max_requests + round(spread * jitter()),
         lifetime=settings.max_lifetime * (1.0 + 0.1 * jitter()),
         memory=settings.max_worker_memory,
+        memory_hard=settings.max_worker_memory_hard,
     )
 
 
@@ -65,6 +68,7 @@ class Recycling:
         self._next_look = started
         self._large = 0
         """Looks in a row that found the memory above its limit."""
+        self._least_memory = min(filter(None, (limits.memory, limits.memory_hard)), default=0)
 
     def reason(self, now: float, requests: int) -> str:
         """Why to leave after so many requests; empty if there is no reason."""
@@ -77,9 +81,9 @@ class Recycling:
 
     def wants_look(self, now: float, resident: int) -> bool:
         """Whether to look how many bytes are its own, which is dear, when so many are resident, which is cheap."""
-        if not self._limits.memory or now < self._next_look:
+        if not self._least_memory or now < self._next_look:
             return False
-        if resident <= self._limits.memory:
+        if resident <= self._least_memory:
             self._large = 0
             return False
         return True
@@ -87,19 +91,36 @@ class Recycling:
     def looked(self, now: float, own: int, took: float) -> str:
         """Take note of a look, which took so many seconds; why to leave, if it is a reason."""
         self._next_look = now + max(_PAUSE, _SHARE * took)
-        self._large = self._large + 1 if own > self._limits.memory else 0
+        self._large = self._large + 1 if 0 < self._limits.memory < own else 0
         return f"it has {own / 2**20:.0f} MiB of its own" if self._large >= _SAMPLES else ""
+
+    def is_too_large(self, own: int) -> bool:
+        """Whether so many bytes of its own are more than it may have for a moment longer."""
+        return 0 < self._limits.memory_hard < own
 
 
 class Recycler:
-    """Asks once. `ask` tells the master why and returns whether that could be said."""
+    """Asks once, or leaves at once if it must."""
 
-    def __init__(self, limits: Limits, stats: Stats, ask: Callable[[str], bool], started: float) -> None:
-        """`started`: when the worker became ready, on the clock that `tick` is told."""
+    def __init__(
+        self,
+        limits: Limits,
+        stats: Stats,
+        ask: Callable[[str], bool],
+        leave: Callable[[str], None],
+        started: float,
+    ) -> None:
+        """`started`: when the worker became ready, on the clock that `tick` is told.
+
+        `ask` tells the master why this worker wants to leave, and returns whether that could be said; `leave` does it.
+        """
         self._recycling = Recycling(limits, started)
         self._stats = stats
         self._ask = ask
-        self._is_done = not (limits.requests or limits.lifetime or limits.memory)
+        self._leave = leave
+        self._has_asked = False
+        self._is_done = limits == Limits()
+        self._must_watch = limits.memory_hard > 0
 
     def tick(self, now: float) -> None:
         """Look, and ask if there is a reason. Called about once a second."""
@@ -107,15 +128,20 @@ class Recycler:
             return
         reason = self._recycling.reason(now, self._stats.requests)
         try:
-            if not reason and self._recycling.wants_look(now, resident_bytes()):
+            if (self._must_watch or not reason) and self._recycling.wants_look(now, resident_bytes()):
                 before = time.perf_counter()
                 own = own_bytes()
-                reason = self._recycling.looked(now, own, time.perf_counter() - before)
+                reason = self._recycling.looked(now, own, time.perf_counter() - before) or reason
+                if self._recycling.is_too_large(own):
+                    self._is_done = True
+                    self._leave(f"it has {own / 2**20:.0f} MiB of its own, above max-worker-memory-hard")
+                    return
         except OSError as error:
             self._is_done = True
-            log.warning("cannot tell this worker's memory, so --max-worker-memory has no effect: %s", error)
-        if reason:
-            self._is_done = self._ask(reason)
+            log.warning("cannot tell this worker's memory, so its limits have no effect: %s", error)
+        if reason and not self._has_asked:
+            self._has_asked = self._ask(reason)
+            self._is_done = self._has_asked and not self._must_watch
 
 
 def resident_bytes() -> int:

@@ -10,11 +10,9 @@ import sys
 import threading
 import time
 
-from asgi_master.worker.http_request import HttpRequest
 from asgi_master.worker.places import outwards, place_of, territory
 from asgi_master.worker.stall_judge import Sample, StallJudge, Standing, Verdict, tell
-from asgi_master.worker.subject import subject_of
-from asgi_master.worker.websocket_connection import WebSocketConnection
+from asgi_master.worker.subject import is_runner, subject_of, subject_of_frame
 
 log = logging.getLogger("asgi_master")
 
@@ -112,9 +110,9 @@ class StallWatch:
         stack, subject = [], ""
         for frame in outwards(sys._current_frames().get(self._watched)):  # noqa: SLF001 -- documented, in spite of its name
             stack.append(Standing(id(frame), frame.f_lasti, place_of(frame.f_code, frame.f_lineno)))
-            if frame.f_code in _SUBJECTS:
-                subject = _subject(frame.f_locals.get("self"))
-                break  # from here on outwards there is only the server
+            if is_runner(frame):
+                subject = subject_of_frame(frame)
+                break
         return Sample(
             tuple(stack),
             subject or self._task_subject(),
@@ -125,15 +123,3 @@ class StallWatch:
     def _task_subject(self) -> str:
         task = asyncio.current_task(self._loop)
         return "" if task is None else subject_of(task)
-
-
-_SUBJECTS = frozenset({HttpRequest._run.__code__, WebSocketConnection._run.__code__})  # noqa: SLF001 -- the frames that know for whom the application runs
-
-
-def _subject(served: object) -> str:
-    match served:
-        case HttpRequest():
-            return served.title
-        case WebSocketConnection():
-            return f"WebSocket {served._request.target.decode('ascii')}"  # noqa: SLF001 -- asked by nobody else
-    return ""

@@ -36,14 +36,14 @@ def has_unread_bytes(transport: asyncio.BaseTransport) -> bool:
             return False
 
 
-def move(transport: asyncio.Transport, give_away: GiveAway) -> bool:
+def move(transport: asyncio.Transport, give_away: GiveAway, note: bytes) -> bool:
     """Give the connection away and let go of the transport; false, with all as it was, if nobody takes it.
 
     Nothing is shut down, and unread bytes stay in the kernel.
     """
     transport.pause_reading()
     with _copy(transport) as copy:
-        given = give_away(copy)
+        given = give_away(copy, note)
     if given:
         transport.abort()
     else:

@@ -1,22 +1,26 @@
 """For whom code runs: every connection marks the context of its callbacks, which the tasks of its requests inherit.
 
-That costs a connection something and a request nothing. Tasks tell their context from Python 3.12 on; before, only the
-task that a request began with is known to be its.
+That costs a connection something and a request nothing. Python 3.11 does not let tasks tell their context; there
+the future that a task waits for does, as it has to wake the task in that context.
 """
 
 import asyncio
 import sys
 import weakref
-from contextvars import ContextVar
-from typing import Any, Protocol
+from collections.abc import Callable
+from contextvars import Context, ContextVar
+from types import CodeType, FrameType
+from typing import Any, Protocol, TypeVar
 
 from asgi_master.worker.places import Territory, describe, waiting_places
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _MOST_PLACES = 3
 
 
 class Served(Protocol):
-    """A connection, as far as it matters here."""
+    """A connection or a request, as far as it matters here."""
 
     def subject(self) -> str:
         """The request that is being served, such as `GET /path`; empty if there is none."""
@@ -24,6 +28,7 @@ class Served(Protocol):
 
 # Weak: contexts live in the transport, and a connection shall go as soon as that lets go of it.
 _SERVED: ContextVar["weakref.ref[Served] | None"] = ContextVar("asgi_master_served", default=None)
+_RUNNERS: set[CodeType] = set()
 
 
 def mark(served: Served) -> None:
@@ -31,11 +36,36 @@ def mark(served: Served) -> None:
     _SERVED.set(weakref.ref(served))
 
 
-def subject_of(task: "asyncio.Task[Any]") -> str:
-    """The task by the name of its coroutine, and the request that its connection serves."""
-    name = f"task {getattr(task.get_coro(), '__qualname__', task.get_name())}"
+def runs_the_application(method: F) -> F:
+    """Note that this method of a `Served` runs the application for it: its frame in a stack tells for whom."""
+    _RUNNERS.add(method.__code__)
+    return method
+
+
+def is_runner(frame: FrameType) -> bool:
+    """Whether the frame is one that knows for whom the application runs. Outwards of it is only the server."""
+    return frame.f_code in _RUNNERS
+
+
+def subject_of_frame(frame: FrameType) -> str:
+    """The request that is served in a frame that `is_runner`."""
+    served: Served | None = frame.f_locals.get("self")
+    return served.subject() if served is not None else ""
+
+
+def request_of(task: "asyncio.Task[Any]") -> str:
+    """The request that a task serves, as far as that is known; else empty."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    if frame is not None and is_runner(frame):
+        return subject_of_frame(frame)
     served = _served(task)
-    request = served.subject() if served is not None else ""
+    return served.subject() if served is not None else ""
+
+
+def subject_of(task: "asyncio.Task[Any]") -> str:
+    """The task by the name of its coroutine, and the request that it serves."""
+    name = f"task {getattr(task.get_coro(), '__qualname__', task.get_name())}"
+    request = request_of(task)
     return f"{name} of {request}" if request else name
 
 
@@ -52,7 +82,19 @@ def waits_at(
 
 
 def _served(task: "asyncio.Task[Any]") -> Served | None:
-    if sys.version_info < (3, 12):
-        return None
-    reference = task.get_context().get(_SERVED)
+    context = _context_of(task)
+    reference = None if context is None else context.get(_SERVED)
     return None if reference is None else reference()
+
+
+if sys.version_info >= (3, 12):
+
+    def _context_of(task: "asyncio.Task[Any]") -> Context | None:
+        return task.get_context()
+else:
+
+    def _context_of(task: "asyncio.Task[Any]") -> Context | None:
+        # Undocumented, but of a Python that does not change any more.
+        future = getattr(task, "_fut_waiter", None)
+        callbacks: list[tuple[object, Context]] = getattr(future, "_callbacks", None) or []
+        return next((context for call, context in callbacks if getattr(call, "__self__", None) is task), None)

@@ -8,6 +8,7 @@ import logging
 import sys
 
 from asgi_master.asgi.errors import is_disconnect
+from asgi_master.asgi.scope import HttpScopes
 from asgi_master.asgi.websocket_session import (
     Accept,
     CloseWith,
@@ -27,6 +28,7 @@ from asgi_master.http.websocket import Close, CloseCode, Engine, Ping, Pong, Web
 from asgi_master.http.websocket_patience import KeepAlive, Verdict, WriteStall
 from asgi_master.worker.application import user_traceback
 from asgi_master.worker.context import GiveAway, WorkerContext
+from asgi_master.worker.subject import mark, runs_the_application
 from asgi_master.worker.websocket_inbox import Inbox
 from asgi_master.worker.websocket_opening import Opening
 
@@ -37,6 +39,7 @@ class WebSocketConnection(asyncio.Protocol):
     """A transport from its upgrade request on. `start` begins the handshake."""
 
     __slots__ = (
+        "__weakref__",
         "_app_done",
         "_cancelled",
         "_close_sent",
@@ -63,13 +66,18 @@ class WebSocketConnection(asyncio.Protocol):
     )
 
     def __init__(
-        self, context: WorkerContext, transport: asyncio.Transport, request: Request, trailing: bytes
+        self,
+        context: WorkerContext,
+        transport: asyncio.Transport,
+        request: Request,
+        trailing: bytes,
+        scopes: HttpScopes,
     ) -> None:
         self._context = context
         self._transport = transport
         self._write = transport.write
         self._request = request
-        self._opening = Opening(context, transport)
+        self._opening = Opening(context, transport, scopes)
         self._session = WebSocketSession()
         self._engine: Engine | None = None
         """`None` until the application accepted."""
@@ -110,6 +118,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._opening.refuse(error.status, error.reason)
             self._hang_up()
             return
+        mark(self)
         coroutine = self._run()
         if sys.version_info >= (3, 12):
             self._task = asyncio.Task(coroutine, loop=context.loop, eager_start=True)
@@ -120,6 +129,11 @@ class WebSocketConnection(asyncio.Protocol):
 
     # The application's side.
 
+    def subject(self) -> str:
+        """What a log calls it."""
+        return f"WebSocket {self._request.target.decode('ascii')}"
+
+    @runs_the_application
     async def _run(self) -> None:
         try:
             await self._context.app(self._opening.scope, self.receive, self.send)
@@ -157,7 +171,9 @@ class WebSocketConnection(asyncio.Protocol):
             self._hang_up()
 
     def _log_failure(self, what: str) -> None:
-        self._context.stats.application_errors += 1
+        stats = self._context.stats
+        stats.application_errors += 1
+        stats.late_errors += self._opening.answered_well
         log.error("WebSocket %s: the application %s", self._request.target.decode("ascii"), what.rstrip())
 
     async def receive(self) -> Message:
@@ -207,7 +223,7 @@ class WebSocketConnection(asyncio.Protocol):
             case ContinueDenial():
                 self._opening.deny(order.part)
                 self._session.advance(order)
-                if order.part.is_last:
+                if order.is_last:
                     self._session.disconnected(CloseCode.ABNORMAL)
                     self._hang_up()
             case Send():
@@ -292,6 +308,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._reading_paused = False
         self._context.stats.connections -= 1
         self._context.stats.websockets -= 1
+        self._opening.lost()
         self._session.disconnected(CloseCode.ABNORMAL)
         self._let_write()
         self._inbox.wake()

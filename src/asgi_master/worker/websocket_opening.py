@@ -2,9 +2,10 @@
 
 import asyncio
 from http import HTTPStatus
+from time import monotonic
 
 from asgi_master.asgi.http_exchange import Part
-from asgi_master.asgi.scope import websocket_scope
+from asgi_master.asgi.scope import HttpScopes
 from asgi_master.asgi.websocket_session import Accept
 from asgi_master.http.request import Request
 from asgi_master.http.response import ResponseEncoder, ResponseHead
@@ -13,18 +14,27 @@ from asgi_master.http.websocket_deflate import Compression
 from asgi_master.http.websocket_fast import FastEngine
 from asgi_master.http.websocket_handshake import Handshake, accept_head, read_handshake, upgrade_required
 from asgi_master.worker.context import Scope, WorkerContext
-from asgi_master.worker.stream_socket import client_address, server_address
 
 
 class Opening:
     """From the upgrade request to the answer. Writes the answer, counts it and tells the access log."""
 
-    __slots__ = ("_body_bytes", "_context", "_handshake", "_started_at", "_status", "_transport", "scope")
+    __slots__ = (
+        "_body_bytes",
+        "_context",
+        "_handshake",
+        "_scopes",
+        "_started_at",
+        "_status",
+        "_transport",
+        "scope",
+    )
 
-    def __init__(self, context: WorkerContext, transport: asyncio.Transport) -> None:
+    def __init__(self, context: WorkerContext, transport: asyncio.Transport, scopes: HttpScopes) -> None:
         self._context = context
         self._transport = transport
-        self._started_at = context.loop.time()
+        self._scopes = scopes
+        self._started_at = monotonic()
         self._handshake: Handshake | None = None
         self._status = 0
         self._body_bytes = 0
@@ -35,18 +45,15 @@ class Opening:
         """Whether the peer got at least the beginning of an answer."""
         return self._status != 0
 
+    @property
+    def answered_well(self) -> bool:
+        """Whether that was no 5xx."""
+        return 0 < self._status < 500
+
     def read(self, request: Request) -> None:
         """Make the scope and check the request. Raises `ProtocolError`."""
-        transport, context = self._transport, self._context
-        self.scope = websocket_scope(
-            request,
-            client=client_address(transport),
-            server=server_address(transport),
-            scheme="https" if transport.get_extra_info("sslcontext") else "http",
-            root_path=context.root_path,
-            state=context.state.copy(),
-            subprotocols=[],
-        )
+        context = self._context
+        self.scope = self._scopes.websocket_scope(request, context.state.copy())
         self._handshake = read_handshake(request, per_message_deflate=context.websocket.per_message_deflate)
         self.scope["subprotocols"] = list(self._handshake.subprotocols)
 
@@ -77,17 +84,18 @@ class Opening:
         if status == HTTPStatus.UPGRADE_REQUIRED:
             headers += upgrade_required()
         body = f"{reason}\n".encode()
-        self.deny(Part(ResponseHead(status, headers), body, is_last=True, length=len(body)))
+        self.deny((ResponseHead(status, headers), body, True, len(body)))
 
     def deny(self, part: Part) -> None:
         """Write a part of a response instead. The caller ends the connection after the last."""
-        data = part.body
-        if part.head is not None:
-            data = self._encode_head(part.head, part.length) + data
-            self._begin(part.head.status)
+        head, body, is_last, length = part
+        data = body
+        if head is not None:
+            data = self._encode_head(head, length) + body
+            self._begin(head.status)
         self._transport.write(data)
-        self._body_bytes += len(part.body)
-        if part.is_last:
+        self._body_bytes += len(body)
+        if is_last:
             self._record()
 
     def _encode_head(self, head: ResponseHead, length: int | None) -> bytes:
@@ -113,10 +121,15 @@ class Opening:
         stats.requests += 1
         stats.responses[min(status // 100, 5)] += 1
 
+    def lost(self) -> None:
+        """The connection is gone: count the session, if there was one."""
+        if self._status == HTTPStatus.SWITCHING_PROTOCOLS:
+            self._context.stats.websocket_ended(monotonic() - self._started_at)
+
     def _record(self) -> None:
         context = self._context
         if context.access_log is not None:
-            duration = context.loop.time() - self._started_at
+            duration = monotonic() - self._started_at
             context.access_log.record(self.scope, self._status, self._body_bytes, duration)
 
     def _defaults(self) -> dict[bytes, bytes]:

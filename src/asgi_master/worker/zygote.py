@@ -14,6 +14,7 @@ import threading
 import time
 from typing import NoReturn
 
+from asgi_master import faults
 from asgi_master.errors import ApplicationError, AsgiMasterError, ExitCode
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
@@ -31,6 +32,7 @@ from asgi_master.settings.wire import from_wire
 from asgi_master.telemetry.identity import introduce
 from asgi_master.worker.application import load_application, prepare_environment, user_traceback
 from asgi_master.worker.main import Assignment, Inheritance, work
+from asgi_master.worker.privileges import drop_privileges
 
 log = logging.getLogger("asgi_master")
 
@@ -42,17 +44,17 @@ def main() -> None:
     channel_fd, master_pid = int(sys.argv[1]), int(sys.argv[2])
     preload_refused = _NO_PRELOAD in sys.argv[3:]
     _leave_signals_to_the_master()
-    signal_when_parent_dies(signal.SIGKILL)
-    if os.getppid() != master_pid:
-        sys.exit(ExitCode.MASTER_LOST)
+    _die_with(master_pid)
     channel = Channel.of_fd(channel_fd)
     channel.send(BootWanted())
     received = channel.receive()
     if received is None or not isinstance(received.message, Boot):
         sys.exit(ExitCode.OK)
     inheritance = _inherit(received.message, received.fds)
+    faults.located(generation=inheritance.generation)
     try:
         _settle(received.message.directory, inheritance)
+        _die_with(master_pid)
         hazards = _import(inheritance, preload_refused=preload_refused)
     except AsgiMasterError as error:
         traceback = user_traceback(error.__cause__) if error.__cause__ is not None else ""
@@ -69,32 +71,47 @@ def main() -> None:
     # What is alive now is shared by all workers; a collection in one of them must not touch, and so copy, it.
     gc.collect()
     gc.freeze()
+    faults.point("after_import")
     channel.send(ApplicationImported(hazards))
     _serve(channel, inheritance, master_pid)
 
 
+def _die_with(master_pid: int) -> None:
+    signal_when_parent_dies(signal.SIGKILL)
+    if os.getppid() != master_pid:
+        sys.exit(ExitCode.MASTER_LOST)
+
+
 def _inherit(boot: Boot, fds: list[int]) -> Inheritance:
-    board_fd, put_fd, take_fd, *listener_fds = fds
+    board_fd, put_fd, take_fd = fds
     return Inheritance(
         generation=boot.generation,
         settings=from_wire(boot.settings),
         scoreboard=Scoreboard(board_fd),
         hand_off=HandOff.of_fds(put_fd, take_fd),
-        listeners=[socket.socket(fileno=fd) for fd in listener_fds],
         application=None,
     )
 
 
 def _settle(directory: str, inheritance: Inheritance) -> None:
-    """Title, log, working directory and environment. Raises `AsgiMasterError`."""
+    """Title, log, working directory, environment and user. Raises `AsgiMasterError`."""
     settings, generation = inheritance.settings, inheritance.generation
+    _enter(directory)
+    # Read as whoever the master is: secrets need not be the application's to read again.
+    prepare_environment(settings.application)
+    os.environ["ASGI_MASTER_GENERATION"] = str(generation)
+    drop_privileges(settings.privileges)
+    # From here on it is the application's user, and may run its code: a log-config can name some.
     introduce("zygote", settings, generation=generation)
+    if settings.privileges.user:
+        _enter(directory)
+
+
+def _enter(directory: str) -> None:
     try:
         os.chdir(directory)
     except OSError as error:
         raise ApplicationError(f"cannot enter the working directory {directory}: {error.strerror}") from None
-    prepare_environment(settings.application)
-    os.environ["ASGI_MASTER_GENERATION"] = str(generation)
 
 
 def _import(inheritance: Inheritance, *, preload_refused: bool) -> list[str]:
@@ -132,17 +149,25 @@ def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:
         order = received.message
         if not isinstance(order, Fork):
             continue
-        worker_channel_fd, stack_fd = received.fds
+        worker_channel_fd, stack_fd, *listener_fds = received.fds
+        certificates_fd = listener_fds.pop(0) if order.secure else -1
         try:
+            faults.point("before_fork", slot=order.slot)
             in_worker = _double_fork(master_pid)
         except OSError as error:
             channel.send(ForkFailed(order.worker, f"fork failed: {error.strerror}"))
             in_worker = False
         if in_worker:
             channel.close()
-            work(Assignment(inheritance, order, Channel.of_fd(worker_channel_fd), stack_fd, master_pid))
-        os.close(worker_channel_fd)
-        os.close(stack_fd)
+            listeners = [socket.socket(fileno=fd) for fd in listener_fds]
+            worker_channel = Channel.of_fd(worker_channel_fd)
+            work(
+                Assignment(
+                    inheritance, order, worker_channel, stack_fd, listeners, master_pid, certificates_fd
+                )
+            )
+        for fd in received.fds:
+            os.close(fd)
 
 
 def _double_fork(master_pid: int) -> bool:
@@ -160,8 +185,9 @@ def _double_fork(master_pid: int) -> bool:
     _pid, status = os.waitpid(child, 0)
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     code = os.waitstatus_to_exitcode(status)
-    if code != 0:
-        raise OSError(abs(code), os.strerror(abs(code)))
+    if code > 0:
+        raise OSError(code, os.strerror(code))
+    # Killed by a signal it may have forked before, or not: the worker's channel tells, by `Forked` or by its end.
     return False
 
 
@@ -172,6 +198,7 @@ def _become_grandchild(master_pid: int) -> None:
     except OSError as error:
         os._exit(error.errno or 1)
     if grandchild != 0:
+        faults.point("mid_fork")
         os._exit(0)
     while os.getppid() != master_pid:
         # Our parent is between its exit and our adoption: a matter of microseconds.
@@ -185,6 +212,9 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:
+        # It is root, and we are not any more.
+        return True
     return True
 
 

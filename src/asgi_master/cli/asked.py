@@ -1,0 +1,16 @@
+"""What a command line asks for; how it is read is another matter (`plain`, `command`)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a command line asks for."""
+
+    flags: dict[str, Any]
+    """By the setting's name; `None` for those not given."""
+    config: str | None = None
+    check_config: bool = False
+    print_config: bool = False
+    version: bool = False

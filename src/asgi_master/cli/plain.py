@@ -1,0 +1,77 @@
+"""The usual command line, read without Typer: the master lives long, and need not carry a terminal's libraries.
+
+It knows flags that exist, each with its value, and one application. All else is Typer's to read or to refuse: help,
+mistakes, `--`, and what only asks about settings.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from asgi_master.cli.asked import Asked
+from asgi_master.settings.fields import Setting
+from asgi_master.settings.model import SETTINGS
+from asgi_master.settings.values import SWITCH
+
+_CONFIG = ("-c", "--config")
+
+
+class _NotPlainError(Exception):
+    """It takes Typer."""
+
+
+def read_plain(arguments: Sequence[str] | None) -> Asked | None:
+    """What the arguments (by default the program's) ask for, as Typer would read them; `None` if it takes Typer."""
+    try:
+        return _read(iter(sys.argv[1:] if arguments is None else arguments))
+    except _NotPlainError:
+        return None
+
+
+def _read(arguments: Iterator[str]) -> Asked:
+    known = {name: setting for setting in SETTINGS for name in _names(setting)}
+    flags: dict[str, Any] = dict.fromkeys(setting.name for setting in SETTINGS)
+    config: str | None = None
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if name in _CONFIG:
+            config = _value(argument, arguments)
+        elif not argument.startswith("-"):
+            _take_application(flags, argument)
+        elif (setting := known.get(name)) is None:
+            raise _NotPlainError
+        elif setting.spec.kind is SWITCH:
+            if equals:
+                raise _NotPlainError
+            flags[setting.name] = name == setting.flag
+        else:
+            text = _value(argument, arguments)
+            if setting.spec.kind.many:
+                flags[setting.name] = [*(flags[setting.name] or []), text]
+            else:
+                flags[setting.name] = text
+    return Asked(flags, config)
+
+
+def _names(setting: Setting) -> list[str]:
+    if setting.spec.argument:
+        return []
+    return [name for name in (setting.flag, setting.off_flag, setting.spec.short) if name]
+
+
+def _value(argument: str, arguments: Iterator[str]) -> str:
+    """What a flag was given: `--flag=value`, or the argument after it."""
+    name, equals, value = argument.partition("=")
+    if equals and name.startswith("--"):
+        return value
+    following = next(arguments, "-")
+    if equals or following.startswith("-"):
+        raise _NotPlainError  # a short flag with `=`, none at all, or one that looks like a flag
+    return following
+
+
+def _take_application(flags: dict[str, Any], argument: str) -> None:
+    name = next(setting.name for setting in SETTINGS if setting.spec.argument)
+    if flags[name] is not None:
+        raise _NotPlainError
+    flags[name] = argument

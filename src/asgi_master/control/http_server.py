@@ -1,0 +1,170 @@
+"""The edge: HTTP/1.1 connections in the master's selector. One request each, then the connection closes."""
+
+import contextlib
+import logging
+import selectors
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from asgi_master.control.api import Refusal
+from asgi_master.control.connection import Connection, Request, Response, encode
+
+log = logging.getLogger("asgi_master")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients may take of the master. Times are in seconds."""
+
+    connections: int = 32
+    request_bytes: int = 64 * 1024
+    """Of a whole request."""
+    request_time: float = 5.0
+    """For a request to arrive, and again for its answer to be read."""
+    accept_pause: float = 1.0
+    """After `accept` failed, for want of descriptors."""
+
+
+class Service(Protocol):
+    """Who answers the requests. `HttpServer.answer` is how, now or later."""
+
+    name: str
+    """What the log calls it."""
+
+    def admit(self, sock: socket.socket) -> str:
+        """Who has connected, for the log. Raises `Refusal` for whoever is not even read."""
+
+    def take(self, connection: Connection, request: Request) -> None:
+        """A whole request came. Raises `Refusal`."""
+
+    def refuse(self, refusal: Refusal) -> Response:
+        """The refusal as a response."""
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is closed."""
+
+
+class HttpServer:
+    """Serves `service` on listening sockets until closed; its owner calls `sweep`."""
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        selector: selectors.BaseSelector,
+        service: Service,
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._selector = selector
+        self._service = service
+        self._limits = limits if limits is not None else Limits()
+        self._clock = clock
+        self._connections: set[Connection] = set()
+        self._pausing: dict[socket.socket, float] = {}
+        """Listeners that are not watched, and until when."""
+        self._sockets = list(sockets)
+        for sock in self._sockets:
+            self._watch(sock)
+
+    def answer(self, connection: Connection, response: Response) -> None:
+        """Answer the connection's request, unless it is gone or answered."""
+        if connection not in self._connections or connection.is_answered:
+            return
+        connection.deadline = self._clock() + self._limits.request_time
+        try:
+            connection.answer(response)
+            connection.flush()
+        except Exception:
+            log.exception("%s: cannot answer", self._service.name)
+            connection.is_done = True
+        self._arrange(connection)
+
+    def sweep(self) -> None:
+        """End what takes too long; call it about once a second or more often."""
+        now = self._clock()
+        for connection in [c for c in self._connections if c.deadline is not None and c.deadline <= now]:
+            self._close(connection)
+        for sock in [sock for sock, until in self._pausing.items() if until <= now]:
+            del self._pausing[sock]
+            self._watch(sock)
+
+    def close(self) -> None:
+        """Let go of every connection, and of the listeners, which stay open."""
+        for connection in list(self._connections):
+            self._close(connection)
+        for sock in self._sockets:
+            if sock not in self._pausing:
+                self._selector.unregister(sock)
+        self._sockets.clear()
+        self._pausing.clear()
+
+    def _watch(self, sock: socket.socket) -> None:
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._accept(sock))
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, _address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.warning("%s: cannot accept: %s", self._service.name, error.strerror)
+            self._selector.unregister(listener)
+            self._pausing[listener] = self._clock() + self._limits.accept_pause
+            return
+        sock.setblocking(False)
+        try:
+            peer = self._service.admit(sock)
+            if len(self._connections) >= self._limits.connections:
+                raise Refusal(503, f"too many {self._service.name} connections")
+        except Refusal as refusal:
+            _turn_away(sock, self._service.refuse(refusal))
+            return
+        connection = Connection(sock, peer, self._limits.request_bytes)
+        connection.deadline = self._clock() + self._limits.request_time
+        self._connections.add(connection)
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._on_ready(connection))
+
+    def _on_ready(self, connection: Connection) -> None:
+        if connection not in self._connections:
+            # Closed by what was handled a moment ago.
+            return
+        try:
+            request = connection.turn()
+            if request is not None:
+                connection.deadline = None
+                self._service.take(connection, request)
+        except Refusal as refusal:
+            self.answer(connection, self._service.refuse(refusal))
+            return
+        except Exception:
+            # A question must not end the service, whatever is wrong with the answer.
+            log.exception("%s: a request failed", self._service.name)
+            self.answer(connection, self._service.refuse(Refusal(500, "failed; the log says why")))
+            return
+        self._arrange(connection)
+
+    def _arrange(self, connection: Connection) -> None:
+        """Wait for what the connection waits for; let go of one that is done."""
+        if connection.is_done:
+            self._close(connection)
+        elif connection in self._connections:
+            wanted = selectors.EVENT_WRITE if connection.is_answered else selectors.EVENT_READ
+            self._selector.modify(connection.sock, wanted, lambda: self._on_ready(connection))
+
+    def _close(self, connection: Connection) -> None:
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        self._selector.unregister(connection.sock)
+        connection.sock.close()
+        self._service.lost(connection)
+
+
+def _turn_away(sock: socket.socket, response: Response) -> None:
+    """Say so without reading a word, as far as that goes at once."""
+    with sock, contextlib.suppress(OSError):
+        sock.send(encode(response))

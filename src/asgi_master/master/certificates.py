@@ -1,0 +1,227 @@
+"""The certificates that the generations serve with: read and checked by the master, and renewed when the files change.
+
+Each generation has those that its settings name. When new files stand still they are read, and if they are right all
+workers of the generation take them at once; if they are not, that is said once and the old ones stay.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from asgi_master.errors import SettingsError
+from asgi_master.master.carried import Cargo, Carried
+from asgi_master.master.children import Children
+from asgi_master.settings.bind import speaks_tls
+from asgi_master.settings.model import Settings, TlsSettings
+from asgi_master.settings.wire import from_wire, to_wire
+from asgi_master.supervision.notices import Notice
+from asgi_master.telemetry import certificates as words
+from asgi_master.tls.bundle import Bundle, files_of, read_bundle
+from asgi_master.tls.contexts import Contexts, make_contexts
+
+log = logging.getLogger("asgi_master")
+
+_LOOK_PERIOD = 1.0
+"""Seconds between two looks at the files, and that they must have stood still before they are read."""
+_COMPLAIN_AFTER = 5.0
+"""Seconds that files which do not fit may stand still: whoever writes a pair may be between its halves."""
+_REMIND_PERIOD = 24 * 3600.0
+"""Seconds between two looks at when the certificates end."""
+
+Signature = tuple[object, ...]
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """What the files that some settings name held."""
+
+    tls: TlsSettings
+    bundle: Bundle
+    fd: int
+    """The bundle in memory."""
+    ends: list[tuple[str, float]]
+    """When each certificate ends, by its file."""
+    signature: Signature
+    """Of the files that were read."""
+    seen: Signature = ()
+    """Of the files as they are now, if that is not the same."""
+    seen_at: float = 0.0
+    trouble: list[str] = field(default_factory=list)
+    """What is wrong with these."""
+    is_judged: bool = False
+    is_told: bool = False
+
+
+class Certificates:
+    """All that are in use, by the settings that name them. A companion of the master's loop."""
+
+    def __init__(self, cargo: Cargo, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Relative paths begin at `directory`; `clock` is in seconds."""
+        self._directory = directory
+        self._clock = clock
+        self._loaded: dict[TlsSettings, _Loaded] = {}
+        self._children: Children | None = None
+        self._upcoming: Callable[[], TlsSettings] = TlsSettings
+        self._next_look = 0.0
+        self._next_reminder = clock() + _REMIND_PERIOD
+        self._adopt(cargo.unpack("certificates"))
+        cargo.pack("certificates", self._carry)
+
+    def attach(self, children: Children, upcoming: Callable[[], TlsSettings]) -> None:
+        """These are to be told of new certificates. `upcoming` are the settings of the next generation."""
+        self._children = children
+        self._upcoming = upcoming
+
+    def load(self, settings: Settings) -> None:
+        """Read and check what these settings name, if they ask for TLS. Raises `SettingsError`; nothing changed."""
+        if not _asks_for_tls(settings):
+            return
+        known = self._loaded.get(settings.tls)
+        signature = _signature(settings.tls, self._directory)
+        if known is not None and known.signature == signature:
+            return
+        bundle, contexts = _read(settings.tls, self._directory)
+        self._take(settings.tls, bundle, contexts, signature)
+
+    def descriptor(self, tls: TlsSettings) -> int:
+        """The bundle for workers with these settings, which were loaded before."""
+        return self._loaded[tls].fd
+
+    # A companion
+
+    def note(self, notice: Notice) -> None:
+        """Nothing that is announced matters here."""
+
+    def sweep(self) -> None:
+        """Look at the files, and at the calendar, if it is time."""
+        now = self._clock()
+        if now < self._next_look:
+            return
+        self._next_look = now + _LOOK_PERIOD
+        self._forget_unused()
+        for loaded in list(self._loaded.values()):
+            self._look(loaded, now)
+        if now >= self._next_reminder:
+            self._next_reminder = now + _REMIND_PERIOD
+            for loaded in self._loaded.values():
+                words.remind(loaded.ends)
+
+    def close(self) -> None:
+        """Let go of what is in memory."""
+        for loaded in self._loaded.values():
+            os.close(loaded.fd)
+        self._loaded.clear()
+
+    # ---
+
+    def _look(self, loaded: _Loaded, now: float) -> None:
+        signature = _signature(loaded.tls, self._directory)
+        if signature == loaded.signature:
+            loaded.seen = ()
+            return
+        if signature != loaded.seen:
+            loaded.seen, loaded.seen_at = signature, now
+            loaded.is_judged = loaded.is_told = False
+        elif not loaded.is_judged and now - loaded.seen_at >= _LOOK_PERIOD:
+            loaded.is_judged = True
+            try:
+                bundle, contexts = _read(loaded.tls, self._directory)
+            except SettingsError as error:
+                loaded.trouble = error.errors
+            else:
+                self._take(loaded.tls, bundle, contexts, signature)
+        elif loaded.is_judged and not loaded.is_told and now - loaded.seen_at >= _COMPLAIN_AFTER:
+            loaded.is_told = True
+            words.refused(loaded.trouble)
+
+    def _take(self, tls: TlsSettings, bundle: Bundle, contexts: Contexts, signature: Signature) -> None:
+        old = self._loaded.get(tls)
+        if old is not None and old.bundle == bundle:
+            old.signature, old.seen = signature, ()
+            return
+        fd = bundle.to_memory()
+        ends = _ends(bundle, contexts)
+        self._loaded[tls] = _Loaded(tls, bundle, fd, ends, signature)
+        if old is not None:
+            self._give_to_workers(tls, fd)
+            os.close(old.fd)
+            words.renewed(ends)
+        words.remind(ends)
+
+    def _give_to_workers(self, tls: TlsSettings, fd: int) -> None:
+        if self._children is not None:
+            self._children.give_certificates(
+                {boot.generation for boot in self._children.boots() if from_wire(boot.settings).tls == tls},
+                fd,
+            )
+
+    def _forget_unused(self) -> None:
+        if len(self._loaded) < 2 or self._children is None:
+            return
+        used = {from_wire(boot.settings).tls for boot in self._children.boots()} | {self._upcoming()}
+        for tls in self._loaded.keys() - used:
+            os.close(self._loaded.pop(tls).fd)
+
+    def _carry(self) -> Carried:
+        known = [
+            {"settings": to_wire(replace(Settings(), tls=loaded.tls)), "fd": loaded.fd}
+            for loaded in self._loaded.values()
+        ]
+        return Carried({"loaded": known}, {str(loaded.fd): loaded.fd for loaded in self._loaded.values()})
+
+    def _adopt(self, carried: Carried | None) -> None:
+        """Go on with what serves now. Whether the files are still the same shows at the next look."""
+        for known in carried.values["loaded"] if carried is not None else []:
+            tls = from_wire(known["settings"]).tls
+            try:
+                bundle = Bundle.of_memory(known["fd"])
+                ends = _ends(bundle, make_contexts(bundle, tls))
+            except (SettingsError, OSError, ValueError) as error:
+                # Its generation serves on; the reload that follows an upgrade reads the files again.
+                log.error("upgrade: certificates that are in use cannot be read: %s", error)
+                os.close(known["fd"])
+                continue
+            self._loaded[tls] = _Loaded(tls, bundle, known["fd"], ends, ())
+
+
+def check(settings: Settings, directory: Path) -> list[str]:
+    """What is wrong with the files that the settings name: a line for each error."""
+    if not _asks_for_tls(settings):
+        return []
+    try:
+        _read(settings.tls, directory)
+    except SettingsError as error:
+        return error.errors
+    return []
+
+
+def _asks_for_tls(settings: Settings) -> bool:
+    return any(speaks_tls(bind) for bind in settings.sockets.bind)
+
+
+def _read(tls: TlsSettings, directory: Path) -> tuple[Bundle, Contexts]:
+    bundle = read_bundle(tls, directory)
+    return bundle, make_contexts(bundle, tls)
+
+
+def _ends(bundle: Bundle, contexts: Contexts) -> list[tuple[str, float]]:
+    return [
+        (pair.certfile, context.certificate.ends_at)
+        for pair, context in zip(bundle.pairs, contexts.all, strict=True)
+    ]
+
+
+def _signature(tls: TlsSettings, directory: Path) -> Signature:
+    """What changes when one of the files does."""
+    seen: list[object] = []
+    for name in files_of(tls):
+        try:
+            found = (directory / name).stat()
+        except OSError as error:
+            seen.append((name, error.errno))
+        else:
+            seen.append((name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+    return tuple(seen)

@@ -1,0 +1,138 @@
+"""What the master holds of each zygote and worker, and how that crosses a live upgrade."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from asgi_master.ipc.channel import Channel
+from asgi_master.ipc.messages import Boot, decode, encode
+from asgi_master.ipc.scoreboard import Row, Scoreboard
+from asgi_master.master.carried import Carried
+
+_WORKER = {"worker", "slot", "generation", "pid", "row", "channel", "stack"}
+"""What is written down of a worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a worker accepts: descriptors, to be lent for the fork."""
+
+    listeners: tuple[int, ...] = ()
+    secure: tuple[int, ...] = ()
+    """Which of the listeners speak TLS, by their place."""
+    certificates: tuple[int, ...] = ()
+    """If any does: the bundle in memory that they begin with."""
+
+
+@dataclass(slots=True)
+class Zygote:
+    """A zygote's process."""
+
+    generation: int
+    pid: int
+    channel: Channel
+    boot: Boot
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker's process, from the order to fork it."""
+
+    worker: int
+    slot: int
+    generation: int
+    row: Row
+    channel: Channel
+    stack_fd: int
+    """Read end of the pipe its stacks come through; -1 once it is closed."""
+    pid: int | None = None
+    """Known once it said `Forked`."""
+
+
+def carry(zygotes: Iterable[Zygote], workers: Iterable[Worker]) -> Carried:
+    """All of them as a section. Those whose channel is closed have the descriptor -1."""
+    carried = Carried(
+        {
+            "zygotes": [
+                {
+                    "generation": zygote.generation,
+                    "pid": zygote.pid,
+                    "boot": encode(zygote.boot).decode(),
+                    "channel": zygote.channel.fileno(),
+                }
+                for zygote in zygotes
+            ],
+            "workers": [
+                {
+                    "worker": worker.worker,
+                    "slot": worker.slot,
+                    "generation": worker.generation,
+                    "pid": worker.pid,
+                    "row": worker.row.index,
+                    "channel": worker.channel.fileno(),
+                    "stack": worker.stack_fd,
+                }
+                for worker in workers
+            ],
+        }
+    )
+    known = [*carried.values["zygotes"], *carried.values["workers"]]
+    fds = [child[name] for child in known for name in ("channel", "stack") if name in child]
+    carried.fds = {str(fd): fd for fd in fds if fd >= 0}
+    return carried
+
+
+def zygotes_of(carried: Carried) -> list[Zygote]:
+    """The zygotes of a section."""
+    return [
+        Zygote(
+            known["generation"],
+            known["pid"],
+            _channel(known["channel"]),
+            _boot(known),
+        )
+        for known in carried.values["zygotes"]
+    ]
+
+
+def workers_of(carried: Carried, scoreboard: Scoreboard) -> list[Worker]:
+    """The workers of a section."""
+    return [
+        Worker(
+            worker=known["worker"],
+            slot=known["slot"],
+            generation=known["generation"],
+            row=scoreboard.row(known["row"]),
+            channel=_channel(known["channel"]),
+            stack_fd=known["stack"],
+            pid=known["pid"],
+        )
+        for known in carried.values["workers"]
+    ]
+
+
+def check(carried: Carried) -> None:
+    """See whether a section can be read, without its descriptors. Raises `ValueError`, `TypeError` or `KeyError`."""
+    for known in carried.values["zygotes"]:
+        _boot(known)
+    if not all(known.keys() >= _WORKER for known in carried.values["workers"]):
+        raise KeyError("workers")
+
+
+def _boot(known: dict[str, Any]) -> Boot:
+    message = decode(known["boot"].encode())
+    if not isinstance(message, Boot):
+        raise TypeError(f"{type(message).__name__} is not what a zygote is booted with")
+    return message
+
+
+def _channel(fd: int) -> Channel:
+    """The channel behind the descriptor; one that was closed stays so."""
+    if fd < 0:
+        channel, other = Channel.pair()
+        channel.close()
+        other.close()
+        return channel
+    channel = Channel.of_fd(fd)
+    channel.setblocking(False)
+    return channel

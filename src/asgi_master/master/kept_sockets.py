@@ -1,0 +1,96 @@
+"""Sockets that systemd holds for us: those it listens on itself, and our own, kept over a crash or a restart.
+
+The accept queue lives in the socket. While systemd has a duplicate (`FDSTORE=1`), connections that come between two
+masters wait there, and the next master, which gets it back, serves them.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Iterable, Mapping
+
+from asgi_master.master.notifier import Notifier
+from asgi_master.master.systemd_words import kept_name, passed_descriptors
+from asgi_master.settings.bind import KEPT_PREFIX
+
+log = logging.getLogger("asgi_master")
+
+File = tuple[int, int] | None
+"""Device and inode of a Unix socket's file; `None` for other sockets."""
+
+
+class KeptSockets:
+    """What systemd passed to this process and is not used yet, and the way to give it something to keep."""
+
+    def __init__(self, notifier: Notifier, environ: Mapping[str, str], pid: int) -> None:
+        """Take what was passed; with an empty environment, none of this exists."""
+        self._notifier = notifier
+        self._passed: dict[str, list[int]] = {}
+        for fd, name in passed_descriptors(environ, pid):
+            try:
+                os.set_inheritable(fd, False)
+            except OSError as error:
+                log.warning("systemd passed descriptor %d (%s), but: %s", fd, name, error.strerror)
+                continue
+            self._passed.setdefault(name, []).append(fd)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what is given to `keep` outlives this process."""
+        return self._notifier.is_heard
+
+    def activated(self, name: str) -> list[int]:
+        """Take the descriptors that a socket unit passed under this name."""
+        return self._passed.pop(name, []) if not name.startswith(KEPT_PREFIX) else []
+
+    def kept(self, bind: str, file: File) -> list[socket.socket]:
+        """Take back the listeners that an earlier master gave away for this bind."""
+        found = []
+        for fd in self._passed.pop(kept_name(bind, file), []):
+            sock = _listening(fd)
+            if sock is not None:
+                found.append(sock)
+        return found
+
+    def use(self, fd: int) -> None:
+        """A bind names this descriptor by its number."""
+        self._passed = {name: [other for other in fds if other != fd] for name, fds in self._passed.items()}
+
+    def keep(self, bind: str, sockets: Iterable[socket.socket], file: File) -> None:
+        """Have systemd hold the listeners of this bind."""
+        # They are ours for good: systemd shall not look whether they hang up.
+        words: dict[str, str | int] = {"FDSTORE": 1, "FDNAME": kept_name(bind, file), "FDPOLL": 0}
+        self._notifier.tell(words, [sock.fileno() for sock in sockets])
+
+    def let_go(self, bind: str, file: File) -> None:
+        """The bind is given up."""
+        self._remove(kept_name(bind, file))
+
+    def settle(self) -> None:
+        """All binds are open: drop what was kept for others, and say which sockets nobody serves."""
+        for name, fds in self._passed.items():
+            if name.startswith(KEPT_PREFIX):
+                self._remove(name)
+                for fd in fds:
+                    os.close(fd)
+            elif fds:
+                # Left open: systemd has it too, so clients connect to it whatever we do.
+                log.warning(
+                    "systemd passed the socket %s, which nobody serves: --bind systemd:%s does", name, name
+                )
+        self._passed.clear()
+
+    def _remove(self, name: str) -> None:
+        self._notifier.tell({"FDSTOREREMOVE": 1, "FDNAME": name})
+
+
+def _listening(fd: int) -> socket.socket | None:
+    """The socket, if it is one that can be listened on."""
+    try:
+        sock = socket.socket(fileno=fd)
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return sock
+        sock.close()
+    except OSError:
+        os.close(fd)
+    return None

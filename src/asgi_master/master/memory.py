@@ -1,0 +1,72 @@
+"""The memory of every process of the fleet, looked at in turn.
+
+The kernel walks all pages of a process to answer, so a large one takes it a while. One is looked at in a second, and
+less often where that would take more than a fiftieth of the master's time.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from asgi_master.control.metrics import Process
+from asgi_master.telemetry.resources import Memory, memory_of
+
+_PERIOD = 1.0
+_SHARE = 50
+"""A look that took a while is followed by a pause of so many times as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A process to look at. Its `kind` and slot are the labels that it is shown under."""
+
+    pid: int
+    kind: str
+    slot: int | None = None
+
+
+class MemorySampler:
+    """Remembers the newest look at each process."""
+
+    def __init__(
+        self,
+        look: Callable[[int], Memory | None] = memory_of,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._look = look
+        self._clock = clock
+        self._due = clock()
+        self._found: dict[Subject, Memory | None] = {}
+        """In the order in which they were looked at, the oldest look first."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for the next process."""
+        return self._clock() >= self._due
+
+    def sample(self, subjects: Sequence[Subject]) -> None:
+        """Look at one of those that live now: whoever was never looked at, else the longest ago."""
+        self._found = {subject: memory for subject, memory in self._found.items() if subject in subjects}
+        began = self._clock()
+        new = (subject for subject in subjects if subject not in self._found)
+        subject = next(new, None) or next(iter(self._found), None)
+        if subject is not None:
+            self._found.pop(subject, None)
+            self._found[subject] = self._look(subject.pid)
+        now = self._clock()
+        self._due = now + max(_PERIOD, _SHARE * (now - began))
+
+    def processes(self) -> Iterator[Process]:
+        """What is known, those of one kind and slot added up."""
+        sums: dict[tuple[str, int | None], list[Memory]] = {}
+        for subject, memory in self._found.items():
+            if memory is not None:
+                sums.setdefault((subject.kind, subject.slot), []).append(memory)
+        for (kind, slot), found in sorted(sums.items(), key=lambda item: (item[0][0], item[0][1] or 0)):
+            yield Process(
+                kind,
+                slot,
+                rss=sum(memory.rss for memory in found),
+                pss=sum(memory.pss for memory in found),
+                uss=sum(memory.uss for memory in found),
+            )

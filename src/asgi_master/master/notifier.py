@@ -1,0 +1,70 @@
+"""Datagrams to the service manager: in order, never waited for, and no trouble ever reaches the caller."""
+
+import array
+import errno
+import logging
+import socket
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from asgi_master.master.systemd_words import datagram, notify_address
+
+log = logging.getLogger("asgi_master")
+
+_MOST_PENDING = 64
+_LATER = frozenset({errno.EAGAIN, errno.ENOBUFS})
+"""The queue of the service manager is full."""
+
+
+class Notifier:
+    """Speaks to `$NOTIFY_SOCKET`; where there is none, it says nothing."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._address: str | None = None
+        self._sock: socket.socket | None = None
+        self._pending: deque[tuple[bytes, tuple[int, ...]]] = deque(maxlen=_MOST_PENDING)
+        self._complained = False
+        try:
+            self._address = notify_address(environ)
+        except ValueError as error:
+            log.warning("systemd is not notified: %s", error)
+        if self._address is not None:
+            self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._sock.setblocking(False)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is a service manager to speak to."""
+        return self._address is not None
+
+    def tell(self, words: Mapping[str, str | int], fds: Sequence[int] = ()) -> None:
+        """Send the words in one datagram, with descriptors; what cannot be sent now is sent by `flush`."""
+        if self._sock is not None:
+            self._pending.append((datagram(words), tuple(fds)))
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as it is taken."""
+        while self._pending and self._sock is not None:
+            data, fds = self._pending[0]
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            try:
+                self._sock.sendmsg([data], rights, socket.MSG_NOSIGNAL, self._address)
+            except OSError as error:
+                if error.errno in _LATER:
+                    return
+                self._complain(error)
+            self._pending.popleft()
+
+    def close(self) -> None:
+        """The last call."""
+        self.flush()
+        self._pending.clear()
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def _complain(self, error: OSError) -> None:
+        if not self._complained:
+            self._complained = True
+            log.warning("cannot notify systemd at %r: %s", self._address, error.strerror or error)

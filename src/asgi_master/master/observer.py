@@ -1,0 +1,158 @@
+"""What the admin server knows of the running master: health and metrics, put together from what is there."""
+
+import os
+import platform
+import time
+from collections import Counter
+
+from asgi_master import __version__
+from asgi_master.control.health import Condition, WorkerHealth
+from asgi_master.control.metrics import SlotGauges, Snapshot
+from asgi_master.ipc.scoreboard import DURATION_BOUNDS, Field, Row, Scoreboard
+from asgi_master.master.accept_queue import queues
+from asgi_master.master.children import Children
+from asgi_master.master.executor import Executor
+from asgi_master.master.lame_duck import LameDuck
+from asgi_master.master.listeners import Listeners
+from asgi_master.master.memory import MemorySampler, Subject
+from asgi_master.master.totals import Totals
+from asgi_master.supervision.fleet import Worker
+from asgi_master.supervision.notices import Notice
+from asgi_master.supervision.states import Phase, WorkerState
+from asgi_master.supervision.supervisor import Supervisor
+
+_LEAVING = {Phase.STOPPING, Phase.STOPPED}
+_STARTED = {Phase.STEADY, Phase.RELOADING}
+_STANDBY = "standby"
+_STATES = (*(state for state in WorkerState if state is not WorkerState.GONE), _STANDBY)
+
+
+class MasterObserver:
+    """`asgi_master.control.admin.Observer`, for the running master. A companion of its loop."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        children: Children,
+        executor: Executor,
+        listeners: Listeners,
+        scoreboard: Scoreboard,
+        totals: Totals,
+        lame_duck: LameDuck,
+        *,
+        is_asked: bool,
+    ) -> None:
+        """`is_asked`: whether anybody can ask, so that what is costly to know is looked up."""
+        self._supervisor = supervisor
+        self._children = children
+        self._executor = executor
+        self._listeners = listeners
+        self._scoreboard = scoreboard
+        self._totals = totals
+        self._lame_duck = lame_duck
+        self._is_asked = is_asked
+        self._was_started = False
+        self._memory = MemorySampler()
+
+    # A companion
+
+    def note(self, notice: Notice) -> None:
+        """Count it."""
+        self._totals.note(notice)
+
+    def sweep(self) -> None:
+        """Follow the phase; look at the memory of one process, if it is time."""
+        self._was_started = self._was_started or self._supervisor.phase in _STARTED
+        if self._is_asked and self._memory.is_due:
+            self._memory.sample(self._subjects())
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    # `Observer`
+
+    def condition(self) -> Condition:
+        """What health is judged by."""
+        now = time.monotonic()
+        settings = self._executor.settings.observation
+        rows = self._children.rows()
+        fleet = self._supervisor.fleet
+        serving = [*fleet.serving(), *(spare for spare in fleet.spares() if spare.is_ready)]
+        return Condition(
+            started=self._was_started or self._supervisor.phase in _STARTED,
+            leaving=self._leaving(now),
+            quorum=min(settings.ready_quorum, self._supervisor.policy.workers),
+            workers=tuple(
+                WorkerHealth(worker.slot, worker.generation, worker.state, _silence(rows.get(worker.id), now))
+                for worker in sorted(serving, key=lambda worker: (worker.slot, worker.id))
+            ),
+        )
+
+    def snapshot(self) -> Snapshot:
+        """What the metrics show."""
+        now = time.monotonic()
+        uptime = now - self._totals.started_at
+        settings = self._executor.settings
+        counters, buckets = self._scoreboard.totals()
+        living = self._supervisor.fleet.living()
+        return Snapshot(
+            version=__version__,
+            python=platform.python_version(),
+            started_at=self._totals.started_on,
+            uptime=uptime,
+            generation=self._totals.generation,
+            workers_wanted=self._supervisor.policy.workers,
+            workers=dict.fromkeys(_STATES, 0) | Counter(_state(worker) for worker in living),
+            counters={field.name.lower(): count for field, count in counters.items()},
+            bounds=DURATION_BOUNDS,
+            buckets=buckets,
+            restarts=self._totals.restarts,
+            reloads=self._totals.reloads,
+            slots=_by_slot(living, self._children.rows(), now),
+            queues=list(queues(self._listeners.of(settings.sockets))),
+            processes=list(self._memory.processes()),
+        )
+
+    def _leaving(self, now: float) -> str:
+        if self._supervisor.phase in _LEAVING:
+            return "the master is stopping"
+        until = self._lame_duck.until
+        return "" if until is None else f"the master stops in {max(0.0, until - now):.1f} s"
+
+    def _subjects(self) -> list[Subject]:
+        rows = self._children.rows()
+        workers = [
+            Subject(pid, "worker", worker.slot)
+            for worker in self._supervisor.fleet.living()
+            if (row := rows.get(worker.id)) is not None and (pid := row[Field.PID])
+        ]
+        zygotes = [Subject(pid, "zygote") for pid in self._children.zygote_pids()]
+        return [Subject(os.getpid(), "master"), *zygotes, *workers]
+
+
+def _state(worker: Worker) -> str:
+    return _STANDBY if worker.state is WorkerState.READY and not worker.is_ready else worker.state
+
+
+def _silence(row: Row | None, now: float) -> float | None:
+    """Seconds since the worker's loop turned; `None` if it never did."""
+    beat = 0 if row is None else row[Field.HEARTBEAT_NS]
+    return max(0.0, now - beat / 1e9) if beat else None
+
+
+def _by_slot(workers: list[Worker], rows: dict[int, Row], now: float) -> dict[int, SlotGauges]:
+    slots: dict[int, SlotGauges] = {}
+    for worker in workers:
+        row = rows.get(worker.id)
+        if row is None:
+            continue
+        other = slots.get(worker.slot, SlotGauges())
+        ages = [age for age in (other.heartbeat_age, _silence(row, now)) if age is not None]
+        slots[worker.slot] = SlotGauges(
+            connections=other.connections + row[Field.CONNECTIONS],
+            websockets=other.websockets + row[Field.WEBSOCKETS],
+            in_flight=other.in_flight + row[Field.IN_FLIGHT],
+            loop_lag=max(other.loop_lag, row[Field.LOOP_LAG_NS] / 1e9),
+            heartbeat_age=max(ages, default=None),
+        )
+    return slots

@@ -1,0 +1,122 @@
+"""The check before a live upgrade: whether the program that is installed now would take over from this one.
+
+A child runs the same command, told to read the settings and the state of this master, and to say that it could, or why
+not. It gets nothing but the state and a pipe for its words.
+"""
+
+import contextlib
+import os
+import selectors
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from asgi_master.master.handover import CONSENT, VARIABLE, Errand, command, inherited, inside
+from asgi_master.master.spawn import spawn
+from asgi_master.telemetry.exits import describe_status
+from asgi_master.telemetry.text import one_line
+
+_COMPLAINT = "asgi-master: error: "
+_MOST_OUTPUT = 64 * 1024
+"""Bytes that are kept, of the end."""
+_LONGEST_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How it ended: either the version of the new program, or the reason why it cannot take over, one line."""
+
+    version: str = ""
+    refusal: str = ""
+
+
+class Preflight:
+    """One check, from the start of the child until it was reaped."""
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        expect_exit: Callable[[int, Callable[[int], None]], None],
+        *,
+        directory: str,
+        state_fd: int,
+        timeout: float,
+        now: float,
+    ) -> None:
+        """Start the child, in `directory`. Raises `OSError`."""
+        self.verdict: Verdict | None = None
+        """Set at the end."""
+        self._selector = selector
+        self._output = b""
+        self._timeout = timeout
+        self._deadline = now + timeout
+        self._timed_out = False
+        self._pipe, write = os.pipe()
+        try:
+            with inside(directory), inherited({state_fd}):
+                errand = {VARIABLE: f"{Errand.CHECK}:{state_fd}"}
+                self._pid = spawn(command(), [(write, 1), (write, 2)], errand)
+        except OSError:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(write)
+        os.set_blocking(self._pipe, False)
+        selector.register(self._pipe, selectors.EVENT_READ, self._read)
+        expect_exit(self._pid, self._exited)
+
+    def sweep(self, now: float) -> None:
+        """End a child that takes too long."""
+        if self.verdict is None and now >= self._deadline and not self._timed_out:
+            self._timed_out = True
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End the child now; the verdict follows when it is reaped."""
+        if self.verdict is None:
+            # It is reaped by us alone, and was not yet: the pid is its own.
+            os.kill(self._pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End the child, and wait for nothing."""
+        self.cancel()
+        self._close_pipe()
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._pipe >= 0:
+                chunk = os.read(self._pipe, _MOST_OUTPUT)
+                if not chunk:
+                    self._close_pipe()
+                self._output = (self._output + chunk)[-_MOST_OUTPUT:]
+
+    def _close_pipe(self) -> None:
+        if self._pipe >= 0:
+            self._selector.unregister(self._pipe)
+            os.close(self._pipe)
+            self._pipe = -1
+
+    def _exited(self, status: int) -> None:
+        self._read()
+        # What it may have left running holds the other end, and is not waited for.
+        self._close_pipe()
+        if self._timed_out:
+            self.verdict = Verdict(refusal=f"the new program did not answer within {self._timeout:g} s")
+        else:
+            self.verdict = judge(status, self._output.decode(errors="replace"))
+
+
+def judge(status: int, output: str) -> Verdict:
+    """The verdict of a child that ended with this status (-N: signal N), and had said so much."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    if status == 0 and last.startswith(CONSENT):
+        return Verdict(version=one_line(last.removeprefix(CONSENT))[:_LONGEST_REASON])
+    complaints = [line.removeprefix(_COMPLAINT) for line in lines if line.startswith(_COMPLAINT)]
+    if complaints:
+        reason = "; ".join(complaints)
+    elif status == 0:
+        reason = "the new program does not know how to take over: restart instead"
+    else:
+        reason = f"the new program ended with {describe_status(status)}" + (f": {last}" if last else "")
+    return Verdict(refusal=one_line(reason)[:_LONGEST_REASON])

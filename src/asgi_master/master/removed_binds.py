@@ -1,0 +1,66 @@
+"""The binds that a reload took away: who had connected is still served, who comes later is refused.
+
+The workers of the old generation stop accepting before the reload is committed, and those of the new one do not have
+these sockets. What waits in their queues meanwhile reaches the new workers through the hand-off queue; with the
+sockets it would be reset.
+"""
+
+import contextlib
+import logging
+import socket
+
+from asgi_master.ipc.hand_off import HandOff
+from asgi_master.master.listeners import Listener
+from asgi_master.supervision.notices import Notice
+
+log = logging.getLogger("asgi_master")
+
+
+class RemovedBinds:
+    """Listeners on their way out; a companion of the master's loop."""
+
+    def __init__(self, hand_off: HandOff) -> None:
+        self._hand_off = hand_off
+        self._leaving: list[Listener] = []
+        self._in_hand: socket.socket | None = None
+        """Accepted, and not given away yet: the hand-off queue was full."""
+
+    def add(self, listener: Listener) -> None:
+        """Close it as soon as its queue is empty. Its file, if it has one, goes at once."""
+        log.info("no longer listening on %s", listener.url)
+        listener.remove_file()
+        self._leaving.append(listener)
+        self.sweep()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nobody is on the way out."""
+        return not self._leaving
+
+    def note(self, notice: Notice) -> None:
+        """See `Companion`."""
+
+    def sweep(self) -> None:
+        """Give away what waits, as far as the hand-off queue takes it, and close who has nothing left."""
+        while self._leaving and self._empty(self._leaving[0].sock):
+            self._leaving.pop(0).sock.close()
+
+    def close(self) -> None:
+        """Close all."""
+        for listener in self._leaving:
+            listener.sock.close()
+        self._leaving.clear()
+        if self._in_hand is not None:
+            self._in_hand.close()
+
+    def _empty(self, listener: socket.socket) -> bool:
+        """Whether nothing waits there any more."""
+        with contextlib.suppress(OSError):  # nothing there, or nothing that could be accepted
+            while True:
+                if self._in_hand is None:
+                    self._in_hand, _address = listener.accept()
+                if not self._hand_off.put_new(self._in_hand):
+                    return False
+                self._in_hand.close()
+                self._in_hand = None
+        return True

@@ -1,0 +1,186 @@
+"""Tells systemd how the service is: ready, reloading, stopping, alive, and in one line for people. See sd_notify(3).
+
+`READY=1` is said when every worker of the first generation is ready. A reload is over (`READY=1` again) when it was
+committed, rolled back or refused. `WATCHDOG=1` means that the master's loop turns *and* somebody serves.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+
+from asgi_master.ipc.scoreboard import Field, Row
+from asgi_master.master.notifier import Notifier
+from asgi_master.master.systemd_words import watchdog_timeout
+from asgi_master.supervision.notices import (
+    BootFailed,
+    MasterReady,
+    Notice,
+    ReloadCommitted,
+    ReloadFailed,
+    ReloadStarted,
+    RollbackStarted,
+    StopDelayed,
+    Stopping,
+)
+from asgi_master.supervision.states import Phase, WorkerState, ZygoteState
+from asgi_master.supervision.supervisor import Supervisor
+from asgi_master.telemetry import notices
+from asgi_master.telemetry.service_status import describe_service
+
+_STATUS_PERIOD = 5.0
+"""Seconds between two lines while nothing happens."""
+_STATUS_PAUSE = 0.25
+"""The least seconds between two, however much happens."""
+_EXTENSION = 3 * _STATUS_PERIOD
+"""While it boots, reloads or stops, each line asks for so many seconds more; each step of these has its deadline."""
+_RATE_OVER = 1.0
+"""The least seconds that a rate is measured over."""
+
+_DOING = {Phase.BOOTING: "starting", Phase.RELOADING: "reloading"}
+
+
+class ServiceManager:
+    """A companion of the master's loop. Without a service manager it does nothing."""
+
+    def __init__(
+        self,
+        notifier: Notifier,
+        supervisor: Supervisor,
+        rows: Callable[[], Mapping[int, Row]],
+        environ: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`rows` are the scoreboard's rows by worker; `clock` is `CLOCK_MONOTONIC` in seconds."""
+        self._notifier = notifier
+        self._supervisor = supervisor
+        self._rows = rows
+        self._clock = clock
+        self._watchdog = watchdog_timeout(environ, os.getpid()) if notifier.is_heard else None
+        self._watchdog_due = self._healthy_at = self._status_sent = clock()
+        self._is_announced = supervisor.phase not in {Phase.BOOTING, Phase.WAITING}
+        self._is_reloading = self._is_stopping = False
+        self._trouble = ""
+        self._rate = _Rate(clock())
+        self._send_status()
+
+    def note(self, notice: Notice) -> None:
+        """Follow what happens."""
+        match notice:
+            case MasterReady():
+                self._is_announced = True
+                self._end_reload("")
+            case ReloadStarted() | RollbackStarted():
+                if not self._is_reloading:
+                    self.begin_reload()
+            case ReloadCommitted():
+                self._end_reload("")
+            case ReloadFailed():
+                self._end_reload(notices.render(notice)[1])
+            case BootFailed():
+                self._trouble = notices.render(notice)[1]
+                self._send_status()
+            case StopDelayed() | Stopping():
+                self._is_stopping = True
+                self._send_status({"STOPPING": 1})
+        # Whatever it was, it shows at the next turn.
+        self._status_sent = min(self._status_sent, self._clock() - _STATUS_PERIOD + _STATUS_PAUSE)
+
+    def begin_reload(self) -> None:
+        """A reload was asked for. Each time counts: systemd waits for one that began after its signal."""
+        if self._is_announced and not self._is_stopping:
+            self._is_reloading = True
+            words = {"RELOADING": 1, "MONOTONIC_USEC": int(self._clock() * 1e6)}
+            self._send_status(words, doing=_DOING[Phase.RELOADING])
+
+    def refuse_reload(self, errors: list[str]) -> None:
+        """It was not even begun: the settings are wrong. One that is under way goes on."""
+        self.begin_reload()
+        self._trouble = f"reload failed: {'; '.join(errors)}"
+        if self._supervisor.phase is not Phase.RELOADING:
+            self._end_reload(self._trouble)
+
+    def sweep(self) -> None:
+        """Say what is due."""
+        if not self._notifier.is_heard:
+            return
+        self._notifier.flush()
+        now = self._clock()
+        if self._watchdog is not None and now >= self._watchdog_due and self._is_healthy(now):
+            self._notifier.tell({"WATCHDOG": 1})
+            self._watchdog_due = now + self._watchdog / 2
+        if now >= self._status_sent + _STATUS_PERIOD:
+            self._send_status()
+
+    def close(self) -> None:
+        """Say what still waits to be said. The notifier is closed by whoever made it."""
+        self._notifier.flush()
+
+    def _end_reload(self, trouble: str) -> None:
+        self._trouble = trouble
+        self._is_reloading = False
+        if self._is_announced and not self._is_stopping:
+            self._send_status({"READY": 1})
+
+    def _send_status(self, words: Mapping[str, str | int] | None = None, *, doing: str = "") -> None:
+        if not self._notifier.is_heard:
+            return
+        now = self._status_sent = self._clock()
+        phase, fleet = self._supervisor.phase, self._supervisor.fleet
+        ready = [worker for worker in fleet.serving() if worker.is_ready]
+        serving = {worker.slot for worker in fleet.serving()}
+        status = describe_service(
+            ready=len({worker.slot for worker in ready}),
+            wanted=self._supervisor.policy.workers,
+            generations={worker.generation for worker in ready},
+            rate=self._rate.measure(now, {id_: row[Field.REQUESTS] for id_, row in self._rows().items()}),
+            doing="stopping" if self._is_stopping else doing or _DOING.get(phase, ""),
+            leaving=len(fleet.living()) - len(fleet.serving()),
+            waiting=sum(
+                backoff.until > now and slot not in serving for slot, backoff in fleet.backoffs.items()
+            ),
+            trouble=self._trouble,
+        )
+        said: dict[str, str | int] = {**(words or {}), "STATUS": status}
+        if self._is_reloading or self._is_stopping or phase is Phase.BOOTING:
+            said["EXTEND_TIMEOUT_USEC"] = int(_EXTENSION * 1e6)
+        self._notifier.tell(said)
+
+    def _is_healthy(self, now: float) -> bool:
+        """Whether somebody serves, or is about to.
+
+        A loop that did not turn for half of the watchdog's time is not healthy. Who boots has `boot-timeout` for it; a
+        fleet that does nothing but boot for longer than that since somebody last served is not healthy either.
+        """
+        if self._watchdog is None or self._supervisor.phase in {Phase.BOOTING, Phase.STOPPING}:
+            self._healthy_at = now
+            return True
+        rows, fleet = self._rows(), self._supervisor.fleet
+        fresh = (now - self._watchdog / 2) * 1e9
+        ready = [rows[worker.id] for worker in fleet.serving() if worker.is_ready and worker.id in rows]
+        if any(row[Field.HEARTBEAT_NS] >= fresh for row in ready):
+            self._healthy_at = now
+            return True
+        boots = any(worker.state is WorkerState.BOOTING for worker in fleet.living()) or any(
+            zygote.state is ZygoteState.IMPORTING for zygote in fleet.living_zygotes()
+        )
+        return boots and now < self._healthy_at + self._supervisor.policy.boot_timeout
+
+
+class _Rate:
+    """Requests a second, of all workers together, whoever comes and goes."""
+
+    def __init__(self, now: float) -> None:
+        self._measured_at = now
+        self._seen: dict[int, int] | None = None
+        self._rate: float | None = None
+
+    def measure(self, now: float, totals: Mapping[int, int]) -> float | None:
+        """The rate since the last measurement. `totals` are each worker's requests so far."""
+        elapsed = now - self._measured_at
+        if self._seen is not None and elapsed < _RATE_OVER:
+            return self._rate
+        if self._seen is not None:
+            done = sum(max(0, total - self._seen.get(worker, 0)) for worker, total in totals.items())
+            self._rate = done / elapsed
+        self._measured_at, self._seen = now, dict(totals)
+        return self._rate

@@ -1,0 +1,101 @@
+"""What the master counts of the fleet's life, and carries across a live upgrade.
+
+The workers' own counters stand on the scoreboard, whose header keeps those of the dead.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from asgi_master.supervision.notices import (
+    BootRefused,
+    BootTimedOut,
+    Died,
+    Hung,
+    Left,
+    MasterReady,
+    Notice,
+    ReloadCommitted,
+    ReloadFailed,
+    ReloadSuperseded,
+    WorkerCause,
+    WorkerLost,
+    WorkerRecycling,
+    ZygoteReplaced,
+)
+
+_REASONS = ("crashed", "out_of_memory", "hung", "boot_failed", "left", "recycled")
+_RESULTS = ("committed", "failed", "superseded", "refused")
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counts, by words that metrics use as they are."""
+
+    started_at: float
+    """When the master started, in seconds on the monotonic clock."""
+    started_on: float
+    """The same in seconds since the epoch."""
+    generation: int = 0
+    """The one that is committed; 0 before the first."""
+    restarts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_REASONS, 0))
+    """Workers that were replaced other than by a reload or a scaling, by reason."""
+    reloads: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_RESULTS, 0))
+    """By result."""
+
+    def note(self, notice: Notice) -> None:
+        """Follow what the supervisor announced."""
+        match notice:
+            case MasterReady(generation=generation) | ZygoteReplaced(generation=generation):
+                self.generation = generation
+            case ReloadCommitted(generation=generation):
+                self.generation = generation
+                self.reloads["committed"] += 1
+            case ReloadFailed():
+                self.reloads["failed"] += 1
+            case ReloadSuperseded():
+                self.reloads["superseded"] += 1
+            case WorkerRecycling():
+                self.restarts["recycled"] += 1
+            case WorkerLost(cause=cause, retry_in=float() | int()):
+                self.restarts[_reason(cause)] += 1
+
+    def reload_refused(self) -> None:
+        """A reload was asked for, and the settings are wrong."""
+        self.reloads["refused"] += 1
+
+    def remember(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def recall(cls, values: Mapping[str, Any], now: float, today: float) -> "Totals":
+        """What `remember` told, possibly of another version of this program; what is missing begins now.
+
+        `now` is on the monotonic clock and `today` in seconds since the epoch.
+        """
+        totals = cls(
+            started_at=float(values.get("started_at", now)),
+            started_on=float(values.get("started_on", today)),
+            generation=int(values.get("generation", 0)),
+        )
+        for counts, known in (
+            (totals.restarts, values.get("restarts", {})),
+            (totals.reloads, values.get("reloads", {})),
+        ):
+            counts.update({word: int(known[word]) for word in counts if word in known})
+        return totals
+
+
+def _reason(cause: WorkerCause) -> str:
+    match cause:
+        case Died(out_of_memory=True):
+            return "out_of_memory"
+        case Died():
+            return "crashed"
+        case Hung():
+            return "hung"
+        case BootRefused() | BootTimedOut():
+            return "boot_failed"
+        case Left():
+            return "left"

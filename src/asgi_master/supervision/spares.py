@@ -1,0 +1,123 @@
+"""Workers that stand by: booted, but accepting only while one of the others is missing.
+
+Rules of this file:
+  - A spare has a slot of its own, above those that are to be served, and keeps it. If scaling makes its slot one of
+    those, it is simply that slot's worker.
+  - Spares never hold anything up: they count neither for `most` and `least` nor for a commit, and follow it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from asgi_master.supervision import notices
+from asgi_master.supervision.desired import Desired
+from asgi_master.supervision.fleet import Fleet, Worker
+from asgi_master.supervision.orders import Orders
+from asgi_master.supervision.states import Phase, WorkerState
+
+
+@dataclass(frozen=True, slots=True)
+class SparePlan:
+    """Which spares there should be, and how many of them should serve."""
+
+    slots: frozenset[int]
+    keep: frozenset[int]
+    """Generations whose spares may stay."""
+    settled: bool
+    """Whether spares are made and given up; while generations are exchanged, they are only admitted and released."""
+    missing: int
+    """Slots whose worker was lost and that nobody serves."""
+    unwell: int
+    """Slots whose worker was lost, whether its successor serves or not, until that has proven itself."""
+
+
+@dataclass(slots=True)
+class SpareMoves:
+    """What to do about the spares."""
+
+    drain: list[Worker] = field(default_factory=list)
+    admit: list[Worker] = field(default_factory=list)
+    spawn: list[int] = field(default_factory=list)
+    """Slots."""
+
+
+def spare_moves(spares: list[Worker], plan: SparePlan) -> SpareMoves:
+    """The difference between the plan and what there is."""
+    result = SpareMoves()
+    admitted = sorted((w for w in spares if not w.standby), key=lambda w: w.slot)
+    result.drain = admitted[plan.unwell :]
+    waiting = [worker for worker in spares if worker.standby]
+    if plan.settled:
+        unwanted = [w for w in waiting if w.generation not in plan.keep or w.slot not in plan.slots or w.wish]
+        result.drain += unwanted
+        waiting = [worker for worker in waiting if worker not in unwanted]
+        taken = {worker.slot for worker in spares if worker not in result.drain}
+        result.spawn = sorted(plan.slots - taken)
+    ready = [w for w in waiting if w.state is WorkerState.READY and w.generation in plan.keep]
+    ready.sort(key=lambda worker: worker.slot)
+    result.admit = ready[: max(0, plan.missing - len(admitted))]
+    return result
+
+
+class Spares:
+    """Keeps as many spares as the policy asks for."""
+
+    def __init__(self, desired: Desired, fleet: Fleet, orders: Orders) -> None:
+        self._desired = desired
+        self._fleet = fleet
+        self._orders = orders
+
+    def promote(self) -> None:
+        """Spares whose slot is to be served now are its workers."""
+        desired = self._desired
+        if desired.rollout is None or not desired.rollout.proven:
+            for worker in self._fleet.spares():
+                if worker.slot < desired.committed_policy.workers and worker.generation in desired.settled:
+                    worker.spare = False
+        for worker in self._fleet.serving():
+            if worker.standby and worker.state is WorkerState.READY:
+                self._orders.admit(worker)
+
+    def forget_healed(self, now: float) -> None:
+        """A slot is well again once its worker has been ready for the watch time."""
+        desired = self._desired
+        healed = {
+            worker.slot
+            for worker in self._fleet.serving()
+            if worker.is_ready
+            and worker.ready_at is not None
+            and now >= worker.ready_at + desired.policy.watch_time
+        }
+        workers = max(desired.policy.workers, desired.committed_policy.workers)
+        desired.lost = {slot for slot in desired.lost - healed if slot < workers}
+
+    def reconcile(self, holds: Callable[[int], bool], now: float) -> None:
+        """Admit, release, replace. `holds` tells which slots wait for their back-off."""
+        desired = self._desired
+        policy = desired.policy
+        served = {worker.slot for worker in self._fleet.serving() if worker.is_ready}
+        plan = SparePlan(
+            slots=frozenset(range(policy.workers, policy.workers + policy.spares)),
+            keep=desired.settled,
+            settled=desired.phase is Phase.STEADY,
+            missing=len(desired.lost - served),
+            unwell=len(desired.lost),
+        )
+        todo = spare_moves(self._fleet.spares(), plan)
+        for worker in todo.drain:
+            self._say_why(worker)
+        self._orders.drain_all(todo.drain, now, policy)
+        for worker in todo.admit:
+            self._orders.admit(worker)
+        taken = {worker.slot for worker in self._fleet.serving()}
+        if desired.committed is not None and self._fleet.can_fork(desired.committed):
+            for slot in todo.spawn:
+                if slot not in taken and not holds(slot):
+                    self._orders.spawn(slot, desired.committed, now, policy, spare=True)
+
+    def _say_why(self, worker: Worker) -> None:
+        who = (worker.id, worker.slot, worker.generation)
+        if not worker.standby:
+            self._orders.announce(notices.SpareReleased(*who))
+        elif worker.wish:
+            self._orders.announce(notices.WorkerRecycling(*who, worker.wish))

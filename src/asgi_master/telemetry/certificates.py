@@ -1,0 +1,36 @@
+"""What is said about certificates: renewed, refused, about to end."""
+
+import logging
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+log = logging.getLogger("asgi_master")
+
+_WARN_BEFORE = 14 * 24 * 3600.0
+_DAY = 24 * 3600.0
+
+
+def renewed(ends: Iterable[tuple[str, float]]) -> None:
+    """New certificates are in use; each by its file, with its end in seconds since the epoch."""
+    log.info("TLS: certificates renewed: %s", ", ".join(f"{name} until {_date(end)}" for name, end in ends))
+
+
+def refused(errors: Iterable[str]) -> None:
+    """The files that stand there now cannot be used."""
+    log.error("TLS: the changed certificates are refused, the old ones stay in use: %s", "; ".join(errors))
+
+
+def remind(ends: Iterable[tuple[str, float]]) -> None:
+    """Say which of them end soon, or have."""
+    now = time.time()
+    for name, end in ends:
+        if end <= now:
+            log.error("TLS: the certificate %s ended on %s: clients refuse it; renew it", name, _date(end))
+        elif end - now < _WARN_BEFORE:
+            days = int((end - now) / _DAY)
+            log.warning("TLS: the certificate %s ends on %s, in %d day(s); renew it", name, _date(end), days)
+
+
+def _date(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d}"

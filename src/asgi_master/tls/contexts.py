@@ -1,0 +1,178 @@
+"""The contexts that connections are served with: one for each certificate, chosen by the name a client asks for."""
+
+import ssl
+from collections.abc import Iterator
+
+from asgi_master.errors import SettingsError
+from asgi_master.settings.model import TlsSettings
+from asgi_master.settings.values import show
+from asgi_master.tls.bundle import Bundle, Pair, as_file
+from asgi_master.tls.x509 import Certificate, pem_certificates, read_certificate
+
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_CLIENT_CERTIFICATE = {
+    "none": ssl.CERT_NONE,
+    "optional": ssl.CERT_OPTIONAL,
+    "required": ssl.CERT_REQUIRED,
+}
+_PROTOCOLS = ["http/1.1"]
+"""What is offered by ALPN (RFC 7301): what is spoken."""
+
+
+class ServerContext(ssl.SSLContext):
+    """The context of one certificate."""
+
+    certificate: Certificate
+    certificate_pem: str
+    """Without its chain, as the ASGI extension shows it."""
+    cipher_suites: dict[str, int]
+    """The numbers of the IANA registry, by OpenSSL's name."""
+
+
+class Contexts:
+    """All contexts. New connections begin with `first`; the name they ask for may lead to another."""
+
+    def __init__(self, contexts: list[ServerContext]) -> None:
+        self.all = contexts
+        self.first = contexts[0]
+        self._by_name: dict[str, ServerContext] = {}
+        for context in contexts:
+            for name in context.certificate.names:
+                self._by_name.setdefault(name, context)
+        if len(contexts) > 1:
+            self.first.sni_callback = self._choose
+
+    def of_name(self, name: str) -> ServerContext:
+        """The context for a host name: the one whose certificate names it, by itself or by a wildcard; or the first."""
+        name = name.lower().rstrip(".")
+        exact = self._by_name.get(name)
+        if exact is not None:
+            return exact
+        # RFC 6125 §6.4.3: the wildcard stands for the whole leftmost label, and for no more.
+        return self._by_name.get(f"*.{name.partition('.')[2]}", self.first)
+
+    def _choose(
+        self,
+        connection: ssl.SSLSocket | ssl.SSLObject,
+        name: str | None,
+        _context: ssl.SSLContext,
+    ) -> None:
+        if name:
+            connection.context = self.of_name(name)
+
+
+def make_contexts(bundle: Bundle, tls: TlsSettings) -> Contexts:
+    """The contexts of a bundle. Raises `SettingsError` with a line for each error."""
+    errors: list[str] = []
+    contexts = []
+    for pair in bundle.pairs:
+        found = [*_wrong_with(pair)]
+        if not found:
+            try:
+                contexts.append(_context(pair, bundle, tls))
+            except SettingsError as error:
+                found = error.errors
+        errors += found
+    if errors:
+        # What is wrong for all is said once.
+        raise SettingsError(list(dict.fromkeys(errors)))
+    return Contexts(contexts)
+
+
+def _wrong_with(pair: Pair) -> Iterator[str]:
+    """What can be seen without OpenSSL, and said more clearly than it would."""
+    if "-----BEGIN CERTIFICATE-----" not in pair.certificate:
+        yield f"certfile: {show(pair.certfile)} holds no certificate in PEM"
+    if "PRIVATE KEY-----" not in pair.key:
+        where = "has no private key beside it: name it with keyfile"
+        if pair.keyfile == pair.certfile:
+            yield f"certfile: {show(pair.certfile)} {where}"
+        else:
+            yield f"keyfile: {show(pair.keyfile)} holds no private key in PEM"
+
+
+def _context(pair: Pair, bundle: Bundle, tls: TlsSettings) -> ServerContext:
+    try:
+        der = pem_certificates(pair.certificate)[0]
+        certificate = read_certificate(der)
+    except (ValueError, IndexError):
+        raise SettingsError(
+            [f"certfile: {show(pair.certfile)} holds a certificate that cannot be read"]
+        ) from None
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    context.certificate = certificate
+    context.certificate_pem = ssl.DER_cert_to_PEM_cert(der)
+    context.minimum_version = _VERSIONS[tls.tls_min_version]
+    # A client could have us make keys again and again.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(_PROTOCOLS)
+    _set_ciphers(context, tls)
+    _load_pair(context, pair, bundle.password)
+    _set_client_verification(context, bundle, tls)
+    context.cipher_suites = {
+        str(cipher["name"]): int(cipher["id"]) & 0xFFFF for cipher in context.get_ciphers()
+    }
+    return context
+
+
+def _set_ciphers(context: ServerContext, tls: TlsSettings) -> None:
+    if not tls.ciphers:
+        return
+    try:
+        context.set_ciphers(tls.ciphers)
+    except ssl.SSLError:
+        raise SettingsError(
+            [f"ciphers: {show(tls.ciphers)} selects none that OpenSSL has (see `openssl ciphers`)"]
+        ) from None
+
+
+def _load_pair(context: ServerContext, pair: Pair, password: str) -> None:
+    asked = False
+
+    def answer() -> bytes:
+        nonlocal asked
+        asked = True
+        return password.encode(errors="surrogateescape")
+
+    key = f"keyfile: {show(pair.keyfile)}"
+    try:
+        with as_file(pair.certificate) as certificate_path, as_file(pair.key) as key_path:
+            # The password is always given, if only as a function: else OpenSSL asks for it at the terminal.
+            context.load_cert_chain(certificate_path, key_path, answer)
+    except ssl.SSLError as error:
+        if asked and not password:
+            line = f"{key} is encrypted: give its password with keyfile-password-file"
+        elif asked:
+            line = f"keyfile-password: it does not open {show(pair.keyfile)}"
+        elif error.reason in {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"}:
+            line = f"{key} does not belong to the certificate in {show(pair.certfile)}"
+        else:
+            line = f"certfile: {show(pair.certfile)} with its key cannot be used: {_reason(error)}"
+        raise SettingsError([line]) from None
+    except ValueError as error:
+        # A password that is longer than OpenSSL takes.
+        raise SettingsError([f"keyfile-password: {error}"]) from None
+    except OSError as error:
+        raise SettingsError(
+            [f"{key} cannot be loaded through /proc: {error.strerror}; is it mounted?"]
+        ) from None
+
+
+def _set_client_verification(context: ServerContext, bundle: Bundle, tls: TlsSettings) -> None:
+    if tls.client_cert == "none":
+        return
+    try:
+        authorities = b"".join(pem_certificates(bundle.authorities))
+        context.load_verify_locations(cadata=authorities)
+    except (ssl.SSLError, ValueError) as error:
+        reason = (
+            _reason(error)
+            if isinstance(error, ssl.SSLError) and bundle.authorities
+            else "it holds none in PEM"
+        )
+        raise SettingsError([f"ca-certs: {show(tls.ca_certs)} gives no certificates: {reason}"]) from None
+    context.verify_mode = _CLIENT_CERTIFICATE[tls.client_cert]
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or str(error)).replace("_", " ").lower()

@@ -1,0 +1,89 @@
+"""Whose connection it is: as the socket says, or as a proxy said in its PROXY header."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from asgi_master.asgi.scope import Address, ForwardedScopes, HttpScopes
+from asgi_master.http.forwarded import Trust
+from asgi_master.http.proxy_protocol import ProxyHeader
+from asgi_master.settings.peers import ANY, UNIX, parse_peer
+from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.stream_socket import client_address, server_address
+from asgi_master.worker.tls import tls_extension
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Both ends of a connection, from the application's point of view."""
+
+    client: Address | None
+    server: Address | None
+    is_tls: bool
+    """Whether the client spoke TLS, to us or to the proxy."""
+    is_unix: bool = False
+    """Whether the peer came through a Unix socket of ours."""
+    tls: dict[str, Any] | None = None
+    """The `tls` extension, if TLS is spoken to us."""
+
+    @classmethod
+    def of(cls, transport: asyncio.BaseTransport) -> "Endpoints":
+        """As the socket says."""
+        server = server_address(transport)
+        return cls(
+            client_address(transport),
+            server,
+            is_tls=transport.get_extra_info("sslcontext") is not None,
+            is_unix=server is not None and server[1] is None,
+            tls=tls_extension(transport),
+        )
+
+    def told_by(self, header: ProxyHeader) -> "Endpoints":
+        """What they are if the peer at the socket says this."""
+        if not header.is_proxied:
+            return self
+        return Endpoints(header.source, header.destination or self.server, header.is_tls or self.is_tls)
+
+    @classmethod
+    def of_note(cls, note: bytes) -> "Endpoints":
+        """As another worker noted them with `note`."""
+        client, server, is_tls, is_unix = json.loads(note)
+        return cls(client and tuple(client), server and tuple(server), is_tls, is_unix)
+
+    def are_believed_by(self, trust: Trust) -> bool:
+        """Whether the peer is one to believe."""
+        if self.is_unix:
+            return trust.believes(None)
+        return self.client is not None and trust.believes(self.client[0])
+
+    def note(self) -> bytes:
+        """To travel with the connection to another worker, which cannot read the header again."""
+        return json.dumps((self.client, self.server, self.is_tls, self.is_unix)).encode()
+
+
+def trust_of(peers: Iterable[str]) -> Trust:
+    """Who is trusted where these are listed; see `settings.peers`."""
+    parsed = [parse_peer(peer) for peer in peers]
+    return Trust(
+        [peer for peer in parsed if not isinstance(peer, str)],
+        any_peer=ANY in parsed,
+        unix_peers=UNIX in parsed,
+    )
+
+
+def scopes_of(context: WorkerContext, ends: Endpoints) -> HttpScopes:
+    """What makes the scopes of the connection's requests. Whether its peer is believed is decided here, once."""
+    forwarded = context.forwarded
+    make: Callable[..., HttpScopes] = HttpScopes
+    if forwarded is not None and ends.are_believed_by(forwarded.trust):
+        make = partial(ForwardedScopes, forwarded)
+    return make(
+        client=ends.client,
+        server=ends.server,
+        scheme="https" if ends.is_tls else "http",
+        root_path=context.root_path,
+        tls=ends.tls,
+    )

@@ -1,0 +1,64 @@
+"""The end of a worker's loop: what the application left running is ended, within bounds.
+
+`asyncio.Runner` waits without end for a task that swallows its cancellation; a worker has a deadline to keep.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+from asgi_master.errors import ExitCode
+
+log = logging.getLogger("asgi_master")
+
+_CANCEL_SLICE = 0.25
+"""Seconds that cancelled tasks get to unwind. Those of requests were cancelled before, and had their time."""
+_NAMED = 5
+"""Tasks that are named in the log."""
+
+
+def run_and_end(
+    main: Coroutine[Any, Any, ExitCode], loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> tuple[ExitCode, bool]:
+    """Run `main` in a new loop, then end all other tasks; its result, and whether they ended and the loop is closed.
+
+    Raises what `main` raises, with the loop closed.
+    """
+    runner = asyncio.Runner(loop_factory=loop_factory)
+    ended = True
+    try:
+        code = runner.run(main)
+        ended = runner.run(_end_tasks())
+        return code, ended
+    finally:
+        if ended:
+            runner.close()
+
+
+async def _end_tasks() -> bool:
+    """Cancel every other task of the running loop; false, with a line in the log, if some do not end."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if not tasks:
+        return True
+    for task in tasks:
+        task.cancel()
+    _done, stubborn = await asyncio.wait(tasks, timeout=_CANCEL_SLICE)
+    if stubborn:
+        names = sorted(task.get_name() for task in stubborn)
+        listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+        log.warning("leaving without %d task(s) that did not end when cancelled: %s", len(names), listed)
+    return not stubborn
+
+
+def leave_at_once(code: ExitCode) -> NoReturn:
+    """Exit without the loop's end, which would wait for its tasks; `atexit` handlers of the application run."""
+    atexit._run_exitfuncs()  # noqa: SLF001 -- as multiprocessing does before its own `os._exit`
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

@@ -1,0 +1,89 @@
+"""Become the user that application code runs as, for good. Called in the zygote, before it imports anything of theirs.
+
+The master keeps its rights: it binds ports on a reload, reads keys, and signals and reaps whoever it started. It runs
+none of the application's code.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+from asgi_master.errors import AsgiMasterError
+from asgi_master.ipc.prctl import allow_inspection, refuse_new_privileges
+from asgi_master.settings.account import Account, find_account
+from asgi_master.settings.model import PrivilegeSettings
+from asgi_master.settings.values import UNSET_UMASK
+
+
+def drop_privileges(settings: PrivilegeSettings) -> None:
+    """Take the user, the groups, the umask and the promises that the settings name.
+
+    Clears the parent-death signal (see prctl(2)): the caller sets it after this. Raises `AsgiMasterError` if
+    anything of it cannot be had, or could be undone.
+    """
+    if settings.umask != UNSET_UMASK:
+        os.umask(settings.umask)
+    try:
+        if settings.user:
+            _become(find_account(settings.user, settings.group))
+        if settings.no_new_privs == "on" or (settings.no_new_privs == "auto" and settings.user):
+            refuse_new_privileges()
+    except ValueError as error:
+        raise AsgiMasterError(str(error)) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise AsgiMasterError(
+            f"cannot run the application as {settings.user or 'this user'}: {reason}"
+        ) from None
+
+
+def _become(account: Account) -> None:
+    """Raises `OSError`, `AsgiMasterError`."""
+    _name(account)
+    if (os.geteuid(), os.getegid()) == (account.uid, account.gid):
+        # Started by that user; or dropped by the image of this process that was before this one (`--preload auto`).
+        return
+    _give_pipes(account)
+    # In this order: who is not root any more may not change groups.
+    os.setgroups(account.groups)
+    os.setresgid(account.gid, account.gid, account.gid)
+    os.setresuid(account.uid, account.uid, account.uid)
+    if account.uid != 0:
+        _verify(account)
+        # A process that was root is hidden from its own user: no core dumps, and /proc/self belongs to root.
+        allow_inspection()
+
+
+def _name(account: Account) -> None:
+    """Say in the environment who this is, as login(1) does: libraries look for their files in HOME."""
+    os.environ["HOME"] = account.home
+    for variable in ("USER", "LOGNAME"):
+        if account.name:
+            os.environ[variable] = account.name
+        else:
+            os.environ.pop(variable, None)
+
+
+def _give_pipes(account: Account) -> None:
+    """Let the user open /dev/stdout and /dev/stderr, where these are pipes that somebody made for us."""
+    for fd in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.fspath(Path(f"/proc/self/fd/{fd}").readlink()).startswith("pipe:"):
+                os.fchown(fd, account.uid, -1)
+
+
+def _verify(account: Account) -> None:
+    """See whether it took, and that there is no way back. Raises `AsgiMasterError`."""
+    try:
+        os.setuid(0)
+    except PermissionError:
+        is_final = True
+    else:
+        is_final = False
+    now = (os.getresuid(), os.getresgid(), set(os.getgroups()))
+    wanted = ((account.uid,) * 3, (account.gid,) * 3, set(account.groups))
+    if now != wanted or not is_final:
+        raise AsgiMasterError(
+            "the rights of root could be taken back after they were dropped (securebits of capabilities(7)?): "
+            "not running the application"
+        )

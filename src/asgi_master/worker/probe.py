@@ -1,0 +1,106 @@
+"""Ask one's own application whether it is well: a request that goes through it as a client's would, but no socket.
+
+A worker does so after its lifespan has started and before it says that it is ready (`--health-path`).
+"""
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from asgi_master.asgi.http_exchange import HttpExchange, Message
+from asgi_master.asgi.scope import HttpScopes
+from asgi_master.errors import ApplicationError
+from asgi_master.http.request import read_request_line
+from asgi_master.worker.application import one_line
+
+_PAUSE = 0.25
+"""Seconds between an answer that is not good and the next attempt."""
+_UNWIND = 1.0
+"""Seconds that a cancelled attempt gets to unwind."""
+
+_HEADERS = [(b"host", b"localhost"), (b"user-agent", b"asgi-master"), (b"accept", b"*/*")]
+_CLIENT = ("127.0.0.1", 0)
+
+App = Callable[..., Any]
+
+
+class _Attempt:
+    """One request, from its scope to the end of its response."""
+
+    def __init__(self, path: str, root_path: str, state: dict[str, Any]) -> None:
+        scopes = HttpScopes(client=_CLIENT, server=None, scheme="http", root_path=root_path)
+        request = read_request_line(b"GET %b HTTP/1.1" % path.encode("ascii"))
+        request.headers = list(_HEADERS)
+        self.scope = scopes.scope(request, state.copy())
+        self.error: BaseException | None = None
+        self._exchange = HttpExchange("GET", has_body=False)
+        self._over = asyncio.Event()
+        self._status = 0
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the response was complete, and good."""
+        good = HTTPStatus.OK <= self._status < HTTPStatus.BAD_REQUEST
+        return good and self._exchange.is_complete and self.error is None
+
+    def outcome(self) -> str:
+        """What came of it, in a few words."""
+        if self.error is not None:
+            return f"raised {one_line(self.error)},"
+        return str(self._status) if self._exchange.is_complete else "no complete response"
+
+    async def run(self, app: App, limit: float) -> None:
+        """Call the application; give up after `limit` seconds, if it has not returned."""
+        task = asyncio.create_task(self._call(app), name="health probe")
+        try:
+            await asyncio.wait({task}, timeout=limit)
+        finally:
+            if not task.done():
+                self._exchange.peer_left()
+                self._over.set()
+                task.cancel()
+                await asyncio.wait({task}, timeout=_UNWIND)
+
+    async def _call(self, app: App) -> None:
+        try:
+            await app(self.scope, self._receive, self._send)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever it raises, it is not well
+            if not self._exchange.disconnected:
+                self.error = error
+        finally:
+            self._over.set()
+
+    async def _receive(self) -> Message:
+        while (message := self._exchange.next_message()) is None:
+            await self._over.wait()
+            if not self._exchange.is_complete:
+                return {"type": "http.disconnect"}
+        return message
+
+    async def _send(self, message: Message) -> None:
+        part = self._exchange.interpret(message)
+        head = part[0] if part is not None else None
+        if head is not None:
+            self._status = head.status
+        if self._exchange.is_complete:
+            self._over.set()
+
+
+async def probe(app: App, path: str, *, root_path: str, state: dict[str, Any], limit: float) -> None:
+    """Ask again and again until the answer is 2xx or 3xx.
+
+    Raises `ApplicationError`, its cause what the application raised, if it was not within `limit` seconds.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + limit
+    while True:
+        attempt = _Attempt(path, root_path, state)
+        await attempt.run(app, deadline - loop.time())
+        if attempt.is_healthy:
+            return
+        if loop.time() + _PAUSE >= deadline:
+            shown = path.partition("?")[0]
+            failure = ApplicationError(f"health probe GET {shown}: {attempt.outcome()} for {limit:g} s")
+            raise failure from attempt.error
+        await asyncio.sleep(_PAUSE)

@@ -1,0 +1,121 @@
+"""The opening of a connection on which a PROXY header must come first."""
+
+import asyncio
+from typing import cast
+
+from asgi_master.http.proxy_protocol import ProxyHeaderError, read_header
+from asgi_master.worker.context import GiveAway, WorkerContext
+from asgi_master.worker.endpoints import Endpoints
+from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.worker.http_timeouts import Patience, Wait
+from asgi_master.worker.stream_socket import move
+
+_HEADER_TO_COME = b"header to come"
+"""The note of a connection that moves to another worker before a byte was read."""
+
+
+def protocol_of(context: WorkerContext, note: bytes | None) -> asyncio.Protocol:
+    """Who serves a connection that was accepted (`None`), or that another worker gave away with this note."""
+    if note == _HEADER_TO_COME or (note is None and context.proxies is not None):
+        return ProxyOpening(context)
+    return HttpConnection(context, Endpoints.of_note(note) if note else None)
+
+
+class ProxyOpening(asyncio.Protocol):
+    """The protocol of a connection until its PROXY header is complete; an `HttpConnection` goes on."""
+
+    __slots__ = ("_context", "_ends", "_is_over", "_patience", "_received", "_transport")
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._received = b""
+        self._patience = Patience(context.http)
+        self._is_over = False
+
+    # -- called by the loop ------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection was accepted, or taken over before it said anything."""
+        context = self._context
+        self._transport = cast("asyncio.Transport", transport)
+        self._ends = Endpoints.of(transport)
+        context.connections.add(self)
+        context.stats.connections += 1
+        if self._ends.client is None and not self._ends.is_unix:
+            self._transport.abort()  # the peer is gone already, as some health checks are
+        # Where it is not spoken (any more), the worker that gave this connection away has judged its peer.
+        elif context.proxies is not None and not self._ends.are_believed_by(context.proxies):
+            self._refuse("its address is not in proxy-protocol-allow-ips")
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of the header arrived, perhaps with more behind it."""
+        if self._is_over:
+            return
+        self._received += data
+        try:
+            header = read_header(self._received)
+        except ProxyHeaderError as error:
+            self._refuse(str(error))
+            return
+        if header is None:
+            return
+        rest = self._received[header.size :]
+        self._end()
+        connection = HttpConnection(self._context, self._ends.told_by(header))
+        self._transport.set_protocol(connection)
+        connection.connection_made(self._transport)
+        if rest:
+            connection.data_received(rest)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the loop gives it
+        """The peer left before its header was complete; a health check may do that at once."""
+        self._end()
+
+    # -- called by the worker ----------------------------------------------------------------------
+
+    def sweep(self, now: float) -> None:
+        """See `Connection.sweep`."""
+        wait = Wait.HEADER if self._received else Wait.FIRST_BYTE
+        if self._patience.is_over(wait, 0, now=now, draining=self._context.draining):
+            if self._received:
+                self._refuse("its PROXY header did not arrive in time")
+            else:
+                self._transport.close()
+
+    def drain(self, give_away: GiveAway | None = None) -> None:
+        """See `Connection.drain`. One that cannot move gets a little time to come to its request."""
+        if give_away is not None and self.is_idle() and move(self._transport, give_away, _HEADER_TO_COME):
+            self._end()
+
+    def hurry(self) -> None:
+        """See `Connection.hurry`."""
+
+    def cancel(self) -> None:
+        """See `Connection.cancel`."""
+        self._transport.abort()
+
+    def is_idle(self) -> bool:
+        """See `Connection.is_idle`."""
+        return not (self._received or self._is_over or self._transport.is_closing())
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _refuse(self, reason: str) -> None:
+        """Close without an answer, which the protocol does not have."""
+        client = self._ends.client
+        self._context.refusals.tell(
+            client[0] if client else "a Unix socket", reason, self._context.loop.time()
+        )
+        self._end()
+        self._transport.abort()
+
+    def _end(self) -> None:
+        """The connection is no longer ours."""
+        if self._is_over:
+            return
+        self._is_over = True
+        context = self._context
+        context.stats.connections -= 1
+        context.connections.discard(self)
+        if context.on_connection_lost is not None:
+            context.on_connection_lost()

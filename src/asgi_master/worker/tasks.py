@@ -1,0 +1,129 @@
+"""What a worker's loop has in hand: its tasks, those that wait at the same place folded into one.
+
+Told in slices between other callbacks, so that ten thousand tasks hold up nobody; those that end meanwhile are told
+as they were when their turn came.
+"""
+
+import asyncio
+import itertools
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from asgi_master.worker.places import Place, places_of, waiting_frames
+from asgi_master.worker.subject import request_of
+
+_SLICE = 0.005
+"""Seconds of looking at tasks before the loop may turn."""
+_LOOK_AT_CLOCK_EVERY = 64
+"""Tasks."""
+_MOST_SHOWN = 3
+"""Names, and requests, shown of those that are folded into one."""
+_MOST_FRAMES = 30
+_MOST_GROUPS = 500
+_LONGEST = 200
+"""Characters of a name or a request."""
+_NAMED_BY_ASYNCIO = re.compile(r"Task-\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskGroup:
+    """Tasks of one coroutine that wait at one place."""
+
+    count: int
+    coroutine: str
+    """Its qualified name."""
+    names: list[str]
+    """The first few that somebody gave them."""
+    serves: list[str]
+    """The few requests that most of them serve."""
+    more_served: int
+    """How many other requests they serve."""
+    stack: list[str]
+    """Where they wait, innermost first: `file:line in function: source`."""
+
+
+@dataclass(slots=True)
+class _Fold:
+    coroutine: str
+    places: list[Place]
+    count: int = 0
+    names: list[str] = field(default_factory=list)
+    serves: Counter[str] = field(default_factory=Counter)
+
+
+_Key = tuple[int | str, ...]
+_Folds = dict[_Key, _Fold]
+"""By what is quick to compare of the frames: where their code lies in memory, and the line."""
+
+
+async def tell_tasks(loop: asyncio.AbstractEventLoop, limit: int) -> tuple[int, list[dict[str, Any]]]:
+    """How many tasks the loop has apart from this one, and the largest groups of them, in `limit` bytes of JSON."""
+    tasks = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+    folds: _Folds = {}
+    ends = time.monotonic() + _SLICE
+    for batch in _batched(tasks, _LOOK_AT_CLOCK_EVERY):
+        for task in batch:
+            _fold_in(folds, task)
+        if time.monotonic() >= ends:
+            await asyncio.sleep(0)
+            ends = time.monotonic() + _SLICE
+    return len(tasks), _that_fit(folds, limit)
+
+
+def _batched(tasks: Iterable["asyncio.Task[Any]"], size: int) -> Iterable[list["asyncio.Task[Any]"]]:
+    remaining = iter(tasks)
+    while batch := list(itertools.islice(remaining, size)):
+        yield batch
+
+
+def _fold_in(folds: _Folds, task: "asyncio.Task[Any]") -> None:
+    coroutine: Any = task.get_coro()
+    frames = waiting_frames(coroutine)
+    key: _Key = tuple(number for frame in frames for number in (id(frame.f_code), frame.f_lineno or 0))
+    if not key:
+        # Finished a moment ago, or not written in Python.
+        key = (_name_of(coroutine),)
+    fold = folds.get(key)
+    if fold is None:
+        fold = folds[key] = _Fold(_name_of(coroutine), places_of(frames))
+    fold.count += 1
+    name = task.get_name()
+    if len(fold.names) < _MOST_SHOWN and not _NAMED_BY_ASYNCIO.fullmatch(name):
+        fold.names.append(name[:_LONGEST])
+    request = request_of(task)
+    if request:
+        fold.serves[request] += 1
+
+
+def _name_of(coroutine: object) -> str:
+    return getattr(coroutine, "__qualname__", type(coroutine).__qualname__)
+
+
+def _that_fit(folds: _Folds, limit: int) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = []
+    for fold in sorted(folds.values(), key=lambda fold: -fold.count)[:_MOST_GROUPS]:
+        group = asdict(_group(fold))
+        limit -= len(json.dumps(group)) + 2
+        if limit < 0:
+            break
+        groups.append(group)
+    return groups
+
+
+def _group(fold: _Fold) -> TaskGroup:
+    stack = [str(place) for place in fold.places[:_MOST_FRAMES]]
+    if len(fold.places) > _MOST_FRAMES:
+        stack.append(f"... and {len(fold.places) - _MOST_FRAMES} more frames")
+    return TaskGroup(
+        count=fold.count,
+        coroutine=fold.coroutine[:_LONGEST],
+        names=fold.names,
+        serves=[request[:_LONGEST] for request, _count in fold.serves.most_common(_MOST_SHOWN)],
+        more_served=max(0, len(fold.serves) - _MOST_SHOWN),
+        stack=stack,
+    )

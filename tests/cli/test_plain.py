@@ -1,0 +1,76 @@
+import subprocess
+import sys
+
+import pytest
+
+from asgi_master.cli.command import read_command_line
+from asgi_master.cli.plain import read_plain
+from asgi_master.errors import SettingsError
+from asgi_master.settings.model import SETTINGS
+from asgi_master.settings.values import SWITCH
+
+_PLAIN = [
+    ["main:app"],
+    [],
+    ["-w", "4", "--bind", "127.0.0.1:1", "-b", "[::1]:2", "main:app", "--drain-timeout=5m"],
+    ["--name=", "main:app"],
+    ["--name", "", "main:app"],
+    ["--name=a=b", "main:app"],
+    ["--workers", "2", "--workers", "3", "main:app"],
+    ["--reload", "--no-reload", "main:app"],
+    ["--config", "a.toml", "-c", "b.toml"],
+    ["--config=c.toml", "main:app"],
+    *([setting.flag] for setting in SETTINGS if setting.spec.kind is SWITCH),
+    *([setting.off_flag] for setting in SETTINGS if setting.spec.kind is SWITCH),
+    *(
+        [setting.flag, "x"]
+        for setting in SETTINGS
+        if setting.spec.kind is not SWITCH and not setting.spec.argument
+    ),
+    *([setting.spec.short, "x"] for setting in SETTINGS if setting.spec.short),
+]
+_NOT_PLAIN = [
+    ["--help"],
+    ["--version"],
+    ["--check-config", "main:app"],
+    ["--print-config", "main:app"],
+    ["--", "main:app"],
+    ["-w8", "main:app"],
+    ["-w=8", "main:app"],
+    ["--workers", "-1", "main:app"],
+    ["--workers"],
+    ["--worker", "3", "main:app"],
+    ["--reload=yes", "main:app"],
+    ["main:app", "other:app"],
+    ["-", "main:app"],
+]
+
+
+@pytest.mark.parametrize("arguments", _PLAIN, ids=" ".join)
+def test_it_reads_what_typer_reads(arguments):
+    plain = read_plain(arguments)
+    assert plain is not None
+    assert plain == read_command_line(arguments)
+
+
+@pytest.mark.parametrize("arguments", _NOT_PLAIN, ids=" ".join)
+def test_it_leaves_the_rest_to_typer(arguments):
+    assert read_plain(arguments) is None
+
+
+def test_a_mistake_is_still_explained():
+    with pytest.raises(SettingsError, match="--workers"):
+        read_command_line(["--workrs", "3"])
+
+
+def test_a_master_does_not_carry_typer():
+    """Nor what comes along with it; that is half of the memory of a master."""
+    source = """
+import sys
+from asgi_master.cli.plain import read_plain
+import asgi_master.cli.app, asgi_master.master.main
+assert read_plain(["--workers", "2", "main:app"]) is not None
+print([name for name in ("typer", "click", "rich", "pydantic", "asyncio") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=30)
+    assert done.stdout.strip() == "[]", done.stderr

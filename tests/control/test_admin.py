@@ -1,0 +1,213 @@
+"""The admin server over real sockets, turned by hand as the master's loop would turn it."""
+
+import contextlib
+import selectors
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from asgi_master.control.admin import AdminServer, respond
+from asgi_master.control.api import Refusal
+from asgi_master.control.health import Condition, WorkerHealth
+from asgi_master.control.http_server import Limits
+from measured import SNAPSHOT
+
+PATIENCE = 10.0
+GET = b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+class PaperObserver:
+    """A fleet on paper."""
+
+    def __init__(self) -> None:
+        self.age = 0.1
+        self.fails = False
+
+    def condition(self):
+        worker = WorkerHealth(slot=0, generation=1, state="ready", heartbeat_age=self.age)
+        return Condition(started=True, leaving="", quorum=1, workers=(worker,))
+
+    def snapshot(self):
+        if self.fails:
+            raise RuntimeError("no numbers today")
+        return SNAPSHOT
+
+
+class Admin:
+    """An admin server on two addresses."""
+
+    def __init__(self, **limits) -> None:
+        self.observer = PaperObserver()
+        self.now = 1000.0
+        self.selector = selectors.DefaultSelector()
+        self.sockets = [socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))]
+        for sock in self.sockets:
+            sock.setblocking(False)
+        self.server = AdminServer(
+            self.sockets, self.selector, self.observer, limits=Limits(**limits), clock=lambda: self.now
+        )
+
+    def turn(self) -> None:
+        """A few turns of the loop: all that came is accepted, read and answered."""
+        for _ in range(6):
+            for key, _events in self.selector.select(0.01):
+                key.data()
+            self.server.sweep()
+
+    def connect(self, address: int = 0) -> socket.socket:
+        sock = socket.create_connection(self.sockets[address].getsockname(), PATIENCE)
+        sock.settimeout(PATIENCE)
+        return sock
+
+    def exchange(self, request: bytes, address: int = 0) -> tuple[int, bytes, bytes]:
+        """Status, head and body of the answer."""
+        with self.connect(address) as sock:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                sock.sendall(request)
+            self.turn()
+            return read(sock)
+
+    def get(self, target: str) -> tuple[int, str]:
+        status, _head, body = self.exchange(GET % target.encode())
+        return status, body.decode()
+
+    def close(self) -> None:
+        self.server.close()
+        assert not self.selector.get_map()
+        self.selector.close()
+        for sock in self.sockets:
+            sock.close()
+
+
+def read(sock: socket.socket) -> tuple[int, bytes, bytes]:
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := sock.recv(65536):
+            received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), head.lower(), body
+
+
+@pytest.fixture
+def admin() -> Iterator[Admin]:
+    admin = Admin()
+    yield admin
+    admin.close()
+
+
+def test_the_paths(admin: Admin) -> None:
+    assert admin.get("/livez") == (200, "ok\n")
+    assert admin.get("/readyz") == (200, "ok\n")
+    assert admin.get("/startupz") == (200, "ok\n")
+    status, text = admin.get("/metrics")
+    assert status == 200
+    assert "asgi_master_generation 7\n" in text
+    status, text = admin.get("/")
+    assert (status, text) == (404, "nothing here; there are /livez, /readyz, /startupz, /metrics\n")
+
+
+def test_not_ready_says_why(admin: Admin) -> None:
+    admin.observer.age = 30.0
+    status, text = admin.get("/readyz")
+    assert status == 503
+    assert "worker 0 (generation 1) is blocked: its event loop has not turned for 30.0 s" in text
+    assert admin.get("/livez") == (200, "ok\n")
+    assert admin.get("/readyz?verbose")[1].startswith("[+] started\n")
+    assert admin.get("/readyz?verbose=1&exclude=x")[0] == 503
+
+
+def test_what_the_answers_are(admin: Admin) -> None:
+    _status, head, _body = admin.exchange(GET % b"/metrics")
+    assert b"content-type: text/plain; version=0.0.4; charset=utf-8" in head
+    assert b"connection: close" in head
+    _status, head, _body = admin.exchange(GET % b"/readyz")
+    assert b"content-type: text/plain; charset=utf-8" in head
+    assert b"cache-control: no-store" in head
+
+
+def test_head_has_no_body(admin: Admin) -> None:
+    status, head, body = admin.exchange(b"HEAD /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert (status, body) == (200, b"")
+    assert b"content-length: 0" not in head
+
+
+def test_both_addresses_answer(admin: Admin) -> None:
+    assert admin.exchange(GET % b"/livez", address=1)[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/status", "/reload", "/stop", "/scale", "/drain", "/stacks", "/rollback"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_no_command_is_reachable(path: str, method: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        respond(method, path, PaperObserver())
+    assert refused.value.status == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
+def test_only_questions(admin: Admin, method: str) -> None:
+    request = f"{method} /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{{}}".encode()
+    status, head, _body = admin.exchange(request)
+    assert status == 405
+    assert b"allow: get, head" in head
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /livez HTTP/1.1\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (b"NONSENSE\r\n\r\n", 400),
+        (b"GET //[ HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (b"GET /livez?" + b"a&" * 3000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 5000, 431),
+        (b"GET /" + b"a" * 20_000, 431),
+        (b"GET /livez HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n" + b"x" * 70_000, 413),
+    ],
+)
+def test_hostile_bytes(admin: Admin, request_: bytes, status: int) -> None:
+    assert admin.exchange(request_)[0] == status
+    assert admin.get("/livez")[0] == 200
+
+
+def test_a_failing_master_is_said(admin: Admin, caplog: pytest.LogCaptureFixture) -> None:
+    admin.observer.fails = True
+    assert admin.get("/metrics") == (500, "failed; the log says why\n")
+    assert "no numbers today" in caplog.text
+    admin.observer.fails = False
+    assert admin.get("/metrics")[0] == 200
+
+
+def test_slow_clients_are_let_go(admin: Admin) -> None:
+    with admin.connect() as silent, admin.connect() as slow:
+        slow.sendall(b"GET /liv")
+        admin.turn()
+        admin.now += 5.1
+        admin.turn()
+        assert (silent.recv(10), slow.recv(10)) == (b"", b"")
+
+
+def test_too_many_connections() -> None:
+    admin = Admin(connections=2)
+    try:
+        with admin.connect(), admin.connect():
+            admin.turn()
+            with admin.connect() as third:
+                admin.turn()
+                status, _head, body = read(third)
+            assert (status, body) == (503, b"too many admin connections\n")
+            admin.now += 5.1
+            admin.turn()
+            assert admin.get("/livez")[0] == 200
+    finally:
+        admin.close()
+
+
+def test_clients_that_leave(admin: Admin) -> None:
+    watched = len(admin.selector.get_map())
+    for request in (b"", b"GET /me", GET % b"/metrics"):
+        with admin.connect() as sock:
+            sock.sendall(request)
+            admin.turn()
+        admin.turn()
+    assert len(admin.selector.get_map()) == watched

@@ -1,0 +1,72 @@
+"""Verdicts on the condition of the fleet."""
+
+from dataclasses import replace
+
+import pytest
+
+from asgi_master.control.health import FRESH, Condition, WorkerHealth, is_live, is_ready, is_started
+
+WELL = WorkerHealth(slot=0, generation=3, state="ready", heartbeat_age=0.1)
+BLOCKED = WorkerHealth(slot=1, generation=3, state="ready", heartbeat_age=7.25)
+BOOTING = WorkerHealth(slot=2, generation=4, state="booting", heartbeat_age=None)
+SILENT = WorkerHealth(slot=3, generation=4, state="ready", heartbeat_age=None)
+GOOD = Condition(started=True, leaving="", quorum=1, workers=(WELL,))
+
+
+def test_live_is_whoever_answers():
+    assert is_live().passes
+    assert is_live().text() == "ok\n"
+    assert is_live().text(verbose=True) == "[+] master\nlivez check passed\n"
+
+
+def test_started():
+    assert is_started(GOOD).text() == "ok\n"
+    verdict = is_started(replace(GOOD, started=False))
+    assert not verdict.passes
+    assert verdict.text() == "the first workers are not ready yet\n"
+
+
+def test_ready():
+    verdict = is_ready(GOOD)
+    assert verdict.passes
+    assert verdict.text() == "ok\n"
+    assert verdict.text(verbose=True) == "[+] started\n[+] staying\n[+] workers\nreadyz check passed\n"
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        (replace(GOOD, started=False), "the first workers are not ready yet"),
+        (replace(GOOD, leaving="the master is stopping"), "the master is stopping"),
+        (replace(GOOD, workers=()), "0 of 0 workers serve, 1 must"),
+        (
+            replace(GOOD, workers=(BLOCKED,)),
+            "worker 1 (generation 3) is blocked: its event loop has not turned for 7.2 s",
+        ),
+        (replace(GOOD, workers=(BOOTING,)), "worker 2 (generation 4) is booting"),
+        (replace(GOOD, workers=(SILENT,)), "worker 3 (generation 4) gave no heartbeat yet"),
+        (replace(GOOD, workers=(WELL, BLOCKED), quorum=2), "1 of 2 workers serve, 2 must"),
+    ],
+)
+def test_not_ready(condition, reason):
+    verdict = is_ready(condition)
+    assert not verdict.passes
+    assert reason in verdict.text().splitlines()
+    assert f"    {reason}" in verdict.text(verbose=True).splitlines()
+    assert verdict.text(verbose=True).endswith("readyz check failed\n")
+
+
+def test_some_may_be_missing_above_the_quorum():
+    assert is_ready(replace(GOOD, workers=(WELL, BLOCKED, BOOTING))).passes
+
+
+def test_every_reason_is_told_at_once():
+    condition = Condition(
+        started=False, leaving="the master stops in 3.0 s", quorum=1, workers=(BLOCKED, BOOTING)
+    )
+    assert len(is_ready(condition).text().splitlines()) == 5
+
+
+@pytest.mark.parametrize(("age", "serves"), [(0.0, True), (FRESH, True), (FRESH + 0.01, False)])
+def test_how_fresh_a_heartbeat_must_be(age, serves):
+    assert replace(WELL, heartbeat_age=age).serves is serves

@@ -1,0 +1,67 @@
+"""What waits in the queue of a bind that is taken away."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from asgi_master.ipc.hand_off import HandOff
+from asgi_master.master.listeners import Listener, Listeners
+from asgi_master.master.removed_binds import RemovedBinds
+from asgi_master.settings.model import SocketSettings
+
+
+@pytest.fixture
+def hand_off() -> Iterator[HandOff]:
+    hand_off = HandOff.create()
+    yield hand_off
+    hand_off.close()
+
+
+@pytest.fixture
+def removed(hand_off: HandOff) -> Iterator[RemovedBinds]:
+    removed = RemovedBinds(hand_off)
+    yield removed
+    removed.close()
+
+
+def listening(backlog: int = 2048) -> Listener:
+    (listener,) = Listeners().open(SocketSettings(bind=("127.0.0.1:0",), backlog=backlog))
+    return listener
+
+
+def connect(listener: Listener) -> socket.socket:
+    return socket.create_connection(listener.sock.getsockname(), 5)
+
+
+def test_who_waits_is_given_away_as_new_and_then_it_closes(hand_off: HandOff, removed: RemovedBinds) -> None:
+    listener = listening()
+    with connect(listener) as client:
+        client.sendall(b"said early")
+        removed.add(listener)
+        assert listener.sock.fileno() == -1
+        ((taken, note),) = hand_off.take(10)
+        with taken:
+            assert note is None
+            assert taken.recv(100) == b"said early"
+
+
+def test_what_the_full_queue_does_not_take_waits_for_the_next_turn(
+    hand_off: HandOff, removed: RemovedBinds
+) -> None:
+    listener = listening()
+    filler, other = socket.socketpair()
+    with filler, other, connect(listener) as client:
+        filled = 0
+        while hand_off.put(filler):
+            filled += 1
+        removed.add(listener)
+        assert listener.sock.fileno() >= 0, "it stays open as long as somebody waits"
+        for taken, _note in hand_off.take(filled):
+            taken.close()
+        removed.sweep()
+        assert listener.sock.fileno() == -1
+        ((taken, note),) = hand_off.take(10)
+        with taken:
+            assert note is None
+            assert taken.getpeername() == client.getsockname()

@@ -1,0 +1,357 @@
+"""What passes between a program and the one that replaces it."""
+
+import os
+import select
+import selectors
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from asgi_master import __version__
+from asgi_master.ipc import scoreboard
+from asgi_master.ipc.channel import Channel
+from asgi_master.ipc.messages import BecameReady, Boot
+from asgi_master.ipc.scoreboard import Scoreboard
+from asgi_master.master import child, handover
+from asgi_master.master.carried import VERSION, Cargo, Carried, StateError, decode, encode
+from asgi_master.master.child import Worker, Zygote
+from asgi_master.master.handover import (
+    CONSENT,
+    VARIABLE,
+    Errand,
+    check_sections,
+    command,
+    receive,
+    write_state,
+)
+from asgi_master.master.listeners import Listeners
+from asgi_master.master.pid_file import PidFile
+from asgi_master.master.preflight import Preflight, Verdict, judge
+from asgi_master.settings.model import Settings, SocketSettings
+from asgi_master.settings.wire import to_wire
+
+
+@pytest.fixture
+def pipe():
+    read, write = os.pipe()
+    yield read
+    os.close(write)
+
+
+def is_open(fd):
+    return Path(f"/proc/self/fd/{fd}").exists()
+
+
+# --- cargo
+
+
+def test_sections_are_packed_when_they_are_needed_and_unpacked_once(pipe):
+    cargo = Cargo()
+    assert not cargo.is_upgrade
+    assert cargo.unpack("counts") is None
+    counts = {"a": 1}
+    cargo.pack("counts", lambda: Carried(counts, {"pipe": pipe}))
+    counts["a"] = 2
+    sections = decode(encode(cargo.packed(), "1.0"), os.getpid())
+    os.set_inheritable(pipe, True)
+    after = Cargo(sections)
+    assert after.is_upgrade
+    assert not os.get_inheritable(pipe)
+    assert after.unpack("counts") == Carried({"a": 2}, {"pipe": pipe})
+    assert after.unpack("counts") is None
+    assert after.close_leftovers() == []
+    os.close(pipe)
+
+
+def test_what_nobody_asks_for_is_closed_and_named(pipe):
+    cargo = Cargo({"of old": Carried({}, {"pipe": pipe}), "words": Carried()})
+    assert cargo.close_leftovers() == ["of old", "words"]
+    assert not is_open(pipe)
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (b"", "cannot be read"),
+        (b"[]", "cannot be read"),
+        (b"{}", "cannot be read: KeyError"),
+        (b'{"version": 1, "program": "1", "pid": 7, "sections": {"a": 3}}', "cannot be read"),
+        (
+            b'{"version": 99, "program": "3.1", "pid": 7}',
+            "asgi-master 3.1 has version 99, this program reads 1",
+        ),
+        (b'{"version": 1, "program": "1", "pid": 8, "sections": {}}', "that of process 8, not of 7"),
+    ],
+)
+def test_a_state_that_is_not_ours_is_refused(state, why):
+    assert VERSION == 1
+    with pytest.raises(StateError, match=why):
+        decode(state, 7)
+
+
+# --- the variable and the state
+
+
+def test_the_state_reaches_the_same_process_once(pipe):
+    fd = write_state({"a": Carried({"b": [1]}, {"pipe": pipe})})
+    environ = {VARIABLE: f"take:{fd}", "HOME": "/"}
+    found = receive(environ)
+    assert found is not None
+    assert (found.errand, found.sections) == (Errand.TAKE, {"a": Carried({"b": [1]}, {"pipe": pipe})})
+    assert environ == {"HOME": "/"}
+    assert not is_open(fd)
+    assert receive(environ) is None
+    os.close(pipe)
+
+
+@pytest.mark.parametrize("text", ["", "take", "take:", "take:x", "take:9999", "dance:0"])
+def test_a_variable_that_leads_nowhere_is_an_error_not_an_ordinary_start(text):
+    with pytest.raises(StateError, match="cannot be read"):
+        receive({VARIABLE: text})
+
+
+def test_a_check_belongs_to_its_parent():
+    fd = write_state({})
+    with pytest.raises(StateError, match=f"is that of process {os.getpid()}"):
+        receive({VARIABLE: f"check:{fd}"})
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["/v/bin/python", "-m", "asgi_master", "a:b"], ["/v/bin/python", "-m", "asgi_master", "a:b"]),
+        (["v/bin/python", "v/bin/asgi-master"], ["v/bin/python", "v/bin/asgi-master"]),
+        (["python3", "-X", "dev", "serve.py"], [sys.executable, "-X", "dev", "serve.py"]),
+        ([], [sys.executable]),
+    ],
+)
+def test_the_command_is_that_of_the_start(monkeypatch, argv, expected):
+    monkeypatch.setattr(sys, "orig_argv", argv)
+    assert command() == expected
+
+
+def test_descriptors_are_inherited_inside_only(pipe):
+    with pytest.raises(OSError, match="no exec"), handover.inherited({pipe}):
+        assert os.get_inheritable(pipe)
+        raise OSError("no exec")
+    assert not os.get_inheritable(pipe)
+    os.close(pipe)
+
+
+def test_inside_a_directory_and_back(tmp_path):
+    before = Path.cwd()
+    with handover.inside(str(tmp_path)):
+        assert Path.cwd() == tmp_path
+    assert Path.cwd() == before
+    with pytest.raises(FileNotFoundError), handover.inside(str(tmp_path / "gone")):
+        pass
+    assert Path.cwd() == before
+
+
+def test_sections_without_what_is_needed_are_refused():
+    with pytest.raises(StateError, match="lacks what this program needs"):
+        check_sections({})
+    settings = {"executor": Carried({"settings": to_wire(Settings())})}
+    with pytest.raises(StateError, match="'supervisor'"):
+        check_sections(settings)
+    with pytest.raises(StateError, match="memory of the running master"):
+        check_sections({**settings, "supervisor": Carried({"fleet": {}})})
+
+
+def test_children_that_cannot_be_read_are_refused():
+    child.check(Carried({"zygotes": [], "workers": []}))
+    with pytest.raises(KeyError, match="workers"):
+        child.check(Carried({"zygotes": [], "workers": [{"worker": 1}]}))
+    with pytest.raises(TypeError, match="Forked is not what a zygote is booted with"):
+        child.check(Carried({"zygotes": [{"boot": '["Forked", {"pid": 1}]'}], "workers": []}))
+
+
+def test_a_scoreboard_may_gain_fields_but_not_move_them():
+    ours = scoreboard.layout()
+    assert scoreboard.understands(ours)
+    known = dict(ours["fields"])
+    known.pop("APPLICATION_ERRORS")
+    assert scoreboard.understands({**ours, "fields": known})
+    assert not scoreboard.understands({**ours, "fields": {**known, "APPLICATION_ERRORS": 31}})
+    assert not scoreboard.understands({**ours, "fields": {**ours["fields"], "NOVELTY": 31}})
+    assert not scoreboard.understands({**ours, "rows": 1})
+
+
+# --- the verdict
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "verdict"),
+    [
+        (0, f"a warning\n{CONSENT}{__version__}\n", Verdict(version=__version__)),
+        (0, "", Verdict(refusal="the new program does not know how to take over: restart instead")),
+        (
+            0,
+            f"{CONSENT}1\nand more",
+            Verdict(refusal="the new program does not know how to take over: restart instead"),
+        ),
+        (1, f"{CONSENT}1\n", Verdict(refusal=f"the new program ended with exit status 1: {CONSENT}1")),
+        (
+            2,
+            "asgi-master: error: one\nasgi-master: error: two\n",
+            Verdict(refusal="one; two"),
+        ),
+        (
+            -9,
+            "",
+            Verdict(
+                refusal="the new program ended with killed by SIGKILL (the kernel's OOM killer, or someone's kill -9)"
+            ),
+        ),
+        (
+            1,
+            "Traceback\n  File\nImportError: \x1b[1mno\n",
+            Verdict(refusal="the new program ended with exit status 1: ImportError: \\x1b[1mno"),
+        ),
+    ],
+)
+def test_the_verdict(status, output, verdict):
+    assert judge(status, output) == verdict
+
+
+def fly(monkeypatch, directory, code, timeout=20.0):
+    """The verdict of a real check whose new program is this code."""
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-S", "-c", code])
+    with selectors.DefaultSelector() as selector:
+        waiting = {}
+        state = write_state({})
+        flight = Preflight(
+            selector,
+            waiting.__setitem__,
+            directory=str(directory),
+            state_fd=state,
+            timeout=timeout,
+            now=time.monotonic(),
+        )
+        ((pid, told),) = waiting.items()
+        while not select.select([child_fd := os.pidfd_open(pid)], [], [], 0)[0]:
+            os.close(child_fd)
+            for key, _events in selector.select(0.01):
+                key.data()
+            flight.sweep(time.monotonic())
+        os.close(child_fd)
+        told(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        flight.close()
+        assert not os.get_inheritable(state)
+        os.close(state)
+        return flight.verdict
+
+
+SAY = f"print('{CONSENT}2.0')"
+
+
+def test_the_check_runs_in_its_directory_with_the_state_alone(monkeypatch, tmp_path):
+    # Whoever runs the tests may have passed on some of its own.
+    known = {fd for fd in range(3, 1024) if is_open(fd) and os.get_inheritable(fd)}
+    code = f"""
+import os
+errand, fd = os.environ["{VARIABLE}"].split(":")
+assert errand == "check" and os.getcwd() == {str(tmp_path)!r}
+assert b'"version": 1' in os.pread(int(fd), 1000, 0)
+listing = os.open("/proc/self/fd", os.O_RDONLY)
+assert set(map(int, os.listdir(listing))) <= {known | {0, 1, 2}} | {{int(fd), listing, listing + 1}}, os.listdir(listing)
+{SAY}"""
+    before = Path.cwd()
+    assert fly(monkeypatch, tmp_path, code) == Verdict(version="2.0")
+    assert Path.cwd() == before
+
+
+def test_much_that_is_said_before_does_no_harm(monkeypatch, tmp_path):
+    code = f"print('x' * 999 + chr(10), end='')\nfor _ in range(999): print('y' * 999)\n{SAY}"
+    assert fly(monkeypatch, tmp_path, code) == Verdict(version="2.0")
+
+
+def test_what_the_check_leaves_running_is_not_waited_for(monkeypatch, tmp_path):
+    os.mkfifo(tmp_path / "end")
+    end = os.open(tmp_path / "end", os.O_RDWR)
+    code = f"{SAY[:-1]}, flush=True)\nimport os\nend = open('end')\nif os.fork() == 0: end.read(1)"
+    assert fly(monkeypatch, tmp_path, code) == Verdict(version="2.0")
+    os.write(end, b"x")
+    os.close(end)
+
+
+def test_a_check_that_does_not_end_is_ended(monkeypatch, tmp_path):
+    verdict = fly(monkeypatch, tmp_path, "import time; time.sleep(60)", timeout=0.1)
+    assert verdict == Verdict(refusal="the new program did not answer within 0.1 s")
+
+
+def test_a_check_that_crashes(monkeypatch, tmp_path):
+    verdict = fly(monkeypatch, tmp_path, "import os; os.kill(os.getpid(), 11)")
+    assert "SIGSEGV" in verdict.refusal
+
+
+def test_a_program_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "orig_argv", [str(tmp_path / "python")])
+    with selectors.DefaultSelector() as selector, pytest.raises(FileNotFoundError):
+        Preflight(selector, {}.__setitem__, directory="/", state_fd=2, timeout=1, now=0)
+
+
+def test_a_reason_is_bounded():
+    assert len(judge(1, "x" * 10_000).refusal) <= 500
+
+
+# --- the parts
+
+
+def test_children_cross_with_their_channels():
+    board = Scoreboard.create()
+    ours, theirs = Channel.pair()
+    hung_up, other = Channel.pair()
+    hung_up.close()
+    other.close()
+    boot = Boot(3, "/srv", {"application": {"app": "a:b"}})
+    workers = [
+        Worker(7, 1, 3, board.row(2), ours, stack_fd=-1, pid=99),
+        Worker(8, 0, 3, board.row(1), hung_up, -1),
+    ]
+    carried = child.carry([Zygote(3, 98, hung_up, boot)], workers)
+    (section,) = decode(encode({"children": carried}, "1"), os.getpid()).values()
+    assert list(section.fds.values()) == [ours.fileno()]
+    child.check(section)
+    (zygote,) = child.zygotes_of(section)
+    assert (zygote.generation, zygote.pid, zygote.boot) == (3, 98, boot)
+    assert zygote.channel.fileno() == -1
+    first, second = child.workers_of(section, board)
+    assert (first.worker, first.slot, first.generation, first.row.index, first.pid) == (7, 1, 3, 2, 99)
+    assert (second.channel.fileno(), second.pid) == (-1, None)
+    assert theirs.send(BecameReady())
+    received = first.channel.receive()
+    assert received is not None
+    assert received.message == BecameReady()
+    with pytest.raises(BlockingIOError):
+        first.channel.receive()
+    first.channel.close()
+    ours._socket.detach()
+    theirs.close()
+    board.close()
+
+
+def test_listeners_cross_with_their_files(tmp_path):
+    path = tmp_path / "app.sock"
+    cargo = Cargo()
+    before = Listeners(cargo=cargo)
+    settings = SocketSettings(bind=(f"unix:{path}", "127.0.0.1:0"))
+    urls = [listener.url for listener in before.open(settings)]
+    after = Listeners(cargo=Cargo(decode(encode(cargo.packed(), "1"), os.getpid())))
+    for listener in before.of(settings):
+        listener.sock.detach()
+    assert after.open(settings) == []
+    assert [listener.url for listener in after.of(settings)] == urls
+    assert path.exists()
+    after.close()
+    assert not path.exists()
+
+
+def test_a_pid_file_stays_locked(tmp_path):
+    before = PidFile.write(tmp_path / "pid")
+    after = PidFile.adopt(before.carry())
+    assert (tmp_path / "pid").read_text() == f"{os.getpid()}\n"
+    after.remove()
+    assert not (tmp_path / "pid").exists()

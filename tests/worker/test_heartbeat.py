@@ -1,0 +1,86 @@
+"""What the worker's timer does at each beat, without waiting for it."""
+
+from collections import Counter
+
+import pytest
+import uvloop
+
+from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.ipc.scoreboard import Scoreboard
+from asgi_master.settings.model import ProcessSettings
+from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.heartbeat import Heartbeat
+from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.worker.recycling import Recycler, limits_of
+from http_apps import hello
+
+
+class Swept(HttpConnection):
+    """A connection that counts; it never had a transport."""
+
+    __slots__ = ("counts",)
+
+    def sweep(self, now):
+        self.counts[self] += 1
+
+
+@pytest.fixture
+def context():
+    loop = uvloop.new_event_loop()
+    yield WorkerContext(hello, loop, {}, HttpLimits(), WebSocketLimits(), "httptools")
+    loop.close()
+
+
+@pytest.fixture
+def heartbeat(context):
+    board = Scoreboard.create()
+    recycler = Recycler(
+        limits_of(ProcessSettings(), lambda: 0.0),
+        context.stats,
+        lambda reason: True,
+        lambda reason: None,
+        0.0,
+    )
+    beating = Heartbeat(context, board.row(1), recycler)
+    yield beating
+    beating.stop()
+    board.close()
+
+
+def _connections(context, count, counts):
+    made = [Swept(context) for _ in range(count)]
+    for connection in made:
+        connection.counts = counts
+    context.connections.update(made)
+    return made
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 1000])
+def test_each_connection_is_swept_once_in_four_beats(heartbeat, context, count):
+    counts = Counter()
+    made = _connections(context, count, counts)
+    for _ in range(4):
+        heartbeat._beat()
+    assert counts == dict.fromkeys(made, 1)
+
+
+def test_many_connections_are_not_swept_at_one_beat(heartbeat, context):
+    counts = Counter()
+    _connections(context, 1000, counts)
+    seen = []
+    for _ in range(4):
+        heartbeat._beat()
+        seen.append(counts.total())
+    assert seen == [250, 500, 750, 1000]
+
+
+def test_a_connection_that_is_gone_is_not_swept(heartbeat, context):
+    counts = Counter()
+    made = _connections(context, 8, counts)
+    heartbeat._beat()
+    for connection in made:
+        context.connections.discard(connection)
+    swept = counts.total()
+    for _ in range(3):
+        heartbeat._beat()
+    assert counts.total() == swept

@@ -1,11 +1,10 @@
-"""Numbers to words: medians, ratios, the table on the terminal and in docs/benchmarks.md."""
+"""Numbers to words: medians, ratios, the table of what a request costs, for the terminal and the page."""
 
-import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
+import page
 from load import Row
 from servers import BASELINE, Server
 
@@ -13,10 +12,10 @@ OURS = "asgi-master"
 _BARS = {"tiny": 0.60}
 _BAR_ELSEWHERE = 1.0
 
-_TEXT = """# Benchmarks
+_TEXT = """## What a request costs, on Python {python}
 
 Server CPU per request in microseconds, and in parentheses the ratio to {baseline} (lower is better). Written by
-`{command}`; do not edit.
+`{command}`.
 
 Each server has one worker, pinned with all its processes to one core; the load is pinned to another. A request's CPU
 is what the server's process tree used (user and system time, from `/proc`) while it answered, divided by the answers,
@@ -32,10 +31,6 @@ and response heads ([ADR 5](adr/0005-what-was-judged-is-remembered.md)); real cl
 {notes}
 {bars}
 
-## Where it ran
-
-| what | |
-|---|---|
 {facts}
 """
 
@@ -76,14 +71,9 @@ class Results:
 
     def table(self) -> str:
         names = [server.name for server in self.servers]
-        lines = [["", *names], *([row.title, *(self.cell(row, name) for name in names)] for row in self.rows)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(names) + 1)]
-        text = [
-            "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-            for line in lines
-        ]
-        text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-        return "\n".join(text)
+        return page.table(
+            [["", *names], *([row.title, *(self.cell(row, name) for name in names)] for row in self.rows)]
+        )
 
     def notes(self) -> str:
         """Why some cells are empty."""
@@ -98,28 +88,12 @@ class Results:
             ratio = self.ratio(row, OURS)
             bar = _BARS.get(row.name, _BAR_ELSEWHERE)
             if ratio is not None:
-                verdict = "held" if ratio <= bar else "missed"
-                lines.append(f"- {row.title}: at most {bar:.2f} of {BASELINE}; {verdict} with {ratio:.2f}")
+                lines.append(page.bar(row.title, ratio, bar, f" of {BASELINE}"))
         return "\n".join(["Bars:", "", *lines]) if lines else ""
 
 
-def facts(versions: dict[str, str], python: str, date: str) -> list[tuple[str, str]]:
-    """What the numbers depend on."""
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next(
-        (line.partition(":")[2].strip() for line in info if line.startswith("model name")), platform.machine()
-    )
-    machine = [
-        ("date", date),
-        ("CPU", cpu),
-        ("kernel", f"{platform.system()} {platform.release()}"),
-        ("Python", python),
-    ]
-    return machine + sorted(versions.items())
-
-
-def markdown(results: Results, about: list[tuple[str, str]], command: str, connections: int) -> str:
-    """The page."""
+def markdown(results: Results, python: str, facts: str, command: str, connections: int) -> str:
+    """The section of the page."""
     return _TEXT.format(
         baseline=BASELINE,
         command=command,
@@ -129,5 +103,6 @@ def markdown(results: Results, about: list[tuple[str, str]], command: str, conne
         table=results.table(),
         notes=results.notes(),
         bars=results.bars(),
-        facts="\n".join(f"| {name} | {value} |" for name, value in about),
+        python=".".join(python.split(".")[:2]),
+        facts=facts,
     )

@@ -1,0 +1,192 @@
+"""Where the time of one small request goes: each layer alone, in this process, without a kernel in between.
+
+Run by hand: `python benchmarks/layers.py`. Each figure is the best of several runs, in microseconds a request, and its
+ratio to a calibration loop of plain Python, which is what may be compared between machines.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import uvloop
+
+from asgi_master.asgi.http_exchange import HttpExchange
+from asgi_master.asgi.scope import HttpScopes
+from asgi_master.http.httptools_parser import HttptoolsParser
+from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
+from asgi_master.http.request import Request
+from asgi_master.http.response import ResponseEncoder
+from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.http_connection import HttpConnection
+
+TINY = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"
+BROWSER = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nConnection: keep-alive\r\n"
+    b'sec-ch-ua: "Chromium";v="130", "Not?A_Brand";v="99"\r\nsec-ch-ua-mobile: ?0\r\n'
+    b'sec-ch-ua-platform: "Linux"\r\nUpgrade-Insecure-Requests: 1\r\n'
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    b"Chrome/130.0.0.0 Safari/537.36\r\n"
+    b"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n"
+    b"Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n"
+    b"Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-US,en;q=0.9\r\n"
+    b"Cookie: session=0123456789abcdef\r\n\r\n"
+)
+POST = b"POST /upload HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nContent-Length: 1024\r\n\r\n" + b"x" * 1024
+_LIMITS = HttpLimits()
+_CONNECTIONS = 16
+_START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/plain"), (b"content-length", b"2")],
+}
+_BODY = {"type": "http.response.body", "body": b"ok"}
+
+
+async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """The smallest application there is; a POST is read whole."""
+    if scope["method"] == "POST":
+        while (await receive()).get("more_body"):
+            pass
+    await send(_START)
+    await send(_BODY)
+
+
+class NullTransport(asyncio.Transport):
+    """A peer that reads at once and never answers."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 8000)})
+        self.written = 0
+
+    def write(self, data: Any) -> None:
+        self.written += len(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+def best(step: Callable[[], object], count: int, rounds: int) -> float:
+    """Microseconds of one `step`, the best of some rounds of `count`."""
+    least = float("inf")
+    for _ in range(rounds):
+        before = time.perf_counter_ns()
+        for _ in range(count):
+            step()
+        least = min(least, time.perf_counter_ns() - before)
+    return least / count / 1000
+
+
+def calibration() -> None:
+    """Some plain Python: attributes, calls, small objects."""
+    dict([(number, str(number)) for number in range(20)])  # noqa: C404 -- objects to make and drop are the point
+
+
+def parsing(head: bytes) -> Callable[[], object]:
+    """Bytes to a request."""
+    parser = HttptoolsParser(_LIMITS)
+
+    def step() -> None:
+        parser.receive_data(head)
+        while (event := parser.next_event()) is not END_OF_MESSAGE:
+            assert event is not NEED_DATA
+        parser.start_next_cycle()
+
+    return step
+
+
+def scoping() -> Callable[[], object]:
+    """A request to a scope."""
+    scopes = HttpScopes(client=("127.0.0.1", 5), server=("127.0.0.1", 8000), scheme="http", root_path="")
+    request = Request("GET", b"/", b"/", b"", [(b"host", b"127.0.0.1:8000")], "1.1", keep_alive=True)
+    state: dict[str, Any] = {}
+    return lambda: scopes.scope(request, state.copy())
+
+
+def exchanging() -> Callable[[], object]:
+    """The application's messages to what is to be sent."""
+
+    def step() -> None:
+        exchange = HttpExchange("GET", has_body=False)
+        exchange.interpret(_START)
+        exchange.interpret(_BODY)
+
+    return step
+
+
+def encoding() -> Callable[[], object]:
+    """What is to be sent to bytes."""
+    encoder = ResponseEncoder(server_header=True, date_header=True)
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.interpret(_START)
+    part = exchange.interpret(_BODY)
+    assert part is not None
+    head, date = part[0], b"date: Mon, 23 Nov 2026 10:00:00 GMT\r\n"
+    assert head is not None
+    return lambda: encoder.head(head, 2, False, True, True, date)
+
+
+def connected(
+    loop: asyncio.AbstractEventLoop, count: int = _CONNECTIONS
+) -> tuple[WorkerContext, list[tuple[HttpConnection, NullTransport]]]:
+    """A worker's context and some connections of it, each with its transport."""
+    context = WorkerContext(app, loop, {}, _LIMITS, WebSocketLimits(), "httptools")
+    context.date_line = b"date: Mon, 23 Nov 2026 10:00:00 GMT\r\n"
+    connections = []
+    for _ in range(count):
+        connection, transport = HttpConnection(context), NullTransport()
+        connection.connection_made(transport)
+        connections.append((connection, transport))
+    return context, connections
+
+
+def serving(request: bytes, loop: asyncio.AbstractEventLoop) -> Callable[[], object]:
+    """All of it: a turn of the loop in which each of some connections reads a request and writes its response."""
+    context, connections = connected(loop)
+    flush = context.outbox._flush  # noqa: SLF001 -- the loop would call it
+
+    def step() -> None:
+        for connection, _ in connections:
+            connection.data_received(request)
+        flush()
+
+    return step
+
+
+async def measure(count: int, rounds: int) -> None:
+    """Print the table."""
+    loop = asyncio.get_running_loop()
+    unit = best(calibration, count, rounds)
+    print(f"{'calibration':32} {unit:8.2f}  1.00")
+    rows = {
+        "parse, tiny": parsing(TINY),
+        "parse, browser": parsing(BROWSER),
+        "parse, POST of 1 KB": parsing(POST),
+        "scope": scoping(),
+        "exchange": exchanging(),
+        "encode": encoding(),
+        "connection, tiny": serving(TINY, loop),
+        "connection, browser": serving(BROWSER, loop),
+        "connection, POST of 1 KB": serving(POST, loop),
+    }
+    for name, step in rows.items():
+        if name.startswith("connection"):
+            took = best(step, count // _CONNECTIONS, rounds) / _CONNECTIONS
+        else:
+            took = best(step, count, rounds)
+        await asyncio.sleep(0)
+        print(f"{name:32} {took:8.2f}  {took / unit:.2f}")
+
+
+if __name__ == "__main__":
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--count", type=int, default=2000)
+    options.add_argument("--rounds", type=int, default=30)
+    given = options.parse_args()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(measure(given.count, given.rounds))

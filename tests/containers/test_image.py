@@ -1,0 +1,83 @@
+"""The shipped Dockerfile, built and run for real where podman and buildah are."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet import TESTS
+from image_lab import ImageLab, closure, own_requirements, why_not, write_base_image
+
+PLACE = TESTS.parent / "deploy" / "docker"
+
+SCRIPT = r"""
+base=$(sed -n 's/^FROM \(\S*\)$/\1/p' web/Dockerfile)
+podman import -q base.tar "$base" >&2
+buildah bud -q --format docker --pull=never --network=none -t localhost/web web >&2
+podman inspect localhost/web -f 'image: user={{.Config.User}} entrypoint={{.Config.Entrypoint}} stop={{.Config.StopSignal}}'
+tell() { podman exec "$1" python -I -c "$2" || echo "failed: $2"; }
+
+name=$(podman run -d --network=none --read-only --read-only-tmpfs=false --cap-drop=all --memory=256m --cpus=1 \
+    --pids-limit=64 localhost/web)
+for _ in $(seq 200); do
+    podman logs "$name" 2>&1 | grep -qE 'ready: |Error' && break
+    sleep 0.1
+done
+podman logs "$name" 2>&1 | sed 's/^/log: /'
+tell "$name" 'import os; print("process 1: uid", os.stat("/proc/1").st_uid, open("/proc/1/cmdline").read().split()[0])'
+tell "$name" 'import urllib.request as r; print("answer:", r.urlopen("http://127.0.0.1:8000/", timeout=5).read())'
+podman healthcheck run "$name" >&2 && echo "health: good"
+podman stop -t 20 "$name" > /dev/null
+podman inspect "$name" -f 'ended: {{.State.ExitCode}}'
+
+status=0
+podman run --rm --network=none -e ASGI_MASTER_WORKERS=none localhost/web 2>&1 || status=$?
+echo "wrong settings: $status"
+status=0
+podman run --rm --network=none -e ASGI_MASTER_APP=nothing:app localhost/web > /dev/null 2>&1 || status=$?
+echo "no application: $status"
+"""
+
+
+@pytest.fixture
+def lab() -> Iterator[ImageLab]:
+    if reason := why_not():
+        pytest.skip(reason)
+    # In memory, and short: the paths of the engine's sockets have a limit.
+    place = Path(tempfile.mkdtemp(prefix="asgi-master-image-"))
+    lab = ImageLab(place)
+    try:
+        yield lab
+    finally:
+        lab.close()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture
+def context(lab: ImageLab) -> Path:
+    """The shipped folder, with requirements that are found in the base image."""
+    shutil.copytree(PLACE, lab.place / "web")
+    required = (PLACE / "requirements.txt").read_text()
+    (lab.place / "web" / "requirements.txt").write_text(f"--no-index\n--find-links /wheels\n{required}")
+    write_base_image(lab.place / "base.tar", list(closure(own_requirements())))
+    return lab.place / "web"
+
+
+@pytest.mark.timeout(240)
+def test_the_image_is_built_and_runs(lab: ImageLab, context: Path) -> None:
+    done = lab.run(SCRIPT, timeout=200)
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert "image: user=10001:10001 entrypoint=[asgi-master] stop=SIGTERM" in lines
+    assert "process 1: uid 10001 asgi-master:" in lines
+    assert "answer: b'hello\\n'" in lines
+    assert "health: good" in lines
+    assert "ended: 0" in lines
+    assert "wrong settings: 2" in lines
+    assert "no application: 3" in lines
+    log = [line for line in lines if line.startswith("log: ")]
+    assert any("ready: 1 worker" in line for line in log), "one CPU by the quota"
+    assert not any("WARNING" in line or "ERROR" in line for line in log)

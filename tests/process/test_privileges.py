@@ -205,6 +205,17 @@ def test_a_directory_that_the_user_may_not_enter(dropping: Fleet, program: tuple
     assert dropping.wait_exit() == 3
 
 
+def test_an_interpreter_that_the_user_cannot_read(dropping: Fleet) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can run the application as another user")
+    if all(parent.stat().st_mode & stat.S_IXOTH for parent in Path(os.__file__).parents):
+        pytest.skip("everybody can read this interpreter's library")
+    dropping.expect_log("cannot read Python's own library", "ERROR|CRITICAL")
+    dropping.start("--bind", "127.0.0.1:0", "--user", "nobody", "--app-dir", str(APPS), "rights:app")
+    assert dropping.wait_exit() == 3
+    dropping.wait_line("nobody cannot read Python's own library in .*: use an interpreter that")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

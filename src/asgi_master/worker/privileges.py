@@ -52,6 +52,16 @@ def _become(account: Account) -> None:
         _verify(account)
         # A process that was root is hidden from its own user: no core dumps, and /proc/self belongs to root.
         allow_inspection()
+        _check_library(account)
+
+
+def _check_library(account: Account) -> None:
+    """Python imports as it goes, and would fail somewhere in the middle. Raises `AsgiMasterError`."""
+    if not os.access(os.__file__, os.R_OK):
+        raise AsgiMasterError(
+            f"{account.name or account.uid} cannot read Python's own library in {Path(os.__file__).parent}: "
+            "use an interpreter that is installed where that user may read, such as /usr or /opt"
+        )
 
 
 def _name(account: Account) -> None:

@@ -43,7 +43,8 @@ def test_a_quick_one_and_a_slow_one(variant):
         server.wait_until(lambda: counted(server) == 2)
         too_short = [bound for bound in DURATION_BOUNDS if bound < DELAY]
         assert sum(stats.long_responses[: len(too_short)]) == stats.short_responses == 0
-        assert 2 * DELAY <= stats.response_time < 60
+        # uvloop's timers count whole milliseconds, and may be one early.
+        assert 2 * (DELAY - 0.002) <= stats.response_time < 60
 
 
 def test_all_are_counted_once(variant):

@@ -61,6 +61,8 @@ def refuses(address: Address) -> bool:
         connect(address).close()
     except (ConnectionRefusedError, FileNotFoundError):
         return True
+    except ConnectionResetError:
+        pass  # this very connection came as the listener closed
     return False
 
 

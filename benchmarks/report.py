@@ -6,11 +6,32 @@ from dataclasses import dataclass, field
 
 import page
 from load import Row
-from servers import BASELINE, Server
+from servers import ASGI_MASTER, BASELINE, FIXED_REPLY, GRANIAN, H2CORN, UVICORN, Server
 
-OURS = "asgi-master"
-_BARS = {"tiny": 0.60}
-_BAR_ELSEWHERE = 1.0
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What we may cost in a row, as a ratio to another server's cost in it."""
+
+    server: Server
+    must: float | None
+    wish: float | None = None
+    """What we would like."""
+
+
+_H2CORN_WISH = Bar(H2CORN, None, 1.0)
+_BARS: dict[str, tuple[Bar, ...]] = {
+    "tiny": (Bar(H2CORN, 1.10), Bar(GRANIAN, 0.70), Bar(UVICORN, 0.58), Bar(FIXED_REPLY, None, 1.5)),
+    "browser": (Bar(H2CORN, 1.15, 1.0), Bar(UVICORN, 0.60)),
+    "page": (Bar(GRANIAN, 1.0), Bar(UVICORN, 0.60), _H2CORN_WISH),
+    "post": (Bar(GRANIAN, 1.0), Bar(UVICORN, 0.60), _H2CORN_WISH),
+    "stream": (Bar(GRANIAN, 1.0), Bar(UVICORN, 0.60), _H2CORN_WISH),
+    "connect": (Bar(UVICORN, 1.0), _H2CORN_WISH),
+    "ws64": (Bar(UVICORN, 0.8), _H2CORN_WISH),
+    "ws16k": (Bar(UVICORN, 1.0), _H2CORN_WISH),
+}
+_LOG_BAR = Bar(ASGI_MASTER, 1.10, 1.05)
+"""The access log, beside the same row without it."""
 
 _TEXT = """## What a request costs, on Python {python}
 
@@ -82,14 +103,31 @@ class Results:
         return "\n".join(["", *lines]) if lines else ""
 
     def bars(self) -> str:
-        """Whether we are where we want to be."""
+        """Whether we are where we have to be, and where we would like to be."""
         lines = []
+        costs = {
+            row.name: {server.name: self.micros(row, server.name) for server in self.servers}
+            for row in self.rows
+        }
         for row in self.rows:
-            ratio = self.ratio(row, OURS)
-            bar = _BARS.get(row.name, _BAR_ELSEWHERE)
-            if ratio is not None:
-                lines.append(page.bar(row.title, ratio, bar, f" of {BASELINE}"))
+            ours = costs[row.name].get(ASGI_MASTER.name)
+            for bar in _BARS.get(row.name, ()):
+                lines += _judged(row.title, bar, ours, costs[row.name].get(bar.server.name), bar.server.name)
+            if row.access_log:
+                off = costs.get("tiny", {}).get(ASGI_MASTER.name)
+                lines += _judged(row.title, _LOG_BAR, ours, off, "the same with it off")
         return "\n".join(["Bars:", "", *lines]) if lines else ""
+
+
+def _judged(title: str, bar: Bar, ours: float | None, theirs: float | None, whose: str) -> list[str]:
+    if ours is None or not theirs:
+        return []
+    lines = []
+    if bar.must is not None:
+        lines.append(page.bar(title, ours / theirs, bar.must, f" of {whose}"))
+    if bar.wish is not None:
+        lines.append(page.bar(f"{title} (a wish)", ours / theirs, bar.wish, f" of {whose}"))
+    return lines
 
 
 def markdown(results: Results, python: str, facts: str, command: str, connections: int) -> str:

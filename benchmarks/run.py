@@ -93,7 +93,8 @@ class Measurement:
         for number in range(results.rounds):
             for row in results.rows:
                 for server in results.servers:
-                    if (row.name, server.name) not in results.missing:
+                    can = server.rows is None or row.name in server.rows
+                    if can and (row.name, server.name) not in results.missing:
                         self._measure(number, row, server)
 
     def _measure(self, number: int, row: Row, server: Server) -> None:

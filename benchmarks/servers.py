@@ -31,6 +31,8 @@ class Server:
     quiet: tuple[str, ...] = ()
     access_log: tuple[str, ...] | None = None
     """What turns the access log on; `None` if it has none."""
+    rows: frozenset[str] | None = None
+    """The only loads that it can answer, by name; `None` if it serves applications, and so all of them."""
 
     @property
     def package(self) -> str:
@@ -97,7 +99,11 @@ H2CORN = Server(
     quiet=("--no-access-log",),
     access_log=("--access-log",),
 )
-SERVERS = (ASGI_MASTER, UVICORN, GUNICORN, GRANIAN, HYPERCORN, H2CORN)
+FIXED_REPLY = Server(
+    "fixed reply", ("uvloop",), "fixed_reply", ("{port}",), rows=frozenset({"tiny", "browser"})
+)
+"""Not a server: what loop and kernel alone cost."""
+SERVERS = (ASGI_MASTER, UVICORN, GUNICORN, GRANIAN, HYPERCORN, H2CORN, FIXED_REPLY)
 BASELINE = UVICORN.name
 
 
@@ -196,8 +202,8 @@ def install(environment: Environment, servers: Sequence[Server], *further: str) 
 
 def versions(environment: Environment, servers: Sequence[Server], *further: str) -> dict[str, str]:
     """Of the servers' and further packages, by package."""
-    packages = dict.fromkeys([*(server.package for server in servers), "uvloop", *further])
-    return {package: environment.version(package) for package in packages}
+    names = (server.package for server in servers if server is not FIXED_REPLY)
+    return {package: environment.version(package) for package in dict.fromkeys([*names, "uvloop", *further])}
 
 
 def _free_port() -> int:

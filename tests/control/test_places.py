@@ -5,6 +5,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_the_runtime_directory_of_the_service(tmp_path: Path) -> None:
 
 
 def test_the_order_of_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places.tempfile, "gettempdir", lambda: "/tmp")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/tmp")
     session = {"XDG_RUNTIME_DIR": "/run/user/7"}
     of_user = [Path("/run/user/7/asgi-master"), Path("/tmp/asgi-master-7")]
     assert directories_for_masters(session, 7) == of_user

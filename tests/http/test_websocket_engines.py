@@ -16,11 +16,11 @@ from asgi_master.http.websocket import (
     Ping,
     Pong,
     WebSocketError,
-    WsprotoEngine,
     may_be_sent,
 )
 from asgi_master.http.websocket_deflate import Compression, DeflateParameters
 from asgi_master.http.websocket_fast import FastEngine, unmask, unmask_in_python
+from asgi_master.http.websocket_reference import WsprotoEngine
 
 ENGINES = [FastEngine, WsprotoEngine]
 KEY = b"\x12\x34\x56\x78"

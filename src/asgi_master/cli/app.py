@@ -86,9 +86,12 @@ def _carry_out(asked: "Asked") -> int:
         _check_certificates(read().settings, directory)
         print("The settings are right.")  # noqa: T201 -- it was asked for
         return ExitCode.OK
-    from asgi_master.master.main import run  # noqa: PLC0415 -- nobody who only asks about settings needs it
+    from asgi_master.master.head_start import HeadStart  # noqa: PLC0415 -- nobody who only asks needs it
 
-    return run(lambda: read().settings)
+    with HeadStart(os.environ) as head_start:
+        from asgi_master.master.main import run  # noqa: PLC0415 -- what the first zygote gets its start ahead of
+
+        return run(lambda: read().settings, head_start)
 
 
 def _check_certificates(settings: "Settings", directory: "Path") -> None:

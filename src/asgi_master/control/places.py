@@ -9,7 +9,6 @@ import os
 import re
 import socket
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +138,8 @@ def _of_user(environ: Mapping[str, str], uid: int) -> list[Path]:
     found = [Path(runtime) / "asgi-master"] if runtime.startswith("/") else []
     # In a container nothing may be writable: there is no directory for temporary files then.
     with contextlib.suppress(FileNotFoundError):
+        import tempfile  # noqa: PLC0415 -- a service has a directory of its own; this one brings much along
+
         found.append(Path(tempfile.gettempdir()) / f"asgi-master-{uid}")
     return found
 

@@ -1,7 +1,7 @@
 """The engine of production: frames read and written in plain Python, with the bytes touched only at C speed.
 
 A short, whole, unfragmented, uncompressed data frame, which is what most traffic is, takes one short path;
-every other frame the long one. Both are tested against `websocket.WsprotoEngine` on the same bytes.
+every other frame the long one. Both are tested against `websocket_reference.WsprotoEngine` on the same bytes.
 """
 
 from codecs import IncrementalDecoder, getincrementaldecoder

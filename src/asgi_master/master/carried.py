@@ -25,6 +25,10 @@ A program refuses the versions that it does not know while it is asked, before t
 """
 
 
+VARIABLE = "_ASGI_MASTER_UPGRADE"
+"""Tells the new program what to do, and with which state: a `handover.Errand`, a colon, the state's descriptor."""
+
+
 @dataclass(slots=True)
 class Carried:
     """One part's section."""

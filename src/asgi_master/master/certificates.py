@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asgi_master.errors import SettingsError
 from asgi_master.master.carried import Cargo, Carried
@@ -20,7 +21,9 @@ from asgi_master.settings.wire import from_wire, to_wire
 from asgi_master.supervision.notices import Notice
 from asgi_master.telemetry import certificates as words
 from asgi_master.tls.bundle import Bundle, files_of, read_bundle
-from asgi_master.tls.contexts import Contexts, make_contexts
+
+if TYPE_CHECKING:
+    from asgi_master.tls.contexts import Contexts
 
 log = logging.getLogger("asgi_master")
 
@@ -137,7 +140,7 @@ class Certificates:
             loaded.is_told = True
             words.refused(loaded.trouble)
 
-    def _take(self, tls: TlsSettings, bundle: Bundle, contexts: Contexts, signature: Signature) -> None:
+    def _take(self, tls: TlsSettings, bundle: Bundle, contexts: "Contexts", signature: Signature) -> None:
         old = self._loaded.get(tls)
         if old is not None and old.bundle == bundle:
             old.signature, old.seen = signature, ()
@@ -178,7 +181,7 @@ class Certificates:
             tls = from_wire(known["settings"]).tls
             try:
                 bundle = Bundle.of_memory(known["fd"])
-                ends = _ends(bundle, make_contexts(bundle, tls))
+                ends = _ends(bundle, _contexts_of(bundle, tls))
             except (SettingsError, OSError, ValueError) as error:
                 # Its generation serves on; the reload that follows an upgrade reads the files again.
                 log.error("upgrade: certificates that are in use cannot be read: %s", error)
@@ -202,12 +205,18 @@ def _asks_for_tls(settings: Settings) -> bool:
     return any(speaks_tls(bind) for bind in settings.sockets.bind)
 
 
-def _read(tls: TlsSettings, directory: Path) -> tuple[Bundle, Contexts]:
+def _read(tls: TlsSettings, directory: Path) -> tuple[Bundle, "Contexts"]:
     bundle = read_bundle(tls, directory)
-    return bundle, make_contexts(bundle, tls)
+    return bundle, _contexts_of(bundle, tls)
 
 
-def _ends(bundle: Bundle, contexts: Contexts) -> list[tuple[str, float]]:
+def _contexts_of(bundle: Bundle, tls: TlsSettings) -> "Contexts":
+    from asgi_master.tls.contexts import make_contexts  # noqa: PLC0415 -- OpenSSL is for those who speak TLS
+
+    return make_contexts(bundle, tls)
+
+
+def _ends(bundle: Bundle, contexts: "Contexts") -> list[tuple[str, float]]:
     return [
         (pair.certfile, context.certificate.ends_at)
         for pair, context in zip(bundle.pairs, contexts.all, strict=True)

@@ -41,7 +41,6 @@ from asgi_master.master.carried import Carried
 from asgi_master.master.child import Places, Worker, Zygote, carry, workers_of, zygotes_of
 from asgi_master.master.oom import OomKills
 from asgi_master.master.reaper import next_dead_child, reap
-from asgi_master.master.spawn import spawn_zygote
 from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.events import (
     Event,
@@ -78,11 +77,13 @@ class Children:
         selector: selectors.BaseSelector,
         scoreboard: Scoreboard,
         hand_off: HandOff,
+        new_zygote: Callable[[], tuple[int, Channel]],
         tell: Callable[[Event], None],
     ) -> None:
         self._selector = selector
         self._scoreboard = scoreboard
         self._hand_off = hand_off
+        self._new_zygote = new_zygote
         self._tell = tell
         self._zygotes: dict[int, Zygote] = {}
         self._workers: dict[int, Worker] = {}
@@ -97,7 +98,7 @@ class Children:
         """Start the zygote of `boot.generation`."""
         try:
             faults.point("before_zygote", generation=boot.generation)
-            pid, channel = spawn_zygote()
+            pid, channel = self._new_zygote()
         except OSError as error:
             self._tell(ZygoteFailed(boot.generation, f"cannot start a zygote: {error.strerror}"))
             self._tell(ZygoteExited(boot.generation, _NEVER_STARTED))

@@ -12,14 +12,11 @@ from enum import StrEnum
 
 from asgi_master import __version__
 from asgi_master.ipc.scoreboard import understands
-from asgi_master.master.carried import Carried, StateError, decode, encode
+from asgi_master.master.carried import VARIABLE, Carried, StateError, decode, encode
 from asgi_master.master.child import check
 from asgi_master.settings.model import Settings
 from asgi_master.settings.wire import from_wire
 from asgi_master.supervision.memento import MementoError, recall
-
-VARIABLE = "_ASGI_MASTER_UPGRADE"
-"""Tells the new program what to do, and with which state: an `Errand`, a colon, the state's descriptor."""
 
 CONSENT = "able to take over: asgi-master "
 """The last line of a program that was asked, with its version. Whatever else may be started instead does not say it."""

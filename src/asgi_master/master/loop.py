@@ -13,6 +13,7 @@ from asgi_master.control.admin import AdminServer
 from asgi_master.control.places import ControlSocket
 from asgi_master.control.server import ControlServer
 from asgi_master.errors import BindError, ExitCode, SettingsError
+from asgi_master.ipc.channel import Channel
 from asgi_master.master import parts
 from asgi_master.master.admin import admin_sockets
 from asgi_master.master.carried import Cargo, Carried
@@ -71,6 +72,7 @@ class Master:
         self,
         settings: Settings,
         reread: Callable[[], Settings],
+        new_zygote: Callable[[], tuple[int, Channel]],
         signals: SignalPipe,
         listeners: Listeners,
         control: ControlSocket | None,
@@ -89,7 +91,9 @@ class Master:
         self._supervisor = parts.supervisor(cargo, settings)
         self._scoreboard = parts.scoreboard(cargo)
         self._hand_off = parts.hand_off(cargo)
-        self._children = Children(self._selector, self._scoreboard, self._hand_off, self._facts.append)
+        self._children = Children(
+            self._selector, self._scoreboard, self._hand_off, new_zygote, self._facts.append
+        )
         removed_binds = RemovedBinds(self._hand_off)
         self._certificates = certificates
         self._executor = Executor(self._children, listeners, removed_binds, certificates, settings)
@@ -160,6 +164,7 @@ class Master:
         if self._is_upgraded:
             self._take_over()
         self._judge()
+        self._children.reap()  # a zygote that died before there was a handler for that
         while self._executor.exit_code is None:
             now = time.monotonic()
             if now >= next_look:

@@ -16,6 +16,7 @@ from asgi_master.master.carried import Cargo, Carried
 from asgi_master.master.certificates import Certificates
 from asgi_master.master.certificates import check as check_certificates
 from asgi_master.master.handover import CONSENT, Errand, Handover, check_sections, receive, settings_in
+from asgi_master.master.head_start import HeadStart
 from asgi_master.master.kept_sockets import KeptSockets
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.loop import Master
@@ -27,12 +28,11 @@ from asgi_master.settings.model import Settings
 from asgi_master.settings.sources import working_directory
 from asgi_master.telemetry.access_log import check_format
 from asgi_master.telemetry.identity import introduce
-from asgi_master.telemetry.streams import open_missing
 
 log = logging.getLogger("asgi_master")
 
 
-def run(read: Callable[[], Settings]) -> ExitCode:
+def run(read: Callable[[], Settings], head_start: HeadStart) -> ExitCode:
     """Bind, supervise, leave; returns the exit status.
 
     `read` reads the settings, now and again for each reload, and raises `SettingsError` if they are bad.
@@ -40,7 +40,6 @@ def run(read: Callable[[], Settings]) -> ExitCode:
 
     A program that was started by another master's upgrade takes over from it, or says whether it could.
     """
-    open_missing()
     handover = receive(os.environ)
     if handover is not None and handover.errand is Errand.CHECK:
         return _consent(handover, read)
@@ -73,7 +72,17 @@ def run(read: Callable[[], Settings]) -> ExitCode:
         if not cargo.is_upgrade:
             certificates.load(settings)
         master = Master(
-            settings, read, signals, listeners, control, notifier, cargo, directory, admin, certificates
+            settings,
+            read,
+            head_start.zygote,
+            signals,
+            listeners,
+            control,
+            notifier,
+            cargo,
+            directory,
+            admin,
+            certificates,
         )
         for name in cargo.close_leftovers():
             log.info("upgrade: the former program's %s is not known to this one", name)

@@ -11,7 +11,8 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from asgi_master.master.handover import CONSENT, VARIABLE, Errand, command, inherited, inside
+from asgi_master.master.carried import VARIABLE
+from asgi_master.master.handover import CONSENT, Errand, command, inherited, inside
 from asgi_master.master.spawn import spawn
 from asgi_master.telemetry.exits import describe_status
 from asgi_master.telemetry.text import one_line

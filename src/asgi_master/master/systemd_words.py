@@ -3,7 +3,6 @@
 Pure: an environment and values in, words out. Nothing here opens a socket or looks at a clock.
 """
 
-import hashlib
 from collections.abc import Mapping
 from urllib.parse import quote
 
@@ -71,5 +70,7 @@ def kept_name(bind: str, file: tuple[int, int] | None) -> str:
     if file is not None:
         text += f"#{file[0]:x}.{file[1]:x}"
     if len(KEPT_PREFIX) + len(text) > _MOST_NAME:
+        import hashlib  # noqa: PLC0415 -- OpenSSL, for a name that hardly any bind needs
+
         text = hashlib.sha256(text.encode()).hexdigest()
     return f"{KEPT_PREFIX}{text}"

@@ -11,9 +11,9 @@ import selectors
 import time
 from collections.abc import Callable
 
-from asgi_master.master.carried import Cargo, Carried
+from asgi_master.master.carried import VARIABLE, Cargo, Carried
 from asgi_master.master.children import Children
-from asgi_master.master.handover import VARIABLE, Errand, command, inherited, inside, write_state
+from asgi_master.master.handover import Errand, command, inherited, inside, write_state
 from asgi_master.master.preflight import Preflight
 from asgi_master.master.signals import SECTION, block_all, unblock
 from asgi_master.supervision.notices import Notice

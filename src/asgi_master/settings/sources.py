@@ -1,8 +1,6 @@
 """Where values come from: file, environment, flags. Each is told with its origin; nothing is checked here."""
 
-import difflib
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,6 +113,8 @@ def from_file(directory: Path, config: Given | None) -> Source:
 
 
 def _read_file(path: Path, name: str, given_by: str) -> Source:
+    import tomllib  # noqa: PLC0415 -- only who has a file needs it
+
     try:
         text = path.read_text(encoding="utf-8")
         document = tomllib.loads(text)
@@ -153,6 +153,8 @@ def _from_document(document: Mapping[str, Any], lines: "_Lines", name: str) -> S
 
 def _closest(word: str, known: Iterable[str]) -> str:
     """The known word that was probably meant, or nothing."""
+    import difflib  # noqa: PLC0415 -- for those who erred
+
     return next(iter(difflib.get_close_matches(word, list(known), 1)), "")
 
 

@@ -11,10 +11,8 @@ the message.
 import io
 import json
 import logging
-import logging.config
 import os
 import time
-import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,8 +126,12 @@ def _apply(path: Path) -> None:
             case ".json":
                 _apply_dict(json.loads(text))
             case ".toml":
+                import tomllib  # noqa: PLC0415 -- few have such a file
+
                 _apply_dict(tomllib.loads(text))
             case ".ini" | ".conf" | ".cfg":
+                import logging.config  # noqa: PLC0415 -- as above
+
                 logging.config.fileConfig(io.StringIO(text), disable_existing_loggers=False)
             case _:
                 raise ValueError("the name must end in .json, .toml or .ini")
@@ -142,6 +144,8 @@ def _apply(path: Path) -> None:
 
 
 def _apply_dict(config: dict[str, Any]) -> None:
+    import logging.config  # noqa: PLC0415 -- as above
+
     # A worker applies the file after the application was imported. To disable existing loggers, which is
     # the default where the file says nothing, would then silence the application's.
     logging.config.dictConfig({"version": 1, **config, "disable_existing_loggers": False})

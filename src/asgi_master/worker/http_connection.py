@@ -12,9 +12,7 @@ from typing import Any, cast
 
 from asgi_master.asgi.http_exchange import Part
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.h11_parser import H11Parser
-from asgi_master.http.httptools_parser import HttptoolsParser
-from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA, Parser
+from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.request import Request
 from asgi_master.http.response import ResponseHead
 from asgi_master.worker.context import SHORT, GiveAway, WorkerContext
@@ -27,8 +25,6 @@ from asgi_master.worker.subject import mark
 from asgi_master.worker.websocket_connection import WebSocketConnection
 
 log = logging.getLogger("asgi_master")
-
-_PARSERS: dict[str, type[Parser]] = {"httptools": HttptoolsParser, "h11": H11Parser}
 
 _READ_AHEAD = 64 * 1024
 """Bytes of body, or of requests sent ahead, that may wait here before reading pauses."""
@@ -81,7 +77,7 @@ class HttpConnection(asyncio.Protocol):
         self.described: tuple[Request | None, Any] = (None, None)
         """The last request that the access log was told of, and how that described it."""
         self._loop = context.loop
-        self._parser = _PARSERS[context.parser](context.http)
+        self._parser = context.engines.parser(context.http)
         self._patience = Patience(context.http)
         self._response_patience = Patience(context.http) if context.http.request_timeout else None
         mark(self)

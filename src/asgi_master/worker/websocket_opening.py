@@ -9,9 +9,8 @@ from asgi_master.asgi.scope import HttpScopes
 from asgi_master.asgi.websocket_session import Accept
 from asgi_master.http.request import Request
 from asgi_master.http.response import ResponseEncoder, ResponseHead
-from asgi_master.http.websocket import Engine, WsprotoEngine
+from asgi_master.http.websocket import Engine
 from asgi_master.http.websocket_deflate import Compression
-from asgi_master.http.websocket_fast import FastEngine
 from asgi_master.http.websocket_handshake import Handshake, accept_head, read_handshake, upgrade_required
 from asgi_master.worker.context import Scope, WorkerContext
 
@@ -71,9 +70,7 @@ class Opening:
         self._record()
         context = self._context
         deflate = self._handshake.deflate
-        # The reference parser and the reference engine go together.
-        make = WsprotoEngine if context.parser == "h11" else FastEngine
-        return make(
+        return context.engines.websocket(
             message_size=context.websocket.message_size,
             compression=None if deflate is None else Compression(deflate),
         )

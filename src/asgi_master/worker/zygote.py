@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from asgi_master import faults
 from asgi_master.errors import ApplicationError, AsgiMasterError, ExitCode
+from asgi_master.http.engines import engines_of
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
@@ -68,8 +69,8 @@ def main() -> None:
             ", ".join(hazards),
         )
         _start_again_without_preload(channel_fd, master_pid)
-    # What is alive now is shared by all workers; a collection in one of them must not touch, and so copy, it.
-    gc.collect()
+    # All of this is shared by the workers; a collection in one of them must not touch, and so copy, it. To collect once
+    # more before that takes time and leaves holes, which the workers would fill, and so copy (ADR 8).
     gc.freeze()
     faults.point("after_import")
     channel.send(ApplicationImported(hazards))
@@ -119,6 +120,7 @@ def _import(inheritance: Inheritance, *, preload_refused: bool) -> list[str]:
     settings = inheritance.settings
     if preload_refused or settings.process.preload == "off":
         return []
+    engines_of(settings.http.http)  # what it imports, all workers share
     inheritance.application = load_application(settings.application.app, factory=settings.application.factory)
     return [
         f"thread {thread.name!r}" for thread in threading.enumerate() if thread is not threading.main_thread()

@@ -1,0 +1,30 @@
+"""What reads and writes the bytes of connections: the engines of production, or those they are tested against."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from asgi_master.http.httptools_parser import HttptoolsParser
+from asgi_master.http.limits import HttpLimits
+from asgi_master.http.parser import Parser
+from asgi_master.http.websocket import Engine
+from asgi_master.http.websocket_fast import FastEngine
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """One of each."""
+
+    parser: Callable[[HttpLimits], Parser]
+    """Of HTTP/1.1."""
+    websocket: Callable[..., Engine]
+    """Made with `message_size` and `compression`."""
+
+
+def engines_of(parser: str) -> Engines:
+    """By the name of the parser: `httptools`, or `h11` for the references, which are only then imported."""
+    if parser == "h11":
+        from asgi_master.http.h11_parser import H11Parser  # noqa: PLC0415 -- 3 MiB with wsproto
+        from asgi_master.http.websocket_reference import WsprotoEngine  # noqa: PLC0415
+
+        return Engines(H11Parser, WsprotoEngine)
+    return Engines(HttptoolsParser, FastEngine)

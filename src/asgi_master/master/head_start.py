@@ -1,0 +1,46 @@
+"""The first zygote, started before the master imports the rest of itself: with two CPUs both take the time of one.
+
+It needs no setting to import what every zygote imports; then it waits for the order that says which application.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from asgi_master.ipc.channel import Channel
+from asgi_master.master.carried import VARIABLE
+from asgi_master.master.spawn import spawn_zygote
+from asgi_master.telemetry.streams import open_missing
+
+
+class HeadStart:
+    """Starts zygotes, the first of them on entry. On exit one that nobody took is ended."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        """Where the environment speaks of a live upgrade, the zygote is there already."""
+        self._is_upgrade = VARIABLE in environ
+        self._waiting: tuple[int, Channel] | None = None
+
+    def __enter__(self) -> Self:
+        open_missing()
+        if not self._is_upgrade:
+            with contextlib.suppress(OSError):  # `zygote` meets the same trouble, and its caller tells of it
+                self._waiting = spawn_zygote()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
+    ) -> None:
+        if self._waiting is not None:
+            pid, channel = self._waiting
+            channel.close()
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+    def zygote(self) -> tuple[int, Channel]:
+        """A zygote that waits for its `Boot`: its pid and our end of its channel. Raises `OSError`."""
+        waiting, self._waiting = self._waiting, None
+        return waiting or spawn_zygote()

@@ -19,9 +19,9 @@ import uvloop
 
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.worker.context import WorkerContext
-from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.worker.handshake import Handshake
 from asgi_master.worker.proxy_opening import protocol_of
-from asgi_master.worker.tls import Handshake, TlsServer
+from asgi_master.worker.tls import TlsServer
 from http_client import Client
 
 TIMEOUT = 10.0
@@ -171,7 +171,7 @@ async def _serve(
             connection, _address = listener.accept()
             connection.setblocking(False)
             if tls is not None:
-                Handshake(context, tls, connection, lambda: HttpConnection(context))
+                Handshake(context, tls, connection)
                 return
             task = loop.create_task(
                 loop.connect_accepted_socket(lambda: protocol_of(context, None), connection)

@@ -14,6 +14,7 @@ import pytest
 from websockets.sync.client import connect
 
 from apps import holding
+from certified import Authority
 from fleet import PATIENCE, Fleet, wait_until
 from mixed_clients import MixedClients
 from proxying import Proxies, TwoHosts, find, free_port, run
@@ -166,6 +167,26 @@ def test_a_reload_behind_a_proxy_loses_nothing(fleet: Fleet, proxies: Proxies, n
     assert ask(silent, "/seen")["client"] == before
     silent.close()
     print(f"{RELOADS} reload(s) behind {name}, no failure: {dict(clients.answers)}")
+
+
+@pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
+def test_tls_passes_through_to_us(fleet: Fleet, proxies: Proxies, version: str) -> None:
+    """The proxy ends no TLS; its checks, which speak none, are not worth a word."""
+    authority = Authority()
+    authority.write(fleet.directory, "site")
+    fleet.serve(
+        "proxied:app", *PROXY, "--certfile", "site.pem", "--keyfile", "site.key", bind="https://127.0.0.1:0"
+    )
+    front = free_port()
+    proxies.passthrough([f"127.0.0.1:{front}"], f"127.0.0.1:{fleet.port} {version} check inter 20ms")
+    proxies.wait_listening(front)
+    raw = connected(front)
+    client = list(raw.getsockname())
+    connection = http.client.HTTPSConnection("localhost", front, timeout=PATIENCE)
+    connection.sock = authority.client().wrap_socket(raw, server_hostname="localhost")
+    seen = ask(connection, "/seen", FORGED)
+    assert (seen["client"], seen["server"], seen["scheme"]) == (client, ["127.0.0.1", front], "https")
+    connection.close()
 
 
 def test_haproxy_asks_the_master_whether_it_is_ready(fleet: Fleet, proxies: Proxies) -> None:

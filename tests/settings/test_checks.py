@@ -82,10 +82,6 @@ def errors(tmp_path):
             "ca-certs: no client is asked for a certificate: say --client-cert required (--ca-certs)",
         ),
         (
-            {**SECURE, "proxy_protocol": True, "proxy_protocol_allow_ips": ["10.0.0.1"]},
-            'proxy-protocol: cannot be spoken where TLS is: "https://127.0.0.1:1" (--proxy-protocol)',
-        ),
-        (
             {**SECURE, "bind": ["https://127.0.0.1:1", "127.0.0.1:1"]},
             'bind: "127.0.0.1:1" is given twice (--bind)',
         ),

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import socket
 import ssl
+import struct
 import sys
 from typing import Any
 
@@ -14,6 +16,7 @@ from websockets.asyncio.client import connect as connect_websocket
 
 from asgi_master.settings.model import TlsSettings
 from asgi_master.tls.bundle import read_bundle
+from asgi_master.worker.endpoints import trust_of
 from asgi_master.worker.http_connection import HttpConnection
 from asgi_master.worker.tls import TlsServer
 from certified import Authority, chain_of, parsed, put
@@ -340,6 +343,97 @@ class TestEnds:
             assert response.status == 413
             assert response.headers["connection"] == "close"
             assert sock.recv(1) == b""
+
+
+class TestBehindAProxy:
+    """A PROXY header comes first, in the clear; then TLS is spoken with the client."""
+
+    V1 = b"PROXY TCP4 1.2.3.4 5.6.7.8 1000 443\r\n"
+    _ADDRESSES = bytes([1, 2, 3, 4, 5, 6, 7, 8]) + struct.pack("!HH", 1000, 443)
+    V2 = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11" + struct.pack("!H", len(_ADDRESSES)) + _ADDRESSES
+    LOCAL = b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
+
+    @pytest.fixture
+    def proxied(self, variant, directory):
+        with serve(
+            tell_scope,
+            tls=tls_of(directory),
+            proxies=trust_of(["127.0.0.0/8"]),
+            header_timeout=0.5,
+            **variant,
+        ) as server:
+            yield server
+
+    @pytest.mark.parametrize("header", [V1, V2])
+    @pytest.mark.parametrize("step", [1, 1000])
+    def test_the_application_sees_the_client_and_its_tls(self, variant, directory, proxied, header, step):
+        raw = proxied.connect()
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(header), step):
+            raw.sendall(header[start : start + step])
+        with AUTHORITY.client().wrap_socket(raw, server_hostname="localhost") as sock:
+            told = json.loads(Client(sock).get().body)
+        assert (told["client"], told["scheme"]) == (["1.2.3.4", 1000], "https")
+        assert told["tls"]["server_cert"] == chain_of_site(directory)
+
+    def test_header_and_hello_in_one_segment(self, variant, directory, proxied):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = AUTHORITY.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
+        raw, first = proxied.connect(), self.V2
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                raw.sendall(first + outgoing.read())
+                first = b""
+                incoming.write(raw.recv(65536))
+        tls.write(request("GET", "/"))
+        raw.sendall(outgoing.read())
+        proxied.wait_until(lambda: proxied.context.stats.responses[2] == 1)
+
+    def test_the_proxy_may_speak_for_itself(self, variant, directory, proxied):
+        raw = proxied.connect()
+        raw.sendall(self.LOCAL)
+        with AUTHORITY.client().wrap_socket(raw, server_hostname="localhost") as sock:
+            told = json.loads(Client(sock).get().body)
+            assert told["client"] == list(sock.getsockname())
+
+    @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n", V1[:9]])
+    def test_without_a_header_no_tls_is_spoken(self, variant, directory, proxied, caplog, sent):
+        raw = proxied.connect()
+        raw.sendall(sent)
+        with contextlib.suppress(ConnectionResetError):
+            assert raw.recv(100) == b""
+        proxied.wait_until(lambda: not proxied.context.connections)
+        (line,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert line.getMessage().startswith("refused a connection from 127.0.0.1: ")
+        assert "PROXY header" in line.getMessage()
+        assert (proxied.context.stats.tls_failures, proxied.context.stats.connections) == (0, 0)
+
+    @pytest.mark.parametrize("sent", [b"", V1[:9]])
+    def test_who_leaves_before_it_is_not_worth_a_word(self, variant, directory, proxied, caplog, sent):
+        with proxied.connect() as raw:
+            raw.sendall(sent)
+        proxied.wait_until(lambda: proxied.context.stats.connections == 0)
+        assert not caplog.records
+
+    def test_who_says_nothing_is_closed_in_time(self, variant, directory, proxied, caplog):
+        assert proxied.connect().recv(1) == b""
+        assert not caplog.records
+
+    def test_others_than_the_proxies_are_refused(self, variant, directory, caplog):
+        with serve(tell_scope, tls=tls_of(directory), proxies=trust_of(["10.0.0.0/8"]), **variant) as server:
+            assert server.connect().recv(1) == b""
+            server.wait_until(lambda: not server.context.connections)
+        assert "127.0.0.1: its address is not in proxy-protocol-allow-ips" in caplog.text
+
+    def test_one_that_waits_for_its_header_does_not_hold_up_a_stop(self, variant, directory, proxied):
+        raw = proxied.connect()
+        proxied.wait_until(lambda: proxied.context.connections)
+        proxied.run(lambda: [connection.cancel() for connection in list(proxied.context.connections)])
+        assert raw.recv(1) == b""
+        proxied.wait_until(lambda: not proxied.context.connections)
 
 
 class TestDrain:

@@ -165,8 +165,6 @@ class _Checks:
                 "no client is asked for a certificate: say --client-cert required",
                 ("client_cert",),
             )
-        if secure and self._settings.proxy.proxy_protocol:
-            yield _Finding("proxy_protocol", f"cannot be spoken where TLS is: {show(secure[0])}", ("bind",))
 
     def _http(self) -> Iterator[_Finding]:
         http = self._settings.http

@@ -394,8 +394,8 @@ class ProxySettings:
     )
     proxy_protocol: bool = setting(
         False,
-        help="Expect a PROXY header, version 1 or 2, before the first byte of every connection; without it, and from "
-        "others than proxy-protocol-allow-ips, connections are refused.",
+        help="Expect a PROXY header, version 1 or 2, before the first byte of every connection, that of TLS included; "
+        "without it, and from others than proxy-protocol-allow-ips, connections are refused.",
     )
     proxy_protocol_allow_ips: tuple[str, ...] = setting(
         (),

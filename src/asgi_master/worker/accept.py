@@ -14,10 +14,10 @@ from collections.abc import Collection
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.scoreboard import Field, Row, Scoreboard
 from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.handshake import Handshake
 from asgi_master.worker.heartbeat import BEAT_PERIOD
-from asgi_master.worker.http_connection import HttpConnection
 from asgi_master.worker.proxy_opening import protocol_of
-from asgi_master.worker.tls import Handshake, TlsServer
+from asgi_master.worker.tls import TlsServer
 
 log = logging.getLogger("asgi_master")
 
@@ -113,7 +113,7 @@ class Acceptor:
             self._context.stats.accepted += 1
             if self._tls is not None and listener in self._secure:
                 connection.setblocking(False)
-                Handshake(self._context, self._tls, connection, lambda: HttpConnection(self._context))
+                Handshake(self._context, self._tls, connection)
             else:
                 self._open(connection)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +13,7 @@ from asgi_master.http.forwarded import Trust
 from asgi_master.http.proxy_protocol import ProxyHeader
 from asgi_master.settings.peers import ANY, UNIX, parse_peer
 from asgi_master.worker.context import WorkerContext
-from asgi_master.worker.stream_socket import client_address, server_address
-from asgi_master.worker.tls import tls_extension
+from asgi_master.worker.stream_socket import address_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +26,28 @@ class Endpoints:
     """Whether the client spoke TLS, to us or to the proxy."""
     is_unix: bool = False
     """Whether the peer came through a Unix socket of ours."""
-    tls: dict[str, Any] | None = None
-    """The `tls` extension, if TLS is spoken to us."""
 
     @classmethod
     def of(cls, transport: asyncio.BaseTransport) -> "Endpoints":
-        """As the socket says."""
-        server = server_address(transport)
-        return cls(
-            client_address(transport),
-            server,
-            is_tls=transport.get_extra_info("sslcontext") is not None,
-            is_unix=server is not None and server[1] is None,
-            tls=tls_extension(transport),
-        )
+        """As a transport says."""
+        info = transport.get_extra_info
+        return cls._named(info("peername"), info("sockname"), is_tls=info("sslcontext") is not None)
+
+    @classmethod
+    def of_secure(cls, sock: socket.socket) -> "Endpoints":
+        """As a socket says, on which TLS will be spoken."""
+        try:
+            peer = sock.getpeername()
+        except OSError:
+            peer = None  # gone already
+        return cls._named(peer, sock.getsockname(), is_tls=True)
+
+    @classmethod
+    def _named(cls, peer: object, own: object, *, is_tls: bool) -> "Endpoints":
+        client, server = address_of(peer), address_of(own)
+        # The peer of a Unix socket has no address, whatever it calls itself.
+        is_unix = server is not None and server[1] is None
+        return cls(None if is_unix else client, server, is_tls, is_unix)
 
     def told_by(self, header: ProxyHeader) -> "Endpoints":
         """What they are if the peer at the socket says this."""
@@ -74,8 +82,11 @@ def trust_of(peers: Iterable[str]) -> Trust:
     )
 
 
-def scopes_of(context: WorkerContext, ends: Endpoints) -> HttpScopes:
-    """What makes the scopes of the connection's requests. Whether its peer is believed is decided here, once."""
+def scopes_of(context: WorkerContext, ends: Endpoints, tls: dict[str, Any] | None) -> HttpScopes:
+    """What makes the scopes of the connection's requests, `tls` as their extension of that name.
+
+    Whether the peer is believed is decided here, once.
+    """
     forwarded = context.forwarded
     make: Callable[..., HttpScopes] = HttpScopes
     if forwarded is not None and ends.are_believed_by(forwarded.trust):
@@ -85,5 +96,5 @@ def scopes_of(context: WorkerContext, ends: Endpoints) -> HttpScopes:
         server=ends.server,
         scheme="https" if ends.is_tls else "http",
         root_path=context.root_path,
-        tls=ends.tls,
+        tls=tls,
     )

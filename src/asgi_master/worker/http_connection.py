@@ -22,6 +22,7 @@ from asgi_master.worker.http_timeouts import Patience, Wait
 from asgi_master.worker.http_writer import PLAIN_TEXT, HttpWriter
 from asgi_master.worker.stream_socket import has_unread_bytes, move
 from asgi_master.worker.subject import mark
+from asgi_master.worker.tls import tls_extension
 from asgi_master.worker.websocket_connection import WebSocketConnection
 
 log = logging.getLogger("asgi_master")
@@ -105,7 +106,8 @@ class HttpConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.writer = HttpWriter(self.context, self._transport)
         self._is_plaintext = transport.get_extra_info("sslcontext") is None
-        self._scopes = scopes_of(self.context, self._told_ends or Endpoints.of(transport))
+        ends = self._told_ends or Endpoints.of(transport)
+        self._scopes = scopes_of(self.context, ends, tls_extension(transport))
         self.context.connections.add(self)
         self.context.stats.connections += 1
 

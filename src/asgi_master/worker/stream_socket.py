@@ -8,18 +8,8 @@ from asgi_master.asgi.scope import Address
 from asgi_master.worker.context import GiveAway
 
 
-def client_address(transport: asyncio.BaseTransport) -> Address | None:
-    """Host and port of the peer; `None` for the peer of a Unix socket, which has no address."""
-    address = _address(transport.get_extra_info("peername"))
-    return None if address is None or address[1] is None else address
-
-
-def server_address(transport: asyncio.BaseTransport) -> Address | None:
-    """Our own host and port, or the path of a Unix socket and `None`."""
-    return _address(transport.get_extra_info("sockname"))
-
-
-def _address(name: object) -> Address | None:
+def address_of(name: object) -> Address | None:
+    """What `getsockname` or `getpeername` tells: host and port, or the path of a Unix socket and `None`."""
     if isinstance(name, tuple) and len(name) >= 2:
         return str(name[0]), int(name[1])
     if isinstance(name, str | bytes) and name:

@@ -15,14 +15,11 @@ from asgi_master.settings.model import TlsSettings
 from asgi_master.tls.bundle import Bundle
 from asgi_master.tls.contexts import Contexts, ServerContext, make_contexts
 from asgi_master.tls.x509 import read_certificate
-from asgi_master.worker.context import GiveAway, WorkerContext
 
 log = logging.getLogger("asgi_master")
 
 _SHUTDOWN_TIMEOUT = 2.0
 """Seconds that a peer may take to answer the end of TLS; most that are idle do not look before they ask again."""
-_LAST_CALL = 1.0
-"""Seconds that a handshake still gets in a worker that leaves, once nobody else is left to wait for."""
 _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
 
@@ -61,61 +58,6 @@ class TlsServer:
         return make_contexts(bundle, self._settings)
 
 
-class Handshake:
-    """An accepted connection until it speaks HTTP. A `Connection`, so that a worker that leaves waits for it."""
-
-    __slots__ = ("_context", "_last_call", "_task")
-
-    def __init__(
-        self,
-        context: WorkerContext,
-        tls: TlsServer,
-        sock: socket.socket,
-        protocol: Callable[[], asyncio.Protocol],
-    ) -> None:
-        self._context = context
-        self._last_call = 0.0
-        context.connections.add(self)
-        context.stats.connections += 1
-        self._task = context.loop.create_task(tls.shake_hands(context.loop, sock, protocol))
-        peer = _peer(sock)
-        self._task.add_done_callback(lambda task: self._done(task, sock, peer))
-
-    def _done(self, task: asyncio.Task[None], sock: socket.socket, peer: str) -> None:
-        context = self._context
-        context.connections.discard(self)
-        context.stats.connections -= 1
-        if task.cancelled():
-            sock.close()
-        elif (error := task.exception()) is not None:
-            context.stats.tls_failures += 1
-            log.debug("TLS handshake with %s failed: %s", peer, _reason(error))
-        if context.on_connection_lost is not None:
-            context.on_connection_lost()
-
-    def sweep(self, now: float) -> None:
-        """See `Connection.sweep`. The handshake has its own time-out."""
-
-    def drain(self, give_away: GiveAway | None = None) -> None:
-        """See `Connection.drain`. A handshake cannot move; what follows it is served."""
-        if give_away is None:
-            now = self._context.loop.time()
-            self._last_call = self._last_call or now + _LAST_CALL
-            if now >= self._last_call:
-                self._task.cancel()
-
-    def hurry(self) -> None:
-        """See `Connection.hurry`."""
-
-    def cancel(self) -> None:
-        """See `Connection.cancel`."""
-        self._task.cancel()
-
-    def is_idle(self) -> bool:
-        """See `Connection.is_idle`."""
-        return False
-
-
 def tls_extension(transport: asyncio.BaseTransport) -> dict[str, Any] | None:
     """What the ASGI `tls` extension says of a connection (version 0.2); `None` if it does not speak TLS."""
     connection = transport.get_extra_info("ssl_object")
@@ -150,17 +92,3 @@ def _subject(der: bytes) -> str | None:
         return read_certificate(der).subject
     except ValueError:
         return None
-
-
-def _peer(sock: socket.socket) -> str:
-    try:
-        name = sock.getpeername()
-    except OSError:
-        return "a peer that is gone"
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "a Unix socket"
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.replace("_", " ").lower()
-    return str(error) or type(error).__name__

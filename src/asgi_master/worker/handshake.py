@@ -1,0 +1,132 @@
+"""A connection on which TLS is spoken, until it speaks HTTP: a PROXY header, if one is expected, and the handshake."""
+
+import asyncio
+import logging
+import socket
+import ssl
+
+from asgi_master.http.proxy_protocol import ProxyHeader, ProxyHeaderError, read_header
+from asgi_master.worker.context import GiveAway, WorkerContext
+from asgi_master.worker.endpoints import Endpoints
+from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.worker.tls import TlsServer
+
+log = logging.getLogger("asgi_master")
+
+_LAST_CALL = 1.0
+"""Seconds that a handshake still gets in a worker that leaves, once nobody else is left to wait for."""
+_PIECE = 4096
+"""Bytes of a PROXY header that are looked at together."""
+
+
+class _NoHeaderError(Exception):
+    """The peer is not to be served, for a reason that is worth a word if it is not empty."""
+
+
+class Handshake:
+    """A `Connection`, so that a worker that leaves waits for it."""
+
+    __slots__ = ("_context", "_last_call", "_task")
+
+    def __init__(self, context: WorkerContext, tls: TlsServer, sock: socket.socket) -> None:
+        self._context = context
+        self._last_call = 0.0
+        context.connections.add(self)
+        context.stats.connections += 1
+        peer = _peer(sock)
+        self._task = context.loop.create_task(self._open(tls, sock))
+        self._task.add_done_callback(lambda task: self._done(task, sock, peer))
+
+    async def _open(self, tls: TlsServer, sock: socket.socket) -> None:
+        """Become an HTTP connection. Raises `_NoHeaderError`, `OSError`."""
+        context = self._context
+        ends: Endpoints | None = None
+        if context.proxies is not None:
+            ends = Endpoints.of_secure(sock)
+            if ends.client is None and not ends.is_unix:
+                raise _NoHeaderError  # the peer is gone already, as some health checks are
+            if not ends.are_believed_by(context.proxies):
+                raise _NoHeaderError("its address is not in proxy-protocol-allow-ips")
+            ends = ends.told_by(await self._take_header(sock))
+        await tls.shake_hands(context.loop, sock, lambda: HttpConnection(context, ends))
+
+    async def _take_header(self, sock: socket.socket) -> ProxyHeader:
+        """Read the PROXY header and no byte more: what follows is TLS' own. Raises `_NoHeaderError`, `OSError`."""
+        received = b""
+        header: ProxyHeader | None = None
+        try:
+            async with asyncio.timeout(self._context.http.header_timeout or None):
+                while header is None:
+                    await _readable(self._context.loop, sock)
+                    seen = sock.recv(_PIECE, socket.MSG_PEEK)
+                    if not seen:
+                        raise _NoHeaderError
+                    header = read_header(received + seen)
+                    # Bytes after which the header is still incomplete are all its own.
+                    received += sock.recv(len(seen) if header is None else header.size - len(received))
+        except TimeoutError:
+            raise _NoHeaderError("its PROXY header did not arrive in time" if received else "") from None
+        except ProxyHeaderError as error:
+            raise _NoHeaderError(str(error)) from None
+        return header
+
+    def _done(self, task: asyncio.Task[None], sock: socket.socket, peer: str) -> None:
+        context = self._context
+        context.connections.discard(self)
+        context.stats.connections -= 1
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or isinstance(error, _NoHeaderError):
+            sock.close()
+            if str(error or ""):
+                context.refusals.tell(peer, str(error), context.loop.time())
+        elif error is not None:
+            context.stats.tls_failures += 1
+            log.debug("TLS handshake with %s failed: %s", peer, _reason(error))
+        if context.on_connection_lost is not None:
+            context.on_connection_lost()
+
+    def sweep(self, now: float) -> None:
+        """See `Connection.sweep`. Header and handshake have their own time-outs."""
+
+    def drain(self, give_away: GiveAway | None = None) -> None:
+        """See `Connection.drain`. A handshake cannot move; what follows it is served."""
+        if give_away is None:
+            now = self._context.loop.time()
+            self._last_call = self._last_call or now + _LAST_CALL
+            if now >= self._last_call:
+                self._task.cancel()
+
+    def hurry(self) -> None:
+        """See `Connection.hurry`."""
+
+    def cancel(self) -> None:
+        """See `Connection.cancel`."""
+        self._task.cancel()
+
+    def is_idle(self) -> bool:
+        """See `Connection.is_idle`."""
+        return False
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    """Return once the socket can be read."""
+    can_be_read = asyncio.Event()
+    loop.add_reader(sock, can_be_read.set)
+    try:
+        await can_be_read.wait()
+    finally:
+        loop.remove_reader(sock)
+
+
+def _peer(sock: socket.socket) -> str:
+    try:
+        name = sock.getpeername()
+    except OSError:
+        return "a peer that is gone"
+    return str(name[0]) if isinstance(name, tuple) else "a Unix socket"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.replace("_", " ").lower()
+    return str(error) or type(error).__name__

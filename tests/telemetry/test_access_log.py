@@ -211,10 +211,19 @@ def test_time_is_local(run):
     assert json.loads(in_json)["ts"].endswith("+05:30")
 
 
+@pytest.mark.parametrize(
+    ("template", "is_timed"),
+    [("combined", False), ("%(s)s %(U)s", False), ("%(D)s", True), ("%(L)s %(h)s", True)],
+)
+def test_the_clock_is_asked_only_for_who_tells(template, is_timed):
+    assert AccessLog(template).is_timed is is_timed
+    assert AccessLog(template, json=True).is_timed
+
+
 def test_time_follows_the_clock_forwards_and_back(monkeypatch):
     log = AccessLog("%(t)s")
     for now in (1e9, 1e9 + 0.9, 1e9 + 1, 1e9 - 5):
-        monkeypatch.setattr("asgi_master.telemetry.access_log.time.time", lambda now=now: now)
+        monkeypatch.setattr("asgi_master.telemetry.access_log.time", lambda now=now: now)
         log.record(scope(), 200, 0, 0.0)
     seconds = [line.split(":")[3][:2] for line in taken(log)]
     assert seconds == ["40", "40", "41", "35"]

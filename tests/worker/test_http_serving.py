@@ -358,6 +358,8 @@ def test_the_access_log_is_told_of_every_request(variant):
     records = []
 
     class Log:
+        is_timed = True
+
         def describe(self, scope):
             return scope["path"]
 

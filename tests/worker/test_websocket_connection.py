@@ -740,6 +740,8 @@ class TestWorker:
         lines: list[tuple[str, int, int]] = []
 
         class Log:
+            is_timed = True
+
             def record(self, scope, status, body_bytes, duration):
                 assert duration >= 0
                 lines.append((scope["path"], status, body_bytes))

@@ -10,12 +10,12 @@ import json
 import logging
 import os
 import re
-import time
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from select import PIPE_BUF
+from time import localtime, strftime, time
 from typing import Any
 
 from asgi_master.telemetry.logs import identity
@@ -62,6 +62,7 @@ _RESPONSE_ATOMS = {
     "json ms": "int(now % 1 * 1000):03d",
     "json offset": "clock.offset",
 }
+_TIMED_ATOMS = [atom for atom, source in _RESPONSE_ATOMS.items() if "seconds" in source]
 _HEADER_ATOMS = {
     "u": ("authorization", "user(fields[{name}]) if {name} in fields else '-'"),
     "f": ("referer", "shown(fields[{name}][:LONGEST]) if {name} in fields else '-'"),
@@ -90,6 +91,8 @@ class AccessLog:
         """
         template = _json_template() if json else _SHORTHANDS.get(format, format)
         self._describe, self._render, self._wanted = _compile(template)
+        self.is_timed = any(f"%({atom})s" in template for atom in _TIMED_ATOMS)
+        """Whether a line tells how long its request took."""
         self._clock = _Clock()
         self._lines: list[str] = []
         self._size = 0
@@ -117,7 +120,7 @@ class AccessLog:
         """The line of a request that was described."""
         if request is None:
             return
-        now = time.time()
+        now = time()
         clock = self._clock
         if not clock.second <= now < clock.next_second:
             clock.set(now)
@@ -157,11 +160,11 @@ class _Clock:
     def set(self, now: float) -> None:
         self.second = int(now)
         self.next_second = self.second + 1
-        local = time.localtime(now)
-        offset = time.strftime("%z", local)
+        local = localtime(now)
+        offset = strftime("%z", local)
         month = _MONTHS[local.tm_mon - 1]  # `%b` would follow a locale that the application sets
-        self.bracketed = time.strftime(f"[%d/{month}/%Y:%H:%M:%S {offset}]", local)
-        self.date = time.strftime("%Y-%m-%dT%H:%M:%S", local)
+        self.bracketed = strftime(f"[%d/{month}/%Y:%H:%M:%S {offset}]", local)
+        self.date = strftime("%Y-%m-%dT%H:%M:%S", local)
         self.offset = f"{offset[:3]}:{offset[3:]}"
 
 

@@ -50,6 +50,9 @@ class Connection(Protocol):
 class AccessLog(Protocol):
     """Where finished requests are told. See `telemetry.access_log`."""
 
+    is_timed: bool
+    """Whether it tells how long requests took; if not, any `duration` will do."""
+
     def record(self, scope: Scope, status: int, body_bytes: int, duration: float) -> None:
         """One request, answered with `status` and `body_bytes` bytes of body after `duration` seconds."""
 
@@ -140,7 +143,7 @@ class WorkerContext:
     counts_durations: bool = False
     """Whether anybody asks how long responses take."""
     is_timed: bool = field(init=False)
-    """Whether requests look at the clock: for that, or for the access log."""
+    """Whether requests look at the clock: for that, or for an access log that tells."""
     date_line: bytes = b""
     """`date: …\\r\\n`, renewed by the worker's timer each second."""
     draining: bool = False
@@ -155,4 +158,4 @@ class WorkerContext:
     def __post_init__(self, parser: str) -> None:
         self.engines = engines_of(parser)
         self.outbox = Outbox(self.loop)
-        self.is_timed = self.counts_durations or self.access_log is not None
+        self.is_timed = self.counts_durations or (self.access_log is not None and self.access_log.is_timed)

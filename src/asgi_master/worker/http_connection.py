@@ -429,6 +429,7 @@ class HttpConnection(asyncio.Protocol):
     def _response_complete(self, current: HttpRequest) -> None:
         self._served += 1
         context = self.context
+        duration = 0.0
         if context.is_timed:
             duration = monotonic() - current.started_at
             stats = context.stats
@@ -437,8 +438,8 @@ class HttpConnection(asyncio.Protocol):
             else:
                 stats.short_responses += 1
                 stats.response_time += duration
-            if context.access_log is not None:
-                current.record_access(context.access_log, duration)
+        if context.access_log is not None:
+            current.record_access(context.access_log, duration)
         if current.receivers:
             current.wake()
         if not self.writer.keep_alive:

@@ -1,6 +1,8 @@
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -81,8 +83,29 @@ def test_the_largest_settings_fit(pair):
 
 def test_words_of_a_newer_version_are_ignored_and_missing_ones_take_their_defaults():
     assert decode(b'["ApplicationImported", {"colour": "blue"}]').hazards == []
-    with pytest.raises(ValueError, match="unknown message"):
-        decode(b'["Sing", {}]')
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        b'["Sing", {}]',
+        b"5",
+        b"[]",
+        b'["Forked"]',
+        b'["Forked", {}]',
+        b'["Forked", 3]',
+        b'["Forked", {"pid": "1"}]',
+        b'["Forked", {"pid": true}]',
+        b'[["Forked"], {"pid": 1}]',
+        b'["Drain", {"timeout": "long", "hand_off": true}]',
+        b'["TasksTold", {"number": 1, "groups": {}}]',
+        b"\xff\x00",
+        b"[" * 100_000,
+    ],
+)
+def test_what_no_version_says_is_refused(datagram):
+    with pytest.raises(ValueError):
+        decode(datagram)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +113,16 @@ def test_words_of_a_newer_version_are_ignored_and_missing_ones_take_their_defaul
 )
 def test_the_wire_form_round_trips(message):
     assert decode(encode(message)) == message
+
+
+def test_descriptors_of_what_is_no_message_are_closed(pair):
+    ours, theirs = pair
+    with socket.socket() as sent:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        socket.send_fds(ours._socket, [b"nonsense"], [sent.fileno()] * 3)
+        with pytest.raises(ValueError):
+            theirs.receive()
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_program_started_by_the_application_does_not_hold_our_channel(pair):

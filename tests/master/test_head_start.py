@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+from pathlib import Path
 
 import psutil
 import pytest
@@ -37,6 +39,21 @@ def test_it_is_given_once_and_stays():
     finally:
         _end(another, its_channel)
         _end(pid, channel)
+
+
+def test_it_inherits_nothing_but_its_channel_and_the_standard_streams():
+    """Not what systemd passed, for one: it would keep a socket listening that the master has closed."""
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        passed.set_inheritable(True)
+        with HeadStart({}) as head_start:
+            pid, channel = head_start.zygote()
+        try:
+            channel.setblocking(True)
+            channel.receive()
+            held = {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()}
+            assert f"socket:[{os.fstat(passed.fileno()).st_ino}]" not in held
+        finally:
+            _end(pid, channel)
 
 
 def test_an_upgraded_master_has_its_zygotes_already():

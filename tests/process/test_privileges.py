@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,8 +163,12 @@ def test_workers_that_import_for_themselves(dropping: Fleet, program: tuple[str,
     if case == "no preload":
         serve(dropping, program, "--preload", "off")
     else:
+        # It has read what only root may read before that.
+        secret = dropping.directory / "secret.env"
+        secret.write_text("LEAVES_A_THREAD=1\n")
+        secret.chmod(0o600)
         dropping.expect_log("forks badly")
-        serve(dropping, program, env={"LEAVES_A_THREAD": "1"})
+        serve(dropping, program, "--env-file", str(secret))
     told = rights(dropping)
     assert told["import"] == {"uid": NOBODY.pw_uid, "pid": told["pid"]}
     assert told["no_new_privs"] == "1"
@@ -203,6 +208,63 @@ def test_a_directory_that_the_user_may_not_enter(dropping: Fleet, program: tuple
         "--bind", "127.0.0.1:0", "--user", "nobody", "--app-dir", str(APPS), "rights:app", program=program
     )
     assert dropping.wait_exit() == 3
+
+
+def test_a_reload_from_a_directory_that_the_master_may_not_enter_any_more(
+    dropping: Fleet, program: tuple[str, ...]
+) -> None:
+    """A deploy with wrong permissions is refused, and not the end of the service."""
+    *prefix, interpreter = program[:-2]
+    as_nobody = ("setpriv", "--reuid=nobody", f"--regid={NOBODY.pw_gid}", "--clear-groups", interpreter)
+    dropping.serve(
+        program=(*prefix, *as_nobody, "-m", "asgi_master"), env={"ASGI_MASTER_USER": ""}, app_dir=APPS
+    )
+    dropping.expect_log("cannot be read: Permission denied")
+    dropping.directory.chmod(0o700)
+    dropping.send(signal.SIGHUP)
+    dropping.wait_line("SIGHUP: not reloading: .*asgi-master.toml: cannot be read: Permission denied")
+    dropping.directory.chmod(0o755)
+    with dropping.client() as client:
+        assert client.get("/").text == "hello\n"
+    dropping.send(signal.SIGHUP)
+    dropping.wait_line("reloaded: 2 workers serving generation 2")
+
+
+LIAR = """
+import os, socket
+
+async def app(scope, receive, send):
+    for name in os.listdir("/proc/self/fd") if scope["path"] == "/lie" else []:
+        try:
+            sock = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue
+        with sock:
+            if sock.type == socket.SOCK_SEQPACKET:
+                for said in (b'["Forked", {"pid": -1}]', b'["Forked", {"pid": %d}]', b'["Forked", {}]', b"5", b"[" * 9999):
+                    sock.send(said.replace(b"%d", scope["query_string"]))
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"said"})
+"""
+
+
+def test_an_application_that_lies_to_the_master_has_nobody_signalled(
+    dropping: Fleet, program: tuple[str, ...]
+) -> None:
+    """The master is root, and the worker's end of its channel is there for whoever looks."""
+    dropping.serve_source(LIAR, "--user", "nobody", program=program, workers=1)
+    dropping.expect_log("which is not so", "no version of this program says", "hand-off")
+    with subprocess.Popen(["sleep", "60"]) as victim:
+        with dropping.client() as client:
+            assert client.get(f"/lie?{victim.pid}").text == "said"
+        dropping.wait_line(f"says that it is process {victim.pid}, which is not so")
+        dropping.wait_line("no version of this program says: no message of ours: b'5'")
+        [worker] = dropping.workers()
+        with dropping.client() as client:
+            assert client.get("/").text == "said"
+        assert dropping.workers() == [worker]
+        assert victim.poll() is None
+        victim.kill()
 
 
 def test_an_interpreter_that_the_user_cannot_read(dropping: Fleet) -> None:

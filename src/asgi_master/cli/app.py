@@ -7,7 +7,7 @@ pid_namespaces(7)), and the imports take most of the start. So little is importe
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from asgi_master.cli.asked import Asked
     from asgi_master.settings.model import Settings
+    from asgi_master.settings.resolve import Resolved
 
 _PROGRAM = "asgi-master"
 
@@ -71,27 +72,37 @@ def _read_with_typer(arguments: Sequence[str] | None) -> "Asked | None":
 def _carry_out(asked: "Asked") -> int:
     if asked.version:
         return _tell_version()
-    from asgi_master.settings.resolve import Resolved, resolve, to_toml  # noqa: PLC0415 -- as in `main`
+    if asked.print_config or asked.check_config:
+        return _tell_of_settings(asked)
+    from asgi_master.master.head_start import HeadStart  # noqa: PLC0415 -- as in `main`
+
+    with HeadStart(os.environ) as head_start:
+        from asgi_master.master.main import run  # noqa: PLC0415 -- what the first zygote is ahead of
+
+        read = _reader(asked)
+        return run(lambda: read().settings, head_start)
+
+
+def _tell_of_settings(asked: "Asked") -> int:
+    from asgi_master.settings.resolve import to_toml  # noqa: PLC0415 -- as in `main`
+    from asgi_master.settings.sources import working_directory  # noqa: PLC0415
+
+    resolved = _reader(asked)()
+    if asked.print_config:
+        print(to_toml(resolved), end="")  # noqa: T201 -- it was asked for
+        return ExitCode.OK
+    _check_certificates(resolved.settings, working_directory(os.environ))
+    print("The settings are right.")  # noqa: T201 -- it was asked for
+    return ExitCode.OK
+
+
+def _reader(asked: "Asked") -> "Callable[[], Resolved]":
+    """What reads the settings, now and for each reload."""
+    from asgi_master.settings.resolve import resolve  # noqa: PLC0415 -- as in `main`
     from asgi_master.settings.sources import working_directory  # noqa: PLC0415
 
     directory = working_directory(os.environ)
-
-    def read() -> Resolved:
-        return resolve(asked.flags, os.environ, directory, config=asked.config)
-
-    if asked.print_config:
-        print(to_toml(read()), end="")  # noqa: T201 -- it was asked for
-        return ExitCode.OK
-    if asked.check_config:
-        _check_certificates(read().settings, directory)
-        print("The settings are right.")  # noqa: T201 -- it was asked for
-        return ExitCode.OK
-    from asgi_master.master.head_start import HeadStart  # noqa: PLC0415 -- nobody who only asks needs it
-
-    with HeadStart(os.environ) as head_start:
-        from asgi_master.master.main import run  # noqa: PLC0415 -- what the first zygote gets its start ahead of
-
-        return run(lambda: read().settings, head_start)
+    return lambda: resolve(asked.flags, os.environ, directory, config=asked.config)
 
 
 def _check_certificates(settings: "Settings", directory: "Path") -> None:

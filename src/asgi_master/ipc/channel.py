@@ -1,6 +1,7 @@
 """One end of a `SOCK_SEQPACKET` pair that carries messages and descriptors."""
 
 import contextlib
+import os
 import socket
 from dataclasses import dataclass
 
@@ -59,14 +60,22 @@ class Channel:
         return True
 
     def receive(self) -> Received | None:
-        """The next message; `None` at end of file. Raises `BlockingIOError` if there is none yet."""
+        """The next message; `None` at end of file.
+
+        Raises `BlockingIOError` if there is none yet, and `ValueError` for what is no message: that is gone then.
+        """
         try:
             datagram, fds = descriptors.receive(self._socket, _DATAGRAM_LIMIT, _FD_LIMIT)
         except ConnectionResetError:
             return None
         if not datagram:
             return None
-        return Received(decode(datagram), fds)
+        try:
+            return Received(decode(datagram), fds)
+        except ValueError:
+            for fd in fds:
+                os.close(fd)
+            raise
 
     def close(self) -> None:
         """Close this end; the other side reads end of file."""

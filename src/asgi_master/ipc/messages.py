@@ -7,7 +7,10 @@ program (a reload starts a new interpreter): unknown fields are ignored, missing
 import json
 import signal
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_origin
+
+_SHOWN = 100
+"""Bytes of a datagram that is no message, for the log."""
 
 STACK_SIGNAL = signal.SIGUSR1
 """Makes a worker write all its stacks to its stack pipe, from C, whatever the interpreter is doing."""
@@ -160,6 +163,9 @@ Message = (
 )
 
 _KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in Message.__args__}
+_TYPES: dict[type[Message], dict[str, Any]] = {
+    kind: {f.name: get_origin(f.type) or f.type for f in fields(kind)} for kind in _KINDS.values()
+}
 
 
 def encode(message: Message) -> bytes:
@@ -169,9 +175,28 @@ def encode(message: Message) -> bytes:
 
 def decode(datagram: bytes) -> Message:
     """The message of a datagram. Raises `ValueError` for what no version of ours says."""
-    name, values = json.loads(datagram)
-    kind = _KINDS.get(name)
-    if kind is None:
-        raise ValueError(f"unknown message {name!r}")
-    known = {f.name for f in fields(kind)}
-    return kind(**{key: value for key, value in values.items() if key in known})
+    try:
+        said = json.loads(datagram)
+    except RecursionError:
+        said = None
+    match said:
+        case [str(name), dict(values)] if name in _KINDS:
+            kind = _KINDS[name]
+        case _:
+            raise ValueError(f"no message of ours: {datagram[:_SHOWN]!r}")
+    types = _TYPES[kind]
+    known = {key: value for key, value in values.items() if key in types}
+    for key, value in known.items():
+        if not _is_a(value, types[key]):
+            raise ValueError(f"{name}: {key} is no {types[key].__name__}")
+    try:
+        return kind(**known)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _is_a(value: object, kind: type) -> bool:
+    """Whether a value of JSON is of this type; what applications run beside can write to our channels."""
+    if kind is float:
+        return isinstance(value, int | float)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

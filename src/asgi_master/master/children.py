@@ -40,7 +40,7 @@ from asgi_master.ipc.scoreboard import Field, Row, Scoreboard
 from asgi_master.master.carried import Carried
 from asgi_master.master.child import Places, Worker, Zygote, carry, workers_of, zygotes_of
 from asgi_master.master.oom import OomKills
-from asgi_master.master.reaper import next_dead_child, reap
+from asgi_master.master.reaper import is_child, next_dead_child, reap
 from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.events import (
     Event,
@@ -313,7 +313,7 @@ class Children:
                 os.close(fd)
             match message:
                 case Forked(pid):
-                    child.pid = pid
+                    self._take_pid(child, pid)
                 case BecameReady():
                     self._tell(WorkerReady(child.worker))
                 case BootFailed(reason, traceback):
@@ -332,6 +332,15 @@ class Children:
         if child.pid is None and child.channel.fileno() < 0 and child.worker in self._workers:
             # The zygote died with the order in its queue, or the child before it could say its pid.
             self._forget(child, _NEVER_STARTED)
+
+    def _take_pid(self, child: Worker, pid: int) -> None:
+        """Signals will go there, perhaps of root, and the application can write to the channel: it must be a child."""
+        others = [*(zygote.pid for zygote in self._zygotes.values()), *self._others]
+        others += [worker.pid for worker in self._workers.values() if worker.pid is not None]
+        if child.pid is None and pid > 0 and pid not in others and is_child(pid):
+            child.pid = pid
+        else:
+            log.warning("worker %d says that it is process %d, which is not so", child.slot, pid)
 
     def _messages(self, channel: Channel) -> list[tuple[Message, list[int]]]:
         """What can be read now; hangs up at the end of file."""

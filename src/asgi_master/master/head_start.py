@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,8 @@ from asgi_master.ipc.channel import Channel
 from asgi_master.master.carried import VARIABLE
 from asgi_master.master.spawn import spawn_zygote
 from asgi_master.telemetry.streams import open_missing
+
+_STDERR = 2
 
 
 class HeadStart:
@@ -27,6 +30,7 @@ class HeadStart:
     def __enter__(self) -> Self:
         open_missing()
         if not self._is_upgrade:
+            _keep_to_ourselves()
             with contextlib.suppress(OSError):  # `zygote` meets the same trouble, and its caller tells of it
                 self._waiting = spawn_zygote()
         return self
@@ -44,3 +48,12 @@ class HeadStart:
         """A zygote that waits for its `Boot`: its pid and our end of its channel. Raises `OSError`."""
         waiting, self._waiting = self._waiting, None
         return waiting or spawn_zygote()
+
+
+def _keep_to_ourselves() -> None:
+    """What this process was given besides the standard streams, such as systemd's sockets, is the master's alone."""
+    with contextlib.suppress(FileNotFoundError):  # where there is no /proc
+        for file in Path("/proc/self/fd").iterdir():
+            if int(file.name) > _STDERR:
+                with contextlib.suppress(OSError):  # that of the listing, closed by now
+                    os.set_inheritable(int(file.name), False)

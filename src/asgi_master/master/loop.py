@@ -12,7 +12,7 @@ from typing import Protocol
 from asgi_master.control.admin import AdminServer
 from asgi_master.control.places import ControlSocket
 from asgi_master.control.server import ControlServer
-from asgi_master.errors import BindError, ExitCode, SettingsError
+from asgi_master.errors import AsgiMasterError, ExitCode, SettingsError
 from asgi_master.ipc.channel import Channel
 from asgi_master.master import parts
 from asgi_master.master.admin import admin_sockets
@@ -173,13 +173,13 @@ class Master:
             deadlines = (next_look, self._supervisor.next_deadline(), self._lame_duck.until)
             wait = min(deadline for deadline in deadlines if deadline is not None) - now
             for key, _events in self._selector.select(max(0.0, wait)):
-                key.data()
+                self._outlive(key.data)
             self._facts.append(StopRequested() if self._lame_duck.is_due(time.monotonic()) else TimePassed())
             self._judge()
             while self._control.obey():
                 self._judge()
             for companion in self._companions:
-                companion.sweep()
+                self._outlive(companion.sweep)
         return self._oom_exit.status(self._executor.exit_code)
 
     def close(self) -> None:
@@ -221,14 +221,17 @@ class Master:
                 self._carry_out(action)
 
     def _carry_out(self, action: Action) -> None:
-        try:
-            self._executor.execute(action)
-        except Exception:
-            # Whatever this is, dying of it would take the service down. Each order has a deadline behind it.
-            log.exception("%s failed", type(action).__name__)
+        self._outlive(self._executor.execute, action)
         if isinstance(action, Announce):
             for companion in self._companions:
-                companion.note(action.notice)
+                self._outlive(companion.note, action.notice)
+
+    def _outlive(self, work: Callable[..., object], *arguments: object) -> None:
+        """Do something; a fault of ours in it must not take the service down. Each order has a deadline behind it."""
+        try:
+            work(*arguments)
+        except Exception:
+            log.exception("%s%r failed; the master goes on", getattr(work, "__qualname__", work), arguments)
 
     def _phase(self) -> Phase:
         return Phase.STOPPING if self._lame_duck.is_leaving else self._supervisor.phase
@@ -284,8 +287,11 @@ class Master:
             settings, waiting = hold_until_restart(running, self._reread())
             self._certificates.load(settings)
             opened = self._listeners.open(settings.sockets)
-        except (SettingsError, BindError) as error:
-            errors = error.errors if isinstance(error, SettingsError) else [str(error)]
+        except Exception as error:
+            # Whatever the files, the directory and the network are like now, it is no reason to leave.
+            if not isinstance(error, AsgiMasterError):
+                log.exception("%s: the settings could not be taken", why)
+            errors = error.errors if isinstance(error, SettingsError) else [str(error) or repr(error)]
             for line in errors:
                 log.error("%s: not reloading: %s", why, line)
             self._control.refused(errors)

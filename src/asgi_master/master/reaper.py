@@ -12,6 +12,15 @@ def next_dead_child() -> int | None:
     return found.si_pid if found is not None else None
 
 
+def is_child(pid: int) -> bool:
+    """Whether this is a child of ours that lives, or has died and is not reaped yet."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
 def reap(pid: int) -> int:
     """Reap the dead child; returns its status as `subprocess` tells it: -N for signal N."""
     _pid, status = os.waitpid(pid, 0)

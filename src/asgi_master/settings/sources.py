@@ -107,8 +107,13 @@ def from_file(directory: Path, config: Given | None) -> Source:
     if config is not None:
         return _read_file(directory / config.raw, str(config.raw), f" ({config.origin})")
     for name in (FILE_NAME, _PROJECT_FILE):
-        if (path := directory / name).exists():
-            return _read_file(path, name, "")
+        path = directory / name
+        try:
+            if not path.exists():
+                continue
+        except OSError as error:  # the directory is not ours to look into
+            return Source(errors=[f"{path}: cannot be read: {error.strerror}"])
+        return _read_file(path, name, "")
     return Source()
 
 

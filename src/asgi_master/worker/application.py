@@ -27,8 +27,8 @@ _ASGI_ARGUMENTS = 3
 _WSGI_ARGUMENTS = 2
 
 
-def prepare_environment(application: ApplicationSettings) -> None:
-    """Make the application's directory importable and its environment file known, in this process.
+def prepare_environment(application: ApplicationSettings, *, is_known: bool = False) -> None:
+    """Make the application's directory importable and its environment file, unless it is, known in this process.
 
     Raises `ApplicationError` if the environment file cannot be read.
     """
@@ -36,7 +36,7 @@ def prepare_environment(application: ApplicationSettings) -> None:
     if directory in sys.path:
         sys.path.remove(directory)
     sys.path.insert(0, directory)
-    if application.env_file:
+    if application.env_file and not is_known:
         for key, value in _read_env_file(Path(application.env_file)).items():
             os.environ.setdefault(key, value)
 

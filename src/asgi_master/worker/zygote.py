@@ -4,6 +4,7 @@ Started by the master with `python -m asgi_master.worker.zygote FD MASTER_PID [n
 It runs no loop, starts no thread and accepts nothing. End of file on the channel ends it.
 """
 
+import contextlib
 import gc
 import logging
 import os
@@ -12,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import NoReturn
 
 from asgi_master import faults
@@ -38,6 +40,8 @@ from asgi_master.worker.privileges import drop_privileges
 log = logging.getLogger("asgi_master")
 
 _NO_PRELOAD = "no-preload"
+_OBJECTS_OF_AN_IMPORT = 50_000
+"""More of them than this are looked through for garbage all the same: some applications make much as they begin."""
 
 
 def main() -> None:
@@ -54,7 +58,7 @@ def main() -> None:
     inheritance = _inherit(received.message, received.fds)
     faults.located(generation=inheritance.generation)
     try:
-        _settle(received.message.directory, inheritance)
+        _settle(received.message.directory, inheritance, begins_again=preload_refused)
         _die_with(master_pid)
         hazards = _import(inheritance, preload_refused=preload_refused)
     except AsgiMasterError as error:
@@ -94,12 +98,15 @@ def _inherit(boot: Boot, fds: list[int]) -> Inheritance:
     )
 
 
-def _settle(directory: str, inheritance: Inheritance) -> None:
-    """Title, log, working directory, environment and user. Raises `AsgiMasterError`."""
+def _settle(directory: str, inheritance: Inheritance, *, begins_again: bool) -> None:
+    """Title, log, working directory, environment and user. Raises `AsgiMasterError`.
+
+    One that `begins_again` has its environment from the image before it, and may not read as much any more.
+    """
     settings, generation = inheritance.settings, inheritance.generation
     _enter(directory)
     # Read as whoever the master is: secrets need not be the application's to read again.
-    prepare_environment(settings.application)
+    prepare_environment(settings.application, is_known=begins_again)
     os.environ["ASGI_MASTER_GENERATION"] = str(generation)
     drop_privileges(settings.privileges)
     # From here on it is the application's user, and may run its code: a log-config can name some.
@@ -121,10 +128,24 @@ def _import(inheritance: Inheritance, *, preload_refused: bool) -> list[str]:
     if preload_refused or settings.process.preload == "off":
         return []
     engines_of(settings.http.http)  # what it imports, all workers share
-    inheritance.application = load_application(settings.application.app, factory=settings.application.factory)
+    with _seldom_collecting():
+        inheritance.application = load_application(
+            settings.application.app, factory=settings.application.factory
+        )
     return [
         f"thread {thread.name!r}" for thread in threading.enumerate() if thread is not threading.main_thread()
     ]
+
+
+@contextlib.contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    """Nearly all that an import makes stays: to look for garbage again and again takes a twentieth of its time."""
+    before = gc.get_threshold()
+    seldom = (_OBJECTS_OF_AN_IMPORT, *before[1:])
+    gc.set_threshold(*seldom)
+    yield
+    if gc.get_threshold() == seldom:  # else the application has its own idea
+        gc.set_threshold(*before)
 
 
 def _leave_signals_to_the_master() -> None:

@@ -4,6 +4,8 @@ import contextlib
 import selectors
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -11,10 +13,12 @@ from asgi_master.control.admin import AdminServer, respond
 from asgi_master.control.api import Refusal
 from asgi_master.control.health import Condition, WorkerHealth
 from asgi_master.control.http_server import Limits
+from asgi_master.control.metrics import Queue
 from measured import SNAPSHOT
 
 PATIENCE = 10.0
 GET = b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n"
+WIDE = Limits()
 
 
 class PaperObserver:
@@ -23,6 +27,7 @@ class PaperObserver:
     def __init__(self) -> None:
         self.age = 0.1
         self.fails = False
+        self.numbers = SNAPSHOT
 
     def condition(self):
         worker = WorkerHealth(slot=0, generation=1, state="ready", heartbeat_age=self.age)
@@ -31,13 +36,14 @@ class PaperObserver:
     def snapshot(self):
         if self.fails:
             raise RuntimeError("no numbers today")
-        return SNAPSHOT
+        return self.numbers
 
 
 class Admin:
     """An admin server on two addresses."""
 
-    def __init__(self, **limits) -> None:
+    def __init__(self, limits: Limits | None = WIDE) -> None:
+        """`None`: the limits that it has by itself."""
         self.observer = PaperObserver()
         self.now = 1000.0
         self.selector = selectors.DefaultSelector()
@@ -45,7 +51,7 @@ class Admin:
         for sock in self.sockets:
             sock.setblocking(False)
         self.server = AdminServer(
-            self.sockets, self.selector, self.observer, limits=Limits(**limits), clock=lambda: self.now
+            self.sockets, self.selector, self.observer, limits=limits, clock=lambda: self.now
         )
 
     def turn(self) -> None:
@@ -187,8 +193,44 @@ def test_slow_clients_are_let_go(admin: Admin) -> None:
         assert (silent.recv(10), slow.recv(10)) == (b"", b"")
 
 
+def test_connections_that_ask_nothing_keep_nobody_out() -> None:
+    admin = Admin(limits=None)
+    with contextlib.closing(admin), contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(admin.connect()) for _ in range(64)]
+        while len(admin.selector.get_map()) < 64 + len(admin.sockets):
+            admin.turn()
+        assert admin.get("/livez") == (200, "ok\n")
+        assert idle[0].recv(10) == b"", "it made room"
+        # Having begun to ask is not to have asked.
+        idle[1].sendall(b"GET /livez HTTP/1.1\r\n")
+        stack.enter_context(admin.connect())
+        admin.turn()
+        assert admin.get("/livez") == (200, "ok\n")
+        assert idle[1].recv(10) == b"", "now it had waited longest"
+        idle[2].sendall(GET % b"/livez")
+        admin.turn()
+        assert read(idle[2])[0] == 200
+
+
+def test_whoever_asked_is_not_closed_for_another() -> None:
+    admin = Admin(Limits(connections=1, makes_room=True))
+    admin.observer.numbers = replace(SNAPSHOT, queues=[Queue(str(n), 0, 0) for n in range(200_000)])
+    try:
+        with admin.connect() as reader:
+            reader.sendall(GET % b"/metrics")
+            admin.turn()
+            assert admin.get("/livez") == (503, "too many admin connections\n")
+            with ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(read, reader)
+                while not answer.done():
+                    admin.turn()
+            assert answer.result()[2].count(b"listener_queue_limit{") == 200_000
+    finally:
+        admin.close()
+
+
 def test_too_many_connections() -> None:
-    admin = Admin(connections=2)
+    admin = Admin(Limits(connections=2))
     try:
         with admin.connect(), admin.connect():
             admin.turn()

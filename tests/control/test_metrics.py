@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from asgi_master.control.metrics import Queue, render
+from asgi_master.control.metrics import Process, Queue, render
 from asgi_master.ipc.scoreboard import BUCKET_COUNT, DURATION_BOUNDS
 from measured import COUNTS, SNAPSHOT
 
@@ -102,6 +102,13 @@ def test_the_memory():
     }
     assert sum(values(SNAPSHOT, "process_pss_bytes").values()) == 61
     assert values(SNAPSHOT, "process_uss_bytes")["worker", "1"] == 11
+
+
+def test_memory_of_which_only_a_part_can_be_read():
+    snapshot = replace(SNAPSHOT, processes=[Process("worker", 0, rss=50, pss=None, uss=None)])
+    assert values(snapshot, "process_rss_bytes") == {("worker", "0"): 50}
+    assert "process_pss" not in render(snapshot)
+    assert "process_uss" not in render(snapshot)
 
 
 def test_what_is_not_known_is_left_out():

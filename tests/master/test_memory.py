@@ -1,11 +1,13 @@
-"""Whose memory is looked at, and when."""
+"""Whose memory is looked at, and when, and what is found."""
 
+import errno
 import os
 
+import psutil
 import pytest
 
 from asgi_master.master.memory import MemorySampler, Subject
-from asgi_master.telemetry.resources import Memory
+from asgi_master.telemetry.resources import Memory, memory_of
 
 MASTER, ZYGOTE = Subject(1, "master"), Subject(2, "zygote")
 WORKERS = [Subject(3, "worker", 0), Subject(4, "worker", 1)]
@@ -19,11 +21,14 @@ class Looker:
         self.takes = 0.0
         self.looked: list[int] = []
         self.gone: set[int] = set()
+        self.hidden: set[int] = set()
         self.sampler = MemorySampler(self.look, lambda: self.now)
 
     def look(self, pid):
         self.looked.append(pid)
         self.now += self.takes
+        if pid in self.hidden:
+            return Memory(rss=pid, pss=None, uss=None, untold="hidden")
         return None if pid in self.gone else Memory(rss=pid, pss=pid, uss=pid)
 
     def known(self):
@@ -62,6 +67,18 @@ def test_whoever_is_gone_meanwhile_has_none():
     assert looker.known() == {}
 
 
+def test_who_tells_only_a_part_is_shown_and_spoken_of_once(caplog):
+    looker = Looker()
+    looker.hidden = {3, 4}
+    for _ in range(5):
+        looker.sampler.sample([MASTER, *WORKERS, Subject(5, "worker", 1)])
+    assert looker.known() == {("master", None): 1, ("worker", 0): None, ("worker", 1): None}
+    assert [process.rss for process in looker.sampler.processes()] == [1, 3, 9]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the metrics lack the PSS and USS of some processes: hidden"
+    ]
+
+
 @pytest.mark.parametrize(("takes", "pause"), [(0.0, 1.0), (0.01, 1.0), (0.2, 10.0)])
 def test_slow_looks_are_rare(takes, pause):
     looker = Looker()
@@ -79,3 +96,37 @@ def test_a_real_process():
     sampler.sample([Subject(os.getpid(), "master")])
     (process,) = sampler.processes()
     assert 0 < process.uss <= process.pss <= process.rss
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+@pytest.mark.parametrize("asks", ["memory_info", "memory_full_info"])
+def test_what_is_not_about_the_process_ends_nothing(monkeypatch, error, asks):
+    def fail(self):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(psutil.Process, asks, fail)
+    assert memory_of(os.getpid()) is None
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 2**40, 2**63 - 1])
+def test_what_can_be_no_process_has_no_memory(pid):
+    assert memory_of(pid) is None
+
+
+def test_a_kernel_that_tells_no_shares(monkeypatch):
+    monkeypatch.setattr(psutil.Process, "memory_full_info", psutil.Process.memory_info)
+    found = memory_of(os.getpid())
+    assert found.rss > 1_000_000
+    assert (found.pss, found.uss) == (None, None)
+    assert found.untold == "this kernel does not tell them"
+
+
+def test_a_process_that_may_not_be_looked_into(monkeypatch):
+    def fail(self):
+        raise psutil.AccessDenied(self.pid)
+
+    monkeypatch.setattr(psutil.Process, "memory_full_info", fail)
+    found = memory_of(os.getpid())
+    assert found.rss > 1_000_000
+    assert (found.pss, found.uss) == (None, None)
+    assert "CAP_SYS_PTRACE" in found.untold

@@ -1,9 +1,13 @@
 """Health and metrics of real fleets, also while nobody else answers."""
 
 import os
+import shutil
 import signal
 import socket
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from asgi_master.errors import ExitCode
 from fleet import APPS, PATIENCE, SOURCE, Fleet, wait_until
+from reachable import program_for_anybody
 from traffic import Traffic
 
 ADMIN = ("--admin-bind", "127.0.0.1:0")
@@ -157,6 +162,40 @@ def test_a_quick_stop_is_not_delayed(fleet: Fleet) -> None:
     assert "stopping in" not in fleet.log
 
 
+@pytest.fixture
+def open_fleet() -> Iterator[Fleet]:
+    """In a directory that everybody may enter."""
+    directory = Path(tempfile.mkdtemp(prefix="asgi-master-admin-"))
+    directory.chmod(0o755)
+    fleet = Fleet(directory)
+    try:
+        yield fleet
+        fleet.close()
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run the application as another user")
+@pytest.mark.parametrize("may_look", [True, False])
+def test_memory_of_workers_that_run_as_another_user(open_fleet: Fleet, *, may_look: bool) -> None:
+    program = program_for_anybody()
+    if isinstance(program, str):
+        pytest.skip(program)
+    *covered, python = program
+    # As a container has them by default. New kernels take the two others for it.
+    without = ("setpriv", "--bounding-set", "-sys_ptrace,-perfmon,-sys_admin", "--")
+    inside = (*covered, *(() if may_look else without), python, "-m", "asgi_master")
+    if not may_look:
+        open_fleet.expect_log("WARNING.*the metrics lack the PSS and USS of some processes: .*CAP_SYS_PTRACE")
+    open_fleet.serve("rights:app", "--user", "nobody", *ADMIN, workers=1, program=inside)
+    wait_until(lambda: metric(open_fleet, "process_rss_bytes", "worker", "0"), "the memory of the worker")
+    assert metric(open_fleet, "process_rss_bytes", "zygote")
+    found = metrics(open_fleet)
+    told = {labels[1] for labels in found if labels[0] == "process_pss_bytes"}
+    assert told == ({"master", "zygote", "worker"} if may_look else {"master"})
+    assert open_fleet.log.count("PSS") == (0 if may_look else 1)
+
+
 def test_supervision_goes_on_however_many_ask(fleet: Fleet) -> None:
     fleet.serve("probe:app", *ADMIN, workers=1)
     fleet.expect_log("ERROR.*worker 0 .generation 1. died")
@@ -166,6 +205,7 @@ def test_supervision_goes_on_however_many_ask(fleet: Fleet) -> None:
         sockets = [socket.create_connection((url.host, url.port), PATIENCE) for _ in range(150)]
         os.kill(before[0].pid, signal.SIGKILL)
         fleet.wait_workers(lambda workers: len(workers) == 1 and workers != before, "the worker is replaced")
+        assert ask(fleet, "/livez").status_code == 200
         for sock in sockets:
             sock.close()
     assert ask(fleet, "/livez").status_code == 200

@@ -20,6 +20,7 @@ from asgi_master.supervision.notices import Notice
 _METHODS = ("GET", "HEAD")
 _PATHS = ("/livez", "/readyz", "/startupz", "/metrics")
 _TEXT = "text/plain; charset=utf-8"
+_LIMITS = Limits(connections=64, makes_room=True, request_bytes=16 * 1024)
 
 
 class Observer(Protocol):
@@ -73,7 +74,7 @@ class AdminServer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._observer = observer
-        limits = limits if limits is not None else Limits(connections=64, request_bytes=16 * 1024)
+        limits = limits if limits is not None else _LIMITS
         self._http = HttpServer(sockets, selector, self, limits=limits, clock=clock)
 
     def note(self, notice: Notice) -> None:

@@ -20,6 +20,9 @@ class Limits:
     """What clients may take of the master. Times are in seconds."""
 
     connections: int = 32
+    makes_room: bool = False
+    """Whether one more takes the place of the one that has waited longest without a whole request: where strangers may
+    connect, a few that send nothing would keep all others out."""
     request_bytes: int = 64 * 1024
     """Of a whole request."""
     request_time: float = 5.0
@@ -63,7 +66,8 @@ class HttpServer:
         self._service = service
         self._limits = limits if limits is not None else Limits()
         self._clock = clock
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}
+        """In the order in which they came."""
         self._pausing: dict[socket.socket, float] = {}
         """Listeners that are not watched, and until when."""
         self._sockets = list(sockets)
@@ -118,15 +122,24 @@ class HttpServer:
         sock.setblocking(False)
         try:
             peer = self._service.admit(sock)
-            if len(self._connections) >= self._limits.connections:
+            if len(self._connections) >= self._limits.connections and not self._made_room():
                 raise Refusal(503, f"too many {self._service.name} connections")
         except Refusal as refusal:
             _turn_away(sock, self._service.refuse(refusal))
             return
         connection = Connection(sock, peer, self._limits.request_bytes)
         connection.deadline = self._clock() + self._limits.request_time
-        self._connections.add(connection)
+        self._connections[connection] = None
         self._selector.register(sock, selectors.EVENT_READ, lambda: self._on_ready(connection))
+
+    def _made_room(self) -> bool:
+        if not self._limits.makes_room:
+            return False
+        waiting = (c for c in self._connections if c.deadline is not None and not c.is_answered)
+        longest = next(waiting, None)
+        if longest is not None:
+            self._close(longest)
+        return longest is not None
 
     def _on_ready(self, connection: Connection) -> None:
         if connection not in self._connections:
@@ -158,7 +171,7 @@ class HttpServer:
     def _close(self, connection: Connection) -> None:
         if connection not in self._connections:
             return
-        self._connections.remove(connection)
+        del self._connections[connection]
         self._selector.unregister(connection.sock)
         connection.sock.close()
         self._service.lost(connection)

@@ -50,8 +50,9 @@ class Process:
     """`master`, `zygote` or `worker`."""
     slot: int | None
     rss: int
-    pss: int
-    uss: int
+    pss: int | None
+    uss: int | None
+    """Both are `None` where the master cannot read them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,9 @@ def _memory(processes: list[Process]) -> Iterator[str]:
         ("pss", "Memory, each shared page divided by those that share it; its sum is what all take."),
         ("uss", "Memory that nobody else shares."),
     ):
-        samples = [(labels(process), getattr(process, name)) for process in processes]
+        samples = [
+            (labels(process), value) for process in processes if (value := getattr(process, name)) is not None
+        ]
         yield from _family(f"process_{name}_bytes", _GAUGE, help_, samples)
 
 

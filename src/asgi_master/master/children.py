@@ -90,7 +90,8 @@ class Children:
         self._others: dict[int, Callable[[int], None]] = {}
         self._inquiries = Inquiries()
         self._tracebacks: set[str] = set()
-        self._oom_kills = OomKills()
+        self.oom_kills = OomKills()
+        """To be looked at also while nobody dies."""
 
     # Orders
 
@@ -235,8 +236,6 @@ class Children:
 
     def reap(self) -> None:
         """Report and reap every child that has died; what it said last is told before."""
-        # One look for all: those who died together died of the same.
-        out_of_memory = self._oom_kills.rose()
         while (pid := next_dead_child()) is not None:
             # Whoever died may still have sent its pid or the reason a moment ago.
             for worker in list(self._workers.values()):
@@ -244,6 +243,7 @@ class Children:
             for zygote in list(self._zygotes.values()):
                 self._read_zygote(zygote)
             status = reap(pid)
+            out_of_memory = self.oom_kills.claim(status)
             if (told := self._others.pop(pid, None)) is not None:
                 told(status)
             for zygote in [z for z in self._zygotes.values() if z.pid == pid]:

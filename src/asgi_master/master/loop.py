@@ -169,6 +169,7 @@ class Master:
             now = time.monotonic()
             if now >= next_look:
                 next_look = now + _HEARTBEAT_PERIOD
+                self._children.oom_kills.look()
                 self._facts.append(self._children.read_heartbeats())
             deadlines = (next_look, self._supervisor.next_deadline(), self._lame_duck.until)
             wait = min(deadline for deadline in deadlines if deadline is not None) - now

@@ -4,12 +4,15 @@ The kernel walks all pages of a process to answer, so a large one takes it a whi
 less often where that would take more than a fiftieth of the master's time.
 """
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from asgi_master.control.metrics import Process
 from asgi_master.telemetry.resources import Memory, memory_of
+
+log = logging.getLogger("asgi_master")
 
 _PERIOD = 1.0
 _SHARE = 50
@@ -38,6 +41,8 @@ class MemorySampler:
         self._due = clock()
         self._found: dict[Subject, Memory | None] = {}
         """In the order in which they were looked at, the oldest look first."""
+        self._is_told = False
+        """Whether it was said that something of this cannot be known."""
 
     @property
     def is_due(self) -> bool:
@@ -52,7 +57,10 @@ class MemorySampler:
         subject = next(new, None) or next(iter(self._found), None)
         if subject is not None:
             self._found.pop(subject, None)
-            self._found[subject] = self._look(subject.pid)
+            self._found[subject] = memory = self._look(subject.pid)
+            if memory is not None and memory.untold and not self._is_told:
+                self._is_told = True
+                log.warning("the metrics lack the PSS and USS of some processes: %s", memory.untold)
         now = self._clock()
         self._due = now + max(_PERIOD, _SHARE * (now - began))
 
@@ -67,6 +75,16 @@ class MemorySampler:
                 kind,
                 slot,
                 rss=sum(memory.rss for memory in found),
-                pss=sum(memory.pss for memory in found),
-                uss=sum(memory.uss for memory in found),
+                pss=_sum(memory.pss for memory in found),
+                uss=_sum(memory.uss for memory in found),
             )
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    """`None` if any is not known: a part of it would look like all."""
+    total = 0
+    for number in numbers:
+        if number is None:
+            return None
+        total += number
+    return total

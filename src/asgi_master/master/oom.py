@@ -1,6 +1,8 @@
 """Whether the kernel killed for want of memory in our control group: tells that apart from somebody's `kill -9`."""
 
 import logging
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,20 +14,40 @@ log = logging.getLogger("asgi_master")
 
 _CONTROL_GROUPS = "sys/fs/cgroup"
 """Where systemd and every container runtime mount them."""
+_DYING = 10.0
+"""Seconds that a process may take to die once its kill was counted: the kernel counts first, and a large one has a lot
+to give back. A kill that nobody claimed for so long was of a process that is no child of ours."""
 
 
 class OomKills:
     """The kernel's count of processes that it killed in this control group, as far as it can be read."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
         """`root` holds /proc and /sys."""
         self._files = _counters(root)
+        self._clock = clock
         self._seen = self._count()
+        self._unclaimed: list[float] = []
+        """When each kill was seen whose victim was not, the oldest first."""
 
-    def rose(self) -> bool:
-        """Whether it rose since the last look (or since this was made)."""
-        before, self._seen = self._seen, self._count()
-        return self._seen > before
+    def look(self) -> None:
+        """Take note of the kills since the last look (or since this was made); call it each half second or so."""
+        now = self._clock()
+        # It never falls: if it seems to, it could not be read.
+        before, self._seen = self._seen, max(self._seen, self._count())
+        self._unclaimed = [seen for seen in self._unclaimed if now <= seen + _DYING]
+        self._unclaimed += [now] * (self._seen - before)
+
+    def claim(self, status: int) -> bool:
+        """Whether a child that died just now with this status was killed so. Each kill has one victim."""
+        if status != -signal.SIGKILL:
+            return False
+        self.look()
+        if not self._unclaimed:
+            return False
+        # Most die at once: the newest is the likeliest, and what is left is forgotten the sooner.
+        self._unclaimed.pop()
+        return True
 
     def _count(self) -> int:
         for file in self._files:

@@ -56,7 +56,9 @@ class ServiceManager:
         self._rows = rows
         self._clock = clock
         self._watchdog = watchdog_timeout(environ, os.getpid()) if notifier.is_heard else None
-        self._watchdog_due = self._healthy_at = self._status_sent = clock()
+        self._watchdog_due = self._status_sent = clock()
+        self._boots_since: float | None = None
+        """Since when the fleet does nothing but boot."""
         self._is_announced = supervisor.phase not in {Phase.BOOTING, Phase.WAITING}
         self._is_reloading = self._is_stopping = False
         self._trouble = ""
@@ -105,7 +107,12 @@ class ServiceManager:
             return
         self._notifier.flush()
         now = self._clock()
-        if self._watchdog is not None and now >= self._watchdog_due and self._is_healthy(now):
+        # Health is looked at also while no word is due: boots are timed from when nobody serves.
+        if (
+            self._watchdog is not None
+            and self._is_healthy(now, self._watchdog / 2)
+            and now >= self._watchdog_due
+        ):
             self._notifier.tell({"WATCHDOG": 1})
             self._watchdog_due = now + self._watchdog / 2
         if now >= self._status_sent + _STATUS_PERIOD:
@@ -126,17 +133,19 @@ class ServiceManager:
             return
         now = self._status_sent = self._clock()
         phase, fleet = self._supervisor.phase, self._supervisor.fleet
-        ready = [worker for worker in fleet.serving() if worker.is_ready]
-        serving = {worker.slot for worker in fleet.serving()}
+        standing = [*fleet.serving(), *fleet.spares()]
+        ready = [worker for worker in standing if worker.is_ready]
+        taken = {worker.slot for worker in standing}
         status = describe_service(
-            ready=len({worker.slot for worker in ready}),
+            # A spare that was admitted serves on for a while beside the worker it stood in for.
+            ready=min(len({worker.slot for worker in ready}), self._supervisor.policy.workers),
             wanted=self._supervisor.policy.workers,
             generations={worker.generation for worker in ready},
             rate=self._rate.measure(now, {id_: row[Field.REQUESTS] for id_, row in self._rows().items()}),
             doing="stopping" if self._is_stopping else doing or _DOING.get(phase, ""),
-            leaving=len(fleet.living()) - len(fleet.serving()),
+            leaving=sum(not worker.serves for worker in fleet.living()),
             waiting=sum(
-                backoff.until > now and slot not in serving for slot, backoff in fleet.backoffs.items()
+                backoff.until > now and slot not in taken for slot, backoff in fleet.backoffs.items()
             ),
             trouble=self._trouble,
         )
@@ -145,25 +154,32 @@ class ServiceManager:
             said["EXTEND_TIMEOUT_USEC"] = int(_EXTENSION * 1e6)
         self._notifier.tell(said)
 
-    def _is_healthy(self, now: float) -> bool:
+    def _is_healthy(self, now: float, patience: float) -> bool:
         """Whether somebody serves, or is about to.
 
-        A loop that did not turn for half of the watchdog's time is not healthy. Who boots has `boot-timeout` for it; a
-        fleet that does nothing but boot for longer than that since somebody last served is not healthy either.
+        A loop that did not turn for `patience` seconds is not healthy. Who boots has `boot-timeout` for it; a fleet
+        that does nothing but boot for longer than that is not healthy either, however often it begins anew.
         """
-        if self._watchdog is None or self._supervisor.phase in {Phase.BOOTING, Phase.STOPPING}:
-            self._healthy_at = now
+        if self._supervisor.phase in {Phase.BOOTING, Phase.STOPPING} or self._serves(now, patience):
+            self._boots_since = None
             return True
-        rows, fleet = self._rows(), self._supervisor.fleet
-        fresh = (now - self._watchdog / 2) * 1e9
-        ready = [rows[worker.id] for worker in fleet.serving() if worker.is_ready and worker.id in rows]
-        if any(row[Field.HEARTBEAT_NS] >= fresh for row in ready):
-            self._healthy_at = now
-            return True
+        fleet = self._supervisor.fleet
         boots = any(worker.state is WorkerState.BOOTING for worker in fleet.living()) or any(
             zygote.state is ZygoteState.IMPORTING for zygote in fleet.living_zygotes()
         )
-        return boots and now < self._healthy_at + self._supervisor.policy.boot_timeout
+        if not boots:
+            return False
+        if self._boots_since is None:
+            self._boots_since = now
+        return now < self._boots_since + self._supervisor.policy.boot_timeout
+
+    def _serves(self, now: float, patience: float) -> bool:
+        rows, fleet = self._rows(), self._supervisor.fleet
+        oldest = (now - patience) * 1e9
+        return any(
+            worker.is_ready and worker.id in rows and rows[worker.id][Field.HEARTBEAT_NS] >= oldest
+            for worker in [*fleet.serving(), *fleet.spares()]
+        )
 
 
 class _Rate:

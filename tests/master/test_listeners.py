@@ -1,6 +1,8 @@
+import errno
 import os
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,40 @@ def sockets(*bind, **others):
 
 def port_of(listener):
     return listener.sock.getsockname()[1]
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.fixture
+def refusing(monkeypatch):
+    """Have the kernel make no sockets of a family, as where `ipv6.disable=1` or `RestrictAddressFamilies=` is set."""
+
+    def refuse(family, reason=errno.EAFNOSUPPORT):
+        class Refusing(socket.socket):
+            def __init__(self, asked=-1, *others, **named):
+                if asked == family:
+                    raise OSError(reason, os.strerror(reason))
+                super().__init__(asked, *others, **named)
+
+        monkeypatch.setattr(socket, "socket", Refusing)
+
+    return refuse
+
+
+@pytest.fixture
+def both_families(monkeypatch):
+    """Have every host be one of both families."""
+
+    def resolve(_host, port, **_others):
+        stream = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [
+            (socket.AF_INET, *stream, ("127.0.0.1", port)),
+            (socket.AF_INET6, *stream, ("::1", port, 0, 0)),
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
 
 def test_port_0_is_told_by_the_url(listeners):
@@ -56,6 +92,31 @@ def test_a_failure_leaves_nothing_open(listeners, tmp_path):
 def test_a_host_nobody_knows(listeners):
     with pytest.raises(BindError, match="the host is not known here"):
         listeners.open(sockets("no-such-host.invalid:80"))
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_a_host_that_can_be_none(listeners, host):
+    with pytest.raises(BindError, match="the host is not known here"):
+        listeners.open(sockets(f"{host}:80"))
+
+
+def test_a_family_that_is_switched_off_is_passed_over(listeners, refusing, both_families):
+    refusing(socket.AF_INET6)
+    assert [listener.sock.family for listener in listeners.open(sockets("localhost:0"))] == [socket.AF_INET]
+
+
+def test_a_family_that_is_switched_off_is_told_where_nothing_else_is_asked_for(listeners, refusing):
+    refusing(socket.AF_INET6)
+    with pytest.raises(BindError, match=r"cannot bind \[::1\]:0: Address family not supported"):
+        listeners.open(sockets("[::1]:0"))
+
+
+def test_a_socket_that_cannot_be_made_leaves_nothing_open(listeners, refusing, both_families):
+    before = descriptors()
+    refusing(socket.AF_INET6, errno.EMFILE)
+    with pytest.raises(BindError, match="cannot bind localhost:0: Too many open files"):
+        listeners.open(sockets("localhost:0"))
+    assert descriptors() == before
 
 
 def test_the_backlog_is_real(listeners):
@@ -130,6 +191,29 @@ class TestUnix:
         listeners.close()
         assert path.read_text() == "theirs"
 
+    @pytest.mark.parametrize("is_stale", [False, True])
+    def test_a_socket_that_cannot_be_made(self, listeners, refusing, tmp_path, is_stale):
+        path = tmp_path / "app.sock"
+        if is_stale:
+            with socket.socket(socket.AF_UNIX) as dead:
+                dead.bind(str(path))
+        refusing(socket.AF_UNIX)
+        with pytest.raises(BindError, match=r"app\.sock: Address family not supported"):
+            listeners.open(sockets(f"unix:{path}"))
+        assert path.exists() == is_stale
+
+    def test_a_stale_file_that_may_not_be_removed(self, listeners, monkeypatch, tmp_path):
+        path = tmp_path / "app.sock"
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+
+        def refuse(_path, **_others):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        monkeypatch.setattr(Path, "unlink", refuse)
+        with pytest.raises(BindError, match=r"app\.sock: Permission denied"):
+            listeners.open(sockets(f"unix:{path}"))
+
     def test_a_missing_directory(self, listeners, tmp_path):
         with pytest.raises(BindError, match="No such file or directory"):
             listeners.open(sockets(f"unix:{tmp_path}/none/app.sock"))
@@ -138,16 +222,27 @@ class TestUnix:
 class TestInherited:
     def test_a_listening_descriptor_is_used_as_it_is(self, listeners):
         with socket.create_server(("127.0.0.1", 0)) as given:
-            (listener,) = listeners.open(sockets(f"fd://{os.dup(given.fileno())}"))
+            given.set_inheritable(True)
+            (listener,) = listeners.open(sockets(f"fd://{given.fileno()}"))
             assert port_of(listener) == given.getsockname()[1]
             assert not listener.sock.get_inheritable()
+            assert not given.get_inheritable()
 
     def test_a_bound_one_is_made_to_listen(self, listeners):
-        given = socket.socket()
-        given.bind(("127.0.0.1", 0))
-        (listener,) = listeners.open(sockets(f"fd://{given.detach()}"))
+        with socket.socket() as given:
+            given.bind(("127.0.0.1", 0))
+            (listener,) = listeners.open(sockets(f"fd://{given.fileno()}"))
         with socket.create_connection(listener.sock.getsockname(), timeout=5):
             pass
+
+    def test_one_that_was_dropped_can_be_named_again(self, listeners):
+        with socket.create_server(("127.0.0.1", 0)) as given:
+            binds = sockets(f"fd://{given.fileno()}")
+            for _ in range(2):
+                (listener,) = listeners.open(binds)
+                assert port_of(listener) == given.getsockname()[1]
+                assert listeners.keep_only(sockets()) == [listener]
+                listener.close()
 
     def test_a_closed_one_is_named(self, listeners):
         with pytest.raises(BindError, match="cannot use fd://4000"):

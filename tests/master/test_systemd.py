@@ -29,6 +29,7 @@ from asgi_master.supervision import events
 from asgi_master.supervision.actions import Announce, SpawnWorker, StartZygote
 from asgi_master.supervision.notices import StopDelayed
 from asgi_master.supervision.policy import Policy
+from asgi_master.supervision.states import WorkerState
 from asgi_master.supervision.supervisor import Supervisor
 from asgi_master.telemetry.service_status import describe_service
 
@@ -397,6 +398,22 @@ def test_nothing_is_reloaded_before_it_is_ready_or_while_it_stops(told):
     assert not words(told.manager.read(), "RELOADING", "READY")
 
 
+def test_a_spare_that_stands_by_is_not_leaving(manager, notifier):
+    told = Told(manager, notifier, workers=1, spares=1)
+    told.boot()
+    assert told.pass_time(6)[-1]["STATUS"] == "1/1 worker ready, generation 1, 0 req/s"
+
+
+def test_a_spare_that_serves_on_beside_a_new_worker_is_not_one_too_many(manager, notifier):
+    told = Told(manager, notifier, workers=1, spares=1, watch_time=60.0)
+    told.boot()
+    first, _spare = told.rows
+    told.rows.pop(first).clear()
+    told.feed(events.WorkerExited(first, -9))
+    assert sum(worker.is_ready for worker in told.supervisor.fleet.living()) == 2
+    assert told.pass_time(6)[-1]["STATUS"] == "1/1 worker ready, generation 1, 0 req/s"
+
+
 def test_a_stop_that_is_delayed_is_told_at_once(told):
     told.boot()
     told.service.note(StopDelayed(20.0))
@@ -435,6 +452,45 @@ def test_who_boots_is_waited_for_but_not_for_ever(watched):
     watched.rows.clear()
     fed = len(words(watched.pass_time(200), "WATCHDOG"))
     assert 4 <= fed <= 30 / 5
+
+
+def test_the_successor_of_a_worker_that_hung_has_its_time(manager, notifier):
+    told = Told(manager, notifier, workers=1, watchdog=45.0, boot_timeout=20.0)
+    told.boot()
+    told.pass_time(22)
+    assert len(words(told.pass_time(32, beating=False), "WATCHDOG")) == 1
+    (hung,) = told.rows
+    told.rows.pop(hung).clear()
+    told.judge(events.WorkerExited(hung, -9))
+    # The last word was 31.5 seconds ago: it has all of its boot timeout, not what the other left of it.
+    assert len(words(told.pass_time(1), "WATCHDOG")) == 1
+    assert not words(told.pass_time(60), "WATCHDOG")
+
+
+def test_a_spare_that_was_admitted_serves(manager, notifier):
+    told = Told(manager, notifier, workers=1, spares=1, watchdog=10.0, boot_timeout=5.0)
+    told.boot()
+    first, _spare = told.rows
+    told.rows.pop(first).clear()
+    told.judge(events.WorkerExited(first, -9))
+    _fail_boots(told, 10)
+    said = told.pass_time(20)
+    assert len(words(said, "WATCHDOG")) == 4
+    statuses = [one["STATUS"] for one in said if "STATUS" in one]
+    assert statuses[0] == "1/1 worker ready, generation 1, 0 req/s, 1 held back after failures"
+    told.pass_time(5, beating=False)
+    assert not words(told.pass_time(60, beating=False), "WATCHDOG")
+
+
+def _fail_boots(told, times):
+    """Each successor of a worker that was lost fails to boot, until its slot is held back for long."""
+    for _ in range(times):
+        told.now += told.policy.backoff_cap
+        told.judge(events.TimePassed())
+        for worker in told.supervisor.fleet.living():
+            if worker.state is WorkerState.BOOTING:
+                told.judge(events.WorkerFailed(worker.id, "no"))
+                told.judge(events.WorkerExited(worker.id, 3))
 
 
 def test_without_a_watchdog_it_is_not_fed(told):
@@ -541,6 +597,111 @@ def test_what_no_bind_names_is_dropped(store, notifier, monkeypatch):
     second.close()
 
 
+@pytest.fixture
+def taken():
+    """A bind that somebody else has."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield f"127.0.0.1:{other.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("why", ["a taken port", "an unknown owner"])
+def test_a_start_that_fails_leaves_the_files_of_kept_sockets(
+    store, notifier, monkeypatch, tmp_path, taken, why
+):
+    kept, new = f"unix:{tmp_path}/kept.sock", f"unix:{tmp_path}/new.sock"
+    first = Listeners(KeptSockets(notifier, {}, 0))
+    (before,) = [identity(listener) for listener in first.open(settings_of(kept))]
+    store.receive()
+    first.close()
+    second = Listeners(store.pass_on(notifier, monkeypatch))
+    bad = settings_of(new, kept, taken)
+    if why == "an unknown owner":
+        bad = settings_of(kept, uds_owner="nobody-at-all")
+    with pytest.raises(BindError):
+        second.open(bad)
+    second.close()
+    assert not (tmp_path / "new.sock").exists()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "kept.sock"))  # it waits for a master that starts
+        third = Listeners(store.pass_on(notifier, monkeypatch))
+        assert [identity(listener) for listener in third.open(settings_of(kept))] == [before]
+    third.close()
+
+
+# --- a host whose addresses change
+
+
+class Host:
+    """What a name resolves to."""
+
+    def __init__(self):
+        self.addresses = []
+
+    def resolve(self, _host, port, **_others):
+        stream = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [(*stream, (address, port)) for address in self.addresses]
+
+
+@pytest.fixture
+def host(monkeypatch):
+    host = Host()
+    monkeypatch.setattr(socket, "getaddrinfo", host.resolve)
+    return host
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["127.0.0.1"], ["127.0.0.1"]),
+        (["127.0.0.1"], ["127.0.0.2"]),
+        (["127.0.0.1", "127.0.0.2"], ["127.0.0.3", "127.0.0.2"]),
+        (["127.0.0.1"], ["127.0.0.2", "127.0.0.1"]),
+        (["127.0.0.1", "127.0.0.2"], ["127.0.0.2"]),
+    ],
+)
+def test_the_addresses_of_a_host_change_between_two_masters(
+    store, notifier, monkeypatch, host, before, after
+):
+    binds = settings_of("app.test:0")
+    host.addresses = before
+    first = Listeners(KeptSockets(notifier, {}, 0))
+    known = {listener.sock.getsockname(): identity(listener) for listener in first.open(binds)}
+    store.receive()
+    first.close()
+    host.addresses = after
+    second = Listeners(store.pass_on(notifier, monkeypatch))
+    opened = second.open(binds)
+    second._kept.settle()
+    assert [listener.sock.getsockname()[0] for listener in opened] == after
+    for listener in opened:
+        address = listener.sock.getsockname()
+        assert known.get(address, identity(listener)) == identity(listener)
+        if set(before) & set(after):
+            assert address[1] in {port for _host, port in known}, "one port for all"
+    # What is kept is what is listened on; systemd sees by itself what it has already.
+    assert set(store.names()) == {kept_name("app.test:0", None)}
+    assert {os.fstat(fd).st_ino for _name, fd in store.kept} == {identity(listener) for listener in opened}
+    for address in known:
+        if address[0] not in after:
+            with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+                client.connect(address)
+    second.close()
+
+
+def test_a_start_that_fails_changes_nothing_of_what_is_kept(store, notifier, monkeypatch, host, taken):
+    host.addresses = ["127.0.0.1", "127.0.0.2"]
+    first = Listeners(KeptSockets(notifier, {}, 0))
+    first.open(settings_of("app.test:0"))
+    before = store.names()
+    first.close()
+    host.addresses = ["127.0.0.1"]
+    second = Listeners(store.pass_on(notifier, monkeypatch))
+    with pytest.raises(BindError):
+        second.open(settings_of("app.test:0", taken))
+    second.close()
+    assert store.names() == before
+
+
 def test_without_a_service_manager_socket_files_are_removed(tmp_path):
     listeners = Listeners()
     listeners.open(settings_of(f"unix:{tmp_path}/a.sock"))
@@ -553,20 +714,82 @@ def test_without_a_service_manager_socket_files_are_removed(tmp_path):
 
 def test_sockets_are_chosen_by_name(store, notifier, monkeypatch, caplog):
     one, two, other = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    passed = [(one.detach(), "web"), (two.detach(), "web"), (other.detach(), "admin")]
+    for sock in (one, two, other):
+        sock.set_inheritable(True)
+    passed = [(one.fileno(), "web"), (two.fileno(), "web"), (other.fileno(), "admin")]
     kept = store.pass_on(notifier, monkeypatch, *passed)
     listeners = Listeners(kept)
     found = listeners.open(settings_of("systemd:web", backlog=100))
-    assert [listener.sock.fileno() for listener in found] == [passed[0][0], passed[1][0]]
+    assert [listener.sock.getsockname() for listener in found] == [one.getsockname(), two.getsockname()]
     assert not any(listener.sock.get_inheritable() for listener in found)
+    assert not any(sock.get_inheritable() for sock in (one, two, other))
     kept.settle()
     assert [record.getMessage() for record in caplog.records] == [
         "systemd passed the socket admin, which nobody serves: --bind systemd:admin does"
     ]
-    os.close(passed[2][0])
     # systemd has them anyway.
     assert store.names() == []
     listeners.close()
+    for sock in (one, two, other):
+        sock.close()
+
+
+@pytest.fixture
+def web():
+    """A socket that a socket unit passes."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock
+
+
+def test_a_socket_that_nobody_served_can_be_asked_for_later(store, notifier, monkeypatch, web, caplog):
+    kept = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"))
+    listeners = Listeners(kept)
+    listeners.open(settings_of("127.0.0.1:0"))
+    kept.settle()
+    assert "systemd passed the socket web, which nobody serves" in caplog.text
+    (listener,) = listeners.open(settings_of("127.0.0.1:0", "systemd:web"))
+    assert listener.sock.getsockname() == web.getsockname()
+    listeners.close()
+
+
+@pytest.mark.parametrize("bind", ["systemd:web", "fd://{fd}"])
+def test_a_socket_that_a_reload_took_away_can_be_opened_again(
+    store, notifier, monkeypatch, web, caplog, bind
+):
+    kept = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"))
+    listeners = Listeners(kept)
+    binds = settings_of(bind.format(fd=web.fileno()))
+    (first,) = listeners.open(binds)
+    kept.settle()
+    (gone,) = listeners.keep_only(settings_of("127.0.0.1:0"))
+    assert gone is first
+    assert gone.is_passed
+    gone.close()
+    with socket.create_connection(web.getsockname(), timeout=5):  # it waits
+        (again,) = listeners.open(binds)
+        connection, _ = again.sock.accept()
+        connection.close()
+    assert caplog.records == []
+    listeners.close()
+
+
+def test_a_reload_that_is_refused_does_not_cost_the_socket(store, notifier, monkeypatch, web, taken):
+    kept = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"))
+    listeners = Listeners(kept)
+    kept.settle()
+    with pytest.raises(BindError):
+        listeners.open(settings_of("systemd:web", taken))
+    (listener,) = listeners.open(settings_of("systemd:web"))
+    assert listener.sock.getsockname() == web.getsockname()
+    listeners.close()
+
+
+def test_all_sockets_of_a_name_are_used_or_none(store, notifier, monkeypatch, web):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        kept = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"), (other.fileno(), "web"))
+        with pytest.raises(BindError, match="cannot use systemd:web: it is not a stream socket"):
+            Listeners(kept).open(settings_of("systemd:web"))
+        assert other.fileno() >= 0
 
 
 def test_a_name_that_was_not_passed_says_what_to_do():
@@ -575,14 +798,14 @@ def test_a_name_that_was_not_passed_says_what_to_do():
 
 
 def test_a_descriptor_can_still_be_named_by_its_number(store, notifier, monkeypatch, caplog):
-    fd = socket.create_server(("127.0.0.1", 0)).detach()
-    kept = store.pass_on(notifier, monkeypatch, (fd, "web"))
-    listeners = Listeners(kept)
-    (listener,) = listeners.open(settings_of(f"fd://{fd}"))
-    kept.settle()
-    assert not caplog.records
-    assert listener.sock.fileno() == fd
-    listeners.close()
+    with socket.create_server(("127.0.0.1", 0)) as web:
+        kept = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"))
+        listeners = Listeners(kept)
+        (listener,) = listeners.open(settings_of(f"fd://{web.fileno()}"))
+        kept.settle()
+        assert not caplog.records
+        assert listener.sock.getsockname() == web.getsockname()
+        listeners.close()
 
 
 def test_a_descriptor_that_is_none_is_passed_over(store, notifier, monkeypatch, tmp_path):

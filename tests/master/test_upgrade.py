@@ -3,6 +3,7 @@
 import os
 import select
 import selectors
+import socket
 import sys
 import time
 from pathlib import Path
@@ -26,7 +27,9 @@ from asgi_master.master.handover import (
     receive,
     write_state,
 )
+from asgi_master.master.kept_sockets import KeptSockets
 from asgi_master.master.listeners import Listeners
+from asgi_master.master.notifier import Notifier
 from asgi_master.master.pid_file import PidFile
 from asgi_master.master.preflight import Preflight, Verdict, judge
 from asgi_master.settings.model import Settings, SocketSettings
@@ -263,6 +266,18 @@ assert set(map(int, os.listdir(listing))) <= {known | {0, 1, 2}} | {{int(fd), li
     assert Path.cwd() == before
 
 
+def test_the_check_knows_which_sockets_systemd_passed_and_takes_none(monkeypatch, tmp_path):
+    """They are what is served where no `bind` is set: settings that lack them may not be right."""
+    for name, value in {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "http", "LISTEN_PID": str(os.getpid())}.items():
+        monkeypatch.setenv(name, value)
+    code = f"""
+import os
+told = {{name: value for name, value in os.environ.items() if name.startswith("LISTEN_")}}
+assert told == {{"LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}}, told
+{SAY}"""
+    assert fly(monkeypatch, tmp_path, code) == Verdict(version="2.0")
+
+
 def test_much_that_is_said_before_does_no_harm(monkeypatch, tmp_path):
     code = f"print('x' * 999 + chr(10), end='')\nfor _ in range(999): print('y' * 999)\n{SAY}"
     assert fly(monkeypatch, tmp_path, code) == Verdict(version="2.0")
@@ -347,6 +362,48 @@ def test_listeners_cross_with_their_files(tmp_path):
     assert path.exists()
     after.close()
     assert not path.exists()
+
+
+def test_what_was_passed_crosses_whether_it_is_served_or_not(monkeypatch, caplog):
+    web, admin, other = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    passed = [(web.fileno(), "web"), (admin.fileno(), "admin")]
+    monkeypatch.setattr("asgi_master.master.kept_sockets.passed_descriptors", lambda _environ, _pid: passed)
+    cargo = Cargo()
+    before = Listeners(KeptSockets(Notifier({}), {}, 0), cargo)
+    binds = SocketSettings(bind=("systemd:web", f"fd://{other.fileno()}"))
+    opened = before.open(binds)
+    for listener in before.keep_only(SocketSettings(bind=(f"fd://{other.fileno()}",))):
+        listener.close()
+    sections = decode(encode(cargo.packed(), "1"), os.getpid())
+    given = {sock.fileno() for sock in (web, admin, other)}
+    assert given < set(sections["listeners"].fds.values())
+    monkeypatch.setattr("asgi_master.master.kept_sockets.passed_descriptors", lambda _environ, _pid: [])
+    kept = KeptSockets(Notifier({}), {}, 0)
+    after = Listeners(kept, Cargo(sections))
+    opened[1].sock.detach()
+    after.open(binds)
+    after.open(SocketSettings(bind=("systemd:admin",)))
+    kept.settle()
+    assert caplog.records == [], "it was said at the start"
+    urls = [listener.sock.getsockname() for listener in after.of(binds)]
+    assert urls == [web.getsockname(), other.getsockname()]
+    assert all(listener.is_passed for listener in after.of(binds))
+    assert given == set(kept.carry().fds.values())
+    after.close()
+    for sock in (web, admin, other):
+        sock.close()
+
+
+def test_a_program_that_did_not_keep_what_was_passed_can_be_followed(monkeypatch):
+    cargo = Cargo()
+    before = Listeners(cargo=cargo)
+    (listener,) = before.open(SocketSettings(bind=("127.0.0.1:0",)))
+    section = cargo.packed()["listeners"]
+    del section.values["passed"]
+    after = Listeners(cargo=Cargo({"listeners": section}))
+    listener.sock.detach()
+    assert after.open(SocketSettings(bind=("127.0.0.1:0",))) == []
+    after.close()
 
 
 def test_a_pid_file_stays_locked(tmp_path):

@@ -209,6 +209,12 @@ def test_who_connects_to_a_removed_bind_is_served_or_refused(fleet: Fleet, tmp_p
     )
 
 
+def roll_back(control: Path) -> None:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(control))) as client:
+        answer = client.post("http://control/rollback")
+        assert answer.is_success, answer.text
+
+
 def test_a_rollback_opens_what_the_reload_took_away(fleet: Fleet, tmp_path: Path) -> None:
     control = tmp_path / "control.sock"
     with closing(reserved()) as removed:
@@ -221,10 +227,33 @@ def test_a_rollback_opens_what_the_reload_took_away(fleet: Fleet, tmp_path: Path
             fleet.wait_line(COMMITTED)
             wait_until(lambda: refuses(address), "the removed address refuses")
             mark = len(fleet.lines)
-            with httpx.Client(transport=httpx.HTTPTransport(uds=str(control))) as client:
-                answer = client.post("http://control/rollback")
-                assert answer.is_success, answer.text
+            roll_back(control)
             fleet.wait_line(r"generation 1\b.* after ", after=mark)
             assert status(address) == b"HTTP/1.1 200 OK"
             traffic.wait_for_more(10)
         assert traffic.failures == []
+
+
+def test_a_rollback_serves_an_inherited_descriptor_that_the_reload_took_away(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    """Nobody could pass it again. Whoever connects meanwhile waits: it was not for us to close."""
+    control = tmp_path / "control.sock"
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        address, inherited = given.getsockname(), f"fd://{given.fileno()}"
+        configure(fleet, "probe:app", "127.0.0.1:0", inherited)
+        fleet.start(
+            "--control-socket", str(control), "--rollback-window", "60", pass_fds=(given.fileno(),)
+        ).wait_ready(2)
+    configure(fleet, "probe:app", "127.0.0.1:0")
+    fleet.expect_log("which was passed to us and stays open")
+    fleet.send(signal.SIGHUP)
+    fleet.wait_line(COMMITTED)
+    fleet.wait_line(f"no longer listening on http://127.0.0.1:{address[1]}, which was passed to us")
+    with connect(address) as waiting:
+        waiting.sendall(GET)
+        mark = len(fleet.lines)
+        roll_back(control)
+        fleet.wait_line(r"generation 1\b.* after ", after=mark)
+        assert first_line(waiting) == b"HTTP/1.1 200 OK"
+    assert status(address) == b"HTTP/1.1 200 OK"

@@ -46,6 +46,11 @@ def socket_of(service: Service) -> str:
     return f"/run/asgi-master/{service.name}/http.sock"
 
 
+def activated(service: Service) -> str:
+    """Where the socket unit listens."""
+    return f"/run/asgi-master/{service.name}-http.sock"
+
+
 def deploy(service: Service, source: str = APP, **settings: Any) -> Service:
     return service.deploy(
         source, **{"workers": 2, "watch_time": 0, "bind": [f"unix:{socket_of(service)}"]} | settings
@@ -203,6 +208,19 @@ def test_a_live_upgrade_is_the_same_service(service: Service) -> None:
     assert service.show("NFileDescriptorStore") == "1"
 
 
+def test_a_live_upgrade_where_a_socket_unit_gives_the_only_address(service: Service) -> None:
+    """The check must know it too: the default address would be the one of the admin server."""
+    service.deploy(APP, workers=1, watch_time=0, admin_bind="127.0.0.1:8000")
+    service.box.run("systemctl", "start", f"asgi-master@{service.name}.socket")
+    service.start()
+    service.signal_master(signal.SIGUSR2)
+    service.wait(
+        lambda service: "upgrade refused" in service.journal() or "generation 2" in service.status, "answered"
+    )
+    assert "upgrade refused" not in service.journal()
+    assert ask(service, at=activated(service))["greeting"] == "hello"
+
+
 # --- watchdog
 
 
@@ -247,9 +265,27 @@ def test_a_socket_that_nobody_serves_is_told(service: Service) -> None:
         "systemd passed the socket http, which nobody serves: --bind systemd:http does" in service.journal()
     )
     deploy(service, workers=1, bind=[f"unix:{socket_of(service)}", "systemd:http"])
-    service.do("restart")
-    assert ask(service, at=f"/run/asgi-master/{service.name}-http.sock")["greeting"] == "hello"
-    assert ask(service)["greeting"] == "hello"
+    for verb in ("reload", "restart"):
+        service.do(verb)
+        assert ask(service, at=activated(service))["greeting"] == "hello"
+        assert ask(service)["greeting"] == "hello"
+
+
+def test_a_rollback_serves_the_socket_that_a_reload_took_away(service: Service) -> None:
+    """Also after a live upgrade."""
+    both = [f"unix:{socket_of(service)}", "systemd:http"]
+    deploy(service, workers=1, bind=both)
+    service.box.run("systemctl", "start", f"asgi-master@{service.name}.socket")
+    service.start()
+    service.signal_master(signal.SIGUSR2)
+    service.wait(
+        lambda service: "generation 2" in service.status and "reloading" not in service.status, "upgraded"
+    )
+    deploy(service, workers=1, bind=both[:1])
+    service.do("reload")
+    assert f"no longer listening on unix:{activated(service)}, which was passed to us" in service.journal()
+    service.box.run("/opt/box/venv/bin/asgi-masterctl", "rollback", "--wait", "--pid", str(service.pid))
+    assert ask(service, at=activated(service))["greeting"] == "hello"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8000", "/run/asgi-master/{name}/http.sock"])
@@ -261,6 +297,47 @@ def test_a_restart_loses_no_connection(service: Service, address: str) -> None:
     assert seen["failures"] == []
     assert str(service.pid) in seen["answers"]
     assert service.show("NFileDescriptorStore") == "1"
+
+
+def test_a_start_that_fails_loses_no_connection(service: Service) -> None:
+    """They wait in the socket that systemd keeps, for the start that works."""
+    deploy(service).start()
+    taken = service.box.path(f"/run/{service.name}-taken.sock")
+    deploy(service, bind=[f"unix:{socket_of(service)}", f"unix:/run/{service.name}-taken.sock"])
+    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as client:
+        other.bind(str(taken))
+        other.listen()
+        assert service.attempt("restart").returncode != 0
+        client.settimeout(20)
+        client.connect(str(service.box.path(socket_of(service))))
+        client.sendall(b"GET / HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n")
+        deploy(service)
+        assert client.recv(100).startswith(b"HTTP/1.1 200"), "it is started again after a second"
+    taken.unlink()
+
+
+def test_the_store_follows_the_addresses_of_a_host(box: Box, service: Service) -> None:
+    hosts = box.path("/etc/hosts").read_text()
+    connect = "import socket, sys; socket.create_connection((sys.argv[1], 8000))"
+    for address, other in (("127.0.0.1", "127.0.0.2"), ("127.0.0.2", "127.0.0.1")):
+        box.write("/etc/hosts", f"{hosts}\n{address} {service.name}.box\n")
+        deploy(service, workers=1, bind=[f"{service.name}.box:8000"])
+        service.do("restart")
+        service.wait(lambda service: service.show("NFileDescriptorStore") == "1", "one is kept")
+        box.run("/opt/box/venv/bin/python", "-c", connect, address)
+        refused = box.attempt("/opt/box/venv/bin/python", "-c", connect, other)
+        assert "ConnectionRefusedError" in refused.stderr
+    box.write("/etc/hosts", hosts)
+
+
+def test_a_family_that_the_unit_does_not_allow_is_passed_over(box: Box, service: Service) -> None:
+    hosts = box.path("/etc/hosts").read_text()
+    box.write("/etc/hosts", f"{hosts}\n127.0.0.1 {service.name}.box\n::1 {service.name}.box\n")
+    restrict = "[Service]\nRestrictAddressFamilies=\nRestrictAddressFamilies=AF_INET AF_UNIX\n"
+    deploy(service, workers=1, bind=[f"{service.name}.box:8000"]).drop_in("inet", restrict)
+    service.start()
+    assert re.findall(r"listening on (\S+)", service.journal()) == ["http://127.0.0.1:8000"]
+    box.write("/etc/hosts", hosts)
 
 
 def test_a_killed_master_refuses_no_connection(service: Service) -> None:

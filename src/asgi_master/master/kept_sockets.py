@@ -8,7 +8,9 @@ import logging
 import os
 import socket
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+from asgi_master.master.carried import Carried
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.systemd_words import kept_name, passed_descriptors
 from asgi_master.settings.bind import KEPT_PREFIX
@@ -20,19 +22,33 @@ File = tuple[int, int] | None
 
 
 class KeptSockets:
-    """What systemd passed to this process and is not used yet, and the way to give it something to keep."""
+    """What systemd passed to this process, and the way to give it something to keep.
+
+    Nobody passes a descriptor twice: those that are not our own stay open here, for the bind that a later reload or a
+    rollback brings (again). Listeners have duplicates.
+    """
 
     def __init__(self, notifier: Notifier, environ: Mapping[str, str], pid: int) -> None:
         """Take what was passed; with an empty environment, none of this exists."""
         self._notifier = notifier
+        self._returned: dict[str, list[int]] = {}
+        """Our own, by name, until a bind takes them back."""
+        self._outdated: set[str] = set()
+        """Names under which systemd has more than what was taken back."""
         self._passed: dict[str, list[int]] = {}
+        """Those of socket units, by name."""
+        self._numbered: set[int] = set()
+        """Those that a bind named by their number."""
         for fd, name in passed_descriptors(environ, pid):
             try:
                 os.set_inheritable(fd, False)
             except OSError as error:
                 log.warning("systemd passed descriptor %d (%s), but: %s", fd, name, error.strerror)
                 continue
-            self._passed.setdefault(name, []).append(fd)
+            group = self._returned if name.startswith(KEPT_PREFIX) else self._passed
+            group.setdefault(name, []).append(fd)
+        self._unserved = {fd for fds in self._passed.values() for fd in fds}
+        """Until all binds are open."""
 
     @property
     def is_kept(self) -> bool:
@@ -40,13 +56,15 @@ class KeptSockets:
         return self._notifier.is_heard
 
     def activated(self, name: str) -> list[int]:
-        """Take the descriptors that a socket unit passed under this name."""
-        return self._passed.pop(name, []) if not name.startswith(KEPT_PREFIX) else []
+        """The descriptors that a socket unit passed under this name."""
+        fds = self._passed.get(name, [])
+        self._unserved.difference_update(fds)
+        return fds
 
     def kept(self, bind: str, file: File) -> list[socket.socket]:
         """Take back the listeners that an earlier master gave away for this bind."""
         found = []
-        for fd in self._passed.pop(kept_name(bind, file), []):
+        for fd in self._returned.pop(kept_name(bind, file), []):
             sock = _listening(fd)
             if sock is not None:
                 found.append(sock)
@@ -54,12 +72,24 @@ class KeptSockets:
 
     def use(self, fd: int) -> None:
         """A bind names this descriptor by its number."""
-        self._passed = {name: [other for other in fds if other != fd] for name, fds in self._passed.items()}
+        self._numbered.add(fd)
+        self._unserved.discard(fd)
+        self._returned = {
+            name: [other for other in fds if other != fd] for name, fds in self._returned.items()
+        }
+
+    def outdate(self, bind: str, file: File) -> None:
+        """Not all that is kept for this bind is still right: what is given to `keep` replaces it."""
+        self._outdated.add(kept_name(bind, file))
 
     def keep(self, bind: str, sockets: Iterable[socket.socket], file: File) -> None:
         """Have systemd hold the listeners of this bind."""
+        name = kept_name(bind, file)
+        if name in self._outdated:
+            self._outdated.remove(name)
+            self._remove(name)
         # They are ours for good: systemd shall not look whether they hang up.
-        words: dict[str, str | int] = {"FDSTORE": 1, "FDNAME": kept_name(bind, file), "FDPOLL": 0}
+        words: dict[str, str | int] = {"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0}
         self._notifier.tell(words, [sock.fileno() for sock in sockets])
 
     def let_go(self, bind: str, file: File) -> None:
@@ -68,17 +98,30 @@ class KeptSockets:
 
     def settle(self) -> None:
         """All binds are open: drop what was kept for others, and say which sockets nobody serves."""
+        for name, fds in self._returned.items():
+            self._remove(name)
+            for fd in fds:
+                os.close(fd)
+        self._returned.clear()
         for name, fds in self._passed.items():
-            if name.startswith(KEPT_PREFIX):
-                self._remove(name)
-                for fd in fds:
-                    os.close(fd)
-            elif fds:
-                # Left open: systemd has it too, so clients connect to it whatever we do.
+            if not self._unserved.isdisjoint(fds):
+                # systemd has it too, so clients connect to it whatever we do.
                 log.warning(
                     "systemd passed the socket %s, which nobody serves: --bind systemd:%s does", name, name
                 )
-        self._passed.clear()
+        self._unserved.clear()
+
+    def carry(self) -> Carried:
+        """What was passed, for the program that replaces this one."""
+        fds = self._numbered.union(*self._passed.values())
+        return Carried(
+            {"names": self._passed, "numbers": sorted(self._numbered)}, {str(fd): fd for fd in fds}
+        )
+
+    def adopt(self, values: Mapping[str, Any]) -> None:
+        """Hold what was passed to the program before this one."""
+        self._passed = dict(values.get("names", {}))
+        self._numbered = set(values.get("numbers", ()))
 
     def _remove(self, name: str) -> None:
         self._notifier.tell({"FDSTOREREMOVE": 1, "FDNAME": name})

@@ -11,9 +11,10 @@ import os
 import pwd
 import socket
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asgi_master.errors import BindError
 from asgi_master.master.carried import Cargo, Carried
@@ -44,6 +45,10 @@ class Listener:
     file: Path | None = None
     inode: tuple[int, int] = (0, 0)
     is_tls: bool = False
+    is_passed: bool = False
+    """Whether somebody else bound it: it still listens when we have closed it."""
+    is_taken_back: bool = False
+    """Whether it comes from systemd's store, which still has it."""
 
     @property
     def url(self) -> str:
@@ -65,6 +70,10 @@ class Listener:
         self.sock.close()
         if not leave_file:
             self.remove_file()
+
+    def abandon(self) -> None:
+        """The start fails: stop listening, and leave the file if the next master gets its socket back."""
+        self.close(leave_file=self.is_taken_back)
 
     def remove_file(self) -> None:
         """Remove the socket file if it is still the one we made."""
@@ -103,7 +112,7 @@ class Listeners:
                 opened[bind] = _open(bind, settings, self._kept)
         except BindError:
             for listener in _flatten(opened.values()):
-                listener.close()
+                listener.abandon()
             raise
         self._by_bind |= opened
         for bind, listeners in opened.items():
@@ -136,8 +145,11 @@ class Listeners:
         return removed
 
     def _carry(self) -> Carried:
-        """Every socket, by its bind."""
-        carried = Carried({"binds": {bind: [] for bind in self._by_bind}})
+        """Every socket, by its bind, and what was passed to us."""
+        passed = self._kept.carry()
+        carried = Carried(
+            {"binds": {bind: [] for bind in self._by_bind}, "passed": passed.values}, passed.fds
+        )
         for bind, listeners in self._by_bind.items():
             for listener in listeners:
                 fd = listener.sock.fileno()
@@ -160,9 +172,11 @@ class Listeners:
                     None if known["file"] is None else Path(known["file"]),
                     tuple(known["inode"]),
                     speaks_tls(bind),
+                    not _is_ours(bind),
                 )
                 for known in listeners
             ]
+        self._kept.adopt(carried.values.get("passed", {}))
 
     def close(self) -> None:
         """Close all. The file of a Unix socket that systemd keeps stays: the next master listens on that socket."""
@@ -188,16 +202,15 @@ def _is_ours(bind: str) -> bool:
 def _open(bind: str, settings: SocketSettings, kept: KeptSockets) -> list[Listener]:
     match parse_bind(bind):
         case TcpAddress() as address:
-            listeners = _take_back_tcp(bind, address, settings.backlog, kept)
-            listeners = listeners or _open_tcp(bind, address, settings.backlog)
+            listeners = _open_tcp(bind, address, settings.backlog, kept)
         case UnixAddress() as address:
             listener = _take_back_unix(bind, Path(address.path), settings, kept)
             listeners = [listener or _open_unix(bind, Path(address.path), settings)]
-        case InheritedFd() as inherited:
-            kept.use(inherited.fd)
-            listeners = [_adopt(bind, inherited.fd, settings.backlog)]
+        case InheritedFd(fd):
+            listeners = _adopt(bind, [fd], settings.backlog)
+            kept.use(fd)
         case ActivatedSocket(name):
-            listeners = [_adopt(bind, fd, settings.backlog) for fd in kept.activated(name)]
+            listeners = _adopt(bind, kept.activated(name), settings.backlog)
             if not listeners:
                 raise BindError(
                     f"cannot use {bind}: systemd passed no socket of that name to this process; "
@@ -206,67 +219,80 @@ def _open(bind: str, settings: SocketSettings, kept: KeptSockets) -> list[Listen
     for listener in listeners:
         listener.sock.setblocking(False)
         listener.is_tls = speaks_tls(bind)
+        listener.is_passed = not _is_ours(bind)
     _warn_about_a_capped_backlog(settings.backlog)
     return listeners
 
 
-def _take_back_tcp(bind: str, address: TcpAddress, backlog: int, kept: KeptSockets) -> list[Listener]:
-    """What an earlier master listened on for this bind, as far as the host still has these addresses."""
-    found = kept.kept(_place(bind), None)
-    if not found:
-        return []
-    try:
-        resolved = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise _unknown_host(bind, error) from None
-    hosts = {entry[4][0] for entry in resolved}
-    listeners = []
-    for sock in found:
-        if sock.getsockname()[0] in hosts:
-            sock.listen(backlog)
-            listeners.append(Listener(sock))
-        else:
-            sock.close()
-    return listeners
-
-
-def _unknown_host(bind: str, error: socket.gaierror) -> BindError:
-    return BindError(f"cannot bind {bind}: the host is not known here ({error.strerror})")
-
-
-def _open_tcp(bind: str, address: TcpAddress, backlog: int) -> list[Listener]:
-    try:
-        found = socket.getaddrinfo(
-            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except socket.gaierror as error:
-        raise _unknown_host(bind, error) from None
+def _open_tcp(bind: str, address: TcpAddress, backlog: int, kept: KeptSockets) -> list[Listener]:
+    """A listener for each address of the host: what an earlier master listened on there, or a new one."""
+    resolved = dict.fromkeys(_resolve(bind, address))
+    found = _take_back_tcp(bind, {entry[4][0] for entry in resolved}, backlog, kept)
+    # Port 0 means one free port, the same for every family of the name.
+    port = next((sock.getsockname()[1] for sock in found.values()), address.port)
     listeners: list[Listener] = []
-    port = address.port
     refused: OSError | None = None
-    for family, kind, protocol, _name, (host, _port, *rest) in dict.fromkeys(found):
-        sock = socket.socket(family, kind, protocol)
+    for family, kind, protocol, _name, (host, _port, *rest) in resolved:
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((host, port, *rest))
-            sock.listen(backlog)
+            sock = found.pop(host, None) or _listen_tcp(family, kind, protocol, (host, port, *rest), backlog)
         except OSError as error:
-            sock.close()
-            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and len(found) > 1:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and len(resolved) > 1:
                 # `localhost` names an address of a family that this host has switched off.
                 refused = error
                 continue
-            for listener in listeners:
-                listener.close()
+            for other in [*(listener.sock for listener in listeners), *found.values()]:
+                other.close()
             raise BindError(_why_not(bind, port, error)) from None
-        # Port 0 means one free port, the same for every family of the name.
         port = sock.getsockname()[1]
         listeners.append(Listener(sock))
     if not listeners and refused is not None:
         raise BindError(_why_not(bind, port, refused))
     return listeners
+
+
+def _resolve(bind: str, address: TcpAddress) -> list[tuple[Any, ...]]:
+    try:
+        return socket.getaddrinfo(
+            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except UnicodeError:
+        reason = "a part of its name is empty or too long"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise BindError(f"cannot bind {bind}: the host is not known here ({reason})")
+
+
+def _take_back_tcp(
+    bind: str, hosts: Collection[str], backlog: int, kept: KeptSockets
+) -> dict[str, socket.socket]:
+    """What an earlier master listened on for this bind, by address, as far as the host still has these addresses."""
+    found: dict[str, socket.socket] = {}
+    for sock in kept.kept(_place(bind), None):
+        host = sock.getsockname()[0]
+        if host in hosts and host not in found:
+            sock.listen(backlog)
+            found[host] = sock
+        else:
+            sock.close()
+            kept.outdate(_place(bind), None)
+    return found
+
+
+def _listen_tcp(
+    family: int, kind: int, protocol: int, address: tuple[Any, ...], backlog: int
+) -> socket.socket:
+    """A new socket that listens there. Raises `OSError`."""
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(backlog)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _why_not(bind: str, port: int, error: OSError) -> str:
@@ -283,8 +309,11 @@ def _why_not(bind: str, port: int, error: OSError) -> str:
 
 
 def _open_unix(bind: str, path: Path, settings: SocketSettings) -> Listener:
-    _remove_if_stale(bind, path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_if_stale(bind, path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise BindError(f"cannot bind {bind}: {error.strerror or error}") from None
     # Nobody may connect between the bind and the moment owner and mode are as asked.
     umask = os.umask(0o777)
     try:
@@ -306,7 +335,8 @@ def _take_back_unix(bind: str, path: Path, settings: SocketSettings, kept: KeptS
         return None
     for sock in found[1:]:
         sock.close()
-    return _listen_unix(bind, path, Listener(found[0], path.absolute(), inode), settings)
+    listener = Listener(found[0], path.absolute(), inode, is_taken_back=True)
+    return _listen_unix(bind, path, listener, settings)
 
 
 def _listen_unix(bind: str, path: Path, listener: Listener, settings: SocketSettings) -> Listener:
@@ -318,7 +348,7 @@ def _listen_unix(bind: str, path: Path, listener: Listener, settings: SocketSett
         path.chmod(settings.uds_mode)
         listener.sock.listen(settings.backlog)
     except (OSError, BindError) as error:
-        listener.close()
+        listener.abandon()
         if isinstance(error, BindError):
             raise
         raise BindError(f"cannot bind {bind}: {error.strerror}") from None
@@ -326,13 +356,11 @@ def _listen_unix(bind: str, path: Path, listener: Listener, settings: SocketSett
 
 
 def _remove_if_stale(bind: str, path: Path) -> None:
-    """Remove a socket file that nobody listens on; refuse anything else that is in the way."""
+    """Remove a socket file that nobody listens on; refuse anything else that is in the way. Raises `OSError`."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
-    except OSError as error:
-        raise BindError(f"cannot bind {bind}: {error.strerror}") from None
     if not stat.S_ISSOCK(mode):
         raise BindError(f"cannot bind {bind}: a file that is not a socket stands there; move it away")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -361,22 +389,36 @@ def _owner(bind: str, owner: str) -> tuple[int, int]:
     return uid, gid
 
 
-def _adopt(bind: str, fd: int, backlog: int) -> Listener:
+def _adopt(bind: str, fds: Iterable[int], backlog: int) -> list[Listener]:
+    """Listeners on duplicates of these descriptors, which stay open: nobody could pass them again."""
+    listeners: list[Listener] = []
+    for fd in fds:
+        try:
+            sock = _duplicate(bind, fd, backlog)
+        except BindError:
+            for listener in listeners:
+                listener.close()
+            raise
+        listeners.append(Listener(sock))
+    return listeners
+
+
+def _duplicate(bind: str, fd: int, backlog: int) -> socket.socket:
     try:
         sock = socket.socket(fileno=fd)
     except OSError as error:
         raise BindError(f"cannot use {bind}: {error.strerror}; was the descriptor passed on?") from None
-    sock.set_inheritable(False)
-    if sock.type != socket.SOCK_STREAM:
-        sock.detach()
-        raise BindError(f"cannot use {bind}: it is not a stream socket")
-    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        try:
+    try:
+        sock.set_inheritable(False)
+        if sock.type != socket.SOCK_STREAM:
+            raise BindError(f"cannot use {bind}: it is not a stream socket")
+        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             sock.listen(backlog)
-        except OSError as error:
-            sock.detach()
-            raise BindError(f"cannot use {bind}: it does not listen ({error.strerror})") from None
-    return Listener(sock)
+        return socket.socket(fileno=os.dup(fd))
+    except OSError as error:
+        raise BindError(f"cannot use {bind}: it does not listen ({error.strerror})") from None
+    finally:
+        sock.detach()
 
 
 def _inode(path: Path) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """The check before a live upgrade: whether the program that is installed now would take over from this one.
 
 A child runs the same command, told to read the settings and the state of this master, and to say that it could, or why
-not. It gets nothing but the state and a pipe for its words.
+not. It gets nothing but the state, the names of the sockets that systemd passed, and a pipe for its words.
 """
 
 import contextlib
@@ -21,6 +21,9 @@ _COMPLAINT = "asgi-master: error: "
 _MOST_OUTPUT = 64 * 1024
 """Bytes that are kept, of the end."""
 _LONGEST_REASON = 500
+
+_PASSED = ("LISTEN_FDS", "LISTEN_FDNAMES")
+"""What is served where no `bind` is set. Without `LISTEN_PID` nobody takes the descriptors for its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,9 @@ class Preflight:
         self._pipe, write = os.pipe()
         try:
             with inside(directory), inherited({state_fd}):
-                errand = {VARIABLE: f"{Errand.CHECK}:{state_fd}"}
-                self._pid = spawn(command(), [(write, 1), (write, 2)], errand)
+                variables = {name: os.environ[name] for name in _PASSED if name in os.environ}
+                variables[VARIABLE] = f"{Errand.CHECK}:{state_fd}"
+                self._pid = spawn(command(), [(write, 1), (write, 2)], variables)
         except OSError:
             os.close(self._pipe)
             raise

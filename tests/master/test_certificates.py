@@ -1,5 +1,6 @@
 """The certificates' files as they change: taken together and once, or refused and told once."""
 
+import errno
 import logging
 import os
 from dataclasses import replace
@@ -12,7 +13,7 @@ from asgi_master.master.carried import Cargo, Carried
 from asgi_master.master.certificates import Certificates, check
 from asgi_master.settings.model import Settings, SocketSettings, TlsSettings
 from asgi_master.settings.wire import to_wire
-from asgi_master.tls.bundle import Bundle
+from asgi_master.tls.bundle import Bundle, read_bundle
 from certified import Authority, put
 
 AUTHORITY = Authority()
@@ -145,6 +146,63 @@ def test_files_that_come_back_as_they_were_change_nothing(world, caplog):
     world.pass_time(60)
     assert told(caplog) == []
     assert world.fleet.given == []
+
+
+@pytest.fixture
+def reading(monkeypatch):
+    """What reading the files fails with; nothing at first."""
+    fails_with = []
+
+    def read(tls, directory):
+        if fails_with:
+            raise SettingsError(list(fails_with))
+        return read_bundle(tls, directory)
+
+    monkeypatch.setattr("asgi_master.master.certificates.read_bundle", read)
+    return fails_with
+
+
+def test_new_files_that_may_be_read_only_later(world, reading):
+    """Tests may run as root, who may read all: so it is this process that refuses."""
+    reading.append("Permission denied")
+    AUTHORITY.write(world.directory, "site")
+    world.pass_time(10)
+    reading.clear()
+    (world.directory / "site.key").chmod(0o640)
+    world.pass_time(3)
+    assert len(world.fleet.given) == 1
+
+
+def test_trouble_that_passes_is_told_once_and_outlived(world, reading, caplog):
+    reading.append("Too many open files")
+    AUTHORITY.write(world.directory, "site")
+    world.pass_time(100)
+    (line,) = told(caplog)
+    assert line.endswith("Too many open files")
+    # Another is worth a word.
+    reading[:] = ["Input/output error"]
+    world.pass_time(100)
+    assert len(told(caplog)) == 2
+    reading.clear()
+    world.pass_time(31)
+    assert len(world.fleet.given) == 1
+    assert "renewed" in told(caplog)[2]
+
+
+def test_without_a_descriptor_for_them_the_old_ones_stay_until_there_is_one(world, monkeypatch, caplog):
+    def to_memory(_bundle):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    AUTHORITY.write(world.directory, "site")
+    with monkeypatch.context() as patched:
+        patched.setattr(Bundle, "to_memory", to_memory)
+        world.pass_time(60)
+        with pytest.raises(SettingsError, match="Too many open files"):
+            world.load()
+    assert world.fleet.given == []
+    assert len(told(caplog)) == 1
+    world.pass_time(31)
+    assert len(world.fleet.given) == 1
 
 
 def test_a_directory_that_is_switched_as_kubernetes_does(tmp_path, caplog):

@@ -25,8 +25,8 @@ def removed(hand_off: HandOff) -> Iterator[RemovedBinds]:
     removed.close()
 
 
-def listening(backlog: int = 2048) -> Listener:
-    (listener,) = Listeners().open(SocketSettings(bind=("127.0.0.1:0",), backlog=backlog))
+def listening(bind: str = "127.0.0.1:0") -> Listener:
+    (listener,) = Listeners().open(SocketSettings(bind=(bind,)))
     return listener
 
 
@@ -40,10 +40,19 @@ def test_who_waits_is_given_away_as_new_and_then_it_closes(hand_off: HandOff, re
         client.sendall(b"said early")
         removed.add(listener)
         assert listener.sock.fileno() == -1
-        ((taken, note),) = hand_off.take(10)
-        with taken:
-            assert note is None
-            assert taken.recv(100) == b"said early"
+        (taken,) = hand_off.take(10)
+        with taken.connection:
+            assert (taken.note, taken.is_tls) == (None, False)
+            assert taken.connection.recv(100) == b"said early"
+
+
+def test_whoever_takes_it_knows_of_tls(hand_off: HandOff, removed: RemovedBinds) -> None:
+    listener = listening("https://127.0.0.1:0")
+    with connect(listener):
+        removed.add(listener)
+        (taken,) = hand_off.take(10)
+        with taken.connection:
+            assert (taken.note, taken.is_tls) == (None, True)
 
 
 def test_what_the_full_queue_does_not_take_waits_for_the_next_turn(
@@ -57,11 +66,11 @@ def test_what_the_full_queue_does_not_take_waits_for_the_next_turn(
             filled += 1
         removed.add(listener)
         assert listener.sock.fileno() >= 0, "it stays open as long as somebody waits"
-        for taken, _note in hand_off.take(filled):
-            taken.close()
+        for taken in hand_off.take(filled):
+            taken.connection.close()
         removed.sweep()
         assert listener.sock.fileno() == -1
-        ((taken, note),) = hand_off.take(10)
-        with taken:
-            assert note is None
-            assert taken.getpeername() == client.getsockname()
+        (taken,) = hand_off.take(10)
+        with taken.connection:
+            assert taken.note is None
+            assert taken.connection.getpeername() == client.getsockname()

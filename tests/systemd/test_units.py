@@ -330,6 +330,16 @@ def test_the_store_follows_the_addresses_of_a_host(box: Box, service: Service) -
     box.write("/etc/hosts", hosts)
 
 
+def test_a_bind_is_widened_by_a_restart(box: Box, service: Service) -> None:
+    """What systemd still keeps for the old one must not be in the way."""
+    for bind in ("127.0.0.1:8000", "0.0.0.0:8000", "127.0.0.2:8000"):
+        deploy(service, workers=1, bind=[bind])
+        service.do("restart")
+        service.wait(lambda service: service.show("NFileDescriptorStore") == "1", "one is kept")
+        assert f"listening on http://{bind}" in service.journal()
+    assert service.show("NRestarts") == "0"
+
+
 def test_a_family_that_the_unit_does_not_allow_is_passed_over(box: Box, service: Service) -> None:
     hosts = box.path("/etc/hosts").read_text()
     box.write("/etc/hosts", f"{hosts}\n127.0.0.1 {service.name}.box\n::1 {service.name}.box\n")

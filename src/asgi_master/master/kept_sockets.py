@@ -7,7 +7,8 @@ masters wait there, and the next master, which gets it back, serves them.
 import logging
 import os
 import socket
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from asgi_master.master.carried import Carried
@@ -16,6 +17,9 @@ from asgi_master.master.systemd_words import kept_name, passed_descriptors
 from asgi_master.settings.bind import KEPT_PREFIX
 
 log = logging.getLogger("asgi_master")
+
+_WAY_IS_MADE_WITHIN = 2.0
+"""Seconds."""
 
 File = tuple[int, int] | None
 """Device and inode of a Unix socket's file; `None` for other sockets."""
@@ -47,6 +51,7 @@ class KeptSockets:
                 continue
             group = self._returned if name.startswith(KEPT_PREFIX) else self._passed
             group.setdefault(name, []).append(fd)
+        self._makes_way_until = 0.0
         self._unserved = {fd for fds in self._passed.values() for fd in fds}
         """Until all binds are open."""
 
@@ -78,6 +83,19 @@ class KeptSockets:
             name: [other for other in fds if other != fd] for name, fds in self._returned.items()
         }
 
+    def make_way(self, binds: Iterable[str], ports: Collection[int]) -> None:
+        """Drop what was kept for other binds than these on one of the ports: it would be in the way of them."""
+        names = {kept_name(bind, None) for bind in binds}
+        for name in [name for name in self._returned if name not in names]:
+            if any(_port(fd) in ports for fd in self._returned[name]):
+                self._drop(name)
+                self._makes_way_until = time.monotonic() + _WAY_IS_MADE_WITHIN
+
+    @property
+    def makes_way(self) -> bool:
+        """Whether an address that is in use may be free in a moment: systemd closes what it was told to in its time."""
+        return time.monotonic() < self._makes_way_until
+
     def outdate(self, bind: str, file: File) -> None:
         """Not all that is kept for this bind is still right: what is given to `keep` replaces it."""
         self._outdated.add(kept_name(bind, file))
@@ -98,11 +116,8 @@ class KeptSockets:
 
     def settle(self) -> None:
         """All binds are open: drop what was kept for others, and say which sockets nobody serves."""
-        for name, fds in self._returned.items():
-            self._remove(name)
-            for fd in fds:
-                os.close(fd)
-        self._returned.clear()
+        for name in list(self._returned):
+            self._drop(name)
         for name, fds in self._passed.items():
             if not self._unserved.isdisjoint(fds):
                 # systemd has it too, so clients connect to it whatever we do.
@@ -123,8 +138,24 @@ class KeptSockets:
         self._passed = dict(values.get("names", {}))
         self._numbered = set(values.get("numbers", ()))
 
+    def _drop(self, name: str) -> None:
+        self._remove(name)
+        for fd in self._returned.pop(name):
+            os.close(fd)
+
     def _remove(self, name: str) -> None:
         self._notifier.tell({"FDSTOREREMOVE": 1, "FDNAME": name})
+
+
+def _port(fd: int) -> int | None:
+    """The TCP port that a descriptor is bound to."""
+    sock = socket.socket(fileno=fd)
+    try:
+        return int(sock.getsockname()[1]) if sock.family in (socket.AF_INET, socket.AF_INET6) else None
+    except OSError:
+        return None
+    finally:
+        sock.detach()
 
 
 def _listening(fd: int) -> socket.socket | None:

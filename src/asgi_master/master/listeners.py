@@ -11,6 +11,7 @@ import os
 import pwd
 import socket
 import stat
+import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ log = logging.getLogger("asgi_master")
 
 _SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 _CONNECT_TIMEOUT = 1.0
+_RETRY_PERIOD = 0.02
 
 
 @dataclass(slots=True)
@@ -105,6 +107,7 @@ class Listeners:
         Raises `BindError`, with nothing of this call left open.
         """
         missing = [bind for bind in settings.bind if bind not in self._by_bind]
+        self._kept.make_way(map(_place, missing), _ports(missing))
         opened: dict[str, list[Listener]] = {}
         try:
             for bind in missing:
@@ -199,6 +202,12 @@ def _is_ours(bind: str) -> bool:
     return isinstance(parse_bind(bind), TcpAddress | UnixAddress)
 
 
+def _ports(binds: Iterable[str]) -> set[int]:
+    """The TCP ports that they name."""
+    parsed = map(parse_bind, binds)
+    return {address.port for address in parsed if isinstance(address, TcpAddress)} - {0}
+
+
 def _open(bind: str, settings: SocketSettings, kept: KeptSockets) -> list[Listener]:
     match parse_bind(bind):
         case TcpAddress() as address:
@@ -234,7 +243,14 @@ def _open_tcp(bind: str, address: TcpAddress, backlog: int, kept: KeptSockets) -
     refused: OSError | None = None
     for family, kind, protocol, _name, (host, _port, *rest) in resolved:
         try:
-            sock = found.pop(host, None) or _listen_tcp(family, kind, protocol, (host, port, *rest), backlog)
+            sock = found.pop(host, None)
+            while sock is None:
+                try:
+                    sock = _listen_tcp(family, kind, protocol, (host, port, *rest), backlog)
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE or not kept.makes_way:
+                        raise
+                    time.sleep(_RETRY_PERIOD)
         except OSError as error:
             if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and len(resolved) > 1:
                 # `localhost` names an address of a family that this host has switched off.

@@ -161,6 +161,7 @@ class Box:
         journal = self._seed / "etc/systemd/journald.conf.d/box.conf"
         journal.parent.mkdir()
         journal.write_text("[Journal]\nStorage=volatile\nRateLimitBurst=0\n")
+        (self._seed / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
         (self._seed / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
         if _is_bound(sys.base_prefix):
             # An interpreter with a shared library looks for it where it was built.

@@ -21,7 +21,17 @@ from proxying import Proxies, TwoHosts, find, free_port, run
 
 CLIENT = "127.0.0.3"
 """The proxies' own address is 127.0.0.1."""
-FORGED = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https", "Forwarded": "for=6.6.6.6;proto=https"}
+FORGED = {
+    "X-Forwarded-For": "6.6.6.6",
+    "X-Forwarded-Proto": "https",
+    "Forwarded": "for=6.6.6.6;proto=https",
+    "X-Forwarded-Host": "forged.example",
+    "X-Forwarded-Port": "6666",
+    "X-Forwarded-Prefix": "/forged",
+    "X-Forwarded-Scheme": "https",
+    "X-Forwarded-Ssl": "on",
+    "X-Real-IP": "6.6.6.6",
+}
 WORKERS = 2
 RELOADS = int(os.environ.get("DRILL_RELOADS", "1"))
 TCP = ("--forwarded-allow-ips", "127.0.0.1")
@@ -83,6 +93,12 @@ def ask(connection: http.client.HTTPConnection, path: str, headers=None) -> dict
     return json.loads(response.read())
 
 
+def forged(seen: dict) -> set[tuple[str, str]]:
+    """The fields that the application saw just as the client sent them; of a list, its entries."""
+    sent = {(name.lower(), value) for name, value in FORGED.items()}
+    return sent & {(name, entry.strip()) for name, value in seen["headers"] for entry in value.split(",")}
+
+
 def connected(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), PATIENCE, source_address=(CLIENT, 0))
 
@@ -100,6 +116,8 @@ def test_what_passes(fleet: Fleet, proxies: Proxies, way: Way) -> None:
         assert seen["scheme"] == "http"
         if way.passes_through:
             assert seen["server"] == ["127.0.0.1", port]
+        else:
+            assert forged(seen) <= {("x-forwarded-for", "6.6.6.6")}, "where it counts for nothing"
     wait_until(lambda: [line for line in fleet.output if line.startswith(f"{CLIENT} ")], "the access log")
 
     # A stream, as it is written.
@@ -116,8 +134,16 @@ def test_what_passes(fleet: Fleet, proxies: Proxies, way: Way) -> None:
     assert uploaded == {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)}
     connection.close()
 
+    _ask_without_a_host(port)
     _ask_for_permission(port)
     _talk_by_websocket(port)
+
+
+def _ask_without_a_host(port: int) -> None:
+    """As HTTP/1.0 allows, and some health checks still do."""
+    with connected(port) as sock, sock.makefile("rb") as file:
+        sock.sendall(b"GET /seen HTTP/1.0\r\n\r\n")
+        assert file.readline().split()[1] == b"200"
 
 
 def _ask_for_permission(port: int) -> None:
@@ -142,6 +168,15 @@ def _talk_by_websocket(port: int) -> None:
         for message in ("hello", bytes(200_000)):
             websocket.send(message)
             assert websocket.recv(PATIENCE) == message
+
+
+def test_nginx_limits_bodies(fleet: Fleet, proxies: Proxies) -> None:
+    port = serve(fleet, proxies, WAYS["nginx"])
+    with connected(port) as sock, sock.makefile("rb") as file:
+        sock.sendall(
+            b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (32 * 1024 * 1024 + 1)
+        )
+        assert file.readline().startswith(b"HTTP/1.1 413 ")
 
 
 @pytest.mark.timeout(60 + 20 * RELOADS)

@@ -2,6 +2,7 @@
 
 import os
 import ssl
+import sys
 from dataclasses import replace
 
 import pytest
@@ -234,6 +235,44 @@ def test_a_client_that_names_none_gets_the_first(named, authority):
     client.check_hostname = False
     ours, _theirs = shake_hands(named.first, client, None)
     assert ours.context is named.first
+
+
+@pytest.fixture
+def unraisable(monkeypatch):
+    """What reaches the hook of the application, or of Python itself."""
+    reached = []
+    monkeypatch.setattr(sys, "unraisablehook", reached.append)
+    return reached
+
+
+def test_a_name_that_is_not_ascii_is_refused_without_a_word(tmp_path, authority, unraisable):
+    """Nothing but the handshake's end tells of it, whoever asks how often."""
+    names = ("one.example", "two.example")
+    for name in names:
+        authority.write(tmp_path, name, name)
+    tls = TlsSettings(certfile=tuple(f"{n}.pem" for n in names), keyfile=tuple(f"{n}.key" for n in names))
+    contexts = load(tls, tmp_path)
+    hook = sys.unraisablehook
+    to_server, from_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = contexts.first.wrap_bio(to_server, ssl.MemoryBIO(), server_side=True)
+    theirs = authority.client().wrap_bio(ssl.MemoryBIO(), from_client, server_hostname="one.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        theirs.do_handshake()
+    to_server.write(from_client.read().replace(b"one.example", b"on\xff.example"))
+    with pytest.raises(ssl.SSLError):
+        ours.do_handshake()
+    assert unraisable == []
+    # All else is passed on, and renewed certificates add nothing.
+    load(tls, tmp_path)
+    assert sys.unraisablehook is hook
+
+    class Failing:
+        def __del__(self):
+            raise UnicodeDecodeError("ascii", b"\xff", 0, 1, "of the application")
+
+    Failing()
+    (told,) = unraisable
+    assert isinstance(told.exc_value, UnicodeDecodeError)
 
 
 def test_a_bundle_crosses_in_memory_and_cannot_be_changed(tmp_path, authority):

@@ -1,7 +1,11 @@
 """To whom a waiting connection is left, and for how long."""
 
+import contextlib
+import os
+import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,9 +13,16 @@ import pytest
 
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
+from asgi_master.tls.bundle import read_bundle
 from asgi_master.worker.accept import Acceptor
 from asgi_master.worker.context import Stats
+from asgi_master.worker.tls import TlsServer
+from certified import Authority
+from descriptor_limit import no_descriptor_left
 from fleet import wait_until
+from http_apps import hello
+from http_client import Client, request
+from serving import TIMEOUT, Server, serve
 
 
 @pytest.fixture
@@ -87,3 +98,98 @@ def test_who_judges_shows_that_it_lives(acceptor: Acceptor, board: Scoreboard) -
 def test_nobody_alive_is_nobody_to_wait_for(acceptor: Acceptor, sibling: Row) -> None:
     sibling[Field.HEARTBEAT_NS] = 1
     assert not acceptor._defers()
+
+
+@contextlib.contextmanager
+def taking(board: Scoreboard, server: Server, **arguments: Any) -> Iterator[tuple[Acceptor, HandOff]]:
+    """An acceptor at work in the server's loop, on a queue of its own and no listener."""
+    hand_off = HandOff.create()
+    arguments = {"max_connections": 0, **arguments}
+    acceptor = Acceptor(server.context, [], hand_off, board, board.allocate(), **arguments)
+    server.run(acceptor.start)
+    try:
+        yield acceptor, hand_off
+    finally:
+        server.run(acceptor.stop)
+        hand_off.close()
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Of a connection: the client's, and the one that is given away."""
+    client, connection = socket.socketpair()
+    client.settimeout(TIMEOUT)
+    with client, connection:
+        yield client, connection
+
+
+def test_who_has_no_descriptor_leaves_in_the_queue_what_was_given_away(
+    board: Scoreboard, ends: tuple[socket.socket, socket.socket], caplog: pytest.LogCaptureFixture
+) -> None:
+    client, connection = ends
+    with serve(hello) as server, taking(board, server) as (_acceptor, hand_off):
+        with no_descriptor_left():
+            assert hand_off.put(connection)
+            client.sendall(request("GET", "/"))
+            wait_until(lambda: "pausing for 0.1 s" in caplog.text, "the worker pauses")
+        connection.close()
+        assert Client(client).response().body == b"hello"
+
+
+def test_who_is_full_leaves_in_the_queue_what_was_given_away(
+    board: Scoreboard, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    client, connection = ends
+    with serve(hello) as server, taking(board, server, max_connections=1) as (acceptor, hand_off):
+        first = Client(server.connect())
+        first.get()
+        assert hand_off.put(connection)
+        connection.close()
+        server.run(acceptor._on_handed_off)
+        (left,) = hand_off.take(1)
+        with left.connection:
+            assert hand_off.put(left.connection)
+        first.sock.close()
+        assert Client(client).get().body == b"hello"
+
+
+def test_a_new_connection_of_a_bind_with_tls_begins_with_a_handshake(
+    board: Scoreboard, ends: tuple[socket.socket, socket.socket], tmp_path: Path
+) -> None:
+    client, connection = ends
+    authority = Authority()
+    settings = authority.write(tmp_path, "site", "localhost")
+    certificates_fd = read_bundle(settings, tmp_path).to_memory()
+    tls = TlsServer(settings, certificates_fd)
+    os.close(certificates_fd)
+    with serve(hello) as server, taking(board, server, tls=tls) as (_acceptor, hand_off):
+        assert hand_off.put_new(connection, is_tls=True)
+        connection.close()
+        with authority.client().wrap_socket(client, server_hostname="localhost") as secure:
+            assert Client(secure).get().body == b"hello"
+
+
+def test_a_worker_without_tls_closes_it(board: Scoreboard, ends: tuple[socket.socket, socket.socket]) -> None:
+    client, connection = ends
+    with serve(hello) as server, taking(board, server) as (_acceptor, hand_off):
+        assert hand_off.put_new(connection, is_tls=True)
+        connection.close()
+        assert client.recv(100) == b""
+
+
+def test_what_is_taken_in_the_turn_in_which_it_stops_is_a_connection_when_it_has(
+    board: Scoreboard, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    """The drain that follows looks at the worker's connections, and would be over."""
+    client, connection = ends
+
+    async def take_and_stop() -> int:
+        assert hand_off.put(connection)
+        acceptor._on_handed_off()
+        await acceptor.stop()
+        return len(server.context.connections)
+
+    with serve(hello) as server, taking(board, server) as (acceptor, hand_off):
+        assert server.run(take_and_stop) == 1
+        connection.close()
+        assert Client(client).get().body == b"hello"

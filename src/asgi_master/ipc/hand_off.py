@@ -5,15 +5,29 @@ the other, like a second listener. The kernel keeps what nobody has taken yet, u
 """
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from asgi_master import faults
 from asgi_master.ipc import descriptors
 
 _MARK = b"c"
 _NEW = b"n"
+_NEW_TLS = b"t"
 _MOST_NOTE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A connection that somebody gave away; the taker owns it."""
+
+    connection: socket.socket
+    note: bytes | None
+    """From the worker that served it; `None` if nobody has yet."""
+    is_tls: bool
+    """Whether its client begins with a TLS handshake. Those that have one behind them do not move."""
 
 
 class HandOff:
@@ -54,9 +68,9 @@ class HandOff:
         faults.point("mid_hand_off")
         return given
 
-    def put_new(self, connection: socket.socket) -> bool:
+    def put_new(self, connection: socket.socket, *, is_tls: bool) -> bool:
         """As `put`, of a connection that nobody has served yet."""
-        return self._send(_NEW, connection)
+        return self._send(_NEW_TLS if is_tls else _NEW, connection)
 
     def _send(self, data: bytes, connection: socket.socket) -> bool:
         try:
@@ -65,14 +79,21 @@ class HandOff:
             return False
         return True
 
-    def take(self, most: int) -> Iterator[tuple[socket.socket, bytes | None]]:
-        """Up to `most` connections others gave away, each with its note; `None` if nobody has served it yet."""
+    def take(self, most: int) -> Iterator[Taken]:
+        """Up to `most` connections others gave away. Raises `OSError` if this process may have no more descriptors."""
         with contextlib.suppress(BlockingIOError):
             for _ in range(most):
+                # What has no descriptor here when it arrives is lost, and its client reset.
+                os.close(os.dup(self._take.fileno()))
                 data, fds = descriptors.receive(self._take, len(_MARK) + _MOST_NOTE, 1)
                 faults.point("after_take")
+                is_new = data in (_NEW, _NEW_TLS)
                 for fd in fds:
-                    yield socket.socket(fileno=fd), None if data == _NEW else data[len(_MARK) :]
+                    yield Taken(
+                        socket.socket(fileno=fd),
+                        None if is_new else data[len(_MARK) :],
+                        is_tls=data == _NEW_TLS,
+                    )
 
     def close(self) -> None:
         """Close both ends; connections that nobody holds another copy of are closed with them."""

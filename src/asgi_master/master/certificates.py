@@ -1,7 +1,8 @@
 """The certificates that the generations serve with: read and checked by the master, and renewed when the files change.
 
 Each generation has those that its settings name. When new files stand still they are read, and if they are right all
-workers of the generation take them at once; if they are not, that is said once and the old ones stay.
+workers of the generation take them at once; if they are not, that is said once and the old ones stay. As long as they
+are not, they are tried again now and then: what was wrong need not be in the files (no descriptors, a disk that fails).
 """
 
 import logging
@@ -31,6 +32,8 @@ _LOOK_PERIOD = 1.0
 """Seconds between two looks at the files, and that they must have stood still before they are read."""
 _COMPLAIN_AFTER = 5.0
 """Seconds that files which do not fit may stand still: whoever writes a pair may be between its halves."""
+_RETRY_PERIOD = 30.0
+"""Seconds between two attempts at files that could not be used and stand still."""
 _REMIND_PERIOD = 24 * 3600.0
 """Seconds between two looks at when the certificates end."""
 
@@ -52,10 +55,12 @@ class _Loaded:
     seen: Signature = ()
     """Of the files as they are now, if that is not the same."""
     seen_at: float = 0.0
+    next_try: float = 0.0
+    """When to read these."""
     trouble: list[str] = field(default_factory=list)
     """What is wrong with these."""
-    is_judged: bool = False
-    is_told: bool = False
+    told: list[str] = field(default_factory=list)
+    """What was said of it."""
 
 
 class Certificates:
@@ -127,25 +132,30 @@ class Certificates:
             return
         if signature != loaded.seen:
             loaded.seen, loaded.seen_at = signature, now
-            loaded.is_judged = loaded.is_told = False
-        elif not loaded.is_judged and now - loaded.seen_at >= _LOOK_PERIOD:
-            loaded.is_judged = True
+            loaded.next_try = now + _LOOK_PERIOD
+            loaded.trouble, loaded.told = [], []
+        elif now >= loaded.next_try:
+            loaded.next_try = now + _RETRY_PERIOD
             try:
-                bundle, contexts = _read(loaded.tls, self._directory)
+                self._take(loaded.tls, *_read(loaded.tls, self._directory), signature)
             except SettingsError as error:
                 loaded.trouble = error.errors
-            else:
-                self._take(loaded.tls, bundle, contexts, signature)
-        elif loaded.is_judged and not loaded.is_told and now - loaded.seen_at >= _COMPLAIN_AFTER:
-            loaded.is_told = True
+        elif loaded.trouble != loaded.told and now - loaded.seen_at >= _COMPLAIN_AFTER:
+            loaded.told = loaded.trouble
             words.refused(loaded.trouble)
 
     def _take(self, tls: TlsSettings, bundle: Bundle, contexts: "Contexts", signature: Signature) -> None:
+        """Use them from now on. Raises `SettingsError`; nothing changed."""
         old = self._loaded.get(tls)
         if old is not None and old.bundle == bundle:
             old.signature, old.seen = signature, ()
             return
-        fd = bundle.to_memory()
+        try:
+            fd = bundle.to_memory()
+        except OSError as error:
+            raise SettingsError(
+                [f"certfile: the certificates cannot be kept in memory: {error.strerror}"]
+            ) from None
         ends = _ends(bundle, contexts)
         self._loaded[tls] = _Loaded(tls, bundle, fd, ends, signature)
         if old is not None:
@@ -224,7 +234,7 @@ def _ends(bundle: Bundle, contexts: "Contexts") -> list[tuple[str, float]]:
 
 
 def _signature(tls: TlsSettings, directory: Path) -> Signature:
-    """What changes when one of the files does."""
+    """What changes when one of the files does, or who may read it."""
     seen: list[object] = []
     for name in files_of(tls):
         try:
@@ -232,5 +242,7 @@ def _signature(tls: TlsSettings, directory: Path) -> Signature:
         except OSError as error:
             seen.append((name, error.errno))
         else:
-            seen.append((name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+            seen.append(
+                (name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+            )
     return tuple(seen)

@@ -27,7 +27,14 @@ class RemovedBinds:
 
     def add(self, listener: Listener) -> None:
         """Close it as soon as its queue is empty. Its file, if it has one, goes at once."""
-        log.info("no longer listening on %s", listener.url)
+        if listener.is_passed:
+            log.warning(
+                "no longer listening on %s, which was passed to us and stays open: unless somebody else serves it, "
+                "clients wait there until a bind names it again",
+                listener.url,
+            )
+        else:
+            log.info("no longer listening on %s", listener.url)
         listener.remove_file()
         self._leaving.append(listener)
         self.sweep()
@@ -42,7 +49,7 @@ class RemovedBinds:
 
     def sweep(self) -> None:
         """Give away what waits, as far as the hand-off queue takes it, and close who has nothing left."""
-        while self._leaving and self._empty(self._leaving[0].sock):
+        while self._leaving and self._empty(self._leaving[0]):
             self._leaving.pop(0).sock.close()
 
     def close(self) -> None:
@@ -53,13 +60,13 @@ class RemovedBinds:
         if self._in_hand is not None:
             self._in_hand.close()
 
-    def _empty(self, listener: socket.socket) -> bool:
+    def _empty(self, listener: Listener) -> bool:
         """Whether nothing waits there any more."""
         with contextlib.suppress(OSError):  # nothing there, or nothing that could be accepted
             while True:
                 if self._in_hand is None:
-                    self._in_hand, _address = listener.accept()
-                if not self._hand_off.put_new(self._in_hand):
+                    self._in_hand, _address = listener.sock.accept()
+                if not self._hand_off.put_new(self._in_hand, is_tls=listener.is_tls):
                     return False
                 self._in_hand.close()
                 self._in_hand = None

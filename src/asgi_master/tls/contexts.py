@@ -1,7 +1,8 @@
 """The contexts that connections are served with: one for each certificate, chosen by the name a client asks for."""
 
 import ssl
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 from asgi_master.errors import SettingsError
 from asgi_master.settings.model import TlsSettings
@@ -41,6 +42,8 @@ class Contexts:
                 self._by_name.setdefault(name, context)
         if len(contexts) > 1:
             self.first.sni_callback = self._choose
+            if not isinstance(sys.unraisablehook, _Unraisable):
+                sys.unraisablehook = _Unraisable(sys.unraisablehook)
 
     def of_name(self, name: str) -> ServerContext:
         """The context for a host name: the one whose certificate names it, by itself or by a wildcard; or the first."""
@@ -59,6 +62,23 @@ class Contexts:
     ) -> None:
         if name:
             connection.context = self.of_name(name)
+
+
+class _Unraisable:
+    """Overlooks names that are not ASCII.
+
+    CPython decodes a name before it asks `sni_callback`. One that it cannot decode ends the handshake, which the worker
+    counts, and is told here besides: any client could fill the log so.
+    """
+
+    def __init__(self, before: Callable[["sys.UnraisableHookArgs"], object]) -> None:
+        self._before = before
+
+    def __call__(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        if not (
+            isinstance(unraisable.exc_value, UnicodeDecodeError) and isinstance(unraisable.object, bytes)
+        ):
+            self._before(unraisable)
 
 
 def make_contexts(bundle: Bundle, tls: TlsSettings) -> Contexts:

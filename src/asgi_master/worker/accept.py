@@ -72,10 +72,13 @@ class Acceptor:
         for listener in self._listeners:
             listener.setblocking(False)
         self._watch()
-        self._loop.add_reader(self._hand_off.fds[1], self._on_handed_off)
+        self._watch_handed_off()
 
-    def stop(self) -> None:
-        """Accept no more. The master holds the listeners that are still wanted, so their queues survive."""
+    async def stop(self) -> None:
+        """Accept no more; returns when what was accepted is a connection of the worker's.
+
+        The master holds the listeners that are still wanted, so their queues survive.
+        """
         self._running = False
         if self._resume is not None:
             self._resume.cancel()
@@ -86,6 +89,8 @@ class Acceptor:
             listener.close()
         self._listeners = []
         self._secure = frozenset()
+        if self._opening:
+            await asyncio.wait(self._opening)
 
     def _watch(self) -> None:
         for listener in self._listeners:
@@ -94,6 +99,10 @@ class Acceptor:
     def _unwatch(self) -> None:
         for listener in self._listeners:
             self._loop.remove_reader(listener)
+
+    def _watch_handed_off(self) -> None:
+        if self._running:
+            self._loop.add_reader(self._hand_off.fds[1], self._on_handed_off)
 
     def _on_readable(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS_PER_TURN):
@@ -111,18 +120,36 @@ class Acceptor:
                 self._pause(_PAUSE_WITHOUT_DESCRIPTORS)
                 return
             self._context.stats.accepted += 1
-            if self._tls is not None and listener in self._secure:
-                connection.setblocking(False)
-                Handshake(self._context, self._tls, connection)
-            else:
-                self._open(connection)
+            self._open(connection, is_tls=listener in self._secure)
 
     def _on_handed_off(self) -> None:
-        for connection, note in self._hand_off.take(_ACCEPTS_PER_TURN):
-            self._open(connection, note)
+        most = _ACCEPTS_PER_TURN
+        if self._max_connections:
+            most = min(most, self._max_connections - self._mine())
+        if most <= 0:
+            self._pause_taking(_RETRY_AFTER)
+            return
+        try:
+            for taken in self._hand_off.take(most):
+                self._open(taken.connection, taken.note, is_tls=taken.is_tls)
+        except OSError as error:
+            # Nothing is lost: the queue stays in the kernel, as that of a listener does.
+            log.error(
+                "connections of other workers cannot be taken: %s; pausing for %g s",
+                error.strerror,
+                _PAUSE_WITHOUT_DESCRIPTORS,
+            )
+            self._pause_taking(_PAUSE_WITHOUT_DESCRIPTORS)
 
-    def _open(self, connection: socket.socket, note: bytes | None = None) -> None:
+    def _open(self, connection: socket.socket, note: bytes | None = None, *, is_tls: bool) -> None:
         connection.setblocking(False)
+        if is_tls:
+            if self._tls is not None:
+                Handshake(self._context, self._tls, connection)
+            else:
+                # Of a bind that was removed, and no other speaks TLS: there is no certificate to answer with.
+                connection.close()
+            return
         task = self._loop.create_task(
             self._loop.connect_accepted_socket(lambda: protocol_of(self._context, note), connection)
         )
@@ -137,7 +164,7 @@ class Acceptor:
 
     def _defers(self) -> bool:
         """Whether this connection is better left to a sibling, or to later."""
-        mine = self._context.stats.connections + len(self._opening)
+        mine = self._mine()
         if self._max_connections and mine >= self._max_connections:
             return True
         now = time.monotonic_ns()
@@ -163,6 +190,10 @@ class Acceptor:
         self._owed = _ACCEPTS_PER_TURN - 1
         return False
 
+    def _mine(self) -> int:
+        """Connections that this worker has."""
+        return self._context.stats.connections + len(self._opening)
+
     def _is_ahead(self, mine: int, fresh_after_ns: int) -> bool:
         """Whether that is clearly more than the least busy sibling has, of those that lived since then."""
         least = self._scoreboard.least_connections(apart_from=self._row.index, fresh_after_ns=fresh_after_ns)
@@ -171,6 +202,10 @@ class Acceptor:
     def _pause(self, seconds: float) -> None:
         self._unwatch()
         self._resume = self._loop.call_later(seconds, self._continue)
+
+    def _pause_taking(self, seconds: float) -> None:
+        self._loop.remove_reader(self._hand_off.fds[1])
+        self._loop.call_later(seconds, self._watch_handed_off)
 
     def _continue(self) -> None:
         self._resume = None

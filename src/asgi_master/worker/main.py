@@ -206,7 +206,7 @@ class Worker:
         faults.point("after_ready")
         order = await self._orders.get()
         self._row[Field.STATE] = RowState.DRAINING
-        acceptor.stop()
+        await acceptor.stop()
         faults.point("drain_start")
         shutdown_slice = self._settings.process.shutdown_timeout if lifespan.supported else 0.0
         await drain(

@@ -64,9 +64,12 @@ class Server:
         client.connect(self.address)
         return client
 
-    def connect_tls(self, context: ssl.SSLContext, name: str = "localhost") -> ssl.SSLSocket:
+    def connect_tls(
+        self, context: ssl.SSLContext, name: str = "localhost", *, receive_buffer: int | None = None
+    ) -> ssl.SSLSocket:
         """A client's connection after its handshake; an end without an end of TLS is an error to it."""
-        client = context.wrap_socket(self.connect(), server_hostname=name, suppress_ragged_eofs=False)
+        raw = self.connect(receive_buffer=receive_buffer)
+        client = context.wrap_socket(raw, server_hostname=name, suppress_ragged_eofs=False)
         self._clients.append(client)
         return client
 
@@ -107,13 +110,17 @@ def serve(
     loop: str = "uvloop",
     path: str | None = None,
     tls: TlsServer | None = None,
+    send_buffer: int | None = None,
     **overrides: Any,
 ) -> Iterator[Server]:
     """Serve `app` on a free port of 127.0.0.1, or on a Unix socket at `path`; by TLS, if that is given.
 
+    The kernel takes so much to send, if `send_buffer` is given, and else as much as it likes, which may be megabytes.
     `overrides` are fields of `WorkerContext`, `HttpLimits` (by name) or whole `http=` and `websocket=` limits.
     """
     listener = _listen(path)
+    if send_buffer is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     event_loop = LOOPS[loop]()
     limit_names = set(HttpLimits.__dataclass_fields__)
     limits = {name: overrides.pop(name) for name in list(overrides) if name in limit_names}

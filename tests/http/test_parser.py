@@ -231,3 +231,16 @@ def test_the_expectation_of_a_request_without_a_body_is_met(kind):
     parser = kind(HttpLimits())
     parser.receive_data(GET[:-2] + b"Expect: 100-continue\r\n\r\n")
     assert parser.next_event().expect_continue is False
+
+
+@pytest.mark.parametrize("parser_class", [HttptoolsParser, H11Parser])
+def test_between_requests_it_holds_nothing_large(parser_class):
+    parser = parser_class(HttpLimits())
+    parser.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 250000\r\n\r\n" + b"x" * 250_000)
+    parser.next_event()
+    assert len(parser.whole_body() or b"") == 250_000
+    parser.start_next_cycle()
+    assert parser.is_idle
+    assert parser._buffer == b""
+    parser.receive_data(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert parser.next_event().target == b"/next"

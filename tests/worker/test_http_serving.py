@@ -532,6 +532,50 @@ def _reset(sock):
     sock.close()
 
 
+def test_who_sends_without_a_pause_is_told_that_the_peer_is_gone(variant):
+    """An application that never waits for anything else keeps the loop from noticing."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await go_on.wait()
+        try:
+            for _ in range(10_000):
+                await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})
+        except OSError:
+            told.append(True)
+            raise
+
+    told = []
+    with serve(app, **variant) as server:
+        go_on = server.run(asyncio.Event)
+        client = server.client()
+        client.send(request("GET", "/"))
+        server.wait_until(lambda: server.context.stats.in_flight)
+
+        def leave_and_go_on():  # in one turn of the loop
+            _reset(client.sock)
+            go_on.set()
+
+        server.run(leave_and_go_on)
+        server.wait_until(lambda: not server.context.connections)
+    assert told
+
+
+class Unusual(BaseException):
+    """Not an `Exception`, as those of some frameworks that end a test run."""
+
+
+@pytest.mark.parametrize("error", [Unusual("what happened"), BaseExceptionGroup("several", [Unusual()])])
+def test_whatever_an_application_raises_ends_its_request(variant, caplog, error):
+    async def app(scope, receive, send):
+        raise error
+
+    with serve(app, **variant) as server:
+        assert server.client().get().status == 500
+        assert server.context.stats.in_flight == 0
+    assert type(error).__name__ in caplog.text
+
+
 def test_errors_that_follow_from_a_disconnect_are_not_logged(variant, caplog):
     async def app(scope, receive, send):
         while (await receive())["type"] != "http.disconnect":

@@ -1,12 +1,13 @@
 """Peers that take their time: what a connection waits for is bounded, and nothing else is."""
 
 import asyncio
+import socket
 
 import pytest
 
 from http_apps import echo, hello, read_body, respond
 from http_client import request
-from serving import VARIANTS, serve
+from serving import TIMEOUT, VARIANTS, serve
 
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -119,6 +120,63 @@ def test_a_peer_that_does_not_read_the_last_response_is_cut_off(variant):
         client.send(request("GET", "/", "Connection: close"))
         server.wait_until(lambda: server.context.stats.requests)
         server.wait_until(lambda: not server.context.connections)
+
+
+def _unsent(server):
+    return sum(connection._transport.get_write_buffer_size() for connection in server.context.connections)
+
+
+PAGE = b"x" * 60_000
+
+
+def test_a_peer_that_asks_on_and_does_not_read_has_its_requests_wait(variant):
+    async def app(scope, receive, send):
+        await respond(send, body=PAGE)
+
+    with serve(app, **variant) as server:
+        client = server.client(receive_buffer=4096)
+        client.sock.settimeout(SOON)
+        sent = 0
+        with pytest.raises(TimeoutError):  # until the kernel takes no more
+            while True:
+                client.send(request("GET", "/") * 100)
+                sent += 100
+        assert sent > 2000
+        assert server.run(lambda: _unsent(server)) < 1_000_000
+        assert server.context.stats.requests < 200
+        # Who then reads is served on.
+        client.sock.settimeout(TIMEOUT)
+        for _ in range(300):
+            assert len(client.response().body) == len(PAGE)
+
+
+def test_to_ask_on_is_not_to_read(variant):
+    """The write time-out counts what the peer takes, not what else there is for it."""
+
+    async def app(scope, receive, send):
+        await respond(send, body=PAGE)
+
+    with serve(app, write_timeout=SOON * 5, **variant) as server:
+        client = server.client(receive_buffer=4096)
+        with pytest.raises(ConnectionError):
+            while True:
+                client.send(request("GET", "/"))
+                server.run(lambda: asyncio.sleep(SOON / 2))
+        server.wait_until(lambda: not server.context.connections)
+
+
+def test_requests_that_wait_are_served_also_if_the_peer_ended_its_side(variant):
+    async def app(scope, receive, send):
+        await respond(send, body=PAGE * 50)
+
+    with serve(app, **variant) as server:
+        client = server.client(receive_buffer=4096)
+        client.send(request("GET", "/") * 5)
+        server.wait_until(lambda: _is_write_paused(server))
+        client.sock.shutdown(socket.SHUT_WR)
+        for _ in range(5):
+            assert len(client.response().body) == 50 * len(PAGE)
+        assert client.is_closed()
 
 
 def test_sending_waits_for_the_peer(variant):

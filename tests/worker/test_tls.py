@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import socket
 import ssl
 import struct
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -314,6 +316,36 @@ class TestEnds:
             sock.unwrap().close()
             server.wait_until(lambda: not server.context.connections)
 
+    def test_a_request_and_the_end_of_tls_in_one_segment(self, variant, directory):
+        """What is answered already goes out. A client that ended TLS cannot read it any more, so it is counted."""
+        if sys.version_info < (3, 12):
+            pytest.skip("applications begin in the next turn here, when TLS has ended")
+
+        def received_after(*sent: bytes) -> int:
+            raw, received = server.connect(), 0
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = AUTHORITY.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    raw.sendall(outgoing.read())
+                    incoming.write(raw.recv(65536))
+            raw.sendall(outgoing.read())
+            server.wait_until(lambda: any(isinstance(c, HttpConnection) for c in server.context.connections))
+            for data in sent:
+                tls.write(data)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                tls.unwrap()
+            raw.sendall(outgoing.read())
+            while piece := raw.recv(65536):
+                received += len(piece)
+            return received
+
+        with serve(hello, tls=tls_of(directory), **variant) as server:
+            assert received_after(request("GET", "/")) > received_after() + 100
+
     def test_a_client_that_ends_tls_within_a_request(self, variant, directory):
         ended = []
 
@@ -343,6 +375,62 @@ class TestEnds:
             assert response.status == 413
             assert response.headers["connection"] == "close"
             assert sock.recv(1) == b""
+
+
+class TestSlowReaders:
+    """Most of what they have yet to take waits below TLS, where the loop's own transport does not look."""
+
+    BODY = bytes(range(256)) * 5_000 + b"the end"
+
+    @pytest.fixture(autouse=True)
+    def _short(self, monkeypatch):
+        monkeypatch.setattr("asgi_master.worker.tls._SHUTDOWN_TIMEOUT", 0.1)
+
+    async def whole(self, scope, receive, send):
+        await respond(send, body=self.BODY)
+
+    async def streamed(self, scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for start in range(0, len(self.BODY), 4096):
+            part = self.BODY[start : start + 4096]
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    def read_slowly(self, server, *fields):
+        sock = server.connect_tls(AUTHORITY.client(), receive_buffer=32768)
+        sock.sendall(request("GET", "/", *fields))
+        received = b""
+        while not received.endswith((b"the end", b"\r\n0\r\n\r\n")):
+            received += sock.recv(32768)
+            server.run(lambda: asyncio.sleep(0.01))
+        return received, sock
+
+    @pytest.mark.parametrize("kind", ["whole", "streamed"])
+    def test_a_last_response_is_sent_to_its_end(self, variant, directory, kind):
+        with serve(getattr(self, kind), tls=tls_of(directory), send_buffer=16384, **variant) as server:
+            received, sock = self.read_slowly(server, "Connection: close")
+            assert len(received) > len(self.BODY)
+            assert sock.recv(1) == b"", "and then TLS is"
+
+    @pytest.mark.parametrize("kind", ["whole", "streamed"])
+    def test_time_outs_look_at_what_the_peer_takes(self, variant, directory, kind):
+        limits = {"keep_alive_timeout": 0.3, "write_timeout": 0.3}
+        with serve(
+            getattr(self, kind), tls=tls_of(directory), send_buffer=16384, **limits, **variant
+        ) as server:
+            received, _sock = self.read_slowly(server)
+            assert len(received) > len(self.BODY)
+
+    @pytest.mark.parametrize("fields", [(), ("Connection: close",)])
+    def test_who_stops_reading_is_cut_off(self, variant, directory, fields):
+        async def large(scope, receive, send):
+            await respond(send, body=b"x" * 20_000_000)
+
+        with serve(large, tls=tls_of(directory), write_timeout=0.3, **variant) as server:
+            sock = server.connect_tls(AUTHORITY.client(), receive_buffer=8192)
+            sock.sendall(request("GET", "/", *fields))
+            server.wait_until(lambda: server.context.stats.requests)
+            server.wait_until(lambda: not server.context.connections)
 
 
 class TestBehindAProxy:
@@ -417,6 +505,22 @@ class TestBehindAProxy:
             raw.sendall(sent)
         proxied.wait_until(lambda: proxied.context.stats.connections == 0)
         assert not caplog.records
+
+    def test_resets_leave_no_descriptor_and_are_no_failed_handshakes(self, variant, directory, proxied):
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        gc.disable()
+        try:
+            for sent in (b"", self.V1[:9], self.LOCAL):
+                for _ in range(5):
+                    raw = proxied.connect()
+                    raw.sendall(sent)
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    raw.close()
+            proxied.wait_until(lambda: not proxied.context.connections)
+            proxied.wait_until(lambda: len(list(Path("/proc/self/fd").iterdir())) == before)
+        finally:
+            gc.enable()
+        assert proxied.context.stats.tls_failures == 0
 
     def test_who_says_nothing_is_closed_in_time(self, variant, directory, proxied, caplog):
         assert proxied.connect().recv(1) == b""

@@ -49,6 +49,8 @@ class _State(Enum):
 _HEAD, _BODY, _CHUNKED, _ENDING, _DONE, _CLOSED = _State
 
 _CR = 0x0D
+_KEPT = 4096
+"""Bytes of what was read that may stay until more arrives: to let go of them each time would cost each request."""
 
 
 class HeadError(Exception):
@@ -143,6 +145,9 @@ class Parser(ABC):
         assert self._state is _ENDING or self._state is _DONE
         self._state = _CLOSED if self._is_last else _HEAD
         self._skipped = False
+        if self._position == len(self._buffer) > _KEPT:
+            self._buffer = b""  # a connection that now idles for long must not hold what was uploaded
+            self._position = 0
         self._searched = self._position
 
     def whole_body(self) -> bytes | None:

@@ -5,6 +5,7 @@ import logging
 import socket
 import ssl
 
+from asgi_master.http.forwarded import Trust
 from asgi_master.http.proxy_protocol import ProxyHeader, ProxyHeaderError, read_header
 from asgi_master.worker.context import GiveAway, WorkerContext
 from asgi_master.worker.endpoints import Endpoints
@@ -26,32 +27,41 @@ class _NoHeaderError(Exception):
 class Handshake:
     """A `Connection`, so that a worker that leaves waits for it."""
 
-    __slots__ = ("_context", "_last_call", "_task")
+    __slots__ = ("_context", "_is_a_check", "_last_call", "_task")
 
     def __init__(self, context: WorkerContext, tls: TlsServer, sock: socket.socket) -> None:
         self._context = context
         self._last_call = 0.0
+        self._is_a_check = False
         context.connections.add(self)
         context.stats.connections += 1
         peer = _peer(sock)
         self._task = context.loop.create_task(self._open(tls, sock))
-        self._task.add_done_callback(lambda task: self._done(task, sock, peer))
+        self._task.add_done_callback(lambda task: self._done(task, peer))
 
     async def _open(self, tls: TlsServer, sock: socket.socket) -> None:
         """Become an HTTP connection. Raises `_NoHeaderError`, `OSError`."""
         context = self._context
-        ends: Endpoints | None = None
-        if context.proxies is not None:
-            ends = Endpoints.of_secure(sock)
-            if ends.client is None and not ends.is_unix:
-                raise _NoHeaderError  # the peer is gone already, as some health checks are
-            if not ends.are_believed_by(context.proxies):
-                raise _NoHeaderError("its address is not in proxy-protocol-allow-ips")
-            ends = ends.told_by(await self._take_header(sock))
+        try:
+            ends = None if context.proxies is None else await self._take_ends(sock, context.proxies)
+        except BaseException:
+            sock.close()
+            raise
         await tls.shake_hands(context.loop, sock, lambda: HttpConnection(context, ends))
 
+    async def _take_ends(self, sock: socket.socket, proxies: Trust) -> Endpoints:
+        """Whose connection it is, as a trusted peer says. Raises `_NoHeaderError`."""
+        ends = Endpoints.of_secure(sock)
+        if ends.client is None and not ends.is_unix:
+            raise _NoHeaderError  # the peer is gone already, as some health checks are
+        if not ends.are_believed_by(proxies):
+            raise _NoHeaderError("its address is not in proxy-protocol-allow-ips")
+        header = await self._take_header(sock)
+        self._is_a_check = not header.is_proxied
+        return ends.told_by(header)
+
     async def _take_header(self, sock: socket.socket) -> ProxyHeader:
-        """Read the PROXY header and no byte more: what follows is TLS' own. Raises `_NoHeaderError`, `OSError`."""
+        """Read the PROXY header and no byte more: what follows is TLS' own. Raises `_NoHeaderError`."""
         received = b""
         header: ProxyHeader | None = None
         try:
@@ -68,19 +78,21 @@ class Handshake:
             raise _NoHeaderError("its PROXY header did not arrive in time" if received else "") from None
         except ProxyHeaderError as error:
             raise _NoHeaderError(str(error)) from None
+        except OSError:
+            raise _NoHeaderError from None  # it is gone
         return header
 
-    def _done(self, task: asyncio.Task[None], sock: socket.socket, peer: str) -> None:
+    def _done(self, task: asyncio.Task[None], peer: str) -> None:
         context = self._context
         context.connections.discard(self)
         context.stats.connections -= 1
         error = None if task.cancelled() else task.exception()
-        if task.cancelled() or isinstance(error, _NoHeaderError):
-            sock.close()
-            if str(error or ""):
-                context.refusals.tell(peer, str(error), context.loop.time())
+        if isinstance(error, _NoHeaderError):
+            if reason := str(error):
+                context.refusals.tell(peer, reason, context.loop.time())
         elif error is not None:
-            context.stats.tls_failures += 1
+            # A proxy that speaks for itself looks whether somebody is there, and leaves.
+            context.stats.tls_failures += not self._is_a_check
             log.debug("TLS handshake with %s failed: %s", peer, _reason(error))
         if context.on_connection_lost is not None:
             context.on_connection_lost()

@@ -60,6 +60,7 @@ class HttpConnection(asyncio.Protocol):
         "_running",
         "_scopes",
         "_served",
+        "_taken",
         "_told_ends",
         "_transport",
         "context",
@@ -98,6 +99,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_staying = False  # cannot move, and is told of the end when it asks again
         self._receptions = 0
         self._served = 0
+        self._taken = 0  # bytes that were written and sent, as far as the sweep saw
 
     # -- called by the loop ------------------------------------------------------------------------
 
@@ -122,11 +124,15 @@ class HttpConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The peer sends no more. It may be gone, or wait for the rest of its responses: both are served."""
         self._eof = True
+        self.writer.flush()  # after this, what is left unsent over TLS is lost
         current = self._current
-        if self._closing or current is None or current.is_complete:
-            return False
-        if not self._is_plaintext:
+        if self._closing or not self._is_plaintext:
             return False  # a peer that ended TLS gets no more, whatever is said here
+        if current is None:
+            # What it asked for ahead waits until it reads.
+            return self.writer.is_paused and self._parser.buffered > 0
+        if current.is_complete:
+            return False
         current.peer_stopped()
         current.wake()
         return True
@@ -138,6 +144,8 @@ class HttpConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The peer caught up."""
         self.writer.resume()
+        if self._current is None and (self._parser.buffered or self._eof or self.is_read_paused):
+            self.advance_soon()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the loop gives it
         """The transport is closed."""
@@ -298,6 +306,8 @@ class HttpConnection(asyncio.Protocol):
                     if not self._take_body(current):
                         break
                     continue
+                if self.writer.is_paused:
+                    break  # who does not read is not asked what else it wants
                 event = self._parser.next_event()
                 if event is NEED_DATA:
                     if self._eof:
@@ -309,7 +319,7 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(error)
         finally:
             self._advancing = False
-        if self._current is not None or self.is_read_paused:
+        if self._current is not None or self.is_read_paused or self.writer.is_paused:
             self._regulate_reading()
 
     def _take_body(self, current: HttpRequest) -> bool:
@@ -395,9 +405,9 @@ class HttpConnection(asyncio.Protocol):
         if self._lost or self._eof or self._transport.is_closing():
             return
         current = self._current
-        if current is None or self._closing:
+        if self._closing or (current is None and not self.writer.is_paused):
             waiting = 0
-        elif current.body_ended:
+        elif current is None or current.body_ended:
             waiting = self._parser.buffered
         else:
             waiting = current.inbox_size
@@ -538,7 +548,9 @@ class HttpConnection(asyncio.Protocol):
             return Wait.NOTHING, 0
         unsent = self._transport.get_write_buffer_size()
         if unsent:
-            return Wait.WRITE, unsent
+            # More to send, which some who do not read ask for, is no progress; TLS adds a little to what was written.
+            self._taken = max(self._taken, self.writer.written - unsent)
+            return Wait.WRITE, self._taken
         if self._lingering:
             return Wait.LINGER, 0
         if self._closing:

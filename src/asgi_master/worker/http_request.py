@@ -124,7 +124,9 @@ class HttpRequest(HttpExchange):
             # Once it is cancelled for good reason, or its peer is gone, nobody is left to tell.
             if not connection.is_cancelled and not self.disconnected:
                 self._failed(error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- nothing an application does ends the worker
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 -- nothing an application does ends the worker
             self._failed(error)
         else:
             if self.state is not _COMPLETE and not self.peer_is_gone:

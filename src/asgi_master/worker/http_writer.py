@@ -26,6 +26,7 @@ class HttpWriter:
         "_waiters",
         "is_paused",
         "keep_alive",
+        "written",
     )
 
     def __init__(self, context: WorkerContext, transport: asyncio.Transport) -> None:
@@ -41,6 +42,8 @@ class HttpWriter:
         )
         self._waiters: list[asyncio.Future[None]] = []
         self.is_paused = False
+        self.written = 0
+        """Bytes that were given to the transport."""
         self.keep_alive = True
         """Whether the connection may go on after the response whose head was written last."""
 
@@ -92,9 +95,15 @@ class HttpWriter:
     def flush(self) -> None:
         """Give what was written in this turn to the transport."""
         pending = self._pending
-        if not pending or self._transport.is_closing():
+        if not pending:
             return
         self._pending = []
+        self.written += self._pending_size
+        if self._transport.is_closing():
+            # Whoever goes on sending waits until the loop has said that the peer is gone, and is told then.
+            self._pending_size = 0
+            self.is_paused = True
+            return
         if self._pending_size <= _HOLD_LIMIT:
             self._transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
         else:

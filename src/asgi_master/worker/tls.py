@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from asgi_master.errors import SettingsError
 from asgi_master.settings.model import TlsSettings
@@ -20,6 +20,8 @@ log = logging.getLogger("asgi_master")
 
 _SHUTDOWN_TIMEOUT = 2.0
 """Seconds that a peer may take to answer the end of TLS; most that are idle do not look before they ask again."""
+_LOOK_PERIOD = 0.05
+"""Seconds between two looks at whether all is sent that has to be before the end."""
 _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
 
@@ -39,16 +41,50 @@ class TlsServer:
             log.error("TLS: the new certificates cannot be used, the old ones stay: %s", error)
 
     async def shake_hands(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: Callable[[], asyncio.Protocol]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
     ) -> None:
-        """Do the handshake; the protocol begins after it. Raises `OSError`, and is over within the time-out."""
-        await loop.connect_accepted_socket(
-            protocol,
-            sock,
-            ssl=self._contexts.first,
+        """Do the handshake, within the time-out; the protocol begins after it. Takes the socket. Raises `OSError`."""
+        below, early = await loop.connect_accepted_socket(_Early, sock)
+        try:
+            below.pause_reading()
+            if early.has_ended or below.is_closing():
+                raise ConnectionResetError("the peer left before the handshake")
+            # A plain task, whatever the application made of the loop's: its first step comes in the next turn.
+            starting = asyncio.Task(self._start_tls(loop, below), loop=loop)
+            await _pass_on(early, below)
+            tls, meanwhile = await starting
+        except BaseException:
+            below.abort()
+            raise
+        if meanwhile.is_lost:
+            raise ConnectionResetError("the peer left after the handshake")
+        connection = protocol()
+        transport = cast("asyncio.Transport", TlsTransport(tls, below, loop))
+        tls.set_protocol(connection)
+        connection.connection_made(transport)
+        if meanwhile.received:
+            connection.data_received(meanwhile.received)
+        if meanwhile.has_ended:
+            connection.eof_received()
+
+    async def _start_tls(
+        self, loop: asyncio.AbstractEventLoop, below: asyncio.Transport
+    ) -> tuple[asyncio.Transport, "_Early"]:
+        """Speak TLS on a transport; what comes before somebody else is its protocol is kept."""
+        early = _Early()
+        tls = await loop.start_tls(
+            below,
+            early,
+            self._contexts.first,
+            server_side=True,
             ssl_handshake_timeout=self._settings.tls_handshake_timeout,
             ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT,
         )
+        assert tls is not None
+        return tls, early
 
     def _made(self, certificates_fd: int) -> Contexts:
         try:
@@ -56,6 +92,78 @@ class TlsServer:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingsError([f"the certificates cannot be read from memory: {error}"]) from None
         return make_contexts(bundle, self._settings)
+
+
+class TlsTransport:
+    """TLS on a transport below, where most of what a slow peer has yet to take waits.
+
+    The loop's own transport does not count that: it would call such a peer idle, and cut it off when it closes.
+    """
+
+    def __init__(
+        self, tls: asyncio.Transport, below: asyncio.Transport, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._tls = tls
+        self._below = below
+        self._loop = loop
+        self._closes = False
+        self.write = tls.write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tls, name)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that are not sent yet."""
+        return self._tls.get_write_buffer_size() + self._below.get_write_buffer_size()
+
+    def is_closing(self) -> bool:
+        """Whether it was closed, or the peer is gone."""
+        return self._closes or self._tls.is_closing()
+
+    def close(self) -> None:
+        """End TLS and close, once all is sent. How long that may take is for who has the transport to say."""
+        if not self._closes:
+            self._closes = True
+            self._close_when_sent()
+
+    def _close_when_sent(self) -> None:
+        if self.get_write_buffer_size() and not self._below.is_closing():
+            self._loop.call_later(_LOOK_PERIOD, self._close_when_sent)
+        else:
+            self._tls.close()
+
+
+class _Early(asyncio.Protocol):
+    """Keeps what happens until somebody who can use it has taken over."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.has_ended = False
+        self.is_lost = False
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+    def eof_received(self) -> None:
+        self.has_ended = True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the loop gives it
+        self.is_lost = True
+
+
+async def _pass_on(early: _Early, transport: asyncio.Transport) -> None:
+    """Give what arrived early to the protocol that follows, before it reads more."""
+    await asyncio.sleep(0)  # it takes over
+    await asyncio.sleep(0)  # and learns of its transport
+    if early.received:
+        following = cast("asyncio.BufferedProtocol", transport.get_protocol())
+        view = memoryview(early.received)
+        while view:
+            buffer = memoryview(following.get_buffer(len(view)))
+            size = min(len(view), len(buffer))
+            buffer[:size] = view[:size]
+            following.buffer_updated(size)
+            view = view[size:]
 
 
 def tls_extension(transport: asyncio.BaseTransport) -> dict[str, Any] | None:

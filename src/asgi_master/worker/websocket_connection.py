@@ -140,7 +140,9 @@ class WebSocketConnection(asyncio.Protocol):
         except asyncio.CancelledError as error:
             if not self._cancelled:
                 self._application_ended(error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- nothing an application does ends the worker
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 -- nothing an application does ends the worker
             # Once its peer is gone, an application may have nothing better to do than to fail on it.
             self._application_ended(None if is_disconnect(error) else error)
         else:

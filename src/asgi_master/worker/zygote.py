@@ -4,7 +4,6 @@ Started by the master with `python -m asgi_master.worker.zygote FD MASTER_PID [n
 It runs no loop, starts no thread and accepts nothing. End of file on the channel ends it.
 """
 
-import contextlib
 import gc
 import logging
 import os
@@ -13,7 +12,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import NoReturn
 
 from asgi_master import faults
@@ -40,8 +38,6 @@ from asgi_master.worker.privileges import drop_privileges
 log = logging.getLogger("asgi_master")
 
 _NO_PRELOAD = "no-preload"
-_OBJECTS_OF_AN_IMPORT = 50_000
-"""More of them than this are looked through for garbage all the same: some applications make much as they begin."""
 
 
 def main() -> None:
@@ -128,24 +124,10 @@ def _import(inheritance: Inheritance, *, preload_refused: bool) -> list[str]:
     if preload_refused or settings.process.preload == "off":
         return []
     engines_of(settings.http.http)  # what it imports, all workers share
-    with _seldom_collecting():
-        inheritance.application = load_application(
-            settings.application.app, factory=settings.application.factory
-        )
+    inheritance.application = load_application(settings.application.app, factory=settings.application.factory)
     return [
         f"thread {thread.name!r}" for thread in threading.enumerate() if thread is not threading.main_thread()
     ]
-
-
-@contextlib.contextmanager
-def _seldom_collecting() -> Iterator[None]:
-    """Nearly all that an import makes stays: to look for garbage again and again takes a twentieth of its time."""
-    before = gc.get_threshold()
-    seldom = (_OBJECTS_OF_AN_IMPORT, *before[1:])
-    gc.set_threshold(*seldom)
-    yield
-    if gc.get_threshold() == seldom:  # else the application has its own idea
-        gc.set_threshold(*before)
 
 
 def _leave_signals_to_the_master() -> None:

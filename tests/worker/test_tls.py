@@ -20,6 +20,7 @@ from asgi_master.settings.model import TlsSettings
 from asgi_master.tls.bundle import read_bundle
 from asgi_master.worker.endpoints import trust_of
 from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.worker.tasks import tell_tasks
 from asgi_master.worker.tls import TlsServer
 from certified import Authority, chain_of, parsed, put
 from http_apps import hello, respond
@@ -213,6 +214,29 @@ def test_websockets(variant, directory):
         assert told["scheme"] == "wss"
         assert told["extensions"]["tls"]["tls_version"] == 0x0304
         assert told["extensions"]["websocket.http.response"] == {}
+
+
+def test_for_whom_its_tasks_run_is_known(variant, directory):
+    """As without TLS, of which the loop's callbacks know nothing of ours."""
+    begun = []
+
+    async def helper():
+        begun.append(True)
+        await asyncio.Event().wait()
+
+    async def app(scope, receive, send):
+        helping = asyncio.ensure_future(helper())
+        try:
+            await helping
+        finally:
+            helping.cancel()
+
+    with serve(app, tls=tls_of(directory), **variant) as server:
+        secured(server).sendall(request("GET", "/cart?user=7"))
+        server.wait_until(lambda: begun)
+        _total, groups = server.run(lambda: tell_tasks(server.loop, 10_000))
+    (serves,) = [group["serves"] for group in groups if group["coroutine"].endswith("helper")]
+    assert serves == ["GET /cart?user=7"]
 
 
 def test_large_bodies_both_ways(variant, directory):

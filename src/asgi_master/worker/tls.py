@@ -47,24 +47,28 @@ class TlsServer:
         protocol: Callable[[], asyncio.Protocol],
     ) -> None:
         """Do the handshake, within the time-out; the protocol begins after it. Takes the socket. Raises `OSError`."""
+        # Made first: it marks the context that the transports' callbacks will run in (see `subject`).
+        connection = protocol()
         below, early = await loop.connect_accepted_socket(_Early, sock)
+        below.pause_reading()
+        # A plain task, whatever the application made of the loop's: its first step comes in the next turn.
+        starting = asyncio.Task(self._start_tls(loop, below), loop=loop)
         try:
-            below.pause_reading()
             if early.has_ended or below.is_closing():
                 raise ConnectionResetError("the peer left before the handshake")
-            # A plain task, whatever the application made of the loop's: its first step comes in the next turn.
-            starting = asyncio.Task(self._start_tls(loop, below), loop=loop)
-            await _pass_on(early, below)
+            await asyncio.sleep(0)  # TLS takes over
+            await asyncio.sleep(0)  # and learns of its transport, but has read nothing
+            if early.received and not starting.done():
+                _pass_on(early.received, cast("asyncio.BufferedProtocol", below.get_protocol()))
             tls, meanwhile = await starting
+            if meanwhile.is_lost:
+                raise ConnectionResetError("the peer left after the handshake")
         except BaseException:
+            starting.cancel()
             below.abort()
             raise
-        if meanwhile.is_lost:
-            raise ConnectionResetError("the peer left after the handshake")
-        connection = protocol()
-        transport = cast("asyncio.Transport", TlsTransport(tls, below, loop))
         tls.set_protocol(connection)
-        connection.connection_made(transport)
+        connection.connection_made(cast("asyncio.Transport", TlsTransport(tls, below, loop)))
         if meanwhile.received:
             connection.data_received(meanwhile.received)
         if meanwhile.has_ended:
@@ -151,19 +155,15 @@ class _Early(asyncio.Protocol):
         self.is_lost = True
 
 
-async def _pass_on(early: _Early, transport: asyncio.Transport) -> None:
-    """Give what arrived early to the protocol that follows, before it reads more."""
-    await asyncio.sleep(0)  # it takes over
-    await asyncio.sleep(0)  # and learns of its transport
-    if early.received:
-        following = cast("asyncio.BufferedProtocol", transport.get_protocol())
-        view = memoryview(early.received)
-        while view:
-            buffer = memoryview(following.get_buffer(len(view)))
-            size = min(len(view), len(buffer))
-            buffer[:size] = view[:size]
-            following.buffer_updated(size)
-            view = view[size:]
+def _pass_on(received: bytes, following: asyncio.BufferedProtocol) -> None:
+    """Give what arrived early to the protocol that follows."""
+    view = memoryview(received)
+    while view:
+        buffer = memoryview(following.get_buffer(len(view)))
+        size = min(len(view), len(buffer))
+        buffer[:size] = view[:size]
+        following.buffer_updated(size)
+        view = view[size:]
 
 
 def tls_extension(transport: asyncio.BaseTransport) -> dict[str, Any] | None:

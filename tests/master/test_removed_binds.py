@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from asgi_master.ipc.hand_off import HandOff
-from asgi_master.master.listeners import Listener, Listeners
+from asgi_master.master.listeners import Listeners
+from asgi_master.master.listening import Listener
 from asgi_master.master.removed_binds import RemovedBinds
 from asgi_master.settings.model import SocketSettings
 

@@ -3,85 +3,18 @@
 The accept queue lives in the socket, so as long as the master holds it no connection is lost, whoever serves.
 """
 
-import contextlib
-import errno
-import grp
-import logging
 import os
-import pwd
 import socket
-import stat
-import time
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from asgi_master.errors import BindError
 from asgi_master.master.carried import Cargo, Carried
 from asgi_master.master.kept_sockets import KeptSockets
+from asgi_master.master.listening import Listener, is_ours, open_bind, place_of
 from asgi_master.master.notifier import Notifier
-from asgi_master.settings.bind import (
-    TLS_PREFIX,
-    ActivatedSocket,
-    InheritedFd,
-    TcpAddress,
-    UnixAddress,
-    parse_bind,
-    speaks_tls,
-)
+from asgi_master.settings.bind import TcpAddress, parse_bind, speaks_tls
 from asgi_master.settings.model import SocketSettings
-
-log = logging.getLogger("asgi_master")
-
-_SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
-_CONNECT_TIMEOUT = 1.0
-_RETRY_PERIOD = 0.02
-
-
-@dataclass(slots=True)
-class Listener:
-    """One listening socket, and the socket file that is ours to remove."""
-
-    sock: socket.socket
-    file: Path | None = None
-    inode: tuple[int, int] = (0, 0)
-    is_tls: bool = False
-    is_passed: bool = False
-    """Whether somebody else bound it: it still listens when we have closed it."""
-    is_taken_back: bool = False
-    """Whether it comes from systemd's store, which still has it."""
-
-    @property
-    def url(self) -> str:
-        """Where clients connect, for the log."""
-        address = self.sock.getsockname()
-        if self.sock.family == socket.AF_UNIX:
-            path = address if isinstance(address, str) else address.decode(errors="replace")
-            return f"{TLS_PREFIX if self.is_tls else ''}unix:{path}"
-        host = f"[{address[0]}]" if self.sock.family == socket.AF_INET6 else address[0]
-        return f"{TLS_PREFIX if self.is_tls else 'http://'}{host}:{address[1]}"
-
-    @property
-    def kept_file(self) -> tuple[int, int] | None:
-        """What tells the socket's file apart, for `KeptSockets`."""
-        return self.inode if self.file is not None else None
-
-    def close(self, *, leave_file: bool = False) -> None:
-        """Stop listening; remove the socket file if it is still the one we made, unless it is to be left."""
-        self.sock.close()
-        if not leave_file:
-            self.remove_file()
-
-    def abandon(self) -> None:
-        """The start fails: stop listening, and leave the file if the next master gets its socket back."""
-        self.close(leave_file=self.is_taken_back)
-
-    def remove_file(self) -> None:
-        """Remove the socket file if it is still the one we made."""
-        if self.file is not None and _inode(self.file) == self.inode:
-            with contextlib.suppress(OSError):
-                self.file.unlink()
 
 
 class Listeners:
@@ -107,27 +40,27 @@ class Listeners:
         Raises `BindError`, with nothing of this call left open.
         """
         missing = [bind for bind in settings.bind if bind not in self._by_bind]
-        self._kept.make_way(map(_place, missing), _ports(missing))
+        self._kept.make_way(map(place_of, missing), _ports(missing))
         opened: dict[str, list[Listener]] = {}
         try:
             for bind in missing:
                 self._refuse_to_change_tls(bind)
-                opened[bind] = _open(bind, settings, self._kept)
+                opened[bind] = open_bind(bind, settings, self._kept)
         except BindError:
             for listener in _flatten(opened.values()):
                 listener.abandon()
             raise
         self._by_bind |= opened
         for bind, listeners in opened.items():
-            if _is_ours(bind):
+            if is_ours(bind):
                 for listener in listeners:
-                    self._kept.keep(_place(bind), [listener.sock], listener.kept_file)
+                    self._kept.keep(place_of(bind), [listener.sock], listener.kept_file)
         return _flatten(opened.values())
 
     def _refuse_to_change_tls(self, bind: str) -> None:
         """Workers of both generations would accept from the one socket, and each speak what it was told to."""
         for other in self._by_bind:
-            if _place(other) == _place(bind) and getattr(parse_bind(bind), "port", None) != 0:
+            if place_of(other) == place_of(bind) and getattr(parse_bind(bind), "port", None) != 0:
                 raise BindError(
                     f"cannot bind {bind}: {other} is in use; whether TLS is spoken there changes with a restart"
                 )
@@ -143,8 +76,8 @@ class Listeners:
         for bind in gone:
             for listener in self._by_bind.pop(bind):
                 removed.append(listener)
-                if _is_ours(bind):
-                    self._kept.let_go(_place(bind), listener.kept_file)
+                if is_ours(bind):
+                    self._kept.let_go(place_of(bind), listener.kept_file)
         return removed
 
     def _carry(self) -> Carried:
@@ -175,7 +108,7 @@ class Listeners:
                     None if known["file"] is None else Path(known["file"]),
                     tuple(known["inode"]),
                     speaks_tls(bind),
-                    not _is_ours(bind),
+                    not is_ours(bind),
                 )
                 for known in listeners
             ]
@@ -192,265 +125,7 @@ def _flatten(groups: Iterable[list[Listener]]) -> list[Listener]:
     return [listener for group in groups for listener in group]
 
 
-def _place(bind: str) -> str:
-    """Where it is, whatever is spoken there."""
-    return bind.removeprefix(TLS_PREFIX)
-
-
-def _is_ours(bind: str) -> bool:
-    """Whether we bind it ourselves, so that it can be kept for another master to come."""
-    return isinstance(parse_bind(bind), TcpAddress | UnixAddress)
-
-
 def _ports(binds: Iterable[str]) -> set[int]:
     """The TCP ports that they name."""
     parsed = map(parse_bind, binds)
     return {address.port for address in parsed if isinstance(address, TcpAddress)} - {0}
-
-
-def _open(bind: str, settings: SocketSettings, kept: KeptSockets) -> list[Listener]:
-    match parse_bind(bind):
-        case TcpAddress() as address:
-            listeners = _open_tcp(bind, address, settings.backlog, kept)
-        case UnixAddress() as address:
-            listener = _take_back_unix(bind, Path(address.path), settings, kept)
-            listeners = [listener or _open_unix(bind, Path(address.path), settings)]
-        case InheritedFd(fd):
-            listeners = _adopt(bind, [fd], settings.backlog)
-            kept.use(fd)
-        case ActivatedSocket(name):
-            listeners = _adopt(bind, kept.activated(name), settings.backlog)
-            if not listeners:
-                raise BindError(
-                    f"cannot use {bind}: systemd passed no socket of that name to this process; "
-                    "name the socket unit in Sockets= and start asgi-master itself, not a script around it"
-                )
-    for listener in listeners:
-        listener.sock.setblocking(False)
-        listener.is_tls = speaks_tls(bind)
-        listener.is_passed = not _is_ours(bind)
-    _warn_about_a_capped_backlog(settings.backlog)
-    return listeners
-
-
-def _open_tcp(bind: str, address: TcpAddress, backlog: int, kept: KeptSockets) -> list[Listener]:
-    """A listener for each address of the host: what an earlier master listened on there, or a new one."""
-    resolved = dict.fromkeys(_resolve(bind, address))
-    found = _take_back_tcp(bind, {entry[4][0] for entry in resolved}, backlog, kept)
-    # Port 0 means one free port, the same for every family of the name.
-    port = next((sock.getsockname()[1] for sock in found.values()), address.port)
-    listeners: list[Listener] = []
-    refused: OSError | None = None
-    for family, kind, protocol, _name, (host, _port, *rest) in resolved:
-        try:
-            sock = found.pop(host, None)
-            while sock is None:
-                try:
-                    sock = _listen_tcp(family, kind, protocol, (host, port, *rest), backlog)
-                except OSError as error:
-                    if error.errno != errno.EADDRINUSE or not kept.makes_way:
-                        raise
-                    time.sleep(_RETRY_PERIOD)
-        except OSError as error:
-            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and len(resolved) > 1:
-                # `localhost` names an address of a family that this host has switched off.
-                refused = error
-                continue
-            for other in [*(listener.sock for listener in listeners), *found.values()]:
-                other.close()
-            raise BindError(_why_not(bind, port, error)) from None
-        port = sock.getsockname()[1]
-        listeners.append(Listener(sock))
-    if not listeners and refused is not None:
-        raise BindError(_why_not(bind, port, refused))
-    return listeners
-
-
-def _resolve(bind: str, address: TcpAddress) -> list[tuple[Any, ...]]:
-    try:
-        return socket.getaddrinfo(
-            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except UnicodeError:
-        reason = "a part of its name is empty or too long"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    raise BindError(f"cannot bind {bind}: the host is not known here ({reason})")
-
-
-def _take_back_tcp(
-    bind: str, hosts: Collection[str], backlog: int, kept: KeptSockets
-) -> dict[str, socket.socket]:
-    """What an earlier master listened on for this bind, by address, as far as the host still has these addresses."""
-    found: dict[str, socket.socket] = {}
-    for sock in kept.kept(_place(bind), None):
-        host = sock.getsockname()[0]
-        if host in hosts and host not in found:
-            sock.listen(backlog)
-            found[host] = sock
-        else:
-            sock.close()
-            kept.outdate(_place(bind), None)
-    return found
-
-
-def _listen_tcp(
-    family: int, kind: int, protocol: int, address: tuple[Any, ...], backlog: int
-) -> socket.socket:
-    """A new socket that listens there. Raises `OSError`."""
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(address)
-        sock.listen(backlog)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _why_not(bind: str, port: int, error: OSError) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            advice = f"already in use; `ss -ltnp 'sport = :{port}'` tells by whom"
-        case errno.EACCES:
-            advice = "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE"
-        case errno.EADDRNOTAVAIL:
-            advice = "no interface of this host has that address"
-        case _:
-            advice = error.strerror or str(error)
-    return f"cannot bind {bind}: {advice}"
-
-
-def _open_unix(bind: str, path: Path, settings: SocketSettings) -> Listener:
-    try:
-        _remove_if_stale(bind, path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    except OSError as error:
-        raise BindError(f"cannot bind {bind}: {error.strerror or error}") from None
-    # Nobody may connect between the bind and the moment owner and mode are as asked.
-    umask = os.umask(0o777)
-    try:
-        sock.bind(os.fspath(path))
-        listener = Listener(sock, path.absolute(), _inode(path))
-    except OSError as error:
-        sock.close()
-        raise BindError(f"cannot bind {bind}: {error.strerror or error}") from None
-    finally:
-        os.umask(umask)
-    return _listen_unix(bind, path, listener, settings)
-
-
-def _take_back_unix(bind: str, path: Path, settings: SocketSettings, kept: KeptSockets) -> Listener | None:
-    """What an earlier master listened on, if the file there still leads to it."""
-    inode = _inode(path)
-    found = kept.kept(_place(bind), inode)
-    if not found:
-        return None
-    for sock in found[1:]:
-        sock.close()
-    listener = Listener(found[0], path.absolute(), inode, is_taken_back=True)
-    return _listen_unix(bind, path, listener, settings)
-
-
-def _listen_unix(bind: str, path: Path, listener: Listener, settings: SocketSettings) -> Listener:
-    """Give the socket file its owner and mode, and begin (or go on) to listen."""
-    try:
-        uid, gid = _owner(bind, settings.uds_owner)
-        if (uid, gid) != (-1, -1):
-            os.chown(path, uid, gid)
-        path.chmod(settings.uds_mode)
-        listener.sock.listen(settings.backlog)
-    except (OSError, BindError) as error:
-        listener.abandon()
-        if isinstance(error, BindError):
-            raise
-        raise BindError(f"cannot bind {bind}: {error.strerror}") from None
-    return listener
-
-
-def _remove_if_stale(bind: str, path: Path) -> None:
-    """Remove a socket file that nobody listens on; refuse anything else that is in the way. Raises `OSError`."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise BindError(f"cannot bind {bind}: a file that is not a socket stands there; move it away")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_CONNECT_TIMEOUT)
-        try:
-            probe.connect(os.fspath(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except OSError:
-            # A full queue, or no permission: somebody is there, as far as we can tell.
-            pass
-    raise BindError(f"cannot bind {bind}: another process listens there")
-
-
-def _owner(bind: str, owner: str) -> tuple[int, int]:
-    """The ids of `user`, `user:group`, `user:` (with the login group) or `:group`; -1 keeps what is."""
-    user, colon, group = owner.partition(":")
-    try:
-        uid = -1 if not user else int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
-        gid = -1 if not group else int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
-        if user and colon and not group:
-            gid = pwd.getpwuid(uid).pw_gid
-    except KeyError:
-        raise BindError(f"cannot bind {bind}: there is no user or group {owner!r}") from None
-    return uid, gid
-
-
-def _adopt(bind: str, fds: Iterable[int], backlog: int) -> list[Listener]:
-    """Listeners on duplicates of these descriptors, which stay open: nobody could pass them again."""
-    listeners: list[Listener] = []
-    for fd in fds:
-        try:
-            sock = _duplicate(bind, fd, backlog)
-        except BindError:
-            for listener in listeners:
-                listener.close()
-            raise
-        listeners.append(Listener(sock))
-    return listeners
-
-
-def _duplicate(bind: str, fd: int, backlog: int) -> socket.socket:
-    try:
-        sock = socket.socket(fileno=fd)
-    except OSError as error:
-        raise BindError(f"cannot use {bind}: {error.strerror}; was the descriptor passed on?") from None
-    try:
-        sock.set_inheritable(False)
-        if sock.type != socket.SOCK_STREAM:
-            raise BindError(f"cannot use {bind}: it is not a stream socket")
-        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            sock.listen(backlog)
-        return socket.socket(fileno=os.dup(fd))
-    except OSError as error:
-        raise BindError(f"cannot use {bind}: it does not listen ({error.strerror})") from None
-    finally:
-        sock.detach()
-
-
-def _inode(path: Path) -> tuple[int, int]:
-    try:
-        found = path.lstat()
-    except OSError:
-        return (-1, -1)
-    return found.st_dev, found.st_ino
-
-
-def _warn_about_a_capped_backlog(backlog: int) -> None:
-    try:
-        cap = int(_SOMAXCONN.read_text())
-    except (OSError, ValueError):
-        return
-    if cap < backlog:
-        log.warning(
-            "the kernel caps the backlog of %d at net.core.somaxconn = %d; raise it with sysctl", backlog, cap
-        )

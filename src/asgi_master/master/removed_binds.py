@@ -10,7 +10,7 @@ import logging
 import socket
 
 from asgi_master.ipc.hand_off import HandOff
-from asgi_master.master.listeners import Listener
+from asgi_master.master.listening import Listener
 from asgi_master.supervision.notices import Notice
 
 log = logging.getLogger("asgi_master")

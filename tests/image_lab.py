@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fleet import SOURCE
+from proxying import find
 
 TOOLS = ("podman", "buildah", "crun", "unshare")
 _NEEDED = ("bin/sh", "bin/sleep")
@@ -132,6 +133,29 @@ def write_base_image(file: Path, distributions: list[str]) -> None:
             tar.addfile(link)
         for name, content in (_own_wheel(), *(_wheel_of(name) for name in distributions)):
             _add(tar, f"wheels/{name}", content)
+
+
+def write_nginx_image(file: Path) -> None:
+    """A tar of this host's nginx and what it is linked with, laid out as the official image is."""
+    main = "user nobody nogroup; error_log stderr; events {} http { access_log off; include /etc/nginx/conf.d/*.conf; }"
+    nginx = Path(find("nginx"))
+    with tarfile.open(file, "w") as tar:
+        for directory in (
+            "tmp",
+            "proc",
+            "sys",
+            "dev",
+            "run",
+            "etc/nginx/conf.d",
+            "var/log/nginx",
+            "var/lib/nginx",
+        ):
+            _add(tar, directory, mode=0o755)
+        _add(tar, "etc/passwd", b"root:x:0:0:root:/root:/bin/false\nnobody:x:65534:65534::/:/bin/false\n")
+        _add(tar, "etc/group", b"root:x:0:\nnogroup:x:65534:\n")
+        _add(tar, "etc/nginx/nginx.conf", main.encode())
+        for path in (nginx, *sorted(_libraries(nginx))):
+            _add(tar, str(path).lstrip("/"), Path(os.path.realpath(path)).read_bytes(), mode=0o755)
 
 
 def closure(names: list[str]) -> Iterator[str]:

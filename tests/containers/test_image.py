@@ -1,6 +1,7 @@
-"""The shipped Dockerfile, built and run for real where podman and buildah are."""
+"""The shipped Dockerfile and compose file, built and run for real where podman and buildah are."""
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +9,17 @@ from pathlib import Path
 import pytest
 
 from fleet import TESTS
-from image_lab import ImageLab, closure, own_requirements, why_not, write_base_image
+from image_lab import (
+    ImageLab,
+    closure,
+    own_requirements,
+    why_not,
+    write_base_image,
+    write_nginx_image,
+)
 
-PLACE = TESTS.parent / "deploy" / "docker"
+DEPLOY = TESTS.parent / "deploy"
+PLACE = DEPLOY / "docker"
 
 SCRIPT = r"""
 base=$(sed -n 's/^FROM \(\S*\)$/\1/p' web/Dockerfile)
@@ -80,4 +89,50 @@ def test_the_image_is_built_and_runs(lab: ImageLab, context: Path) -> None:
     assert "no application: 3" in lines
     log = [line for line in lines if line.startswith("log: ")]
     assert any("ready: 1 worker" in line for line in log), "one CPU by the quota"
+    assert not any("WARNING" in line or "ERROR" in line for line in log)
+
+
+COMPOSE = r"""
+base=$(sed -n 's/^FROM \(\S*\)$/\1/p' deploy/docker/Dockerfile)
+podman import -q base.tar "$base" >&2
+image=$(sed -n 's/^    image: //p' deploy/docker/compose.yaml)
+podman import -q --change 'CMD ["nginx", "-g", "daemon off;"]' nginx.tar "$image" >&2
+cd deploy/docker
+podman-compose --podman-build-args='--pull=never --network=none --format docker -q' up --build -d >&2
+for _ in $(seq 200); do
+    curl -sf http://127.0.0.1:8080/ > /dev/null && break
+    sleep 0.1
+done
+echo "answer: $(curl -si http://127.0.0.1:8080/ | tr -d '\r' | tr '\n' ' ')"
+podman inspect docker_web_1 -f 'read-only: {{.HostConfig.ReadonlyRootfs}}, limit: {{.HostConfig.Memory}}'
+podman-compose stop -t 40 >&2
+podman logs docker_web_1 2>&1 | sed 's/^/log: /'
+podman inspect docker_web_1 -f 'ended: {{.State.ExitCode}}'
+podman-compose down >&2
+"""
+
+
+@pytest.mark.timeout(240)
+def test_the_compose_file_starts_with_nginx_in_front(lab: ImageLab, context: Path) -> None:
+    missing = [name for name in ("nginx", "curl", "iptables") if shutil.which(name) is None]
+    missing += [] if Path("/usr/lib/podman/netavark").exists() else ["netavark"]
+    composer = Path(sys.prefix, "bin", "podman-compose")
+    missing += [] if composer.exists() else ["podman-compose"]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    shutil.copytree(DEPLOY, lab.place / "deploy", ignore=shutil.ignore_patterns("docker"))
+    shutil.copytree(PLACE, lab.place / "deploy" / "docker")
+    shutil.copy(context / "requirements.txt", lab.place / "deploy" / "docker")
+    write_nginx_image(lab.place / "nginx.tar")
+    done = lab.run(f"PATH={composer.parent}:$PATH\n{COMPOSE}", timeout=200)
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    (answer,) = [line for line in lines if line.startswith("answer: ")]
+    assert answer.startswith("answer: HTTP/1.1 200 OK Server: nginx")
+    assert answer.endswith(" hello ")
+    assert f"read-only: true, limit: {512 * 1024 * 1024}" in lines
+    assert "ended: 0" in lines, "it left by itself"
+    log = [line for line in lines if line.startswith("log: ")]
+    assert any("stopped: all processes are gone" in line for line in log)
     assert not any("WARNING" in line or "ERROR" in line for line in log)

@@ -30,6 +30,8 @@ _BARS: dict[str, tuple[Bar, ...]] = {
     "ws64": (Bar(UVICORN, 0.8), _H2CORN_WISH),
     "ws16k": (Bar(UVICORN, 1.0), _H2CORN_WISH),
 }
+_BARS_BEFORE_3_12 = dict.fromkeys(("tiny", "browser", "page", "post", "stream"), (Bar(UVICORN, 0.60),))
+"""Where applications begin in the next turn of the loop only."""
 _LOG_BAR = Bar(ASGI_MASTER, 1.10, 1.05)
 """The access log, beside the same row without it."""
 
@@ -64,6 +66,8 @@ class Results:
     rows: Sequence[Row]
     rounds: int
     seconds: float
+    python: str
+    """Its version."""
     costs: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     """By row and server."""
     missing: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -105,13 +109,14 @@ class Results:
     def bars(self) -> str:
         """Whether we are where we have to be, and where we would like to be."""
         lines = []
+        bars = _BARS if tuple(map(int, self.python.split(".")[:2])) >= (3, 12) else _BARS_BEFORE_3_12
         costs = {
             row.name: {server.name: self.micros(row, server.name) for server in self.servers}
             for row in self.rows
         }
         for row in self.rows:
             ours = costs[row.name].get(ASGI_MASTER.name)
-            for bar in _BARS.get(row.name, ()):
+            for bar in bars.get(row.name, ()):
                 lines += _judged(row.title, bar, ours, costs[row.name].get(bar.server.name), bar.server.name)
             if row.access_log:
                 off = costs.get("tiny", {}).get(ASGI_MASTER.name)
@@ -130,7 +135,7 @@ def _judged(title: str, bar: Bar, ours: float | None, theirs: float | None, whos
     return lines
 
 
-def markdown(results: Results, python: str, facts: str, command: str, connections: int) -> str:
+def markdown(results: Results, facts: str, command: str, connections: int) -> str:
     """The section of the page."""
     return _TEXT.format(
         baseline=BASELINE,
@@ -141,6 +146,6 @@ def markdown(results: Results, python: str, facts: str, command: str, connection
         table=results.table(),
         notes=results.notes(),
         bars=results.bars(),
-        python=".".join(python.split(".")[:2]),
+        python=".".join(results.python.split(".")[:2]),
         facts=facts,
     )

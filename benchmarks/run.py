@@ -33,7 +33,8 @@ def main() -> int:
     if len(cores) < 2:
         return fail("two cores are needed: one for the server, one for the load")
     where = environment.chosen(arguments)
-    results = report.Results(arguments.servers, arguments.rows, arguments.rounds, arguments.seconds)
+    python = where.python_version()
+    results = report.Results(arguments.servers, arguments.rows, arguments.rounds, arguments.seconds, python)
     for server, why in servers.install(where, results.servers).items():
         results.missing.update({(row.name, server): why for row in results.rows})
     with contextlib.ExitStack() as stack:
@@ -43,10 +44,7 @@ def main() -> int:
     print(results.table(), results.notes(), results.bars(), sep="\n")
     if arguments.write:
         versions = servers.versions(where, results.servers, "httptools", "websockets")
-        python = where.python_version()
-        text = report.markdown(
-            results, python, page.facts(python, versions), page.command(), load.CONNECTIONS
-        )
+        text = report.markdown(results, page.facts(python, versions), page.command(), load.CONNECTIONS)
         page.write_section(arguments.section, text)
     return 0
 

@@ -47,7 +47,9 @@ class Handshake:
         except BaseException:
             sock.close()
             raise
-        await tls.shake_hands(context.loop, sock, lambda: HttpConnection(context, ends))
+        begin = await tls.shake_hands(context.loop, sock, lambda: HttpConnection(context, ends))
+        self._leave()
+        begin()
 
     async def _take_ends(self, sock: socket.socket, proxies: Trust) -> Endpoints:
         """Whose connection it is, as a trusted peer says. Raises `_NoHeaderError`."""
@@ -82,10 +84,15 @@ class Handshake:
             raise _NoHeaderError from None  # it is gone
         return header
 
+    def _leave(self) -> None:
+        """Count no more: the connection that follows counts itself."""
+        if self in self._context.connections:
+            self._context.connections.discard(self)
+            self._context.stats.connections -= 1
+
     def _done(self, task: asyncio.Task[None], peer: str) -> None:
+        self._leave()
         context = self._context
-        context.connections.discard(self)
-        context.stats.connections -= 1
         error = None if task.cancelled() else task.exception()
         if isinstance(error, _NoHeaderError):
             if reason := str(error):

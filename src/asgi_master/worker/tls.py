@@ -45,8 +45,11 @@ class TlsServer:
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
         protocol: Callable[[], asyncio.Protocol],
-    ) -> None:
-        """Do the handshake, within the time-out; the protocol begins after it. Takes the socket. Raises `OSError`."""
+    ) -> Callable[[], None]:
+        """Do the handshake, within the time-out; returns what lets the protocol begin, to be called in the same turn.
+
+        Takes the socket. Raises `OSError`.
+        """
         # Made first: it marks the context that the transports' callbacks will run in (see `subject`).
         connection = protocol()
         below, early = await loop.connect_accepted_socket(_Early, sock)
@@ -67,12 +70,16 @@ class TlsServer:
             starting.cancel()
             below.abort()
             raise
-        tls.set_protocol(connection)
-        connection.connection_made(cast("asyncio.Transport", TlsTransport(tls, below, loop)))
-        if meanwhile.received:
-            connection.data_received(meanwhile.received)
-        if meanwhile.has_ended:
-            connection.eof_received()
+
+        def begin() -> None:
+            tls.set_protocol(connection)
+            connection.connection_made(cast("asyncio.Transport", TlsTransport(tls, below, loop)))
+            if meanwhile.received:
+                connection.data_received(meanwhile.received)
+            if meanwhile.has_ended:
+                connection.eof_received()
+
+        return begin
 
     async def _start_tls(
         self, loop: asyncio.AbstractEventLoop, below: asyncio.Transport

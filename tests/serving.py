@@ -27,7 +27,7 @@ from http_client import Client
 TIMEOUT = 10.0
 """Seconds after which whatever a test waits for will not come."""
 SWEEP_PERIOD = 0.05
-DATE_LINE = b"date: Mon, 23 Nov 2026 00:00:00 GMT\r\n"
+DATE = "Mon, 23 Nov 2026 00:00:00 GMT"
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 PARSERS = ("httptools", "h11")
@@ -128,9 +128,9 @@ def serve(
         "state": {},
         "http": HttpLimits(**limits),
         "websocket": WebSocketLimits(),
-        "date_line": DATE_LINE,
     }
     context = WorkerContext(app=app, loop=event_loop, parser=parser, **{**values, **overrides})
+    context.server_fields.set_date(DATE)
     server = Server(context, listener)
     event_loop.set_exception_handler(lambda _loop, details: server.loop_errors.append(details))
     started = threading.Event()

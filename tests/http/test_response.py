@@ -6,16 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asgi_master.http.response import ResponseEncoder, ResponseHead
+from asgi_master.http.response import ResponseEncoder, ResponseHead, ServerFields
 
-DATE = b"date: today\r\n"
+NO_FIELDS = ServerFields(server_header=False, date_header=False)
 
 
 def encode(head, *, encoder=None, length=None, bodyless=False, is_1_1=True, keep_alive=True):
-    encoder = encoder or ResponseEncoder(server_header=False, date_header=False)
-    data = encoder.head(
-        head, length=length, bodyless=bodyless, is_1_1=is_1_1, keep_alive=keep_alive, date_line=DATE
-    )
+    encoder = encoder or ResponseEncoder(NO_FIELDS)
+    data = encoder.head(head, length=length, bodyless=bodyless, is_1_1=is_1_1, keep_alive=keep_alive)
     first, *lines, empty, rest = data.split(b"\r\n")
     assert (empty, rest) == (b"", b"")
     return first, lines, encoder.keep_alive
@@ -67,17 +65,41 @@ def test_a_response_without_a_body_says_nothing_about_one():
 
 
 def test_added_headers():
-    encoder = ResponseEncoder(
-        server_header=True, date_header=True, extra_headers=((b"X-A", b"1"), (b"b", b"2"))
-    )
+    server_fields = ServerFields(extra_headers=((b"X-A", b"1"), (b"b", b"2")))
+    server_fields.set_date("today")
+    encoder = ResponseEncoder(server_fields)
     lines = encode(ResponseHead(200, [(b"x-a", b"own")]), encoder=encoder, length=0)[1]
     assert lines == [b"date: today", b"server: asgi-master", b"x-a: own", b"b: 2", b"content-length: 0"]
     lines = encode(ResponseHead(200, [(b"DATE", b"own"), (b"Server", b"own")]), encoder=encoder, length=0)[1]
     assert lines == [b"DATE: own", b"Server: own", b"X-A: 1", b"b: 2", b"content-length: 0"]
 
 
+def test_heads_that_are_sent_again_are_dated_anew():
+    def send(**circumstances):
+        return encode(ResponseHead.of(200, [(b"content-length", b"5")]), encoder=encoder, **circumstances)
+
+    server_fields = ServerFields(server_header=False)
+    encoder = ResponseEncoder(server_fields)
+    for date in ("today", "tomorrow"):
+        server_fields.set_date(date)
+        lines = [b"date: " + date.encode(), b"content-length: 5"]
+        assert send() == send() == (b"HTTP/1.1 200 OK", lines, True)
+        assert send(keep_alive=False) == (b"HTTP/1.1 200 OK", [*lines, b"connection: close"], False)
+        assert send(is_1_1=False)[1] == [*lines, b"connection: keep-alive"]
+    encoder = ResponseEncoder(NO_FIELDS)
+    assert send()[1] == [b"content-length: 5"]
+
+
+def test_only_so_many_heads_are_kept():
+    encoder = ResponseEncoder(NO_FIELDS)
+    for length in range(3000):
+        head = ResponseHead.of(200, [(b"content-length", b"%d" % length)])
+        assert encode(head, encoder=encoder)[1] == [b"content-length: %d" % length]
+    assert len(NO_FIELDS._usual) <= 1024
+
+
 def test_chunks():
-    encoder = ResponseEncoder(server_header=False, date_header=False)
+    encoder = ResponseEncoder(NO_FIELDS)
     encode(ResponseHead(200, []), encoder=encoder)
     assert encoder.body(b"", more=True) == b""
     assert encoder.body(b"x" * 26, more=True) == b"1a\r\n" + b"x" * 26 + b"\r\n"

@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from asgi_master.asgi.errors import ClientDisconnectedError
+from asgi_master.http.response import ServerFields
 from http_apps import echo, hello, mirror, read_body, respond
 from http_client import request
 from serving import VARIANTS, serve
@@ -287,12 +288,12 @@ def test_default_headers_and_their_switches(variant):
         await respond(send, headers=own if scope["path"] == "/own" else [])
 
     extra = ((b"X-Default", b"1"), (b"x-default", b"2"))
-    with serve(app, extra_headers=extra, **variant) as server:
+    with serve(app, server_fields=ServerFields(extra_headers=extra), **variant) as server:
         client = server.client()
         assert [value for name, value in client.get("/").fields if name.lower() == "x-default"] == ["1", "2"]
         fields = client.get("/own").fields
         assert fields == [("Date", "now"), ("Server", "mine"), ("X-Default", "own"), ("content-length", "0")]
-    with serve(app, server_header=False, date_header=False, **variant) as server:
+    with serve(app, server_fields=ServerFields(server_header=False, date_header=False), **variant) as server:
         assert server.client().get("/").fields == [("content-length", "0")]
 
 

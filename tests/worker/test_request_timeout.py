@@ -193,3 +193,20 @@ def test_a_request_that_is_cancelled_before_its_first_step_is_over_too(variant):
         server.run(begin_and_cancel)
         server.wait_until(lambda: not server.context.connections)
         assert server.context.stats.in_flight == 0
+
+
+def test_a_request_that_the_application_cancels_before_its_first_step_is_over_too(variant):
+    def begin_and_cancel():
+        (connection,) = server.context.connections
+        connection.data_received(request("GET", "/"))
+        for task in asyncio.all_tasks():
+            if task.get_coro().__qualname__ == "HttpRequest._run":
+                task.cancel()
+
+    with serve(Slow(), **variant) as server:
+        client = server.client()
+        server.wait_until(lambda: server.context.connections)
+        server.run(begin_and_cancel)
+        server.wait_until(lambda: server.context.stats.in_flight == 0)
+        client.sock.close()
+        server.wait_until(lambda: not server.context.connections)

@@ -13,7 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from asgi_master.http.limits import WebSocketLimits
-from serving import serve
+from asgi_master.http.response import ServerFields
+from serving import DATE, serve
 from websocket_peer import BINARY, CLOSE, FIN, PING, PONG, TEXT, Peer, close_frame, frame, handshake
 
 
@@ -225,15 +226,14 @@ class TestHandshake:
         async def accept(app, _scope, _receive, send):
             await send({"type": "websocket.accept", "headers": [(b"x-one", b"1"), (b"x-one", b"2")]})
 
+        fields = ServerFields(extra_headers=((b"x-more", b"m"),))
         with (
-            serve(
-                App(accept), loop=loop, date_line=b"date: today\r\n", extra_headers=((b"x-more", b"m"),)
-            ) as server,
+            serve(App(accept), loop=loop, server_fields=fields) as server,
             connect(url(server), compression=None) as client,
         ):
             headers = client.response.headers
             assert headers.get_all("x-one") == ["1", "2"]
-            assert (headers["date"], headers["server"], headers["x-more"]) == ("today", "asgi-master", "m")
+            assert (headers["date"], headers["server"], headers["x-more"]) == (DATE, "asgi-master", "m")
 
     @pytest.mark.parametrize("offered", [True, False])
     def test_deflate_can_be_switched_off(self, loop, offered):

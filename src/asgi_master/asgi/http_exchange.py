@@ -47,28 +47,34 @@ and the length of the whole body if this part is all of it. A bare tuple, since 
 class HttpExchange:
     """What the application of one request has said, and what it has not been told yet."""
 
-    # Where they begin stands on the class: most requests change few of them, and making one is on the hot path.
-    state = _AWAITING
-    disconnected = False
-    """Whether the peer is gone, so that nothing can be sent."""
-    inbox_size = 0
-    """Bytes of body that the application has not taken."""
-    bodyless = False
-    """Whether the response has no body by its nature; known for certain from its first part on."""
-    body_ended = True
-    """Whether the peer sent all of the request."""
-    _inbox: tuple[bytes, ...] | list[bytes] = ()
-    _told_end = False
-    _stopped = False
-    _head: ResponseHead | None = None
-    _remaining: int | None = None
+    __slots__ = (
+        "_head",
+        "_inbox",
+        "_remaining",
+        "_stopped",
+        "_told_end",
+        "body_ended",
+        "bodyless",
+        "disconnected",
+        "inbox_size",
+        "state",
+    )
 
     def __init__(self, method: str, has_body: bool) -> None:
-        if method == "HEAD":
-            self.bodyless = True
-        if has_body:
-            self.body_ended = False
-            self._inbox = []
+        self.state = _AWAITING
+        self.disconnected = False
+        """Whether the peer is gone, so that nothing can be sent."""
+        self.bodyless = method == "HEAD"
+        """Whether the response has no body by its nature; known for certain from its first part on."""
+        self.body_ended = not has_body
+        """Whether the peer sent all of the request."""
+        self.inbox_size = 0
+        """Bytes of body that the application has not taken."""
+        self._inbox: list[bytes] = []
+        self._told_end = False
+        self._stopped = False
+        self._head: ResponseHead | None = None
+        self._remaining: int | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -85,7 +91,6 @@ class HttpExchange:
     def body_received(self, data: bytes) -> None:
         """A piece of the request's body arrived."""
         if self.state is not _COMPLETE:
-            assert isinstance(self._inbox, list)
             self._inbox.append(data)
             self.inbox_size += len(data)
 
@@ -114,12 +119,13 @@ class HttpExchange:
         if self.state is _COMPLETE:
             return {"type": "http.disconnect"}
         inbox = self._inbox
-        if inbox or (self.body_ended and not self._told_end):
-            body = inbox[0] if len(inbox) == 1 else b"".join(inbox)
+        ended = self.body_ended
+        if inbox or (ended and not self._told_end):
             self._inbox = []
             self.inbox_size = 0
-            self._told_end = self.body_ended
-            return {"type": "http.request", "body": body, "more_body": not self.body_ended}
+            self._told_end = ended
+            body = inbox[0] if len(inbox) == 1 else b"".join(inbox)
+            return {"type": "http.request", "body": body, "more_body": not ended}
         if self._stopped:
             return {"type": "http.disconnect"}
         return None

@@ -46,7 +46,7 @@ class HttptoolsParser(Parser):
             headers = [(name, value.rstrip(b" \t")) for name, value in headers]
         return headers
 
-    def _begin_body(self, length: int | None) -> None:
-        # The engine would wait for a body that it never gets to see.
-        self._engine = None
-        super()._begin_body(length)
+    def _take_fields(self, head: bytes, request: Request) -> None:
+        super()._take_fields(head, request)
+        if request.body_length != 0:
+            self._engine = None  # it would wait for a body that it never gets to see

@@ -171,14 +171,17 @@ class Parser(ABC):
         buffer, start = self._buffer, self._position
         if buffer[start] == _CR:
             return self._skip_empty_line()
-        end = buffer.find(b"\r\n\r\n", self._searched)
-        if end < 0:
-            self._check_incomplete()
-            return NEED_DATA
-        end += 4
-        head = buffer[start:end]  # a slice of the whole is the whole: the usual case copies nothing
         repeated = self._repeated
-        request = self._read_head(head) if repeated is None or head != repeated.head else repeated.request
+        if repeated is not None and buffer.startswith(repeated.head, start):
+            request = repeated.request
+            end = start + len(repeated.head)
+        else:
+            end = buffer.find(b"\r\n\r\n", self._searched)
+            if end < 0:
+                self._check_incomplete()
+                return NEED_DATA
+            end += 4
+            request = self._read_head(buffer[start:end])
         self._position = self._searched = end
         self._is_last = not request.keep_alive
         if request.body_length == 0:

@@ -50,14 +50,27 @@ class ResponseHead:
     `Connection: close` is remembered.
     """
 
-    __slots__ = ("block", "close", "content_length", "has_date", "has_server", "status")
+    __slots__ = (
+        "block",
+        "close",
+        "content_length",
+        "has_date",
+        "has_server",
+        "is_known",
+        "status",
+        "status_class",
+    )
 
     def __init__(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise ValueError(f"{status!r} is no status of a final response")
         self.status = status
+        self.status_class = min(status // 100, 5)
+        """Its first digit (RFC 9110 §15); one that is in no class counts as a server error."""
         self.content_length: int | None = None
         self.close = self.has_date = self.has_server = False
+        self.is_known = False
+        """Whether it is kept, and used for every response that has the same head."""
         lines = []
         for name, value in headers:
             try:
@@ -86,6 +99,7 @@ class ResponseHead:
             if len(known.block) <= _LONGEST_KNOWN_BLOCK and not known.has(b"set-cookie"):
                 if len(_KNOWN_HEADS) >= _MOST_KNOWN_HEADS:
                     _KNOWN_HEADS.clear()
+                known.is_known = True
                 _KNOWN_HEADS[status, fields] = known
         return known
 
@@ -123,36 +137,90 @@ _MOST_KNOWN_HEADS = 1024
 _LONGEST_KNOWN_BLOCK = 512
 
 
+class ServerFields:
+    """The fields that the server adds to its responses: Date, Server and those of its settings.
+
+    The connections of a worker share them, and with them what the usual heads came to since the date changed.
+    """
+
+    __slots__ = ("_date_line", "_extra", "_is_dated", "_server_line", "_usual")
+
+    def __init__(
+        self,
+        *,
+        server_header: bool = True,
+        date_header: bool = True,
+        extra_headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        self._server_line = b"server: asgi-master\r\n" if server_header else b""
+        self._is_dated = date_header
+        self._date_line = b""
+        self._extra = extra_headers
+        self._usual: dict[ResponseHead, bytes] = {}
+
+    def set_date(self, date: str) -> None:
+        """Say from now on that it is `date`, an IMF-fixdate (RFC 9110 §5.6.7)."""
+        if self._is_dated:
+            self._date_line = f"date: {date}\r\n".encode("ascii")
+            self._usual.clear()
+
+    def lines(self) -> dict[bytes, bytes]:
+        """A line of each, by its name in lower case."""
+        lines = {name.lower(): b"%b: %b\r\n" % (name, value) for name, value in self._extra}
+        if self._date_line:
+            lines[b"date"] = self._date_line
+        if self._server_line:
+            lines[b"server"] = self._server_line
+        return lines
+
+    def encode(self, head: ResponseHead, framing: bytes, end: bytes) -> bytes:
+        """The whole of a head, with a line that tells the framing and the last lines."""
+        return b"".join(
+            (
+                _STATUS_LINES.get(head.status) or _status_line(head.status),
+                b"" if head.has_date else self._date_line,
+                b"" if head.has_server else self._server_line,
+                head.block,
+                self._missing(head) if self._extra else b"",
+                framing,
+                end,
+            )
+        )
+
+    def encode_usual(self, head: ResponseHead) -> bytes:
+        """The same of one that tells its length, on a connection of HTTP/1.1 that goes on."""
+        data = self._usual.get(head)
+        if data is None:
+            data = self.encode(head, b"", _END)
+            if head.is_known:
+                if len(self._usual) >= _MOST_KNOWN_HEADS:
+                    self._usual.clear()
+                self._usual[head] = data
+        return data
+
+    def _missing(self, head: ResponseHead) -> bytes:
+        return b"".join([b"%b: %b\r\n" % field for field in self._extra if not head.has(field[0].lower())])
+
+
 class ResponseEncoder:
     """Encodes the responses of one connection, one after the other."""
 
-    __slots__ = ("_chunked", "_date", "_extra", "_server", "keep_alive")
+    __slots__ = ("_chunked", "_fields", "keep_alive")
 
-    def __init__(
-        self, *, server_header: bool, date_header: bool, extra_headers: tuple[tuple[bytes, bytes], ...] = ()
-    ) -> None:
-        self._server = b"server: asgi-master\r\n" if server_header else b""
-        self._date = date_header
-        self._extra = extra_headers
+    def __init__(self, fields: ServerFields) -> None:
+        self._fields = fields
         self._chunked = False
         self.keep_alive = True
         """Whether the connection may go on after the response whose head was encoded last."""
 
     def head(
-        self,
-        head: ResponseHead,
-        length: int | None,
-        bodyless: bool,
-        is_1_1: bool,
-        keep_alive: bool,
-        date_line: bytes,
+        self, head: ResponseHead, length: int | None, bodyless: bool, is_1_1: bool, keep_alive: bool
     ) -> bytes:
         """The head of a response.
 
         `length` is that of the body, if all of it is known; `bodyless` a response that has none by its nature (to
         HEAD, 204, 304); `keep_alive` whether both sides would go on.
         """
-        status = head.status
         chunked = False
         framing = b""
         if head.content_length is None and not (bodyless and not length):
@@ -167,17 +235,10 @@ class ResponseEncoder:
             keep_alive = False
         self._chunked = chunked
         self.keep_alive = keep_alive
-        return b"".join(
-            (
-                _STATUS_LINES.get(status) or _status_line(status),
-                b"" if head.has_date or not self._date else date_line,
-                b"" if head.has_server else self._server,
-                head.block,
-                self._missing(head) if self._extra else b"",
-                framing,
-                _END if keep_alive and is_1_1 else _END_KEEP_ALIVE if keep_alive else _END_CLOSE,
-            )
-        )
+        if keep_alive and is_1_1 and not framing:
+            return self._fields.encode_usual(head)
+        end = _END if keep_alive and is_1_1 else _END_KEEP_ALIVE if keep_alive else _END_CLOSE
+        return self._fields.encode(head, framing, end)
 
     def body(self, data: bytes, more: bool) -> bytes:
         """A piece of the body, framed as the head announced."""
@@ -186,6 +247,3 @@ class ResponseEncoder:
         if data:
             return (b"%x\r\n%b\r\n" if more else b"%x\r\n%b\r\n0\r\n\r\n") % (len(data), data)
         return b"" if more else b"0\r\n\r\n"
-
-    def _missing(self, head: ResponseHead) -> bytes:
-        return b"".join([b"%b: %b\r\n" % field for field in self._extra if not head.has(field[0].lower())])

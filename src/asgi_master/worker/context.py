@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from asgi_master.http.engines import Engines, engines_of
 from asgi_master.http.forwarded import Forwarded, Trust
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.http.response import ServerFields
 from asgi_master.ipc.scoreboard import BUCKET_COUNT, DURATION_BOUNDS
 from asgi_master.worker.outbox import Outbox
 from asgi_master.worker.refusals import Refusals
@@ -133,10 +134,8 @@ class WorkerContext:
     """Reads for whom believed peers ask; `None` if nobody is believed."""
     proxies: Trust | None = None
     """Who may connect, each with a PROXY header first; `None` if that protocol is not spoken."""
-    server_header: bool = True
-    date_header: bool = True
-    extra_headers: tuple[tuple[bytes, bytes], ...] = ()
-    """Default headers added to each response."""
+    server_fields: ServerFields = field(default_factory=ServerFields)
+    """Added to each response. The worker's timer renews their date each second."""
     max_active_requests: int = 0
     """Requests served at once by this worker; more are answered 503 with Retry-After. 0 means unlimited."""
     access_log: AccessLog | None = None
@@ -144,8 +143,6 @@ class WorkerContext:
     """Whether anybody asks how long responses take."""
     is_timed: bool = field(init=False)
     """Whether requests look at the clock: for that, or for an access log that tells."""
-    date_line: bytes = b""
-    """`date: …\\r\\n`, renewed by the worker's timer each second."""
     draining: bool = False
     stats: Stats = field(default_factory=Stats)
     connections: set[Connection] = field(default_factory=set)

@@ -55,7 +55,7 @@ class Heartbeat:
 
     def _each_second(self, now: float) -> None:
         context = self._context
-        context.date_line = f"date: {formatdate(usegmt=True)}\r\n".encode("ascii")
+        context.server_fields.set_date(formatdate(usegmt=True))
         self._unswept = list(context.connections)
         if context.access_log is not None:
             context.access_log.flush()

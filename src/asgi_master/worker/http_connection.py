@@ -10,7 +10,7 @@ import logging
 from time import monotonic
 from typing import Any, cast
 
-from asgi_master.asgi.http_exchange import Part
+from asgi_master.asgi.http_exchange import Part, State
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.request import Request
@@ -26,6 +26,8 @@ from asgi_master.worker.tls import tls_extension
 from asgi_master.worker.websocket_connection import WebSocketConnection
 
 log = logging.getLogger("asgi_master")
+
+_COMPLETE = State.COMPLETE
 
 _READ_AHEAD = 64 * 1024
 """Bytes of body, or of requests sent ahead, that may wait here before reading pauses."""
@@ -192,7 +194,7 @@ class HttpConnection(asyncio.Protocol):
         """The application has come to its end."""
         self.context.stats.in_flight -= 1
         self._running.discard(current)
-        if not current.is_complete:
+        if current.state is not _COMPLETE:
             if self.context.access_log is not None:
                 current.record_access(self.context.access_log, monotonic() - current.started_at)
             if not self._closing:
@@ -212,6 +214,8 @@ class HttpConnection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """See `Connection.sweep`. A time-out is at most one sweep late."""
+        for running in list(self._running):
+            running.notice_end()
         wait, progress = self._waiting()
         stays = self._give_away is not None or self._is_staying
         draining = not stays and (self._draining or self.context.draining)
@@ -250,8 +254,7 @@ class HttpConnection(asyncio.Protocol):
         if not self._running and not self._lost:
             self._transport.abort()
         for running in list(self._running):
-            if running.task is not None:
-                running.task.cancel()
+            running.cancel()
 
     def is_idle(self) -> bool:
         """See `Connection.is_idle`."""
@@ -299,11 +302,12 @@ class HttpConnection(asyncio.Protocol):
         if self._advancing:
             return  # the application runs inside `_begin`; the loop below goes on when it waits or returns
         self._advancing = True
+        was_busy = self._current is not None
         try:
             while not self._closing:
                 current = self._current
                 if current is not None:
-                    if not self._take_body(current):
+                    if current.body_ended or not self._take_body(current):
                         break
                     continue
                 if self.writer.is_paused:
@@ -319,12 +323,18 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(error)
         finally:
             self._advancing = False
-        if self._current is not None or self.is_read_paused or self.writer.is_paused:
+        current = self._current
+        if (
+            self.is_read_paused
+            or self.writer.is_paused
+            # Of what is sent ahead, the bytes that came with the request itself are here already: others are held.
+            or (current is not None and (was_busy or current.inbox_size > _READ_AHEAD))
+        ):
             self._regulate_reading()
 
     def _take_body(self, current: HttpRequest) -> bool:
         """Give the request a piece of its body, or what is left of it away; false if there is nothing to do now."""
-        if current.body_ended or current.inbox_size > _READ_AHEAD:
+        if current.inbox_size > _READ_AHEAD:
             return False
         event = self._parser.next_event()
         if event is NEED_DATA:
@@ -365,7 +375,7 @@ class HttpConnection(asyncio.Protocol):
             if body is not None:
                 current.whole_body_received(body)
             else:
-                while self._take_body(current):
+                while not current.body_ended and self._take_body(current):
                     pass
         stats.in_flight += 1
         self._running.add(current)
@@ -402,8 +412,6 @@ class HttpConnection(asyncio.Protocol):
 
     def _regulate_reading(self) -> None:
         """Leave in the kernel what cannot be used yet."""
-        if self._lost or self._eof or self._transport.is_closing():
-            return
         current = self._current
         if self._closing or (current is None and not self.writer.is_paused):
             waiting = 0
@@ -411,12 +419,13 @@ class HttpConnection(asyncio.Protocol):
             waiting = self._parser.buffered
         else:
             waiting = current.inbox_size
-        if waiting > _READ_AHEAD:
-            if not self.is_read_paused:
-                self.is_read_paused = True
-                self._transport.pause_reading()
-        elif self.is_read_paused:
-            self.is_read_paused = False
+        pauses = waiting > _READ_AHEAD
+        if pauses is self.is_read_paused or self._lost or self._eof or self._transport.is_closing():
+            return
+        self.is_read_paused = pauses
+        if pauses:
+            self._transport.pause_reading()
+        else:
             self._transport.resume_reading()
 
     # -- responses ---------------------------------------------------------------------------------

@@ -35,11 +35,7 @@ class HttpWriter:
         self._outbox = context.outbox
         self._pending: list[bytes] = []
         self._pending_size = 0
-        self._encoder = ResponseEncoder(
-            server_header=context.server_header,
-            date_header=context.date_header,
-            extra_headers=context.extra_headers,
-        )
+        self._encoder = ResponseEncoder(context.server_fields)
         self._waiters: list[asyncio.Future[None]] = []
         self.is_paused = False
         self.written = 0
@@ -51,13 +47,13 @@ class HttpWriter:
         """Write the part that holds the head. `keep_alive` is whether both sides would go on; see `self.keep_alive`."""
         head, body, is_last, length = part
         assert head is not None
-        context = self._context
-        context.stats.responses[min(head.status // 100, 5)] += 1
-        data = self._encoder.head(head, length, bodyless, is_1_1, keep_alive, context.date_line)
-        self.keep_alive = self._encoder.keep_alive
+        self._context.stats.responses[head.status_class] += 1
+        encoder = self._encoder
+        data = encoder.head(head, length, bodyless, is_1_1, keep_alive)
+        self.keep_alive = encoder.keep_alive
         if body:
             if not is_last:
-                body = self._encoder.body(body, more=True)
+                body = encoder.body(body, more=True)
             if len(body) > _HOLD_LIMIT:
                 self._write(data)
                 data = body
@@ -97,20 +93,22 @@ class HttpWriter:
         pending = self._pending
         if not pending:
             return
-        self._pending = []
-        self.written += self._pending_size
+        size = self._pending_size
+        self.written += size
+        self._pending_size = 0
         if self._transport.is_closing():
             # Whoever goes on sending waits until the loop has said that the peer is gone, and is told then.
-            self._pending_size = 0
+            pending.clear()
             self.is_paused = True
-            return
-        if self._pending_size <= _HOLD_LIMIT:
-            self._transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
+        elif size <= _HOLD_LIMIT:
+            data = b"".join(pending)
+            pending.clear()
+            self._transport.write(data)
         else:
+            self._pending = []
             # Not `writelines`: on asyncio it forgets to tell that the peer does not keep up.
             for data in pending:
                 self._transport.write(data)
-        self._pending_size = 0
 
     def pause(self) -> None:
         """The peer reads more slowly than the application writes."""

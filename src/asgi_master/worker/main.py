@@ -18,6 +18,7 @@ from asgi_master import faults
 from asgi_master.errors import AsgiMasterError, ExitCode
 from asgi_master.http.forwarded import Forwarded
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.http.response import ServerFields
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
@@ -310,9 +311,11 @@ class Worker:
             root_path=http.root_path,
             forwarded=self._forwarded(),
             proxies=trust_of(proxy.proxy_protocol_allow_ips) if proxy.proxy_protocol else None,
-            server_header=http.server_header,
-            date_header=http.date_header,
-            extra_headers=tuple(parse_header(line) for line in http.header),
+            server_fields=ServerFields(
+                server_header=http.server_header,
+                date_header=http.date_header,
+                extra_headers=tuple(parse_header(line) for line in http.header),
+            ),
             max_active_requests=http.max_active_requests,
             access_log=self._access_log(),
             counts_durations=bool(self._settings.observation.admin_bind),

@@ -63,7 +63,7 @@ class Opening:
             self._handshake,
             subprotocol=order.subprotocol,
             headers=order.headers,
-            defaults=self._defaults(),
+            defaults=self._context.server_fields.lines(),
         )
         self._begin(HTTPStatus.SWITCHING_PROTOCOLS)
         self._transport.write(head)
@@ -96,20 +96,13 @@ class Opening:
             self._record()
 
     def _encode_head(self, head: ResponseHead, length: int | None) -> bytes:
-        context = self._context
-        encoder = ResponseEncoder(
-            server_header=context.server_header,
-            date_header=context.date_header,
-            extra_headers=context.extra_headers,
-        )
-        return encoder.head(
+        return ResponseEncoder(self._context.server_fields).head(
             head,
             length=length,
             bodyless=head.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED),
             # The connection ends with the response, so that a body of unknown length needs no chunks.
             is_1_1=False,
             keep_alive=False,
-            date_line=context.date_line,
         )
 
     def _begin(self, status: int) -> None:
@@ -128,12 +121,3 @@ class Opening:
         if context.access_log is not None:
             duration = monotonic() - self._started_at
             context.access_log.record(self.scope, self._status, self._body_bytes, duration)
-
-    def _defaults(self) -> dict[bytes, bytes]:
-        context = self._context
-        lines = {name.lower(): b"%b: %b\r\n" % (name, value) for name, value in context.extra_headers}
-        if context.date_header:
-            lines[b"date"] = context.date_line
-        if context.server_header:
-            lines[b"server"] = b"server: asgi-master\r\n"
-        return lines

@@ -1,6 +1,7 @@
 """Both parsers, fed the same bytes in the same random pieces, tell the same; and h11 by itself accepts what they accept."""
 
 from dataclasses import dataclass, field
+from itertools import product
 
 import h11
 import pytest
@@ -201,6 +202,32 @@ def test_both_parsers_tell_the_same(stream):
     data, pieces = stream
     assert feed(HttptoolsParser, pieces) == feed(H11Parser, pieces)
     assert feed(HttptoolsParser, [data]) == feed(H11Parser, [data])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"X:y",
+        b"X:",
+        b"Content-Length:5",
+        b"Content-Length:",
+        b"Transfer-Encoding:chunked",
+        b"Transfer-Encoding:Chunked",
+        b"Transfer-Encoding:chunked,",
+        b"Transfer-Encoding:gzip",
+        b"Connection:close",
+        b"Connection:keep-alive",
+        b"Connection:close, x",
+        b"Connection:upgrade\r\nUpgrade:websocket",
+        b"Expect:100-continue",
+    ],
+)
+def test_white_space_around_a_value_means_the_same_to_both(line):
+    name, value = line.split(b":", 1)
+    for before, after in product((b"", b" ", b"\t", b" \t", b"\t ", b"\t\t"), repeat=2):
+        field = name + b":" + before + value + after
+        data = b"POST /x HTTP/1.1\r\nHost: a\r\n" + field + b"\r\nY: z\r\n\r\n0\r\n\r\n"
+        assert feed(HttptoolsParser, [data]) == feed(H11Parser, [data])
 
 
 @pytest.mark.parametrize("kind", [HttptoolsParser, H11Parser])

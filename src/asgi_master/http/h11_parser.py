@@ -11,6 +11,7 @@ from asgi_master.http.request import Headers, Request
 _LENGTHS = re.compile(
     rb"\r\ncontent-length:[^\r]*(,|\r\n(.*\r\n)?content-length:)", re.IGNORECASE | re.DOTALL
 )
+_TAB_AFTER_CODING = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked *\t", re.IGNORECASE)
 
 
 class H11Parser(Parser):
@@ -26,6 +27,10 @@ class H11Parser(Parser):
             raise HeadError("obsolete line folding")
         if _LENGTHS.search(head):
             raise HeadError("h11 would make one length of several")
+        if _TAB_AFTER_CODING.search(head):
+            raise HeadError(
+                "not every proxy takes a coding that ends with a tab for one, and llhttp does not either"
+            )
         connection = h11.Connection(h11.SERVER)
         connection.receive_data(head)
         try:

@@ -23,6 +23,7 @@ from asgi_master.worker.http_connection import HttpConnection
 from asgi_master.worker.tasks import tell_tasks
 from asgi_master.worker.tls import TlsServer
 from certified import Authority, chain_of, parsed, put
+from held_up import HeldUp, is_answered_while_another_holds_the_loop
 from http_apps import hello, respond
 from http_client import Client, request
 from serving import TIMEOUT, VARIANTS, serve
@@ -117,6 +118,11 @@ def test_what_one_request_changes_another_does_not_see(variant, directory):
         client.get()
         client.get()
         assert seen[0] == seen[1]
+
+
+def test_what_is_complete_does_not_wait_for_requests_that_hold_the_loop(variant, directory):
+    with serve(app := HeldUp(), tls=tls_of(directory), **variant) as server:
+        assert is_answered_while_another_holds_the_loop(app, server, lambda: secured(server))
 
 
 def test_tls_1_2(variant, directory):

@@ -81,12 +81,12 @@ class HttpWriter:
 
     def _write(self, data: bytes) -> None:
         pending = self._pending
-        if not pending:
-            self._outbox.add(self)
         pending.append(data)
         self._pending_size += len(data)
         if self._pending_size > _HOLD_LIMIT:
             self.flush()
+        elif len(pending) == 1:
+            self._outbox.add(self)
 
     def flush(self) -> None:
         """Give what was written in this turn to the transport."""

@@ -2,14 +2,26 @@
 
 A response that is sent at once wakes its client while the other requests of the turn still wait; the two then take
 turns, one request each. And pieces that are sent together reach the kernel in one call.
+
+That is worth some microseconds a response. Where requests hold the loop for longer, what is complete does not wait for
+them: nothing is held back then.
 """
 
 import asyncio
 import contextvars
 import logging
+from time import monotonic
 from typing import Protocol
 
 log = logging.getLogger("asgi_master")
+
+
+_WORTH = 0.00025
+"""Seconds that a turn may hold its responses back, for each of them."""
+_PATIENCE = 0.02
+"""Seconds beyond that, of the turns one after the other, until they are no longer held back."""
+_HASTE = 10.0
+"""Seconds in which none is, before it is tried again."""
 
 
 class Flushable(Protocol):
@@ -22,21 +34,35 @@ class Flushable(Protocol):
 class Outbox:
     """Whom to flush at the end of this turn."""
 
-    __slots__ = ("_clean_context", "_loop", "_waiting")
+    __slots__ = ("_clean_context", "_debt", "_hastens_until", "_held_since", "_loop", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._clean_context = contextvars.copy_context()
         self._waiting: list[Flushable] = []
+        self._held_since = 0.0
+        self._debt = 0.0
+        """Seconds that responses were held back for more than it is worth."""
+        self._hastens_until = 0.0
 
     def add(self, waiting: Flushable) -> None:
-        """Flush `waiting` when this turn is over."""
+        """Flush `waiting` when this turn is over, or at once if turns take too long."""
         if not self._waiting:
+            self._held_since = monotonic()
+            if self._held_since < self._hastens_until:
+                waiting.flush()
+                return
             self._loop.call_soon(self._flush, context=self._clean_context)
         self._waiting.append(waiting)
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
+        now = monotonic()
+        # Many small responses pay for a turn that the host interrupts; a few that wait for a slow one do not.
+        self._debt = max(0.0, self._debt + now - self._held_since - _WORTH * len(waiting))
+        if self._debt > _PATIENCE:
+            self._debt = 0.0
+            self._hastens_until = now + _HASTE
         for writer in waiting:
             try:
                 writer.flush()

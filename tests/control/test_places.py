@@ -5,7 +5,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -53,14 +52,15 @@ def test_the_runtime_directory_of_the_service(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_order_of_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/tmp")
+def test_the_order_of_directories() -> None:
     session = {"XDG_RUNTIME_DIR": "/run/user/7"}
     of_user = [Path("/run/user/7/asgi-master"), Path("/tmp/asgi-master-7")]
     assert directories_for_masters(session, 7) == of_user
     assert directories_for_masters(session, 0)[0] == places._SYSTEM
     assert directories_for_masters({**session, "RUNTIME_DIRECTORY": "/run/x"}, 0) == [Path("/run/x")]
     assert directories_for_masters({"RUNTIME_DIRECTORY": "", "XDG_RUNTIME_DIR": "relative"}, 7) == of_user[1:]
+    assert directories_for_masters({"TMPDIR": "/t"}, 7) == [Path("/t/asgi-master-7")]
+    assert directories_for_masters({"TMPDIR": "relative"}, 7) == of_user[1:]
     assert directories_for_clients({}, 7) == [places._SYSTEM, of_user[1], of_user[0]]
 
 

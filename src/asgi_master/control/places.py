@@ -134,14 +134,10 @@ def _runtime_directory(environ: Mapping[str, str]) -> Path | None:
 
 
 def _of_user(environ: Mapping[str, str], uid: int) -> list[Path]:
-    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    runtime, temporary = environ.get("XDG_RUNTIME_DIR", ""), environ.get("TMPDIR", "")
     found = [Path(runtime) / "asgi-master"] if runtime.startswith("/") else []
-    # In a container nothing may be writable: there is no directory for temporary files then.
-    with contextlib.suppress(FileNotFoundError):
-        import tempfile  # noqa: PLC0415 -- a service has a directory of its own; this one brings much along
-
-        found.append(Path(tempfile.gettempdir()) / f"asgi-master-{uid}")
-    return found
+    # Not `tempfile`: it brings much along that a master keeps for good.
+    return [*found, Path(temporary if temporary.startswith("/") else "/tmp") / f"asgi-master-{uid}"]  # noqa: S108
 
 
 def _prepare(directory: Path) -> None:

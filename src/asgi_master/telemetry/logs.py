@@ -80,7 +80,8 @@ def configure(
         logging.getLogger().setLevel(number)
         _apply(Path(log_config))
         _tell_handlers_who_we_are()
-    else:
+    elif ours.level != number:
+        # To set it again makes every logger forget what it remembered, and each worker copy those of the zygote.
         ours.setLevel(number)
 
 

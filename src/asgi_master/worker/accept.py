@@ -14,6 +14,7 @@ from collections.abc import Collection
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.scoreboard import Field, Row, Scoreboard
 from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.eager import begin
 from asgi_master.worker.handshake import Handshake
 from asgi_master.worker.heartbeat import BEAT_PERIOD
 from asgi_master.worker.proxy_opening import protocol_of
@@ -150,8 +151,10 @@ class Acceptor:
                 # Of a bind that was removed, and no other speaks TLS: there is no certificate to answer with.
                 connection.close()
             return
-        task = self._loop.create_task(
-            self._loop.connect_accepted_socket(lambda: protocol_of(self._context, note), connection)
+        # Begun at once, it reads a turn earlier.
+        task = begin(
+            self._loop.connect_accepted_socket(lambda: protocol_of(self._context, note), connection),
+            self._loop,
         )
         self._opening.add(task)
         task.add_done_callback(self._opened)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 from typing import TYPE_CHECKING, Any
 
 from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
@@ -11,6 +10,7 @@ from asgi_master.asgi.scope import Scope
 from asgi_master.http.request import Request
 from asgi_master.worker.application import user_traceback
 from asgi_master.worker.context import AccessLog
+from asgi_master.worker.eager import begin
 from asgi_master.worker.places import territory
 from asgi_master.worker.subject import runs_the_application, waits_at
 
@@ -75,16 +75,9 @@ class HttpRequest(HttpExchange):
         """Whether the application waits for more of the request."""
         return bool(self.receivers) and not self.body_ended
 
-    if sys.version_info >= (3, 12):
-
-        def start(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
-            """Call the application, which runs at once until it first waits."""
-            self.task = asyncio.Task(self._run(app), loop=loop, eager_start=True)
-    else:
-
-        def start(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
-            """Call the application, which runs from the next turn of the loop on."""
-            self.task = asyncio.Task(self._run(app), loop=loop)
+    def start(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
+        """Call the application."""
+        self.task = begin(self._run(app), loop)
 
     def cancel(self) -> None:
         """Cancel the application."""

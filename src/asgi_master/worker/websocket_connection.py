@@ -5,7 +5,6 @@ It begins where an HTTP/1.1 connection ends: with an upgrade request, on the sam
 
 import asyncio
 import logging
-import sys
 
 from asgi_master.asgi.errors import is_disconnect
 from asgi_master.asgi.scope import HttpScopes
@@ -28,6 +27,7 @@ from asgi_master.http.websocket import Close, CloseCode, Engine, Ping, Pong, Web
 from asgi_master.http.websocket_patience import KeepAlive, Verdict, WriteStall
 from asgi_master.worker.application import user_traceback
 from asgi_master.worker.context import GiveAway, WorkerContext
+from asgi_master.worker.eager import begin
 from asgi_master.worker.subject import mark, runs_the_application
 from asgi_master.worker.websocket_inbox import Inbox
 from asgi_master.worker.websocket_opening import Opening
@@ -119,11 +119,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._hang_up()
             return
         mark(self)
-        coroutine = self._run()
-        if sys.version_info >= (3, 12):
-            self._task = asyncio.Task(coroutine, loop=context.loop, eager_start=True)
-        else:
-            self._task = context.loop.create_task(coroutine)
+        self._task = begin(self._run(), context.loop)
         # Not at the end of `_run`: a task that is cancelled before its first step never comes there.
         self._task.add_done_callback(self._application_left)
 

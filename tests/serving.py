@@ -97,6 +97,14 @@ class Server:
 
         return asyncio.run_coroutine_threadsafe(wait(), self.loop).result(TIMEOUT + 1)
 
+    def sweep(self, now: float) -> None:
+        """Look at all time-outs as of `now`, in seconds, by a clock of the test's."""
+        self.run(lambda: self._sweep(now))
+
+    def _sweep(self, now: float) -> None:
+        for connection in list(self.context.connections):
+            connection.sweep(now)
+
     def close_clients(self) -> None:
         for client in self._clients:
             client.close()
@@ -111,11 +119,13 @@ def serve(
     path: str | None = None,
     tls: TlsServer | None = None,
     send_buffer: int | None = None,
+    sweeps: bool = True,
     **overrides: Any,
 ) -> Iterator[Server]:
     """Serve `app` on a free port of 127.0.0.1, or on a Unix socket at `path`; by TLS, if that is given.
 
     The kernel takes so much to send, if `send_buffer` is given, and else as much as it likes, which may be megabytes.
+    Without `sweeps`, time-outs are looked at when the test says so: `Server.sweep`.
     `overrides` are fields of `WorkerContext`, `HttpLimits` (by name) or whole `http=` and `websocket=` limits.
     """
     listener = _listen(path)
@@ -136,7 +146,7 @@ def serve(
     started = threading.Event()
     stopped = asyncio.Event()
     thread = threading.Thread(
-        target=lambda: event_loop.run_until_complete(_serve(server, listener, tls, started, stopped))
+        target=lambda: event_loop.run_until_complete(_serve(server, listener, tls, sweeps, started, stopped))
     )
     thread.start()
     try:
@@ -167,6 +177,7 @@ async def _serve(
     server: Server,
     listener: socket.socket,
     tls: TlsServer | None,
+    sweeps: bool,
     started: threading.Event,
     stopped: asyncio.Event,
 ) -> None:
@@ -189,8 +200,8 @@ async def _serve(
     async def sweep() -> None:
         while True:
             await asyncio.sleep(SWEEP_PERIOD)
-            for connection in list(context.connections):
-                connection.sweep(loop.time())
+            if sweeps:
+                server._sweep(loop.time())
 
     loop.add_reader(listener, accept)
     sweeper = loop.create_task(sweep())

@@ -420,6 +420,8 @@ class TestSlowReaders:
     """Most of what they have yet to take waits below TLS, where the loop's own transport does not look."""
 
     BODY = bytes(range(256)) * 5_000 + b"the end"
+    _STEP = 200_000
+    """More than both kernels hold: who has read as much again was given some of it since."""
 
     @pytest.fixture(autouse=True)
     def _short(self, monkeypatch):
@@ -435,28 +437,35 @@ class TestSlowReaders:
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
+    def serve(self, kind, directory, **options):
+        return serve(getattr(self, kind), tls=tls_of(directory), send_buffer=16384, sweeps=False, **options)
+
     def read_slowly(self, server, *fields):
+        """Read a response bit by bit, in two thirds of a time-out of 30 s for each `_STEP`."""
         sock = server.connect_tls(AUTHORITY.client(), receive_buffer=32768)
         sock.sendall(request("GET", "/", *fields))
-        received = b""
+        received, looks = b"", 0
         while not received.endswith((b"the end", b"\r\n0\r\n\r\n")):
             received += sock.recv(32768)
-            server.run(lambda: asyncio.sleep(0.01))
+            if len(received) // self._STEP > looks:
+                looks += 1
+                server.sweep(looks * 20.0)
+                server.run(
+                    lambda: asyncio.sleep(0.05)
+                )  # of the 0.1 s that TLS has for its end, as the loop counts
+        assert looks > 3
         return received, sock
 
     @pytest.mark.parametrize("kind", ["whole", "streamed"])
     def test_a_last_response_is_sent_to_its_end(self, variant, directory, kind):
-        with serve(getattr(self, kind), tls=tls_of(directory), send_buffer=16384, **variant) as server:
+        with self.serve(kind, directory, **variant) as server:
             received, sock = self.read_slowly(server, "Connection: close")
             assert len(received) > len(self.BODY)
             assert sock.recv(1) == b"", "and then TLS is"
 
     @pytest.mark.parametrize("kind", ["whole", "streamed"])
     def test_time_outs_look_at_what_the_peer_takes(self, variant, directory, kind):
-        limits = {"keep_alive_timeout": 0.3, "write_timeout": 0.3}
-        with serve(
-            getattr(self, kind), tls=tls_of(directory), send_buffer=16384, **limits, **variant
-        ) as server:
+        with self.serve(kind, directory, keep_alive_timeout=30.0, write_timeout=30.0, **variant) as server:
             received, _sock = self.read_slowly(server)
             assert len(received) > len(self.BODY)
 

@@ -170,8 +170,9 @@ class HttpExchange:
             body = _as_bytes(body)
         length = len(body)
         is_last = not message.get("more_body")
-        if self._remaining is not None:
-            self._count(length, is_last)
+        remaining = self._remaining
+        if remaining is not None and not (is_last and length == remaining):
+            self._remaining = _rest(remaining, length, is_last)
         head = self._head
         self._head = None
         if self.bodyless:
@@ -186,15 +187,15 @@ class HttpExchange:
         self.state = _COMPLETE
         return head, body, True, length
 
-    def _count(self, length: int, is_last: bool) -> None:
-        """Hold the application to the content-length it gave."""
-        assert self._remaining is not None
-        remaining = self._remaining - length
-        if remaining < 0:
-            raise RuntimeError("the response body is longer than its content-length")
-        if is_last and remaining:
-            raise RuntimeError("the response body is shorter than its content-length")
-        self._remaining = remaining
+
+def _rest(remaining: int, length: int, is_last: bool) -> int:
+    """What the content-length leaves after a part of this length. Holds the application to it."""
+    rest = remaining - length
+    if rest < 0:
+        raise RuntimeError("the response body is longer than its content-length")
+    if is_last and rest:
+        raise RuntimeError("the response body is shorter than its content-length")
+    return rest
 
 
 def _as_bytes(body: object) -> bytes:

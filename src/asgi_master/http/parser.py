@@ -130,7 +130,7 @@ class Parser(ABC):
         """What the bytes say next. Raises `ProtocolError`; after that the connection is of no more use."""
         state = self._state
         if state is _HEAD:
-            return NEED_DATA if self._position == len(self._buffer) else self._next_head()
+            return self.next_request() or NEED_DATA
         if state is _BODY:
             return self._next_of_length()
         if state is _CHUNKED:
@@ -140,15 +140,45 @@ class Parser(ABC):
             return END_OF_MESSAGE
         return NEED_DATA
 
-    def start_next_cycle(self) -> None:
-        """Go on to the next request, once this one is complete (told or not)."""
+    def next_request(self) -> Request | None:
+        """The event that is due between two messages, if it is a request. Raises `ProtocolError` as `next_event`."""
+        buffer, start = self._buffer, self._position
+        if start == len(buffer) or self._state is not _HEAD:
+            return None
+        if buffer[start] == _CR:
+            return self._skip_empty_line()
+        repeated = self._repeated
+        if repeated is not None and buffer.startswith(repeated.head, start):
+            request = repeated.request
+            end = start + len(repeated.head)
+        else:
+            end = buffer.find(b"\r\n\r\n", self._searched)
+            if end < 0:
+                self._check_incomplete()
+                return None
+            end += 4
+            request = self._read_head(buffer[start:end])
+        self._position = self._searched = end
+        self._is_last = not request.keep_alive
+        if request.body_length == 0:
+            self._state = _ENDING
+        else:
+            self._begin_body(request.body_length)
+        return request
+
+    def start_next_cycle(self) -> bool:
+        """Go on to the next request, once this one is complete (told or not). True if some of it is here."""
         assert self._state is _ENDING or self._state is _DONE
         self._state = _CLOSED if self._is_last else _HEAD
         self._skipped = False
-        if self._position == len(self._buffer) > _KEPT:
+        position = self._searched = self._position
+        size = len(self._buffer)
+        if position != size:
+            return True
+        if size > _KEPT:
             self._buffer = b""  # a connection that now idles for long must not hold what was uploaded
-            self._position = 0
-        self._searched = self._position
+            self._position = self._searched = 0
+        return False
 
     def whole_body(self) -> bytes | None:
         """The body of the request just told, if all of it is here: then the message is complete, without events."""
@@ -166,29 +196,6 @@ class Parser(ABC):
         self._buffer = b""
         self._position = 0
         return data
-
-    def _next_head(self) -> Event:
-        buffer, start = self._buffer, self._position
-        if buffer[start] == _CR:
-            return self._skip_empty_line()
-        repeated = self._repeated
-        if repeated is not None and buffer.startswith(repeated.head, start):
-            request = repeated.request
-            end = start + len(repeated.head)
-        else:
-            end = buffer.find(b"\r\n\r\n", self._searched)
-            if end < 0:
-                self._check_incomplete()
-                return NEED_DATA
-            end += 4
-            request = self._read_head(buffer[start:end])
-        self._position = self._searched = end
-        self._is_last = not request.keep_alive
-        if request.body_length == 0:
-            self._state = _ENDING
-        else:
-            self._begin_body(request.body_length)
-        return request
 
     def _read_head(self, head: bytes) -> Request:
         """Read and judge a head that is not that of the last request again."""
@@ -229,16 +236,16 @@ class Parser(ABC):
             self._state = _BODY
             self._remaining = length
 
-    def _skip_empty_line(self) -> Event:
+    def _skip_empty_line(self) -> Request | None:
         rest = self._buffer[self._position : self._position + 2]
         if rest == b"\r":
-            return NEED_DATA
+            return None
         if rest != b"\r\n" or self._skipped:
             raise ProtocolError(400, "the request line is not: method, target, version")
         self._skipped = True
         self._position += 2
         self._searched = max(self._position, self._searched)
-        return self.next_event()
+        return self.next_request()
 
     def _check_incomplete(self) -> None:
         """Refuse as soon as it is certain that no acceptable head will come of this."""

@@ -168,13 +168,14 @@ class HttpConnection(asyncio.Protocol):
 
     def send_part(self, current: HttpRequest, part: Part) -> None:
         """Write a part of the current response."""
-        head, body, is_last, _length = part
+        head, body, is_last, length = part
         if head is None:
-            self.writer.write_next(part)
+            self.writer.write_next(body, is_last)
         else:
             current.status = head.status
             is_1_1 = current.request.http_version == "1.1"
-            self.writer.write_first(part, current.bodyless, is_1_1, self._may_go_on(current, is_last))
+            goes_on = self._may_go_on(current, is_last)
+            self.writer.write_first(head, body, is_last, length, current.bodyless, is_1_1, goes_on)
         current.body_bytes += len(body)
         if is_last:
             self._response_complete(current)
@@ -312,13 +313,12 @@ class HttpConnection(asyncio.Protocol):
                     continue
                 if self.writer.is_paused:
                     break  # who does not read is not asked what else it wants
-                event = self._parser.next_event()
-                if event is NEED_DATA:
+                request = self._parser.next_request()
+                if request is None:
                     if self._eof:
                         self._close()
                     break
-                assert isinstance(event, Request)
-                self._begin(event)
+                self._begin(request)
         except ProtocolError as error:
             self._refuse(error)
         finally:
@@ -342,7 +342,8 @@ class HttpConnection(asyncio.Protocol):
         if event is END_OF_MESSAGE:
             current.end_received()
             if current.is_complete:
-                self._next_cycle()
+                self._current = None
+                self._parser.start_next_cycle()
                 return True
         else:
             assert isinstance(event, bytes)
@@ -406,10 +407,6 @@ class HttpConnection(asyncio.Protocol):
         websocket.start()
         return True
 
-    def _next_cycle(self) -> None:
-        self._current = None
-        self._parser.start_next_cycle()
-
     def _regulate_reading(self) -> None:
         """Leave in the kernel what cannot be used yet."""
         current = self._current
@@ -464,13 +461,13 @@ class HttpConnection(asyncio.Protocol):
         if not self.writer.keep_alive:
             self._close_after(current)
             return
+        has_more = True
         if current.body_ended:
-            self._next_cycle()
+            self._current = None
+            has_more = self._parser.start_next_cycle()
         if self._give_away is not None:
             self._loop.call_soon(self._hand_over_if_idle, context=self._clean_context)
-        if not self._advancing and (
-            self._current is not None or self._parser.buffered or self._eof or self.is_read_paused
-        ):
+        if not self._advancing and (has_more or self._eof or self.is_read_paused):
             self.advance_soon()
 
     def _answer(
@@ -558,7 +555,7 @@ class HttpConnection(asyncio.Protocol):
         unsent = self._transport.get_write_buffer_size()
         if unsent:
             # More to send, which some who do not read ask for, is no progress; TLS adds a little to what was written.
-            self._taken = max(self._taken, self.writer.written - unsent)
+            self._taken = max(self._taken, self.writer.passed_on - unsent)
             return Wait.WRITE, self._taken
         if self._lingering:
             return Wait.LINGER, 0

@@ -2,7 +2,6 @@
 
 import asyncio
 
-from asgi_master.asgi.http_exchange import Part
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.response import CONTINUE, ResponseEncoder, ResponseHead
 from asgi_master.worker.context import WorkerContext
@@ -21,12 +20,12 @@ class HttpWriter:
         "_encoder",
         "_outbox",
         "_pending",
-        "_pending_size",
         "_transport",
         "_waiters",
+        "_written",
         "is_paused",
         "keep_alive",
-        "written",
+        "passed_on",
     )
 
     def __init__(self, context: WorkerContext, transport: asyncio.Transport) -> None:
@@ -34,19 +33,29 @@ class HttpWriter:
         self._transport = transport
         self._outbox = context.outbox
         self._pending: list[bytes] = []
-        self._pending_size = 0
+        self._written = 0
         self._encoder = ResponseEncoder(context.server_fields)
         self._waiters: list[asyncio.Future[None]] = []
         self.is_paused = False
-        self.written = 0
+        self.passed_on = 0
         """Bytes that were given to the transport."""
         self.keep_alive = True
         """Whether the connection may go on after the response whose head was written last."""
 
-    def write_first(self, part: Part, bodyless: bool, is_1_1: bool, keep_alive: bool) -> None:
-        """Write the part that holds the head. `keep_alive` is whether both sides would go on; see `self.keep_alive`."""
-        head, body, is_last, length = part
-        assert head is not None
+    def write_first(
+        self,
+        head: ResponseHead,
+        body: bytes,
+        is_last: bool,
+        length: int | None,
+        bodyless: bool,
+        is_1_1: bool,
+        keep_alive: bool,
+    ) -> None:
+        """Write the first part of a response (see `Part`), encoded as `ResponseEncoder.head` says.
+
+        `keep_alive` is whether both sides would go on; see `self.keep_alive`.
+        """
         self._context.stats.responses[head.status_class] += 1
         encoder = self._encoder
         data = encoder.head(head, length, bodyless, is_1_1, keep_alive)
@@ -61,9 +70,8 @@ class HttpWriter:
                 data += body
         self._write(data)
 
-    def write_next(self, part: Part) -> None:
+    def write_next(self, body: bytes, is_last: bool) -> None:
         """Write a further part."""
-        _head, body, is_last, _length = part
         data = self._encoder.body(body, more=not is_last)
         if data:
             self._write(data)
@@ -76,14 +84,14 @@ class HttpWriter:
     def write_refusal(self, error: ProtocolError) -> None:
         """Answer a request of which no more is known than that it is wrong. It is the last response."""
         body = error.reason.encode()
-        part = (ResponseHead(error.status, [PLAIN_TEXT]), body, True, len(body))
-        self.write_first(part, bodyless=False, is_1_1=True, keep_alive=False)
+        head = ResponseHead(error.status, [PLAIN_TEXT])
+        self.write_first(head, body, True, len(body), bodyless=False, is_1_1=True, keep_alive=False)
 
     def _write(self, data: bytes) -> None:
         pending = self._pending
         pending.append(data)
-        self._pending_size += len(data)
-        if self._pending_size > _HOLD_LIMIT:
+        self._written += len(data)
+        if self._written - self.passed_on > _HOLD_LIMIT:
             self.flush()
         elif len(pending) == 1:
             self._outbox.add(self)
@@ -93,19 +101,15 @@ class HttpWriter:
         pending = self._pending
         if not pending:
             return
-        size = self._pending_size
-        self.written += size
-        self._pending_size = 0
+        size = self._written - self.passed_on
+        self.passed_on = self._written
+        self._pending = []
         if self._transport.is_closing():
             # Whoever goes on sending waits until the loop has said that the peer is gone, and is told then.
-            pending.clear()
             self.is_paused = True
         elif size <= _HOLD_LIMIT:
-            data = b"".join(pending)
-            pending.clear()
-            self._transport.write(data)
+            self._transport.write(b"".join(pending))
         else:
-            self._pending = []
             # Not `writelines`: on asyncio it forgets to tell that the peer does not keep up.
             for data in pending:
                 self._transport.write(data)

@@ -450,9 +450,8 @@ class TestSlowReaders:
             if len(received) // self._STEP > looks:
                 looks += 1
                 server.sweep(looks * 20.0)
-                server.run(
-                    lambda: asyncio.sleep(0.05)
-                )  # of the 0.1 s that TLS has for its end, as the loop counts
+                # Of the 0.1 s that TLS has for its end, as the loop counts.
+                server.run(lambda: asyncio.sleep(0.05))
         assert looks > 3
         return received, sock
 

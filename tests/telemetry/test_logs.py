@@ -189,6 +189,34 @@ def test_configured_again_in_a_forked_worker_each_record_comes_once_under_its_ow
     assert before == after
 
 
+def test_configured_again_it_keeps_the_handler_that_would_come_to_the_same(run):
+    done = run("""
+        configure("zygote", generation=7)
+        first = logging.lastResort
+        configure("worker", worker=0, generation=7)
+        print(logging.lastResort is first)
+        configure("worker", format="json", worker=0, generation=7)
+        print(logging.lastResort is first)
+        logging.getLogger("asgi_master").handlers.clear()
+        configure("worker", format="json", worker=0, generation=7)
+        log.info("still heard")
+    """)
+    assert done.stdout.split() == ["True", "False"]
+    assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == ["still heard"]
+
+
+def test_configured_again_it_follows_standard_error_to_where_the_import_led_it(run, tmp_path):
+    path = tmp_path / "log"
+    done = run(f"""
+        configure("zygote", generation=7)
+        os.dup2(os.open({str(path)!r}, os.O_WRONLY | os.O_CREAT), 2)
+        configure("worker", worker=0, generation=7)
+        log.info("here")
+    """)
+    assert done.stderr == ""
+    assert [line["message"] for line in lines(path.read_text())] == ["here"]
+
+
 @pytest.mark.parametrize(
     "own",
     [

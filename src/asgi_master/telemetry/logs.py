@@ -61,14 +61,15 @@ def configure(
 
     `format` is `auto`, `text` or `json`; `log_config` the path of a `.json`, `.toml` (`dictConfig`) or `.ini`
     (`fileConfig`) file, or empty. Called again, as in each forked worker, it replaces what the last call
-    set up. Raises `SettingsError` if `log_config` cannot be applied.
+    set up unless that would come to the same. Raises `SettingsError` if `log_config` cannot be applied.
     """
     previous = identity.role
     identity.role, identity.worker, identity.generation = role, worker, generation
     number = _level_number(level)
     ours = logging.getLogger(_OURS)
     ours.__class__ = _Undisabled
-    _put_in_place(_StderrHandler(format), ours)
+    if not _is_in_place(format, ours):
+        _put_in_place(_StderrHandler(format), ours)
     if previous == "-":
         # Once: afterwards the level may be what the application chose.
         logging.getLogger().setLevel(number)
@@ -106,6 +107,17 @@ class _Undisabled(logging.Logger):
     @disabled.setter
     def disabled(self, value: bool) -> None:
         """Not obeyed."""
+
+
+def _is_in_place(style: str, ours: logging.Logger) -> bool:
+    """Whether `_put_in_place` has put a handler of this style there, and standard error is the same as then."""
+    handler = logging.lastResort
+    return (
+        isinstance(handler, _StderrHandler)
+        and handler.target == _target(style)
+        and ours.handlers == [handler]
+        and not ours.propagate
+    )
 
 
 def _put_in_place(handler: "_StderrHandler", ours: logging.Logger) -> None:
@@ -244,6 +256,7 @@ class _StderrHandler(logging.Handler):
 
     def __init__(self, style: str) -> None:
         super().__init__()
+        self.target = _target(style)
         self._stream = Stream(_STDERR)
         self._journal = _is_the_journal(_STDERR)
         self._lost = 0
@@ -277,6 +290,15 @@ class _StderrHandler(logging.Handler):
         if logging.lastResort is not self:
             self._stream.close()
             super().close()
+
+
+def _target(style: str) -> tuple[str, int, int]:
+    """A style, and the device and inode of standard error."""
+    try:
+        status = os.fstat(_STDERR)
+    except OSError:
+        return style, -1, -1
+    return style, status.st_dev, status.st_ino
 
 
 def _unformattable(record: logging.LogRecord, error: Exception) -> logging.LogRecord:

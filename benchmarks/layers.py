@@ -14,6 +14,7 @@ import uvloop
 
 from asgi_master.asgi.http_exchange import HttpExchange
 from asgi_master.asgi.scope import HttpScopes
+from asgi_master.http.engines import engines_of
 from asgi_master.http.httptools_parser import HttptoolsParser
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
@@ -153,7 +154,7 @@ def connected(
     loop: asyncio.AbstractEventLoop, count: int = _CONNECTIONS
 ) -> tuple[WorkerContext, list[tuple[HttpConnection, NullTransport]]]:
     """A worker's context and some connections of it, each with its transport."""
-    context = WorkerContext(app, loop, {}, _LIMITS, WebSocketLimits(), "httptools")
+    context = WorkerContext(app, loop, {}, _LIMITS, WebSocketLimits(), engines_of("httptools"))
     context.server_fields.set_date(_DATE)
     connections = []
     for _ in range(count):

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from asgi_master.http.engines import engines_of
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.handshake import Handshake
@@ -139,7 +140,7 @@ def serve(
         "http": HttpLimits(**limits),
         "websocket": WebSocketLimits(),
     }
-    context = WorkerContext(app=app, loop=event_loop, parser=parser, **{**values, **overrides})
+    context = WorkerContext(app=app, loop=event_loop, engines=engines_of(parser), **{**values, **overrides})
     context.server_fields.set_date(DATE)
     server = Server(context, listener)
     event_loop.set_exception_handler(lambda _loop, details: server.loop_errors.append(details))

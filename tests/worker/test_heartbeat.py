@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 import uvloop
 
+from asgi_master.http.engines import engines_of
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.settings.model import ProcessSettings
@@ -27,7 +28,7 @@ class Swept(HttpConnection):
 @pytest.fixture
 def context():
     loop = uvloop.new_event_loop()
-    yield WorkerContext(hello, loop, {}, HttpLimits(), WebSocketLimits(), "httptools")
+    yield WorkerContext(hello, loop, {}, HttpLimits(), WebSocketLimits(), engines_of("httptools"))
     loop.close()
 
 

@@ -6,7 +6,7 @@ program (a reload starts a new interpreter): unknown fields are ignored, missing
 
 import json
 import signal
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, get_origin
 
 _SHOWN = 100
@@ -170,7 +170,8 @@ _TYPES: dict[type[Message], dict[str, Any]] = {
 
 def encode(message: Message) -> bytes:
     """The datagram of a message."""
-    return json.dumps([type(message).__name__, asdict(message)]).encode()
+    kind = type(message)
+    return json.dumps([kind.__name__, {name: getattr(message, name) for name in _TYPES[kind]}]).encode()
 
 
 def decode(datagram: bytes) -> Message:

@@ -4,10 +4,10 @@ import asyncio
 import socket
 from bisect import bisect_left
 from collections.abc import Callable, MutableMapping
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from asgi_master.http.engines import Engines, engines_of
+from asgi_master.http.engines import Engines
 from asgi_master.http.forwarded import Forwarded, Trust
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.http.response import ServerFields
@@ -127,8 +127,7 @@ class WorkerContext:
     """The lifespan state; each request sees a shallow copy."""
     http: HttpLimits
     websocket: WebSocketLimits
-    parser: InitVar[str]
-    """`httptools` or `h11`."""
+    engines: Engines
     root_path: str = ""
     forwarded: Forwarded | None = None
     """Reads for whom believed peers ask; `None` if nobody is believed."""
@@ -147,12 +146,10 @@ class WorkerContext:
     stats: Stats = field(default_factory=Stats)
     connections: set[Connection] = field(default_factory=set)
     refusals: Refusals = field(default_factory=Refusals)
-    engines: Engines = field(init=False)
     outbox: Outbox = field(init=False)
     on_connection_lost: Callable[[], None] | None = None
     """Called after a connection left `connections`; the drain waits on it."""
 
-    def __post_init__(self, parser: str) -> None:
-        self.engines = engines_of(parser)
+    def __post_init__(self) -> None:
         self.outbox = Outbox(self.loop)
         self.is_timed = self.counts_durations or (self.access_log is not None and self.access_log.is_timed)

@@ -16,9 +16,6 @@ import uvloop
 
 from asgi_master import faults
 from asgi_master.errors import AsgiMasterError, ExitCode
-from asgi_master.http.forwarded import Forwarded
-from asgi_master.http.limits import HttpLimits, WebSocketLimits
-from asgi_master.http.response import ServerFields
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
@@ -38,7 +35,6 @@ from asgi_master.ipc.messages import (
 )
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
-from asgi_master.settings.headers import parse_header
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.telemetry.identity import introduce
@@ -46,13 +42,13 @@ from asgi_master.worker.accept import Acceptor
 from asgi_master.worker.application import load_application, user_traceback
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.drain import drain
-from asgi_master.worker.endpoints import trust_of
 from asgi_master.worker.heartbeat import Heartbeat
 from asgi_master.worker.leaving import leave_at_once, run_and_end
 from asgi_master.worker.lifespan import Lifespan
 from asgi_master.worker.places import territory
 from asgi_master.worker.probe import probe
 from asgi_master.worker.recycling import Recycler, limits_of
+from asgi_master.worker.serving import NewContext
 from asgi_master.worker.stall import StallWatch
 from asgi_master.worker.tasks import tell_tasks
 from asgi_master.worker.tls import TlsServer
@@ -75,6 +71,7 @@ class Inheritance:
     hand_off: HandOff
     application: Callable[..., Any] | None
     """`None` where each worker imports for itself."""
+    new_context: NewContext
 
 
 @dataclass(slots=True)
@@ -92,7 +89,7 @@ class Assignment:
 
 
 def work(assignment: Assignment) -> NoReturn:
-    """Be the worker, from the first line after the fork, and exit. All signals are blocked on entry."""
+    """Be the worker, from the first line after the fork, and exit. The signals that it handles are blocked on entry."""
     _take_over_signals(assignment)
     faults.located(slot=assignment.order.slot)
     faults.point("after_fork")
@@ -282,49 +279,12 @@ class Worker:
         self._row[Field.STATE] = RowState.READY if self._is_admitted else RowState.STANDBY
 
     def _context(self, lifespan: Lifespan) -> WorkerContext:
-        http, websocket, proxy = self._settings.http, self._settings.websocket, self._settings.proxy
-        return WorkerContext(
+        return self._inheritance.new_context(
             app=self._app,
             loop=asyncio.get_running_loop(),
             state=lifespan.state,
-            http=HttpLimits(
-                request_line=http.limit_request_line,
-                header_count=http.limit_header_count,
-                header_bytes=http.limit_header_bytes,
-                body_size=http.limit_body_size,
-                header_timeout=http.header_timeout,
-                body_timeout=http.body_timeout,
-                keep_alive_timeout=http.keep_alive_timeout,
-                write_timeout=http.write_timeout,
-                request_timeout=http.request_timeout,
-            ),
-            websocket=WebSocketLimits(
-                message_size=websocket.ws_max_size,
-                queue_size=websocket.ws_queue_size,
-                ping_interval=websocket.ws_ping_interval,
-                ping_timeout=websocket.ws_ping_timeout,
-                per_message_deflate=websocket.ws_per_message_deflate,
-                write_timeout=http.write_timeout,
-                close_timeout=websocket.ws_close_timeout,
-            ),
-            parser=http.http,
-            root_path=http.root_path,
-            forwarded=self._forwarded(),
-            proxies=trust_of(proxy.proxy_protocol_allow_ips) if proxy.proxy_protocol else None,
-            server_fields=ServerFields(
-                server_header=http.server_header,
-                date_header=http.date_header,
-                extra_headers=tuple(parse_header(line) for line in http.header),
-            ),
-            max_active_requests=http.max_active_requests,
             access_log=self._access_log(),
-            counts_durations=bool(self._settings.observation.admin_bind),
         )
-
-    def _forwarded(self) -> Forwarded | None:
-        proxy = self._settings.proxy
-        trust = trust_of(proxy.forwarded_allow_ips)
-        return Forwarded(trust, rfc7239=proxy.forwarded_headers == "forwarded") if trust else None
 
     def _access_log(self) -> AccessLog | None:
         logging_settings = self._settings.logging

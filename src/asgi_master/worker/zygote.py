@@ -16,7 +16,6 @@ from typing import NoReturn
 
 from asgi_master import faults
 from asgi_master.errors import ApplicationError, AsgiMasterError, ExitCode
-from asgi_master.http.engines import engines_of
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
@@ -34,10 +33,20 @@ from asgi_master.telemetry.identity import introduce
 from asgi_master.worker.application import load_application, prepare_environment, user_traceback
 from asgi_master.worker.main import Assignment, Inheritance, work
 from asgi_master.worker.privileges import drop_privileges
+from asgi_master.worker.serving import serving
 
 log = logging.getLogger("asgi_master")
 
 _NO_PRELOAD = "no-preload"
+_HANDLED = (
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+"""What a zygote ignores, and a worker has ways of its own with."""
 
 
 def main() -> None:
@@ -85,12 +94,14 @@ def _die_with(master_pid: int) -> None:
 
 def _inherit(boot: Boot, fds: list[int]) -> Inheritance:
     board_fd, put_fd, take_fd = fds
+    settings = from_wire(boot.settings)
     return Inheritance(
         generation=boot.generation,
-        settings=from_wire(boot.settings),
+        settings=settings,
         scoreboard=Scoreboard(board_fd),
         hand_off=HandOff.of_fds(put_fd, take_fd),
         application=None,
+        new_context=serving(settings),
     )
 
 
@@ -123,7 +134,6 @@ def _import(inheritance: Inheritance, *, preload_refused: bool) -> list[str]:
     settings = inheritance.settings
     if preload_refused or settings.process.preload == "off":
         return []
-    engines_of(settings.http.http)  # what it imports, all workers share
     inheritance.application = load_application(settings.application.app, factory=settings.application.factory)
     return [
         f"thread {thread.name!r}" for thread in threading.enumerate() if thread is not threading.main_thread()
@@ -132,14 +142,7 @@ def _import(inheritance: Inheritance, *, preload_refused: bool) -> list[str]:
 
 def _leave_signals_to_the_master() -> None:
     """A terminal or a service manager signals the whole group; the master alone decides what follows."""
-    for signum in (
-        signal.SIGINT,
-        signal.SIGQUIT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-    ):
+    for signum in _HANDLED:
         signal.signal(signum, signal.SIG_IGN)
 
 
@@ -177,8 +180,8 @@ def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:
 
 def _double_fork(master_pid: int) -> bool:
     """Fork a grandchild whose parent becomes the master (its subreaper). True in the grandchild, false here."""
-    # No signal may reach a child between its fork and the moment it has set its own handlers.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    # None of these may reach a child, and be ignored, between its fork and the moment it has set its own handlers.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     try:
         child = os.fork()
     except OSError:
@@ -197,7 +200,7 @@ def _double_fork(master_pid: int) -> bool:
 
 
 def _become_grandchild(master_pid: int) -> None:
-    """Return in the grandchild only, adopted by the master, all signals still blocked."""
+    """Return in the grandchild only, adopted by the master, the signals still blocked."""
     try:
         grandchild = os.fork()
     except OSError as error:

@@ -1,0 +1,60 @@
+"""How the settings have connections served: read once, in the zygote, so that its workers share what comes of it."""
+
+from collections.abc import Callable
+from functools import partial
+
+from asgi_master.http.engines import engines_of
+from asgi_master.http.forwarded import Forwarded
+from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.http.response import ServerFields
+from asgi_master.settings.headers import parse_header
+from asgi_master.settings.model import ProxySettings, Settings
+from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.endpoints import trust_of
+
+NewContext = Callable[..., WorkerContext]
+"""Makes the context of one worker; it wants what only the worker has: `app`, `loop`, `state` and `access_log`."""
+
+
+def serving(settings: Settings) -> NewContext:
+    """What makes the context of each worker that serves by these settings."""
+    http, websocket, proxy = settings.http, settings.websocket, settings.proxy
+    return partial(
+        WorkerContext,
+        http=HttpLimits(
+            request_line=http.limit_request_line,
+            header_count=http.limit_header_count,
+            header_bytes=http.limit_header_bytes,
+            body_size=http.limit_body_size,
+            header_timeout=http.header_timeout,
+            body_timeout=http.body_timeout,
+            keep_alive_timeout=http.keep_alive_timeout,
+            write_timeout=http.write_timeout,
+            request_timeout=http.request_timeout,
+        ),
+        websocket=WebSocketLimits(
+            message_size=websocket.ws_max_size,
+            queue_size=websocket.ws_queue_size,
+            ping_interval=websocket.ws_ping_interval,
+            ping_timeout=websocket.ws_ping_timeout,
+            per_message_deflate=websocket.ws_per_message_deflate,
+            write_timeout=http.write_timeout,
+            close_timeout=websocket.ws_close_timeout,
+        ),
+        engines=engines_of(http.http),
+        root_path=http.root_path,
+        forwarded=_forwarded(proxy),
+        proxies=trust_of(proxy.proxy_protocol_allow_ips) if proxy.proxy_protocol else None,
+        server_fields=ServerFields(
+            server_header=http.server_header,
+            date_header=http.date_header,
+            extra_headers=tuple(parse_header(line) for line in http.header),
+        ),
+        max_active_requests=http.max_active_requests,
+        counts_durations=bool(settings.observation.admin_bind),
+    )
+
+
+def _forwarded(proxy: ProxySettings) -> Forwarded | None:
+    trust = trust_of(proxy.forwarded_allow_ips)
+    return Forwarded(trust, rfc7239=proxy.forwarded_headers == "forwarded") if trust else None

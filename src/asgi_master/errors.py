@@ -5,6 +5,7 @@ Rules of this room:
   - Exit statuses are shared by workers, zygotes, the master and the unit file. A number never changes meaning.
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -55,3 +56,10 @@ class BindError(AsgiMasterError):
     """An address could not be bound."""
 
     exit_code = ExitCode.BIND_FAILED
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was probably meant, or nothing."""
+    import difflib  # noqa: PLC0415 -- for those who erred
+
+    return next(iter(difflib.get_close_matches(word, list(known), 1)), "")

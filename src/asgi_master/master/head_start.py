@@ -1,20 +1,23 @@
 """The first zygote, started before the master imports the rest of itself: with two CPUs both take the time of one.
 
 It needs no setting to import what every zygote imports; then it waits for the order that says which application.
+So whatever is imported here holds it up: the channel, for one, is made of its socket when somebody asks for it.
 """
 
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from asgi_master.ipc.channel import Channel
 from asgi_master.master.carried import VARIABLE
 from asgi_master.master.spawn import spawn_zygote
 from asgi_master.telemetry.streams import open_missing
+
+if TYPE_CHECKING:
+    from asgi_master.ipc.channel import Channel
 
 _STDERR = 2
 
@@ -25,7 +28,7 @@ class HeadStart:
     def __init__(self, environ: Mapping[str, str]) -> None:
         """Where the environment speaks of a live upgrade, the zygote is there already."""
         self._is_upgrade = VARIABLE in environ
-        self._waiting: tuple[int, Channel] | None = None
+        self._waiting: tuple[int, socket.socket] | None = None
 
     def __enter__(self) -> Self:
         open_missing()
@@ -44,16 +47,19 @@ class HeadStart:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
 
-    def zygote(self) -> tuple[int, Channel]:
+    def zygote(self) -> "tuple[int, Channel]":
         """A zygote that waits for its `Boot`: its pid and our end of its channel. Raises `OSError`."""
+        from asgi_master.ipc.channel import Channel  # noqa: PLC0415 -- after the start
+
         waiting, self._waiting = self._waiting, None
-        return waiting or spawn_zygote()
+        pid, end = waiting or spawn_zygote()
+        return pid, Channel(end)
 
 
 def _keep_to_ourselves() -> None:
     """What this process was given besides the standard streams, such as systemd's sockets, is the master's alone."""
     with contextlib.suppress(FileNotFoundError):  # where there is no /proc
-        for file in Path("/proc/self/fd").iterdir():
-            if int(file.name) > _STDERR:
+        for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 -- pathlib can wait
+            if fd > _STDERR:
                 with contextlib.suppress(OSError):  # that of the listing, closed by now
-                    os.set_inheritable(int(file.name), False)
+                    os.set_inheritable(fd, False)

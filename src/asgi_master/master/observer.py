@@ -1,7 +1,7 @@
 """What the admin server knows of the running master: health and metrics, put together from what is there."""
 
 import os
-import platform
+import sys
 import time
 from collections import Counter
 
@@ -97,7 +97,7 @@ class MasterObserver:
         living = self._supervisor.fleet.living()
         return Snapshot(
             version=__version__,
-            python=platform.python_version(),
+            python=sys.version.partition(" ")[0],
             started_at=self._totals.started_on,
             uptime=uptime,
             generation=self._totals.generation,

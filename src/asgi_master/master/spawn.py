@@ -2,10 +2,10 @@
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 
-from asgi_master.ipc.channel import Channel
 from asgi_master.master.signals import HANDLED, IGNORED
 from asgi_master.settings.model import SETTINGS
 
@@ -25,9 +25,9 @@ _SECRETS = tuple(setting.variable for setting in SETTINGS if setting.spec.kind.i
 """What the operator said to the master alone. A program that is to become the master must know it too."""
 
 
-def spawn_zygote() -> tuple[int, Channel]:
-    """Start one; returns its pid and our end of its channel. Raises `OSError`."""
-    ours, theirs = Channel.pair()
+def spawn_zygote() -> tuple[int, socket.socket]:
+    """Start one; returns its pid and our end of its channel, as a socket. Raises `OSError`."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         pid = spawn_python(
             ["-P", "-m", "asgi_master.worker.zygote", str(_CHANNEL_FD), str(os.getpid())],

@@ -1,11 +1,12 @@
 """Where values come from: file, environment, flags. Each is told with its origin; nothing is checked here."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from asgi_master.errors import nearest
 from asgi_master.settings.bind import KEPT_PREFIX, UNNAMED_FD
 from asgi_master.settings.fields import ENVIRONMENT_PREFIX, Setting
 from asgi_master.settings.model import SETTINGS
@@ -79,7 +80,7 @@ def from_environment(environ: Mapping[str, str]) -> Source:
             if text:
                 source.values[by_variable[variable]] = Given(text, variable)
         elif variable not in _OURS and not _KUBERNETES.fullmatch(variable):
-            close = _closest(variable.removeprefix(ENVIRONMENT_PREFIX).lower(), by_variable.values())
+            close = nearest(variable.removeprefix(ENVIRONMENT_PREFIX).lower(), by_variable.values())
             hint = f"; did you mean {ENVIRONMENT_PREFIX}{close.upper()}?" if close else ""
             source.errors.append(f"{variable}: there is no such setting{hint} (environment)")
     return source
@@ -150,17 +151,10 @@ def _from_document(document: Mapping[str, Any], lines: "_Lines", name: str) -> S
         elif key in by_key:
             source.values[by_key[key].name] = Given(raw, origin)
         else:
-            close = _closest(key.replace("_", "-"), by_key)
+            close = nearest(key.replace("_", "-"), by_key)
             hint = f"; did you mean {close}?" if close else ""
             source.errors.append(f"{key}: there is no such setting{hint} ({origin})")
     return source
-
-
-def _closest(word: str, known: Iterable[str]) -> str:
-    """The known word that was probably meant, or nothing."""
-    import difflib  # noqa: PLC0415 -- for those who erred
-
-    return next(iter(difflib.get_close_matches(word, list(known), 1)), "")
 
 
 class _Lines:

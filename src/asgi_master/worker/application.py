@@ -1,6 +1,5 @@
 """Loading the application that a target names, and saying well what is wrong when that fails."""
 
-import difflib
 import importlib
 import inspect
 import os
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from asgi_master.errors import ApplicationError
+from asgi_master.errors import ApplicationError, nearest
 from asgi_master.settings.env_file import parse_env_file
 from asgi_master.settings.model import ApplicationSettings
 from asgi_master.settings.target import Target, parse_target
@@ -156,9 +155,9 @@ def _described(module: ModuleType) -> str:
 
 def _suggest(module: ModuleType, place: Target, wanted: str) -> str:
     names = [name for name, value in vars(module).items() if _may_be_meant(name, value, module)]
-    close = difflib.get_close_matches(wanted, names, 1)
+    close = nearest(wanted, names)
     if close and not place.attributes:
-        return f'did you mean "{place.module}:{close[0]}"?'
+        return f'did you mean "{place.module}:{close}"?'
     return _found(wanted, names)
 
 
@@ -170,9 +169,8 @@ def _may_be_meant(name: str, value: object, module: ModuleType) -> bool:
 
 
 def _found(wanted: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(wanted, names, 1)
-    if close:
-        return f'did you mean "{close[0]}"?'
+    if close := nearest(wanted, names):
+        return f'did you mean "{close}"?'
     if not names:
         return "nothing that could be meant is there"
     more = ", ..." if len(names) > _MOST_NAMES else ""

@@ -33,7 +33,7 @@ _BARS: dict[str, tuple[Bar, ...]] = {
 _BARS_BEFORE_3_12 = dict.fromkeys(("tiny", "browser", "page", "post", "stream"), (Bar(UVICORN, 0.60),))
 """Where applications begin in the next turn of the loop only."""
 _LOG_BAR = Bar(ASGI_MASTER, 1.10, 1.05)
-"""The access log, beside the same row without it."""
+"""The access log, beside the same load without it."""
 
 _TEXT = """## What a request costs, on Python {python}
 
@@ -45,7 +45,8 @@ is what the server's process tree used (user and system time, from `/proc`) whil
 so it does not depend on how hard the load pushes. The rounds of all servers are interleaved, and the median of
 {rounds} rounds of {seconds:g} s is shown. HTTP is loaded by wrk with {connections} connections; WebSockets by an own
 client with as many. uvloop everywhere it can be chosen; access logs are off except in the last row, where they go to
-`/dev/null`. The application is [benchmarks/app.py](../benchmarks/app.py).
+`/dev/null`; its bar is the median of each round's ratio to the same load without it, right before and after. The
+application is [benchmarks/app.py](../benchmarks/app.py).
 
 A load generator repeats one request for ever, which suits what asgi-master remembers of request lines, header fields
 and response heads ([ADR 5](adr/0005-what-was-judged-is-remembered.md)); real clients repeat themselves less.
@@ -72,6 +73,8 @@ class Results:
     """By row and server."""
     missing: dict[tuple[str, str], str] = field(default_factory=dict)
     """By row and server: why there is no number."""
+    log_ratios: list[float] = field(default_factory=list)
+    """Of each round: our cost with the access log on to that with it off, measured right before and after it."""
 
     def add(self, row: Row, server: Server, cost: float) -> None:
         self.costs.setdefault((row.name, server.name), []).append(cost)
@@ -118,9 +121,9 @@ class Results:
             ours = costs[row.name].get(ASGI_MASTER.name)
             for bar in bars.get(row.name, ()):
                 lines += _judged(row.title, bar, ours, costs[row.name].get(bar.server.name), bar.server.name)
-            if row.access_log:
-                off = costs.get("tiny", {}).get(ASGI_MASTER.name)
-                lines += _judged(row.title, _LOG_BAR, ours, off, "the same with it off")
+            if row.access_log and self.log_ratios:
+                ratio = statistics.median(self.log_ratios)
+                lines += _judged(row.title, _LOG_BAR, ratio, 1.0, "the same with it off")
         return "\n".join(["Bars:", "", *lines]) if lines else ""
 
 

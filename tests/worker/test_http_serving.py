@@ -361,11 +361,11 @@ def test_the_access_log_is_told_of_every_request(variant):
     class Log:
         is_timed = True
 
-        def describe(self, scope):
-            return scope["path"]
+        def of_connection(self):
+            return self
 
-        def write(self, path, status, body_bytes, duration):
-            records.append((path, status, body_bytes, duration >= 0))
+        def record(self, request, scope, status, body_bytes, duration):
+            records.append((request.method, scope["path"], status, body_bytes, duration >= 0))
 
     async def app(scope, receive, send):
         if scope["path"] == "/gone":
@@ -383,7 +383,11 @@ def test_the_access_log_is_told_of_every_request(variant):
         server.wait_until(lambda: server.context.stats.in_flight)
         client.sock.close()
         server.wait_until(lambda: not server.context.stats.in_flight)
-    assert records == [("/a", 200, 5, True), ("/b", 200, 0, True), ("/gone", 499, 0, True)]
+    assert records == [
+        ("GET", "/a", 200, 5, True),
+        ("HEAD", "/b", 200, 0, True),
+        ("GET", "/gone", 499, 0, True),
+    ]
 
 
 # -- applications that fail ------------------------------------------------------------------------

@@ -742,6 +742,9 @@ class TestWorker:
         class Log:
             is_timed = True
 
+            def of_connection(self):
+                return None  # of one that stays HTTP
+
             def record(self, scope, status, body_bytes, duration):
                 assert duration >= 0
                 lines.append((scope["path"], status, body_bytes))

@@ -1,8 +1,8 @@
 """The access log: one line per finished request on standard output, in a format compiled once.
 
-Lines are collected and written once a second or when they fill a buffer. Each write holds whole lines and
-at most `PIPE_BUF` bytes, so the lines of several workers never mix. What the peer sent is escaped as Apache
-does it.
+What happened is collected, and written as lines once a second or when there are many. Each write holds whole lines
+and at most `PIPE_BUF` bytes, so the lines of several workers never mix. What the peer sent is escaped as Apache does
+it.
 """
 
 import atexit
@@ -27,7 +27,8 @@ COMMON = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s'
 COMBINED = COMMON + ' "%(f)s" "%(a)s"'
 
 _STDOUT = 1
-_BUFFER = 64 * 1024
+_MOST_HELD = 512
+"""Requests that wait to be written."""
 _LONGEST_FIELD = 1024
 """Bytes shown of one header, path or query."""
 
@@ -48,9 +49,9 @@ _REQUEST_ATOMS = {
     "json path": "quoted(scope['raw_path'][:LONGEST])",
     "json query": "quoted(scope['query_string'][:LONGEST])",
 }
-# And of its response: over the arguments of `AccessLog.write` and the time.
+# And of its response: over those of `ConnectionLog.record`, the time and its `_Second`.
 _RESPONSE_ATOMS = {
-    "t": "clock.bracketed",
+    "t": "second.bracketed",
     "s": "status",
     "B": "size",
     "b": "size or '-'",
@@ -58,9 +59,9 @@ _RESPONSE_ATOMS = {
     "M": "int(seconds * 1e3)",
     "D": "int(seconds * 1e6)",
     "L": "seconds:.6f",
-    "json date": "clock.date",
+    "json date": "second.date",
     "json ms": "int(now % 1 * 1000):03d",
-    "json offset": "clock.offset",
+    "json offset": "second.offset",
 }
 _TIMED_ATOMS = [atom for atom, source in _RESPONSE_ATOMS.items() if "seconds" in source]
 _HEADER_ATOMS = {
@@ -77,12 +78,14 @@ _ATOM = re.compile(r"%\(([^)]*)\)s|%%")
 _VARIABLE_ATOM = re.compile(r"\{([\w-]+)\}([ieo])")
 
 
-Description = tuple[str, ...]
+_Description = tuple[str, ...]
 """What a line says of the request, in pieces: what it says of the response goes between them."""
+_Happened = tuple[_Description, int, int, float, float]
+"""A request's description, its response's status, size and duration, and when that was."""
 
 
 class AccessLog:
-    """Collects lines; `flush` writes them. One per process."""
+    """Collects what happened; `flush` writes it. One per process."""
 
     def __init__(self, format: str, *, json: bool = False) -> None:  # noqa: A002 -- the names of the settings
         """Compile `format`: `combined`, `common`, or text with atoms such as `%(h)s`; `json` replaces it.
@@ -93,20 +96,24 @@ class AccessLog:
         self._describe, self._render, self._wanted = _compile(template)
         self.is_timed = any(f"%({atom})s" in template for atom in _TIMED_ATOMS)
         """Whether a line tells how long its request took."""
-        self._clock = _Clock()
-        self._lines: list[str] = []
-        self._size = 0
+        self.held: list[_Happened] = []
+        """What waits for the flush. One list for good, which is filled by every `ConnectionLog`."""
+        self._second = _Second(0.0)
         self._lost = 0
         self._pid = os.getpid()
         self._stream = Stream(_STDOUT)
         atexit.register(self.flush)
 
-    def record(self, scope: Mapping[str, Any], status: int, body_bytes: int, duration: float) -> None:
-        """One request, answered with `status` and `body_bytes` bytes of body after `duration` seconds."""
-        self.write(self.describe(scope), status, body_bytes, duration)
+    def of_connection(self) -> "ConnectionLog":
+        """Where the requests of one connection are told."""
+        return ConnectionLog(self)
 
-    def describe(self, scope: Mapping[str, Any]) -> Description | None:
-        """What its line says of the request, for `write`; `None` if its scope is spoilt."""
+    def record(self, scope: Mapping[str, Any], status: int, body_bytes: int, duration: float) -> None:
+        """The only request of its connection, such as the handshake of a WebSocket; see `ConnectionLog.record`."""
+        ConnectionLog(self).record(scope, scope, status, body_bytes, duration)
+
+    def describe(self, scope: Mapping[str, Any]) -> _Description | None:
+        """What its line says of the request; `None` if its scope is spoilt."""
         wanted = self._wanted
         try:
             fields = {name: value for name, value in scope["headers"] if name in wanted} if wanted else {}
@@ -116,26 +123,28 @@ class AccessLog:
             log.exception("a request could not be written to the access log")
             return None
 
-    def write(self, request: Description | None, status: int, body_bytes: int, duration: float) -> None:
-        """The line of a request that was described."""
-        if request is None:
-            return
-        now = time()
-        clock = self._clock
-        if not clock.second <= now < clock.next_second:
-            clock.set(now)
-        line = self._render(request, status, body_bytes, duration, clock, now)
-        self._lines.append(line)
-        self._size += len(line)
-        if self._size > _BUFFER:
-            self.flush()
-
     def flush(self) -> None:
         """Write what was collected."""
-        lines, self._lines, self._size = self._lines, [], 0
-        if not lines or os.getpid() != self._pid:
-            return  # a process that the application forked has only copies
-        for piece in _pieces("".join(lines).encode(errors="backslashreplace")):
+        if self.held and os.getpid() == self._pid:  # a process that the application forked has only copies
+            self._write("".join(self._lines(self.held)).encode(errors="backslashreplace"))
+        self.held.clear()
+
+    def _lines(self, held: list[_Happened]) -> list[str]:
+        """All that begins in one second is rendered in one go, or the clock would cost as much as the line."""
+        lines: list[str] = []
+        while held:
+            if not self._second.covers(held[0][-1]):
+                self._second = _Second(held[0][-1])
+            covers = self._second.covers
+            count = len(held)
+            if not covers(held[-1][-1]):
+                count = next(number for number, happened in enumerate(held) if not covers(happened[-1]))
+            lines += self._render(held[:count], self._second)
+            held = held[count:]
+        return lines
+
+    def _write(self, data: bytes) -> None:
+        for piece in _pieces(data):
             if not self._stream.write(piece):
                 self._lost += piece.count(b"\n")
             elif self._lost:
@@ -143,23 +152,48 @@ class AccessLog:
                 self._lost = 0
 
 
+class ConnectionLog:
+    """Tells the requests of one connection. What repeats itself is described once."""
+
+    __slots__ = ("_access_log", "_description", "_held", "_request")
+
+    def __init__(self, access_log: AccessLog) -> None:
+        self._access_log = access_log
+        self._held = access_log.held
+        self._request: object = None
+        self._description: _Description | None = None
+
+    def record(
+        self, request: object, scope: Mapping[str, Any], status: int, body_bytes: int, duration: float
+    ) -> None:
+        """One request, answered with `status` and `body_bytes` bytes of body after `duration` seconds.
+
+        Where it is the same object as the last one, so is what it asked for, and `scope` is not looked at.
+        """
+        if request is not self._request:
+            self._request = request
+            self._description = self._access_log.describe(scope)
+        if self._description is None:
+            return
+        held = self._held
+        held.append((self._description, status, body_bytes, duration, time()))
+        if len(held) >= _MOST_HELD:
+            self._access_log.flush()
+
+
 def check_format(format: str) -> None:  # noqa: A002 -- the name of the setting
     """Raise `ValueError`, with a sentence, if an `AccessLog` of this format could not be made."""
     _compile(_SHORTHANDS.get(format, format))
 
 
-class _Clock:
-    """The time as text, made once a second."""
+class _Second:
+    """A second of the wall clock, as text."""
 
-    __slots__ = ("bracketed", "date", "next_second", "offset", "second")
+    __slots__ = ("_begins", "bracketed", "date", "offset")
 
-    def __init__(self) -> None:
-        self.second = self.next_second = -1
-        self.bracketed = self.date = self.offset = ""
-
-    def set(self, now: float) -> None:
-        self.second = int(now)
-        self.next_second = self.second + 1
+    def __init__(self, now: float) -> None:
+        """The one that `now` is in."""
+        self._begins = now // 1
         local = localtime(now)
         offset = strftime("%z", local)
         month = _MONTHS[local.tm_mon - 1]  # `%b` would follow a locale that the application sets
@@ -167,31 +201,37 @@ class _Clock:
         self.date = strftime("%Y-%m-%dT%H:%M:%S", local)
         self.offset = f"{offset[:3]}:{offset[3:]}"
 
+    def covers(self, now: float) -> bool:
+        """Whether `now` is in it."""
+        return now // 1 == self._begins
 
-_Describe = Callable[[Mapping[str, Any], Mapping[bytes, bytes]], Description]
-_Render = Callable[[Description, int, int, float, _Clock, float], str]
+
+_Describe = Callable[[Mapping[str, Any], Mapping[bytes, bytes]], _Description]
+_Render = Callable[[list[_Happened], _Second], list[str]]
 
 
 def _compile(template: str) -> tuple[_Describe, _Render, frozenset[bytes]]:
-    """What describes a request, what renders its line, and the headers wanted for it. Raises `ValueError`.
+    """What describes a request, what renders lines, and the headers wanted for them. Raises `ValueError`.
 
-    A format becomes two functions: to look up and call one per atom takes twice the time.
+    A format becomes two functions: to look up and call one per atom takes twice the time, and to call one per line
+    a part of it.
     """
     wanted: set[bytes] = set()
     constants: list[str] = [""]
-    line: list[str] = ["{request[0]}"]
+    line: list[str] = ["{constant0}"]
     for source, is_constant in _fragments(template + "\n", wanted):
         if is_constant:
             constants[-1] += f" {source}"
         else:
-            line.append(f"{{{source}}}{{request[{len(constants)}]}}")
+            line.append(f"{{{source}}}{{constant{len(constants)}}}")
             constants.append("")
     names = {"shown": _shown, "quoted": _quoted, "user": _user, "LONGEST": _LONGEST_FIELD}
     # Of our own expressions only; what the operator wrote is in them as quoted literals.
     described = "".join(f"{constant or repr('')}, " for constant in constants)
     describe: _Describe = eval(f"lambda scope, fields: ({described})", names)  # noqa: S307 -- see above
-    rendered = f'lambda request, status, size, seconds, clock, now: f"""{"".join(line)}"""'
-    render: _Render = eval(rendered, names)  # noqa: S307 -- see above
+    request = "".join(f"constant{number}, " for number in range(len(constants)))
+    each = f'f"""{"".join(line)}""" for ({request}), status, size, seconds, now in held'
+    render: _Render = eval(f"lambda held, second: [{each}]", names)  # noqa: S307 -- see above
     return describe, render, frozenset(wanted)
 
 

@@ -48,20 +48,27 @@ class Connection(Protocol):
         """Whether no request is in flight and no unparsed byte is buffered."""
 
 
+class ConnectionLog(Protocol):
+    """Where the finished requests of one connection are told."""
+
+    def record(self, request: object, scope: Scope, status: int, body_bytes: int, duration: float) -> None:
+        """One request, answered with `status` and `body_bytes` bytes of body after `duration` seconds.
+
+        For one that is repeated byte for byte, `request` may be the same object.
+        """
+
+
 class AccessLog(Protocol):
     """Where finished requests are told. See `telemetry.access_log`."""
 
     is_timed: bool
     """Whether it tells how long requests took; if not, any `duration` will do."""
 
+    def of_connection(self) -> ConnectionLog:
+        """Where the requests of one connection are told."""
+
     def record(self, scope: Scope, status: int, body_bytes: int, duration: float) -> None:
-        """One request, answered with `status` and `body_bytes` bytes of body after `duration` seconds."""
-
-    def describe(self, scope: Scope) -> Any:
-        """What `write` tells of the request; the same for one that is repeated."""
-
-    def write(self, request: Any, status: int, body_bytes: int, duration: float) -> None:
-        """The same as `record`, of a request that was described."""
+        """The only request of its connection."""
 
     def flush(self) -> None:
         """Write what was recorded. Called about once a second."""

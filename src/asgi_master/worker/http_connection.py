@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 import logging
 from time import monotonic
-from typing import Any, cast
+from typing import cast
 
 from asgi_master.asgi.http_exchange import Part, State
 from asgi_master.http.errors import ProtocolError
@@ -29,6 +29,9 @@ log = logging.getLogger("asgi_master")
 
 _COMPLETE = State.COMPLETE
 
+_CLIENT_CLOSED_REQUEST = 499
+"""What the access log says of a request whose client left before the response began; nginx' number."""
+
 _READ_AHEAD = 64 * 1024
 """Bytes of body, or of requests sent ahead, that may wait here before reading pauses."""
 _DISCARD_LIMIT = 256 * 1024
@@ -40,6 +43,7 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
+        "_access_log",
         "_advance_scheduled",
         "_advancing",
         "_clean_context",
@@ -66,7 +70,6 @@ class HttpConnection(asyncio.Protocol):
         "_told_ends",
         "_transport",
         "context",
-        "described",
         "is_cancelled",
         "is_read_paused",
         "writer",
@@ -78,9 +81,8 @@ class HttpConnection(asyncio.Protocol):
         self._told_ends = ends
         self.is_read_paused = False
         self.is_cancelled = False
-        self.described: tuple[Request | None, Any] = (None, None)
-        """The last request that the access log was told of, and how that described it."""
         self._loop = context.loop
+        self._access_log = None if context.access_log is None else context.access_log.of_connection()
         self._parser = context.engines.parser(context.http)
         self._patience = Patience(context.http)
         self._response_patience = Patience(context.http) if context.http.request_timeout else None
@@ -196,8 +198,9 @@ class HttpConnection(asyncio.Protocol):
         self.context.stats.in_flight -= 1
         self._running.discard(current)
         if current.state is not _COMPLETE:
-            if self.context.access_log is not None:
-                current.record_access(self.context.access_log, monotonic() - current.started_at)
+            if self._access_log is not None:
+                status, duration = current.status or _CLIENT_CLOSED_REQUEST, monotonic() - current.started_at
+                self._access_log.record(current.request, current.scope, status, current.body_bytes, duration)
             if not self._closing:
                 self._close()  # it saw that the peer is gone and left it at that
         if self._lost:
@@ -454,8 +457,10 @@ class HttpConnection(asyncio.Protocol):
             else:
                 stats.short_responses += 1
                 stats.response_time += duration
-        if context.access_log is not None:
-            current.record_access(context.access_log, duration)
+        if self._access_log is not None:
+            self._access_log.record(
+                current.request, current.scope, current.status, current.body_bytes, duration
+            )
         if current.receivers:
             current.wake()
         if not self.writer.keep_alive:

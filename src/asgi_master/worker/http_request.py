@@ -9,7 +9,6 @@ from asgi_master.asgi.http_exchange import HttpExchange, Message, State
 from asgi_master.asgi.scope import Scope
 from asgi_master.http.request import Request
 from asgi_master.worker.application import user_traceback
-from asgi_master.worker.context import AccessLog
 from asgi_master.worker.eager import begin
 from asgi_master.worker.places import territory
 from asgi_master.worker.subject import runs_the_application, waits_at
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("asgi_master")
 
 _COMPLETE = State.COMPLETE
-_CLIENT_CLOSED_REQUEST = 499
-"""What the access log says of a request whose client left before the response began; nginx' number."""
 
 
 class HttpRequest(HttpExchange):
@@ -173,12 +170,3 @@ class HttpRequest(HttpExchange):
         )
         self.peer_left()
         self.cancel()
-
-    def record_access(self, access_log: AccessLog, duration: float) -> None:
-        """Tell the access log of this request, which took so many seconds."""
-        connection = self._connection
-        if connection.described[0] is not self.request:
-            # A peer that repeats its request, byte for byte, makes the same one again.
-            connection.described = self.request, access_log.describe(self.scope)
-        status = self.status or _CLIENT_CLOSED_REQUEST
-        access_log.write(connection.described[1], status, self.body_bytes, duration)

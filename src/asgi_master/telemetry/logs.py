@@ -258,7 +258,7 @@ class _StderrHandler(logging.Handler):
         super().__init__()
         self.target = _target(style)
         self._stream = Stream(_STDERR)
-        self._journal = _is_the_journal(_STDERR)
+        self._journal = _is_the_journal(*self.target[1:])
         self._lost = 0
         if style == "json":
             self.setFormatter(JsonFormatter())
@@ -310,13 +310,9 @@ def _own_record(level: int, message: str) -> logging.LogRecord:
     return logging.LogRecord(_OURS, level, __file__, 0, message, None, None)
 
 
-def _is_the_journal(fd: int) -> bool:
-    """Whether systemd connected this descriptor to the journal (systemd.exec(5), `$JOURNAL_STREAM`)."""
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return False
-    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+def _is_the_journal(device: int, inode: int) -> bool:
+    """Whether this is what systemd connected to the journal (systemd.exec(5), `$JOURNAL_STREAM`)."""
+    return os.environ.get("JOURNAL_STREAM") == f"{device}:{inode}"
 
 
 def _shows_colour(fd: int) -> bool:

@@ -18,6 +18,7 @@ from asgi_master.control.places import (
     remove_stale,
     sockets_in,
 )
+from asgi_master.directories import Directory
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +121,8 @@ def test_what_the_dead_left_is_removed(tmp_path: Path) -> None:
         leave_socket(tmp_path / f"{pid}.sock")
     leave_socket(tmp_path / "other.sock")
     (tmp_path / "1.sock.txt").touch()
-    remove_stale(tmp_path)
+    with Directory(tmp_path) as directory:
+        remove_stale(directory)
     assert {path.name for path in tmp_path.iterdir()} == {f"{living}.sock", "other.sock", "1.sock.txt"}
 
 
@@ -130,7 +132,8 @@ def test_who_listens_under_a_dead_name_is_left_alone(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
         sock.listen()
-        remove_stale(tmp_path)
+        with Directory(tmp_path) as directory:
+            remove_stale(directory)
         assert path.exists()
 
 

@@ -210,7 +210,7 @@ class TestUnix:
         def refuse(_path, **_others):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-        monkeypatch.setattr(Path, "unlink", refuse)
+        monkeypatch.setattr(os, "unlink", refuse)
         with pytest.raises(BindError, match=r"app\.sock: Permission denied"):
             listeners.open(sockets(f"unix:{path}"))
 

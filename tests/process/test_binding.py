@@ -1,14 +1,27 @@
 """Where it listens: TCP, IPv6, Unix sockets, inherited descriptors; and what it says when it cannot."""
 
 import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from fleet import APPS, Fleet
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[Fleet]:
+    directory = tmp_path / "second"
+    directory.mkdir()
+    fleet = Fleet(directory)
+    yield fleet
+    fleet.close()
 
 
 def get_over(path: Path) -> int:
@@ -121,3 +134,79 @@ def test_the_backlog_is_real(fleet: Fleet) -> None:
     for connection in waiting:
         with connection:
             assert connection.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_the_files_of_a_newer_instance_stay(fleet: Fleet, second: Fleet, tmp_path: Path) -> None:
+    """A start script removed them and started a successor; then the old one stops."""
+    socket_path, pid_path = tmp_path / "app.sock", tmp_path / "app.pid"
+    arguments = ("--pid-file", str(pid_path))
+    fleet.serve("probe:app", *arguments, workers=1, bind=f"unix:{socket_path}")
+    socket_path.unlink()
+    pid_path.unlink()
+    second.serve("probe:app", *arguments, workers=1, bind=f"unix:{socket_path}")
+    assert fleet.stop() == 0
+    assert int(pid_path.read_text()) == second.pid
+    assert get_over(socket_path) == 200
+    assert second.stop() == 0
+    assert not pid_path.exists()
+    assert not socket_path.exists()
+
+
+def test_an_upgrade_keeps_the_pid_file_and_its_lock(fleet: Fleet, second: Fleet, tmp_path: Path) -> None:
+    pid_path = tmp_path / "app.pid"
+    fleet.serve("probe:app", "--pid-file", str(pid_path), "--watch-time", "0", workers=1)
+    fleet.send(signal.SIGUSR2)
+    fleet.wait_line("upgraded to asgi-master")
+    fleet.wait_line("reloaded: 1 worker")
+    assert int(pid_path.read_text()) == fleet.pid
+    second.expect_log("error: ")
+    second.start("--pid-file", str(pid_path), "--bind", "127.0.0.1:0", "--app-dir", str(APPS), "probe:app")
+    assert second.wait_exit() == 1
+    assert f"belongs to the running process {fleet.pid}" in second.log
+    assert fleet.stop() == 0
+    assert not pid_path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is warned")
+def test_root_is_warned_of_a_directory_that_others_can_write_to(fleet: Fleet, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    os.chown(shared, 65534, 65534)
+    places = {
+        "--bind": "unix:{}/a.sock",
+        "--admin-bind": "unix:{}/b.sock",
+        "--pid-file": "{}/c.pid",
+        "--control-socket": "{}/d",
+    }
+    arguments = [word for flag, place in places.items() for word in (flag, place.format(shared))]
+    fleet.expect_log(f"can be replaced by others, as the user nobody can write to {shared}: use a directory")
+    fleet.start(*arguments, "--workers", "1", "--app-dir", str(APPS), "probe:app").wait_ready(1)
+    fleet.send(signal.SIGHUP)
+    fleet.wait_line("reloaded: 1 worker")
+    started = [line.partition(" can be")[0] for line in fleet.lines if "can be replaced" in line]
+    assert [line.partition("]  ")[2] for line in started] == [
+        "the pid file",
+        f"the socket of unix:{shared}/a.sock",
+        f"the socket of unix:{shared}/b.sock",
+        "the control socket",
+    ]
+    checked = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "asgi_master",
+            "--check-config",
+            *arguments,
+            "--app-dir",
+            str(APPS),
+            "probe:app",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert checked.returncode == 0
+    assert sorted(
+        line.removeprefix("asgi-master: warning: ").partition(" can be")[0]
+        for line in checked.stderr.splitlines()
+    ) == sorted(line.partition("]  ")[2] for line in started)

@@ -91,7 +91,9 @@ def _tell_of_settings(asked: "Asked") -> int:
     if asked.print_config:
         print(to_toml(resolved), end="")  # noqa: T201 -- it was asked for
         return ExitCode.OK
-    _check_certificates(resolved.settings, working_directory(os.environ))
+    directory = working_directory(os.environ)
+    _check_certificates(resolved.settings, directory)
+    _warn_of_exposures(resolved.settings, directory)
     print("The settings are right.")  # noqa: T201 -- it was asked for
     return ExitCode.OK
 
@@ -111,6 +113,13 @@ def _check_certificates(settings: "Settings", directory: "Path") -> None:
 
     if errors := check(settings, directory):
         raise SettingsError(errors)
+
+
+def _warn_of_exposures(settings: "Settings", directory: "Path") -> None:
+    from asgi_master.master.privileges import exposures  # noqa: PLC0415 -- as in `main`
+
+    for line in exposures(settings, directory):
+        print(f"{_PROGRAM}: warning: {line}", file=sys.stderr)  # noqa: T201 -- there is no log
 
 
 def _tell_version() -> int:

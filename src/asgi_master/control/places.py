@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from asgi_master.directories import Directory, Inode, OccupiedError, remove
+
 AUTO = "auto"
 OFF = "off"
 
@@ -21,11 +23,14 @@ _SYSTEM = Path("/run/asgi-master")
 _NAME = re.compile(r"(\d{1,10})(-\d{1,2})?\.sock")
 _TRIES = 9
 _BACKLOG = 128
-_CONNECT_TIMEOUT = 1.0
 
 
 class NoPlaceError(Exception):
     """There is no control socket; why not, in one line."""
+
+
+class TakenError(NoPlaceError):
+    """Something else stands at the path that was given."""
 
 
 @dataclass(slots=True)
@@ -34,7 +39,7 @@ class ControlSocket:
 
     sock: socket.socket
     path: Path
-    inode: tuple[int, int]
+    inode: Inode
 
     @classmethod
     def adopt(cls, fd: int, path: str, inode: Sequence[int]) -> Self:
@@ -44,26 +49,26 @@ class ControlSocket:
 
     def close(self) -> None:
         """Stop listening; remove the file if it is still the one we made."""
+        # While we listen nobody takes it for a dead one's, and puts another in its place that we would remove.
+        with contextlib.suppress(OSError):
+            remove(self.path, self.inode)
         self.sock.close()
-        if inode_of(self.path) == self.inode:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
 
 
 def open_control_socket(setting: str, environ: Mapping[str, str]) -> ControlSocket | None:
-    """The socket that the setting asks for; `None` if it says off. Raises `NoPlaceError`."""
+    """The socket that the setting asks for; `None` if it says off. Raises `NoPlaceError`, `TakenError`."""
     if setting in {OFF, ""}:
         return None
     if setting != AUTO:
         return _open_given(Path(setting).absolute())
     why = "no directory here can be written to"
-    for directory in directories_for_masters(environ, os.geteuid()):
+    for path in directories_for_masters(environ, os.geteuid()):
         try:
-            _prepare(directory)
-            remove_stale(directory)
-            return _open_in(directory)
+            with _prepared(path) as directory, directory.turn():
+                remove_stale(directory)
+                return _open_in(directory)
         except OSError as error:
-            why = f"{directory}: {error.strerror or error}"
+            why = f"{path}: {error.strerror or error}"
         except NoPlaceError as error:
             why = str(error)
     raise NoPlaceError(why)
@@ -103,29 +108,12 @@ def pid_in_name(path: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def remove_stale(directory: Path) -> None:
+def remove_stale(directory: Directory) -> None:
     """Remove what masters left behind that could not do so themselves: their pid is dead, and nobody listens."""
-    for path, pid in sockets_in(directory):
-        if pid != os.getpid() and Path(f"/proc/{pid}").exists():
-            continue
-        inode = inode_of(path)
-        if not listens(path) and inode_of(path) == inode:
+    for path, pid in sockets_in(directory.path):
+        if pid == os.getpid() or not Path(f"/proc/{pid}").exists():
             with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def listens(path: Path) -> bool:
-    """Whether somebody listens on a socket file. What does not answer clearly counts as somebody."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_CONNECT_TIMEOUT)
-        try:
-            probe.connect(os.fspath(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        except OSError:
-            # No permission, or a queue that is full.
-            return True
-    return True
+                directory.make_way(path.name)
 
 
 def _runtime_directory(environ: Mapping[str, str]) -> Path | None:
@@ -140,67 +128,49 @@ def _of_user(environ: Mapping[str, str], uid: int) -> list[Path]:
     return [*found, Path(temporary if temporary.startswith("/") else "/tmp") / f"asgi-master-{uid}"]  # noqa: S108
 
 
-def _prepare(directory: Path) -> None:
-    """Make the directory, or make sure that nobody else can put sockets there. Raises `OSError`, `NoPlaceError`."""
-    mode = 0o755 if directory == _SYSTEM else 0o700
+def _prepared(path: Path) -> Directory:
+    """The directory, made if need be, in which nobody else can put sockets. Raises `OSError`, `NoPlaceError`."""
     with contextlib.suppress(FileExistsError):
-        directory.mkdir(mode)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise NoPlaceError(f"{directory} is not a directory")
+        path.mkdir(0o755 if path == _SYSTEM else 0o700)
+    try:
+        directory = Directory(path, follow=False)
+    except NotADirectoryError:
+        raise NoPlaceError(f"{path} is not a directory") from None
+    found = directory.status
     if found.st_uid not in {0, os.geteuid()}:
-        raise NoPlaceError(f"{directory} belongs to another user")
-    if found.st_mode & stat.S_IWOTH:
-        raise NoPlaceError(f"everybody can write to {directory}")
+        why = f"{path} belongs to another user"
+    elif found.st_mode & stat.S_IWOTH:
+        why = f"everybody can write to {path}"
+    else:
+        return directory
+    directory.close()
+    raise NoPlaceError(why)
 
 
-def _open_in(directory: Path) -> ControlSocket:
+def _open_in(directory: Directory) -> ControlSocket:
     for number in range(1, _TRIES + 1):
-        path = directory / (f"{os.getpid()}.sock" if number == 1 else f"{os.getpid()}-{number}.sock")
-        with contextlib.suppress(FileExistsError):
-            return _bind(path)
-    raise NoPlaceError(f"{directory} is full of sockets of this process id")
+        name = f"{os.getpid()}.sock" if number == 1 else f"{os.getpid()}-{number}.sock"
+        with contextlib.suppress(OccupiedError):
+            return _listen(directory, name)
+    raise NoPlaceError(f"{directory.path} is full of sockets of this process id")
 
 
 def _open_given(path: Path) -> ControlSocket:
     try:
-        if _is_socket(path) and not listens(path):
-            path.unlink(missing_ok=True)
-        return _bind(path)
-    except FileExistsError:
-        raise NoPlaceError(f"{path} is in use") from None
+        with Directory(path.parent) as directory, directory.turn():
+            directory.make_way(path.name)
+            return _listen(directory, path.name)
+    except OccupiedError as error:
+        raise TakenError(f"{path} is in use: {error.strerror}") from None
     except OSError as error:
         raise NoPlaceError(f"{path}: {error.strerror or error}") from None
 
 
-def _bind(path: Path) -> ControlSocket:
-    """Listen there, for this user alone. Raises `OSError`, `FileExistsError` if the name is taken."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    umask = os.umask(0o177)
-    try:
-        sock.bind(os.fspath(path))
-    except OSError as error:
-        sock.close()
-        if inode_of(path) != _NO_INODE:
-            raise FileExistsError(str(path)) from error
-        raise
-    finally:
-        os.umask(umask)
-    sock.listen(_BACKLOG)
-    sock.setblocking(False)
-    return ControlSocket(sock, path, inode_of(path))
-
-
-_NO_INODE = (-1, -1)
-
-
-def inode_of(path: Path) -> tuple[int, int]:
-    """What tells two files apart, whatever their names."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return _NO_INODE
-    return found.st_dev, found.st_ino
+def _listen(directory: Directory, name: str) -> ControlSocket:
+    """Listen there, for this user alone. Raises `OccupiedError` if the name is taken, `OSError`."""
+    path = directory.path / name
+    sock, inode = directory.listen(name, os.fspath(path), _BACKLOG)
+    return ControlSocket(sock, path, inode)
 
 
 def _is_socket(path: Path) -> bool:

@@ -7,15 +7,16 @@ import logging
 import os
 import pwd
 import socket
-import stat
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asgi_master.directories import NO_INODE, Directory, Inode, remove
 from asgi_master.errors import BindError
 from asgi_master.master.kept_sockets import KeptSockets
+from asgi_master.master.privileges import socket_of, warn_of_exposure
 from asgi_master.settings.bind import (
     TLS_PREFIX,
     ActivatedSocket,
@@ -30,7 +31,8 @@ from asgi_master.settings.model import SocketSettings
 log = logging.getLogger("asgi_master")
 
 _SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
-_CONNECT_TIMEOUT = 1.0
+_MOST_ID = 2**32 - 1
+"""No user and no group has it: it stands for none."""
 _RETRY_PERIOD = 0.02
 
 
@@ -40,7 +42,7 @@ class Listener:
 
     sock: socket.socket
     file: Path | None = None
-    inode: tuple[int, int] = (0, 0)
+    inode: Inode = NO_INODE
     is_tls: bool = False
     is_passed: bool = False
     """Whether somebody else bound it: it still listens when we have closed it."""
@@ -58,15 +60,16 @@ class Listener:
         return f"{TLS_PREFIX if self.is_tls else 'http://'}{host}:{address[1]}"
 
     @property
-    def kept_file(self) -> tuple[int, int] | None:
+    def kept_file(self) -> Inode | None:
         """What tells the socket's file apart, for `KeptSockets`."""
         return self.inode if self.file is not None else None
 
     def close(self, *, leave_file: bool = False) -> None:
         """Stop listening; remove the socket file if it is still the one we made, unless it is to be left."""
-        self.sock.close()
         if not leave_file:
+            # While we listen nobody takes it for a dead one's, and puts another in its place that we would remove.
             self.remove_file()
+        self.sock.close()
 
     def abandon(self) -> None:
         """The start fails: stop listening, and leave the file if the next master gets its socket back."""
@@ -74,9 +77,9 @@ class Listener:
 
     def remove_file(self) -> None:
         """Remove the socket file if it is still the one we made."""
-        if self.file is not None and _inode(self.file) == self.inode:
+        if self.file is not None:
             with contextlib.suppress(OSError):
-                self.file.unlink()
+                remove(self.file, self.inode)
 
 
 def place_of(bind: str) -> str:
@@ -95,8 +98,7 @@ def open_bind(bind: str, settings: SocketSettings, kept: KeptSockets) -> list[Li
         case TcpAddress() as address:
             listeners = _open_tcp(bind, address, settings.backlog, kept)
         case UnixAddress() as address:
-            listener = _take_back_unix(bind, Path(address.path), settings, kept)
-            listeners = [listener or _open_unix(bind, Path(address.path), settings)]
+            listeners = [_open_unix(bind, Path(address.path), settings, kept)]
         case InheritedFd(fd):
             listeners = _adopt(bind, [fd], settings.backlog)
             kept.use(fd)
@@ -206,72 +208,39 @@ def _why_not(bind: str, port: int, error: OSError) -> str:
     return f"cannot bind {bind}: {advice}"
 
 
-def _open_unix(bind: str, path: Path, settings: SocketSettings) -> Listener:
+def _open_unix(bind: str, path: Path, settings: SocketSettings, kept: KeptSockets) -> Listener:
+    """What an earlier master listened on, if the file there still leads to it, or a new one."""
+    owner = _owner(bind, settings.uds_owner)
     try:
-        _remove_if_stale(bind, path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with Directory(path.absolute().parent) as directory, directory.turn():
+            listener = _take_back_unix(bind, path, directory, kept)
+            if listener is not None:
+                listener.sock.listen(settings.backlog)
+            else:
+                directory.make_way(path.name)
+                sock, inode = directory.listen(path.name, os.fspath(path), settings.backlog)
+                listener = Listener(sock, path.absolute(), inode)
+            try:
+                directory.give(path.name, listener.inode, *owner, settings.uds_mode)
+            except OSError:
+                listener.sock.close()
+                if not listener.is_taken_back:
+                    directory.remove(path.name, listener.inode)
+                raise
     except OSError as error:
         raise BindError(f"cannot bind {bind}: {error.strerror or error}") from None
-    # Nobody may connect between the bind and the moment owner and mode are as asked.
-    umask = os.umask(0o777)
-    try:
-        sock.bind(os.fspath(path))
-        listener = Listener(sock, path.absolute(), _inode(path))
-    except OSError as error:
-        sock.close()
-        raise BindError(f"cannot bind {bind}: {error.strerror or error}") from None
-    finally:
-        os.umask(umask)
-    return _listen_unix(bind, path, listener, settings)
+    warn_of_exposure(socket_of(bind), path)
+    return listener
 
 
-def _take_back_unix(bind: str, path: Path, settings: SocketSettings, kept: KeptSockets) -> Listener | None:
-    """What an earlier master listened on, if the file there still leads to it."""
-    inode = _inode(path)
+def _take_back_unix(bind: str, path: Path, directory: Directory, kept: KeptSockets) -> Listener | None:
+    inode = directory.inode(path.name)
     found = kept.kept(place_of(bind), inode)
     if not found:
         return None
     for sock in found[1:]:
         sock.close()
-    listener = Listener(found[0], path.absolute(), inode, is_taken_back=True)
-    return _listen_unix(bind, path, listener, settings)
-
-
-def _listen_unix(bind: str, path: Path, listener: Listener, settings: SocketSettings) -> Listener:
-    """Give the socket file its owner and mode, and begin (or go on) to listen."""
-    try:
-        uid, gid = _owner(bind, settings.uds_owner)
-        if (uid, gid) != (-1, -1):
-            os.chown(path, uid, gid)
-        path.chmod(settings.uds_mode)
-        listener.sock.listen(settings.backlog)
-    except (OSError, BindError) as error:
-        listener.abandon()
-        if isinstance(error, BindError):
-            raise
-        raise BindError(f"cannot bind {bind}: {error.strerror}") from None
-    return listener
-
-
-def _remove_if_stale(bind: str, path: Path) -> None:
-    """Remove a socket file that nobody listens on; refuse anything else that is in the way. Raises `OSError`."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise BindError(f"cannot bind {bind}: a file that is not a socket stands there; move it away")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_CONNECT_TIMEOUT)
-        try:
-            probe.connect(os.fspath(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except OSError:
-            # A full queue, or no permission: somebody is there, as far as we can tell.
-            pass
-    raise BindError(f"cannot bind {bind}: another process listens there")
+    return Listener(found[0], path.absolute(), inode, is_taken_back=True)
 
 
 def _owner(bind: str, owner: str) -> tuple[int, int]:
@@ -282,8 +251,10 @@ def _owner(bind: str, owner: str) -> tuple[int, int]:
         gid = -1 if not group else int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
         if user and colon and not group:
             gid = pwd.getpwuid(uid).pw_gid
-    except KeyError:
-        raise BindError(f"cannot bind {bind}: there is no user or group {owner!r}") from None
+    except (KeyError, OverflowError):
+        uid = gid = _MOST_ID
+    if max(uid, gid) >= _MOST_ID:
+        raise BindError(f"cannot bind {bind}: there is no user or group {owner!r}")
     return uid, gid
 
 
@@ -317,14 +288,6 @@ def _duplicate(bind: str, fd: int, backlog: int) -> socket.socket:
         raise BindError(f"cannot use {bind}: it does not listen ({error.strerror})") from None
     finally:
         sock.detach()
-
-
-def _inode(path: Path) -> tuple[int, int]:
-    try:
-        found = path.lstat()
-    except OSError:
-        return (-1, -1)
-    return found.st_dev, found.st_ino
 
 
 def _warn_about_a_capped_backlog(backlog: int) -> None:

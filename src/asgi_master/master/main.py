@@ -22,7 +22,7 @@ from asgi_master.master.listeners import Listeners
 from asgi_master.master.loop import Master
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.pid_file import PidFile
-from asgi_master.master.privileges import check_user, warn_of_root
+from asgi_master.master.privileges import CONTROL_SOCKET, PID_FILE, check_user, warn_of_exposure, warn_of_root
 from asgi_master.master.signals import SignalPipe
 from asgi_master.settings.model import Settings
 from asgi_master.settings.sources import working_directory
@@ -141,6 +141,7 @@ def _pid_file(setting: str, cargo: Cargo) -> PidFile | None:
         pid_file = PidFile.adopt(carried)
     elif setting:
         pid_file = PidFile.write(Path(setting))
+        warn_of_exposure(PID_FILE, Path(setting))
     else:
         return None
     cargo.pack("pid file", pid_file.carry)
@@ -173,6 +174,7 @@ def _open_new_control(setting: str) -> ControlSocket | None:
         return None
     if control is not None:
         log.info("control socket: %s", control.path)
+        warn_of_exposure(CONTROL_SOCKET, control.path)
     return control
 
 

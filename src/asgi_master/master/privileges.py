@@ -1,9 +1,14 @@
-"""What the master says about rights: whether the user that is asked for can be had, and that root is too much."""
+"""What the master says about rights: whether the user that is asked for can be had, and what root is too much for."""
 
 import logging
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
+from asgi_master.control.places import AUTO, OFF
+from asgi_master.directories import exposure
 from asgi_master.settings.account import find_account
+from asgi_master.settings.bind import UnixAddress, parse_bind
 from asgi_master.settings.model import Settings
 
 log = logging.getLogger("asgi_master")
@@ -28,3 +33,39 @@ def warn_of_root(settings: Settings) -> None:
     """Say so if application code is going to run as root, and nobody said that it should."""
     if os.geteuid() == 0 and not settings.privileges.user and not settings.development.reload:
         log.warning("the application runs as root: say --user NAME, or --user root if that is meant")
+
+
+def warn_of_exposure(what: str, path: Path) -> None:
+    """Say so if we are root, and what stands at the path could be taken over by somebody who is not."""
+    if line := _exposure(what, path):
+        log.warning("%s", line)
+
+
+def exposures(settings: Settings, directory: Path) -> list[str]:
+    """What `warn_of_exposure` would say of all that the settings name; relative paths mean the directory."""
+    named = _named_places(settings)
+    return [line for what, path in named if (line := _exposure(what, directory / path))]
+
+
+def _named_places(settings: Settings) -> Iterator[tuple[str, str]]:
+    for bind in (*settings.sockets.bind, settings.observation.admin_bind):
+        if bind and isinstance(address := parse_bind(bind), UnixAddress):
+            yield socket_of(bind), address.path
+    if settings.process.pid_file:
+        yield PID_FILE, settings.process.pid_file
+    if settings.process.control_socket not in {"", AUTO, OFF}:
+        yield CONTROL_SOCKET, settings.process.control_socket
+
+
+def _exposure(what: str, path: Path) -> str:
+    why = exposure(path) if os.geteuid() == 0 else ""
+    return f"{what} {why}" if why else ""
+
+
+def socket_of(bind: str) -> str:
+    """How the file of a bind is called in what is said of it."""
+    return f"the socket of {bind}"
+
+
+PID_FILE = "the pid file"
+CONTROL_SOCKET = "the control socket"

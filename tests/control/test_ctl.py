@@ -181,6 +181,41 @@ def test_the_choice(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: Cap
     assert main(["status"]) == Exit.OK
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--pid", "7"],
+        ["--name", "other"],
+        ["--name", "other", "--pid", str(os.getpid())],
+        ["--name", "shop", "--pid", "7"],
+    ],
+)
+@pytest.mark.parametrize(
+    "command", [["reload"], ["rollback"], ["scale", "2"], ["drain", "0"], ["stacks"], ["stop"]]
+)
+def test_a_socket_of_another_master_than_the_one_named(
+    served: Served, capsys: Captured, command: list[str], words: list[str]
+) -> None:
+    assert main([*command, "--socket", str(served.path), *words]) == Exit.NO_MASTER
+    assert str(served.path) in capsys.readouterr().err
+    assert served.steering.asked == []
+    assert (
+        main([*command, "--socket", str(served.path), "--name", "shop", "--pid", str(os.getpid())]) == Exit.OK
+    )
+    assert len(served.steering.asked) == 1
+
+
+def test_a_master_that_was_followed_by_another_is_not_taken_for_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """Between the choice and the order the one that was meant has gone."""
+    gone = Found(served.path, 7, asdict(STATUS))
+    monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [gone])
+    assert main(["reload"]) == Exit.NO_MASTER
+    assert f"process {os.getpid()} listens there, not 7" in capsys.readouterr().err
+    assert served.steering.asked == []
+
+
 def test_off_and_auto_in_the_environment_are_no_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [])
     for word in (places.AUTO, places.OFF, ""):

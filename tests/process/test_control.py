@@ -430,6 +430,22 @@ def test_a_path_that_cannot_be_used_is_worth_a_warning(fleet: Fleet) -> None:
     assert any(" WARNING " in line and "no control socket" in line for line in fleet.lines)
 
 
+def test_a_path_that_another_master_has_ends_the_start(fleet: Fleet, second: Fleet) -> None:
+    """Otherwise whoever means the second one by this path would steer the first."""
+    path = fleet.directory / "control"
+    fleet.serve("probe:app", "--control-socket", str(path), workers=1)
+    second.expect_log("error: ")
+    second.start("--control-socket", str(path), "--bind", "127.0.0.1:0", "--app-dir", str(APPS), "probe:app")
+    assert second.wait_exit() == 4, second.log
+    (told,) = [line for line in second.lines if "error" in line]
+    assert (
+        f"cannot open the control socket: {path} is in use: another process listens there; stop that" in told
+    )
+    code, text = ctl(fleet, "status", "--json", "--socket", str(path))
+    assert (code, json.loads(text)["pid"]) == (0, fleet.pid)
+    assert fleet.stop() == 0
+
+
 def test_what_a_killed_master_left_is_cleaned_up(fleet: Fleet, second: Fleet) -> None:
     fleet.serve(workers=1, env=place(fleet))
     fleet.expect_log("master is gone")

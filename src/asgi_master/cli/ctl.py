@@ -5,6 +5,7 @@ import os
 import select
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -43,6 +44,14 @@ class _Complaint(Exception):  # noqa: N818 -- an exit status with its sentence
     def __init__(self, status: Exit, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class _Meant:
+    """The master to ask: behind this socket, and no other than the one with this pid, as far as that is known."""
+
+    path: Path
+    pid: int | None
 
 
 _Pid = Annotated[int | None, typer.Option(metavar="PID", help="The master with this process id.")]
@@ -147,12 +156,12 @@ def scale(
     name: _Name = None,
 ) -> None:
     """Change the number of workers, until the next reload."""
-    path = _choose(pid, socket, name)
+    meant = _choose(pid, socket, name)
     if wait:
-        _ask(path, "POST", "/scale", {"workers": workers, "wait": True}, timeout=timeout)
+        _ask(meant, "POST", "/scale", {"workers": workers, "wait": True}, timeout=timeout)
         _say(f"{workers} workers are ready" if workers > 1 else "1 worker is ready")
     else:
-        _ask(path, "POST", "/scale", {"workers": workers})
+        _ask(meant, "POST", "/scale", {"workers": workers})
         _say(f"scaling to {workers}")
 
 
@@ -191,10 +200,13 @@ def stop(
     name: _Name = None,
 ) -> None:
     """Stop the master and its workers; requests in flight may finish."""
-    path = _choose(pid, socket, name)
-    # Held before it is told to go, so that the number cannot come to mean another process.
-    master = _hold(_ask(path, "GET", "/status").pid) if wait else None
-    _ask(path, "POST", "/stop", {"quick": quick})
+    meant = _choose(pid, socket, name)
+    master = None
+    if wait:
+        # Held before it is told to go, so that the number cannot come to mean another process.
+        pid = _ask(meant, "GET", "/status").pid
+        meant, master = _Meant(meant.path, pid), _hold(pid)
+    _ask(meant, "POST", "/stop", {"quick": quick})
     if master is None:
         _say("stopping")
         return
@@ -203,12 +215,12 @@ def stop(
     _say("stopped")
 
 
-def _steer(path: Path, target: str, accepted: str, *, wait: bool, timeout: float | None) -> None:
+def _steer(meant: _Meant, target: str, accepted: str, *, wait: bool, timeout: float | None) -> None:
     """Ask for what takes long; with `wait`, say how it ended, and without, that it was `accepted`."""
     if wait:
-        _say(_ask(path, "POST", target, {"wait": True}, timeout=timeout).body.get("message", ""))
+        _say(_ask(meant, "POST", target, {"wait": True}, timeout=timeout).body.get("message", ""))
     else:
-        _ask(path, "POST", target)
+        _ask(meant, "POST", target)
         _say(accepted)
 
 
@@ -219,20 +231,32 @@ def _hold(pid: int) -> int:
         raise _Complaint(Exit.FAILED, f"cannot wait for process {pid}: {error.strerror}") from None
 
 
-def _choose(pid: int | None, socket: str | None, name: str | None) -> Path:
-    """The control socket of the one master that is meant."""
+def _choose(pid: int | None, socket: str | None, name: str | None) -> _Meant:
+    """The one master that is meant."""
     given = socket if socket is not None else os.environ.get(_SOCKET_VARIABLE, "")
     if socket is not None or (pid is None and name is None and given not in {"", AUTO, OFF}):
-        return Path(given)
+        return _behind(_Meant(Path(given), pid), name)
     running = find(os.environ, os.geteuid())
-    meant = [master for master in running if _fits(master, pid, name)]
-    if len(meant) == 1:
-        return meant[0].path
-    if meant:
-        names = ", ".join(f"{master.pid} ({master.name or 'silent'})" for master in meant)
+    fitting = [master for master in running if _fits(master, pid, name)]
+    if len(fitting) == 1:
+        (master,) = fitting
+        # By the time that it is asked, another one can listen there. Of one that did not answer we know no more.
+        return _Meant(master.path, master.pid if master.status is not None else None)
+    if fitting:
+        names = ", ".join(f"{master.pid} ({master.name or 'silent'})" for master in fitting)
         raise _Complaint(Exit.USAGE, f"which one? say --pid, --name or --socket; running: {names}")
     which = "" if pid is None and name is None else " of that pid or name"
     raise _Complaint(Exit.NO_MASTER, f"no running master{which} found")
+
+
+def _behind(meant: _Meant, name: str | None) -> _Meant:
+    """The master behind a socket that was given, if it has the name that was given too."""
+    if name is None:
+        return meant
+    reply = _ask(meant, "GET", "/status")
+    if not _fits(Found(meant.path, reply.pid, reply.body), None, name):
+        raise _Complaint(Exit.NO_MASTER, f"{meant.path}: the master there has another name than {name}")
+    return _Meant(meant.path, reply.pid)
 
 
 def _fits(master: Found, pid: int | None, name: str | None) -> bool:
@@ -243,7 +267,7 @@ def _fits(master: Found, pid: int | None, name: str | None) -> bool:
 
 
 def _ask(
-    path: Path,
+    meant: _Meant,
     method: str,
     target: str,
     body: dict[str, Any] | None = None,
@@ -252,7 +276,7 @@ def _ask(
 ) -> Reply:
     """The reply of a master that did what was asked."""
     try:
-        reply = ask(path, method, target, body, timeout=timeout)
+        reply = ask(meant.path, method, target, body, timeout=timeout, meant=meant.pid)
     except NoAnswerError as error:
         raise _Complaint(Exit.NO_MASTER, str(error)) from None
     except TookTooLongError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from asgi_master.control.discovery import named_sockets, unnamed_sockets
-from asgi_master.control.places import inode_of
+from asgi_master.directories import inode_of
 from asgi_master.errors import AsgiMasterError
 
 _CREDENTIALS = struct.Struct("iII")
@@ -65,9 +65,18 @@ class Found:
 
 
 def ask(
-    path: Path, method: str, target: str, body: Mapping[str, Any] | None = None, *, timeout: float | None
+    path: Path,
+    method: str,
+    target: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    timeout: float | None,
+    meant: int | None = None,
 ) -> Reply:
-    """Ask one master. Raises `NoAnswerError`, `TookTooLongError`. `timeout` is in seconds; `None` is for ever."""
+    """Ask one master, and no other than the one that is `meant` (a pid), if that is said.
+
+    Raises `NoAnswerError`, `TookTooLongError`. `timeout` is in seconds; `None` is for ever.
+    """
     content = b"" if body is None else json.dumps(body).encode()
     head = f"{method} {target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(content)}\r\n\r\n"
     try:
@@ -76,6 +85,8 @@ def ask(
             pid, _uid, _gid = _CREDENTIALS.unpack(
                 sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             )
+            if meant is not None and pid != meant:
+                raise NoAnswerError(f"{path}: process {pid} listens there, not {meant}")
             # Whoever is turned away is answered before it has said anything.
             with contextlib.suppress(BrokenPipeError):
                 sock.sendall(head.encode() + content)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from asgi_master import __version__
-from asgi_master.control.places import AUTO, ControlSocket, NoPlaceError, open_control_socket
+from asgi_master.control.places import AUTO, ControlSocket, NoPlaceError, TakenError, open_control_socket
 from asgi_master.errors import BindError, ExitCode, SettingsError
 from asgi_master.ipc.prctl import become_subreaper
 from asgi_master.master.admin import open_admin
@@ -149,7 +149,7 @@ def _pid_file(setting: str, cargo: Cargo) -> PidFile | None:
 
 
 def _open_control(setting: str, cargo: Cargo) -> ControlSocket | None:
-    """The control socket; going without one is never an error."""
+    """The control socket, if one can be had. Raises `BindError` if its path is taken."""
     control = _adopt_control(cargo) or _open_new_control(setting)
     if control is not None:
         known = {"path": os.fspath(control.path), "inode": list(control.inode)}
@@ -168,6 +168,11 @@ def _adopt_control(cargo: Cargo) -> ControlSocket | None:
 def _open_new_control(setting: str) -> ControlSocket | None:
     try:
         control = open_control_socket(setting, os.environ)
+    except TakenError as error:
+        # Whoever would steer this master by that path would steer another one.
+        raise BindError(
+            f"cannot open the control socket: {error}; stop that or give another --control-socket"
+        ) from None
     except NoPlaceError as error:
         # Whoever named a path counts on it; where nobody did, a read-only host is nothing to worry about.
         log.log(logging.INFO if setting == AUTO else logging.WARNING, "no control socket: %s", error)

@@ -1,10 +1,13 @@
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asgi_master.errors import SettingsError
 from asgi_master.settings.peers import parse_peer
 from asgi_master.settings.resolve import resolve
+from asgi_master.worker.endpoints import trust_of
 
 
 @pytest.mark.parametrize(
@@ -17,6 +20,14 @@ from asgi_master.settings.resolve import resolve
         ("::1", ip_network("::1/128")),
         ("fd00::/8", ip_network("fd00::/8")),
         ("0.0.0.0/0", ip_network("0.0.0.0/0")),
+        ("::ffff:127.0.0.1", ip_network("127.0.0.1/32")),
+        ("::FFFF:7f00:1", ip_network("127.0.0.1/32")),
+        ("0:0:0:0:0:ffff:10.1.2.3/128", ip_network("10.1.2.3/32")),
+        ("::ffff:10.0.0.0/104", ip_network("10.0.0.0/8")),
+        ("::ffff:0:0/96", ip_network("0.0.0.0/0")),
+        ("::/0", ip_network("::/0")),
+        ("::fffe:0:0/95", ip_network("::fffe:0:0/95")),
+        ("::127.0.0.1", ip_network("::127.0.0.1/128")),
     ],
 )
 def test_peers(text, peer):
@@ -34,11 +45,25 @@ def test_peers(text, peer):
         ("[::1]", "is no address"),
         ("10.0.0.7/8", r"write 10\.0\.0\.0/8$"),
         ("fd00::1/8", "write fd00::/8$"),
+        ("::ffff:10.0.0.7/104", r"write 10\.0\.0\.0/8$"),
+        ("fe80::1%eth0", "has a zone"),
+        ("fe80::%eth0/10", "has a zone"),
     ],
 )
 def test_what_is_no_peer(text, problem):
     with pytest.raises(ValueError, match=problem):
         parse_peer(text)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 32))
+def test_a_network_means_the_same_by_either_version(number, length):
+    network = IPv4Network((number >> (32 - length) << (32 - length), length))
+    mapped = f"::ffff:{network.network_address}/{96 + length}"
+    assert parse_peer(mapped) == parse_peer(str(network)) == network
+    trust = trust_of([mapped])
+    for host in (network[0], network[-1]):
+        assert trust.believes(str(host))
+        assert trust.believes(f"::ffff:{host}")
 
 
 @pytest.mark.parametrize(

@@ -5,24 +5,36 @@ import ipaddress
 ANY = "*"
 UNIX = "unix"
 
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def parse_peer(text: str) -> Network | str:
     """The network that `text` names (an address is one of a single host), or one of the words `ANY` and `UNIX`.
 
-    Raises `ValueError`, whose text completes `<text> ...`.
+    Peers of version 4 are known by their own addresses, so what names them in version 6 (`::ffff:10.0.0.7`) is taken
+    for those. Raises `ValueError`, whose text completes `<text> ...`.
     """
     if text in (ANY, UNIX):
         return text
+    if "%" in text:
+        raise ValueError("has a zone, which is not looked at: leave it out")
     try:
-        return ipaddress.ip_network(text)
+        return _unmapped(ipaddress.ip_network(text))
     except ValueError:
         pass
     try:
-        network = ipaddress.ip_network(text, strict=False)
+        network = _unmapped(ipaddress.ip_network(text, strict=False))
     except ValueError:
         raise ValueError(
             "is no address, network, unix or *: write such as 10.0.0.7, 10.0.0.0/8 or fd00::/8"
         ) from None
     raise ValueError(f"has bits set right of its prefix: write {network}")
+
+
+def _unmapped(network: Network) -> Network:
+    if network.version == 4 or not network.subnet_of(_MAPPED):
+        return network
+    first = int(network.network_address) - int(_MAPPED.network_address)
+    return ipaddress.IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))

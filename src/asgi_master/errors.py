@@ -5,7 +5,9 @@ Rules of this room:
   - Exit statuses are shared by workers, zygotes, the master and the unit file. A number never changes meaning.
 """
 
-from collections.abc import Iterable
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -56,6 +58,41 @@ class BindError(AsgiMasterError):
     """An address could not be bound."""
 
     exit_code = ExitCode.BIND_FAILED
+
+
+@contextmanager
+def told_in_a_line(doing: str) -> Iterator[None]:
+    """Make an `AsgiMasterError` of whatever the system refuses inside; `doing` begins its line."""
+    try:
+        yield
+    except OSError as error:
+        raise AsgiMasterError(f"{doing}: {_describe(error)}") from error
+
+
+def _describe(error: OSError) -> str:
+    """What was refused, where in this program, and what to do if that is known: one line."""
+    what = f"{error.filename}: " if error.filename else ""
+    advice = _ADVICE.get(error.errno or 0, "")
+    return f"{what}{error.strerror or error} (in {_place(error)})" + (f": {advice}" if advice else "")
+
+
+def _place(error: OSError) -> str:
+    """The innermost of our functions that it came through."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith(f"{__package__}."):
+            place = trace.tb_frame.f_code.co_qualname
+        trace = trace.tb_next
+    return place
+
+
+_ADVICE = {
+    errno.EMFILE: "this process may have no more descriptors; raise LimitNOFILE= or ulimit -n",
+    errno.ENFILE: "the system has no more descriptors; see fs.file-max",
+    errno.EFBIG: "files, and so memory that is shared, may not be that large; raise LimitFSIZE= or ulimit -f",
+    errno.ENOMEM: "there is no more memory, or no more allowed; see LimitAS= or ulimit -v",
+    errno.EAGAIN: "there may be no more processes; see TasksMax=, LimitNPROC= or ulimit -u",
+}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from asgi_master import __version__
-from asgi_master.errors import AsgiMasterError, ExitCode, SettingsError
+from asgi_master.errors import AsgiMasterError, ExitCode, SettingsError, told_in_a_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,13 +73,16 @@ def _carry_out(asked: "Asked") -> int:
     if asked.version:
         return _tell_version()
     if asked.print_config or asked.check_config:
-        return _tell_of_settings(asked)
-    from asgi_master.master.head_start import HeadStart  # noqa: PLC0415 -- as in `main`
+        with told_in_a_line("cannot tell of the settings"):
+            return _tell_of_settings(asked)
+    with ExitStack() as held:
+        with told_in_a_line("cannot start"):
+            from asgi_master.master.head_start import HeadStart  # noqa: PLC0415 -- as in `main`
 
-    with HeadStart(os.environ) as head_start:
-        from asgi_master.master.main import run  # noqa: PLC0415 -- what the first zygote is ahead of
+            head_start = held.enter_context(HeadStart(os.environ))
+            from asgi_master.master.main import run  # noqa: PLC0415 -- what the first zygote is ahead of
 
-        read = _reader(asked)
+            read = _reader(asked)
         return run(lambda: read().settings, head_start)
 
 

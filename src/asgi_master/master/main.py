@@ -3,13 +3,14 @@
 import importlib.util
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from asgi_master import __version__
 from asgi_master.control.places import AUTO, ControlSocket, NoPlaceError, TakenError, open_control_socket
-from asgi_master.errors import BindError, ExitCode, SettingsError
+from asgi_master.errors import BindError, ExitCode, SettingsError, told_in_a_line
 from asgi_master.ipc.prctl import become_subreaper
 from asgi_master.master.admin import open_admin
 from asgi_master.master.carried import Cargo, Carried
@@ -40,69 +41,78 @@ def run(read: Callable[[], Settings], head_start: HeadStart) -> ExitCode:
 
     A program that was started by another master's upgrade takes over from it, or says whether it could.
     """
-    handover = receive(os.environ)
-    if handover is not None and handover.errand is Errand.CHECK:
-        return _consent(handover, read)
-    cargo = Cargo(handover.sections if handover is not None else None)
+    with ExitStack() as held:
+        with told_in_a_line("cannot start"):
+            handover = receive(os.environ)
+            if handover is not None and handover.errand is Errand.CHECK:
+                return _consent(handover, read)
+            cargo = Cargo(handover.sections if handover is not None else None)
+            master = _assemble(held, cargo, read, head_start)
+        return master.run()
+
+
+def _assemble(held: ExitStack, cargo: Cargo, read: Callable[[], Settings], head_start: HeadStart) -> Master:
+    """A master of all its parts; `held` lets go of them, the last first. Raises `AsgiMasterError`, `OSError`."""
     settings = _settings(cargo, read)
     signals = SignalPipe(cargo)
+    held.callback(signals.close)
     _introduce(settings, cargo)
     pid_file = _pid_file(settings.process.pid_file, cargo)
+    if pid_file is not None:
+        held.callback(pid_file.remove)
     notifier = Notifier(os.environ)
+    held.callback(notifier.close)
+    held.enter_context(_telling(notifier))
     kept = KeptSockets(notifier, os.environ, os.getpid())
     # They are taken: whatever this process executes later (a live upgrade) must not take them again.
     os.environ.pop("LISTEN_PID", None)
     listeners = Listeners(kept, cargo)
-    admin: Listeners | None = None
-    control: ControlSocket | None = None
+    held.callback(listeners.close)
+    if cargo.is_upgrade:
+        log.info("upgraded to asgi-master %s (same process %d)", __version__, os.getpid())
+    else:
+        log.info("asgi-master %s starts %d worker(s)", __version__, settings.process.workers)
+        warn_of_root(settings)
+    for listener in listeners.open(settings.sockets):
+        log.info("listening on %s", listener.url)
+    kept.settle()
+    admin = open_admin(cargo, settings)
+    held.callback(admin.close)
+    control = _open_control(settings.process.control_socket, cargo)
+    if control is not None:
+        held.callback(control.close)
+    become_subreaper()
+    directory = os.fspath(working_directory(os.environ))
+    certificates = Certificates(cargo, Path(directory))
+    if not cargo.is_upgrade:
+        certificates.load(settings)
+    master = Master(
+        settings,
+        read,
+        head_start.zygote,
+        signals,
+        listeners,
+        control,
+        notifier,
+        cargo,
+        directory,
+        admin,
+        certificates,
+    )
+    held.callback(master.close)
+    for name in cargo.close_leftovers():
+        log.info("upgrade: the former program's %s is not known to this one", name)
+    return master
+
+
+@contextmanager
+def _telling(notifier: Notifier) -> Iterator[None]:
+    """Tell the service manager, too, what keeps the master from starting."""
     try:
-        if cargo.is_upgrade:
-            log.info("upgraded to asgi-master %s (same process %d)", __version__, os.getpid())
-        else:
-            log.info("asgi-master %s starts %d worker(s)", __version__, settings.process.workers)
-            warn_of_root(settings)
-        for listener in listeners.open(settings.sockets):
-            log.info("listening on %s", listener.url)
-        kept.settle()
-        admin = open_admin(cargo, settings)
-        control = _open_control(settings.process.control_socket, cargo)
-        become_subreaper()
-        directory = os.fspath(working_directory(os.environ))
-        certificates = Certificates(cargo, Path(directory))
-        if not cargo.is_upgrade:
-            certificates.load(settings)
-        master = Master(
-            settings,
-            read,
-            head_start.zygote,
-            signals,
-            listeners,
-            control,
-            notifier,
-            cargo,
-            directory,
-            admin,
-            certificates,
-        )
-        for name in cargo.close_leftovers():
-            log.info("upgrade: the former program's %s is not known to this one", name)
-        try:
-            return master.run()
-        finally:
-            master.close()
+        yield
     except BindError as error:
         notifier.tell({"STATUS": str(error)})
         raise
-    finally:
-        if control is not None:
-            control.close()
-        listeners.close()
-        if admin is not None:
-            admin.close()
-        notifier.close()
-        if pid_file is not None:
-            pid_file.remove()
-        signals.close()
 
 
 def _consent(handover: Handover, read: Callable[[], Settings]) -> ExitCode:

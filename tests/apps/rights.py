@@ -42,6 +42,7 @@ async def app(scope, receive, send):
         "groups": sorted(os.getgroups()),
         "umask": umask(),
         "capabilities": [known[name] for name in ("CapPrm", "CapEff", "CapAmb")],
+        "bounding set": known["CapBnd"],
         "no_new_privs": known["NoNewPrivs"],
         "environment": {name: os.environ.get(name) for name in ("HOME", "USER", "LOGNAME")},
         "secret": os.environ.get("SECRET"),

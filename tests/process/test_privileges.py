@@ -76,6 +76,7 @@ def test_the_application_has_the_rights_of_the_user_and_no_others(
     assert told["groups"] == sorted(os.getgrouplist("nobody", NOBODY.pw_gid))
     assert told["umask"] == 0o027
     assert {int(bits, 16) for bits in told["capabilities"]} == {0}
+    assert int(told["bounding set"], 16) == 0
     assert told["no_new_privs"] == "1"
     assert told["environment"] == {"HOME": NOBODY.pw_dir, "USER": "nobody", "LOGNAME": "nobody"}
     assert told["secret"] == "of root"
@@ -157,6 +158,17 @@ def test_reloads_upgrades_and_replacements_stay_with_the_user(
     assert rights(dropping)["uids"] == [NOBODY.pw_uid] * 3
 
 
+def test_a_master_that_may_not_give_up_capabilities(dropping: Fleet, program: tuple[str, ...]) -> None:
+    """As in a container that has but those which the change of the user takes."""
+    *covered, python, module, name = program
+    least = ("setpriv", "--bounding-set", "-setpcap", "--inh-caps", "-setpcap", "--", python, module, name)
+    serve(dropping, (*covered, *least))
+    told = rights(dropping)
+    assert int(told["bounding set"], 16) != 0
+    assert (told["uids"], told["no_new_privs"]) == ([NOBODY.pw_uid] * 3, "1")
+    assert {int(bits, 16) for bits in told["capabilities"]} == {0}
+
+
 @pytest.mark.parametrize("case", ["no preload", "a thread was left"])
 def test_workers_that_import_for_themselves(dropping: Fleet, program: tuple[str, ...], case: str) -> None:
     """Also where the zygote begins again in a fresh image, as the user already."""
@@ -199,6 +211,7 @@ def test_a_number_that_nobody_has(dropping: Fleet, program: tuple[str, ...]) -> 
     assert (told["uids"], told["gids"], told["groups"]) == ([54321] * 3, [54322] * 3, [54322])
     assert told["environment"] == {"HOME": "/", "USER": None, "LOGNAME": None}
     assert told["no_new_privs"] == "0"
+    assert int(told["bounding set"], 16) != 0, "or sudo would not work"
 
 
 def test_a_directory_that_the_user_may_not_enter(dropping: Fleet, program: tuple[str, ...]) -> None:

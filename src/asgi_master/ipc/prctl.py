@@ -1,11 +1,13 @@
 """The `prctl(2)` calls that Python does not offer."""
 
 import ctypes
+import errno
 import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -39,3 +41,19 @@ def allow_inspection() -> None:
 def refuse_new_privileges() -> None:
     """No program that is executed from here on gains rights by set-user-ID bits or file capabilities."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def give_up_capabilities() -> None:
+    """No program that is executed from here on can have any capability, whatever its file says, nor its children.
+
+    Where there is no right to give them up (`CAP_SETPCAP`), they stay.
+    """
+    capability = 0
+    try:
+        while True:
+            _prctl(_PR_CAPBSET_DROP, capability)
+            capability += 1
+    except OSError as error:
+        # EINVAL: the kernel knows no more of them.
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise

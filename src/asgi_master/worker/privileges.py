@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from asgi_master.errors import AsgiMasterError
-from asgi_master.ipc.prctl import allow_inspection, refuse_new_privileges
+from asgi_master.ipc.prctl import allow_inspection, give_up_capabilities, refuse_new_privileges
 from asgi_master.settings.account import Account, find_account
 from asgi_master.settings.model import PrivilegeSettings
 from asgi_master.settings.values import UNSET_UMASK
@@ -23,10 +23,14 @@ def drop_privileges(settings: PrivilegeSettings) -> None:
     """
     if settings.umask != UNSET_UMASK:
         os.umask(settings.umask)
+    is_for_good = settings.no_new_privs == "on" or (settings.no_new_privs == "auto" and settings.user != "")
     try:
+        if is_for_good:
+            # As long as we may: the user that we become may not. Where sudo is to work, what it has comes from here.
+            give_up_capabilities()
         if settings.user:
             _become(find_account(settings.user, settings.group))
-        if settings.no_new_privs == "on" or (settings.no_new_privs == "auto" and settings.user):
+        if is_for_good:
             refuse_new_privileges()
     except ValueError as error:
         raise AsgiMasterError(str(error)) from None

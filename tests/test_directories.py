@@ -400,21 +400,20 @@ class TestExposure:
 
     def test_a_directory_of_the_application(self, shared: Path) -> None:
         line = exposure(shared / "app.sock")
-        assert f"as the user nobody can write to {shared}: use a directory" in line
-        assert "\n" not in line
+        assert line == f"can be replaced by others, as the user nobody can write to {shared}"
 
     def test_a_directory_of_the_application_on_the_way(self, shared: Path) -> None:
         (shared / "run").mkdir()
-        assert f"as the user nobody can write to {shared}:" in exposure(shared / "run" / "app.sock")
+        assert f"as the user nobody can write to {shared}" in exposure(shared / "run" / "app.sock")
 
     @pytest.mark.parametrize("link_in", ["safe", "shared"])
     def test_links_on_the_way(self, shared: Path, tmp_path: Path, link_in: str) -> None:
         (tmp_path / "run").mkdir()
         link = (tmp_path if link_in == "safe" else shared) / "link"
         link.symlink_to(tmp_path / "run" if link_in == "shared" else os.path.relpath(shared, tmp_path))
-        assert f"nobody can write to {shared}:" in exposure(link / "app.sock")
+        assert f"nobody can write to {shared}" in exposure(link / "app.sock")
         round_about = tmp_path / "run" / ".." / "link" / "app.sock"
-        assert link_in == "shared" or f"nobody can write to {shared}:" in exposure(round_about)
+        assert link_in == "shared" or f"nobody can write to {shared}" in exposure(round_about)
 
     def test_a_link_of_another_in_a_sticky_directory(self, tmp_path: Path) -> None:
         sticky = tmp_path / "tmp"

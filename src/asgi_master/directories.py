@@ -295,10 +295,9 @@ def remove(path: Path, inode: Inode) -> None:
 def exposure(path: Path) -> str:
     """Why others than root could put something else in the place of a file at this path; empty if nobody could.
 
-    Completes `<the file> ...`, and says what to do. In a directory that is sticky (/tmp) what belongs to root stays
+    Completes `<the file> ...`. In a directory that is sticky (/tmp) what belongs to root stays
     where it is, so on the way to the file it is no danger; but a name in it is free for everybody while we do not run.
     """
-    advice = "use a directory that only root can write to, such as one of its own below /run"
     for place, name in _looked_up_in(path.absolute()):
         try:
             found, entry = os.stat(place), None if name is None else os.lstat(f"{place}/{name}")  # noqa: PTH116
@@ -307,11 +306,11 @@ def exposure(path: Path) -> str:
         who = _writers(place, found)
         if who and found.st_mode & stat.S_ISVTX and found.st_uid == 0:
             if entry is None:
-                return f"can be anybody's while asgi-master does not run, as {who} can write to {place}: {advice}"
+                return f"can be anybody's while asgi-master does not run, as {who} can write to {place}"
             # Whoever owns it can put another in its place. A directory is looked at itself.
             who = _user(entry.st_uid) if entry.st_uid != 0 and not stat.S_ISDIR(entry.st_mode) else ""
         if who:
-            return f"can be replaced by others, as {who} can write to {place}: {advice}"
+            return f"can be replaced by others, as {who} can write to {place}"
     return ""
 
 

@@ -1,5 +1,6 @@
 """Where it listens: TCP, IPv6, Unix sockets, inherited descriptors; and what it says when it cannot."""
 
+import json
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fleet import APPS, Fleet
+from fleet import APPS, Fleet, wait_until
 
 
 @pytest.fixture
@@ -22,6 +23,11 @@ def second(tmp_path: Path) -> Iterator[Fleet]:
     fleet = Fleet(directory)
     yield fleet
     fleet.close()
+
+
+def told_when_ready(log: Path) -> str:
+    text = log.read_text() if log.exists() else ""
+    return text if "ready: 1 worker" in text else ""
 
 
 def get_over(path: Path) -> int:
@@ -210,3 +216,34 @@ def test_root_is_warned_of_a_directory_that_others_can_write_to(fleet: Fleet, tm
         line.removeprefix("asgi-master: warning: ").partition(" can be")[0]
         for line in checked.stderr.splitlines()
     ) == sorted(line.partition("]  ")[2] for line in started)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is warned")
+def test_root_is_warned_of_log_files_that_others_can_lead_elsewhere(fleet: Fleet, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    os.chown(shared, 65534, 65534)
+    handlers = {
+        name: {"class": "logging.FileHandler", "filename": str(directory / f"{name}.log")}
+        for name, directory in {"safe": tmp_path, "exposed": shared}.items()
+    }
+    config = {"handlers": handlers, "root": {"handlers": ["safe", "exposed"]}}
+    fleet.write("logging.json", json.dumps(config))
+    fleet.start(
+        "--log-config",
+        "logging.json",
+        "--workers",
+        "1",
+        "--bind",
+        "127.0.0.1:0",
+        "--app-dir",
+        str(APPS),
+        "probe:app",
+    )
+    text = wait_until(lambda: told_when_ready(tmp_path / "safe.log"), "it is ready")
+    (told,) = [line for line in text.splitlines() if "can be replaced by others" in line]
+    why = f"the log file {shared}/exposed.log can be replaced by others, as the user nobody can write to {shared}"
+    assert (
+        told
+        == f"{why}: use a directory that only root can write to, and make the file there for the user of the application"
+    )

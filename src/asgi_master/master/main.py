@@ -23,7 +23,14 @@ from asgi_master.master.listeners import Listeners
 from asgi_master.master.loop import Master
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.pid_file import PidFile
-from asgi_master.master.privileges import CONTROL_SOCKET, PID_FILE, check_user, warn_of_exposure, warn_of_root
+from asgi_master.master.privileges import (
+    CONTROL_SOCKET,
+    PID_FILE,
+    check_user,
+    warn_of_exposure,
+    warn_of_log_files,
+    warn_of_root,
+)
 from asgi_master.master.signals import SignalPipe
 from asgi_master.settings.model import Settings
 from asgi_master.settings.sources import working_directory
@@ -73,6 +80,7 @@ def _assemble(held: ExitStack, cargo: Cargo, read: Callable[[], Settings], head_
     else:
         log.info("asgi-master %s starts %d worker(s)", __version__, settings.process.workers)
         warn_of_root(settings)
+        warn_of_log_files()
     for listener in listeners.open(settings.sockets):
         log.info("listening on %s", listener.url)
     kept.settle()

@@ -57,9 +57,21 @@ def _named_places(settings: Settings) -> Iterator[tuple[str, str]]:
         yield CONTROL_SOCKET, settings.process.control_socket
 
 
-def _exposure(what: str, path: Path) -> str:
+def _exposure(what: str, path: Path, advice: str = ", such as one of its own below /run") -> str:
     why = exposure(path) if os.geteuid() == 0 else ""
-    return f"{what} {why}" if why else ""
+    return f"{what} {why}: use a directory that only root can write to{advice}" if why else ""
+
+
+def warn_of_log_files() -> None:
+    """Say so if a log file that a `log_config` has us open, as root, could be led elsewhere by somebody who is not."""
+    files = set()
+    for logger in (logging.getLogger(), *logging.Logger.manager.loggerDict.values()):
+        handlers = getattr(logger, "handlers", ())  # the rest are place holders
+        files |= {handler.baseFilename for handler in handlers if isinstance(handler, logging.FileHandler)}
+    for file in sorted(files):
+        advice = ", and make the file there for the user of the application"
+        if line := _exposure(f"the log file {file}", Path(file), advice):
+            log.warning("%s", line)
 
 
 def socket_of(bind: str) -> str:

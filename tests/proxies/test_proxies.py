@@ -179,6 +179,17 @@ def test_nginx_limits_bodies(fleet: Fleet, proxies: Proxies) -> None:
         assert file.readline().startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.parametrize("name", ["nginx", "haproxy"])
+def test_no_client_spoils_the_connection_for_the_next(fleet: Fleet, proxies: Proxies, name: str) -> None:
+    """The proxy's connections to us are shared by its clients, whatever those say of their own."""
+    port = serve(fleet, proxies, WAYS[name])
+    for value in ("close", "upgrade", "keep-alive, close"):
+        for headers in ({"Proxy-Connection": value}, {"Proxy-Connection": value, "Upgrade": "x"}, {}):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+            assert ask(connection, "/seen", headers)["scheme"] == "http"
+            connection.close()
+
+
 @pytest.mark.timeout(60 + 20 * RELOADS)
 @pytest.mark.parametrize("name", ["nginx", "haproxy", "proxy-v2"])
 def test_a_reload_behind_a_proxy_loses_nothing(fleet: Fleet, proxies: Proxies, name: str) -> None:

@@ -206,7 +206,7 @@ class Parser(ABC):
             raise _header_too_large()
         request = read_request_line(head[:line_end])
         repeated = self._repeated
-        if repeated is not None and repeated.judges(request, head[line_end:]):
+        if repeated is not None and repeated.judges(request, head, line_end):
             known = repeated.request
             request.headers = known.headers
             request.keep_alive = known.keep_alive

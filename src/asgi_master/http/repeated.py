@@ -35,10 +35,11 @@ class Repeated:
             return None
         return cls(head, line_end, request)
 
-    def judges(self, request: Request, fields: bytes) -> bool:
-        """Whether these fields were judged already, and mean the same with the line of this request."""
+    def judges(self, request: Request, head: bytes, line_end: int) -> bool:
+        """Whether the fields of this head were judged already, and mean the same with the line of this request."""
         return (
-            self.head[self._line_end :] == fields
+            len(head) - line_end == len(self.head) - self._line_end
+            and self.head.endswith(head[line_end:])
             and request.http_version == self.request.http_version
             and request.authority is None
         )

@@ -11,6 +11,7 @@ from asgi_master.http.request import Headers, Request
 _LENGTHS = re.compile(
     rb"\r\ncontent-length:[^\r]*(,|\r\n(.*\r\n)?content-length:)", re.IGNORECASE | re.DOTALL
 )
+_CODING = re.compile(rb"\r\ntransfer-encoding:[ \t]*(chunked)", re.IGNORECASE)
 _TAB_AFTER_CODING = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked *\t", re.IGNORECASE)
 
 
@@ -38,4 +39,10 @@ class H11Parser(Parser):
         except h11.RemoteProtocolError as error:
             raise HeadError(str(error)) from error
         assert isinstance(event, h11.Request)
-        return list(event.headers)
+        return [_as_sent(name, value, head) for name, value in event.headers]
+
+
+def _as_sent(name: bytes, value: bytes, head: bytes) -> tuple[bytes, bytes]:
+    """The field with its value as it came: h11 makes the one coding that it takes lower case."""
+    coding = _CODING.search(head) if name == b"transfer-encoding" else None
+    return name, value if coding is None else coding[1]

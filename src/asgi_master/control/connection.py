@@ -48,8 +48,8 @@ class Connection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
         self._received = 0
         self._head: h11.Request | None = None
-        self._body = b""
-        self._outgoing = b""
+        self._body = bytearray()
+        self._outgoing = bytearray()
 
     def turn(self) -> Request | None:
         """Read or write what is possible now; returns the request once it is whole. Raises `Refusal`."""
@@ -85,13 +85,13 @@ class Connection:
                 case h11.Request() as head:
                     self._head = head
                 case h11.Data(data=data):
-                    self._body += bytes(data)
+                    self._body += data
                 case h11.EndOfMessage():
                     assert self._head is not None
                     method, target = (
                         part.decode("ascii", "replace") for part in (self._head.method, self._head.target)
                     )
-                    return Request(method, target, self._body)
+                    return Request(method, target, bytes(self._body))
                 case h11.ConnectionClosed():
                     self.is_done = True
                     return None
@@ -114,7 +114,7 @@ class Connection:
         """Write what can be written now."""
         try:
             while self._outgoing:
-                self._outgoing = self._outgoing[self.sock.send(self._outgoing) :]
+                del self._outgoing[: self.sock.send(self._outgoing)]
         except BlockingIOError:
             return
         except OSError:

@@ -6,6 +6,7 @@ from asgi_master.http.errors import ProtocolError
 from asgi_master.http.grammar import FIELD_TEXT, HEX_DIGITS, is_token
 from asgi_master.http.limits import HttpLimits
 
+_CR = 0x0D
 _LINE_LIMIT = 4096
 """Bytes of a chunk's first line, extensions included."""
 _SIZE_DIGITS_LIMIT = 16
@@ -23,11 +24,21 @@ class _State(Enum):
 class ChunkedDecoder:
     """Takes one body out of its chunks. Extensions and trailers are checked, bounded and dropped."""
 
-    __slots__ = ("_decoded", "_extensions", "_limits", "_remaining", "_state", "_trailer_bytes", "_trailers")
+    __slots__ = (
+        "_checked",
+        "_decoded",
+        "_extensions",
+        "_limits",
+        "_remaining",
+        "_state",
+        "_trailer_bytes",
+        "_trailers",
+    )
 
     def __init__(self, limits: HttpLimits) -> None:
         self._limits = limits
         self._state = _State.SIZE
+        self._checked = 0  # bytes of an incomplete line that are in order, and hold no end of it
         self._remaining = 0  # of the current chunk
         self._decoded = 0
         self._extensions = 0
@@ -39,12 +50,12 @@ class ChunkedDecoder:
         """Whether the body and its trailer section are complete."""
         return self._state is _State.DONE
 
-    def decode(self, buffer: bytes, position: int) -> tuple[bytes, int]:
+    def decode(self, buffer: bytes | bytearray, position: int) -> tuple[bytes | bytearray, int]:
         """The body bytes in `buffer` from `position`, and the position up to which it was used.
 
         Raises `ProtocolError`.
         """
-        pieces: list[bytes] = []
+        pieces: list[bytes | bytearray] = []
         while self._state is not _State.DONE:
             if self._state is _State.DATA:
                 piece = buffer[position : position + self._remaining]
@@ -74,20 +85,22 @@ class ChunkedDecoder:
                     self._read_trailer(line)
         return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), position
 
-    def _line(self, buffer: bytes, position: int) -> bytes | None:
+    def _line(self, buffer: bytes | bytearray, position: int) -> bytes | bytearray | None:
         """The line at `position` without its end; `None` if it is not complete."""
-        end = buffer.find(b"\r\n", position)
-        line = buffer[position:] if end < 0 else buffer[position:end]
+        fresh = position + self._checked
+        end = buffer.find(b"\r\n", fresh)
+        seen = len(buffer) if end < 0 else end
         limit = _LINE_LIMIT if self._state is _State.SIZE else self._limits.header_bytes
-        if limit and len(line) > limit:
+        if limit and seen - position > limit:
             raise ProtocolError(431, "a line of the chunked body is too long")
-        if end < 0:
-            line = line.removesuffix(b"\r")
-        if line.translate(None, FIELD_TEXT):
+        if end < 0 and seen > fresh and buffer[-1] == _CR:
+            seen -= 1  # of an end that is cut in two
+        if buffer[fresh:seen].translate(None, FIELD_TEXT):
             raise ProtocolError(400, "a control character in the framing of the body")
-        return None if end < 0 else line
+        self._checked = seen - position if end < 0 else 0
+        return None if end < 0 else buffer[position:end]
 
-    def _begin_chunk(self, line: bytes) -> None:
+    def _begin_chunk(self, line: bytes | bytearray) -> None:
         # RFC 9112 §7.1.1 has recipients bear white space before the semicolon. No client sends it, and peers disagree.
         digits, _, _extension = line.partition(b";")
         # What extensions take grows with the body: signed chunks are legal, nothing but extensions is not.
@@ -105,7 +118,7 @@ class ChunkedDecoder:
         self._remaining = size
         self._state = _State.DATA if size else _State.TRAILERS
 
-    def _read_trailer(self, line: bytes) -> None:
+    def _read_trailer(self, line: bytes | bytearray) -> None:
         if not line:
             self._state = _State.DONE
             return

@@ -101,15 +101,13 @@ class Forwarded:
         fields = [field for field in headers if field[0] in wanted]
         if not fields:
             return _NOTHING
-        chain = schemes = b""
         chain_name = self._chain_name
+        chains: list[bytes] = []
+        said: list[bytes] = []
         for name, value in fields:
-            # Several lines of a name are one list (RFC 9110 §5.2).
-            if name == chain_name:
-                chain = chain + b"," + value if chain else value
-            else:
-                schemes = schemes + b"," + value if schemes else value
-        key = (chain, schemes)
+            (chains if name == chain_name else said).append(value)
+        # Several lines of a name are one list (RFC 9110 §5.2).
+        key = chain, schemes = b",".join(chains), b",".join(said)
         known = self._known.get(key)
         if known is None:
             known = self._read(chain, schemes)

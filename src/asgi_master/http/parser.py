@@ -67,6 +67,7 @@ class Parser(ABC):
         "_is_last",
         "_limits",
         "_line_limit",
+        "_line_size",
         "_position",
         "_remaining",
         "_repeated",
@@ -79,9 +80,10 @@ class Parser(ABC):
         self._limits = limits
         self._line_limit = limits.request_line or sys.maxsize
         self._header_limit = limits.header_bytes or sys.maxsize
-        self._buffer = b""
+        self._buffer: bytes | bytearray = b""
         self._position = 0
         self._searched = 0  # up to here the buffer holds no end of a head
+        self._line_size = -1  # bytes of the request line of an incomplete head; -1 while its end is not here
         self._skipped = False  # the empty line before a request that RFC 9112 §2.2 tolerates
         self._state = _HEAD
         self._is_last = False
@@ -115,16 +117,22 @@ class Parser(ABC):
 
     def receive_data(self, data: bytes) -> None:
         """Take in what arrived."""
-        position = self._position
-        if position == len(self._buffer):
+        buffer, position = self._buffer, self._position
+        if position == len(buffer):
             self._buffer = data
             self._position = self._searched = 0
-        elif position == 0:
+            return
+        # What is small beside what waits here must not have that copied each time: it comes a byte at a time, perhaps.
+        if type(buffer) is bytearray:
+            del buffer[:position]
+            buffer += data
+        elif len(data) < len(buffer) - position:
+            self._buffer = bytearray(buffer[position:])
             self._buffer += data
         else:
-            self._buffer = self._buffer[position:] + data
-            self._searched -= position
-            self._position = 0
+            self._buffer = buffer[position:] + data
+        self._searched -= position
+        self._position = 0
 
     def next_event(self) -> Event:
         """What the bytes say next. Raises `ProtocolError`; after that the connection is of no more use."""
@@ -157,7 +165,8 @@ class Parser(ABC):
                 self._check_incomplete()
                 return None
             end += 4
-            request = self._read_head(buffer[start:end])
+            head = buffer[start:end]
+            request = self._read_head(head if type(head) is bytes else bytes(head))
         self._position = self._searched = end
         self._is_last = not request.keep_alive
         if request.body_length == 0:
@@ -188,14 +197,15 @@ class Parser(ABC):
         self._position = end
         self._remaining = 0
         self._state = _DONE
-        return self._buffer[start:end]
+        body = self._buffer[start:end]
+        return body if type(body) is bytes else bytes(body)
 
     def trailing_data(self) -> bytes:
         """Take out what follows the request: it belongs to the protocol upgraded to."""
         data = self._buffer[self._position :]
         self._buffer = b""
         self._position = 0
-        return data
+        return bytes(data)
 
     def _read_head(self, head: bytes) -> Request:
         """Read and judge a head that is not that of the last request again."""
@@ -254,14 +264,16 @@ class Parser(ABC):
             raise ProtocolError(400, "a control character in the header section")
         if buffer.count(b"\n", fresh) != buffer.count(b"\r\n", max(start, fresh - 1)):
             raise ProtocolError(400, "a line ends without CR LF")
-        line_end = buffer.find(b"\r\n", start)
-        if line_end < 0:
+        if fresh <= start or self._line_size < 0:
+            self._line_size = max(-1, buffer.find(b"\r\n", max(start, fresh)) - start)
+        line_size = self._line_size
+        if line_size < 0:
             pending = len(buffer) - start - (buffer[-1] == _CR)
             if pending > self._line_limit:
                 raise _line_too_long()
-        elif line_end - start > self._line_limit:
+        elif line_size > self._line_limit:
             raise _line_too_long()
-        elif len(buffer) - line_end - 2 > self._header_limit:
+        elif len(buffer) - start - line_size - 2 > self._header_limit:
             raise _header_too_large()
         # The next search starts where an end that is cut in two may begin.
         self._searched = max(start, len(buffer) - 3)
@@ -275,12 +287,13 @@ class Parser(ABC):
         self._remaining -= len(data)
         if not self._remaining:
             self._state = _ENDING
-        return data
+        return data if type(data) is bytes else bytes(data)
 
     def _next_chunked(self) -> Event:
         decoder = self._decoder
         assert decoder is not None
-        data, self._position = decoder.decode(self._buffer, self._position)
+        piece, self._position = decoder.decode(self._buffer, self._position)
+        data = bytes(piece)
         if decoder.is_done:
             self._decoder = None
             self._state = _ENDING if data else _DONE

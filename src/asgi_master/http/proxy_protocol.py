@@ -55,7 +55,7 @@ class ProxyHeader:
     """Whether the client spoke TLS to the proxy; only version 2 can tell."""
 
 
-def read_header(data: bytes) -> ProxyHeader | None:
+def read_header(data: bytes | bytearray) -> ProxyHeader | None:
     """The header that `data`, the first bytes of a connection, begins with; `None` while it is incomplete.
 
     Raises `ProxyHeaderError` as soon as the bytes can be no header.
@@ -64,12 +64,12 @@ def read_header(data: bytes) -> ProxyHeader | None:
         return _read_v2(data)
     if data.startswith(_V1_PREFIX):
         return _read_v1(data)
-    if _SIGNATURE.startswith(data) or _V1_PREFIX.startswith(data):
+    if data in (_SIGNATURE[: len(data)], _V1_PREFIX[: len(data)]):
         return None
     raise ProxyHeaderError("no PROXY header came first")
 
 
-def _read_v1(data: bytes) -> ProxyHeader | None:
+def _read_v1(data: bytes | bytearray) -> ProxyHeader | None:
     end = data.find(b"\r\n", 0, _V1_MOST_BYTES)
     if end < 0:
         if len(data) >= _V1_MOST_BYTES:
@@ -94,7 +94,7 @@ def _read_v1(data: bytes) -> ProxyHeader | None:
     return ProxyHeader(size, True, (hosts[0], ports[0]), (hosts[1], ports[1]))
 
 
-def _read_v2(data: bytes) -> ProxyHeader | None:
+def _read_v2(data: bytes | bytearray) -> ProxyHeader | None:
     # Each field is judged once it is there: no more is read of a header that is wrong.
     command = data[12:13]
     if command and command[0] not in (_LOCAL, _PROXY):
@@ -119,7 +119,7 @@ def _read_v2(data: bytes) -> ProxyHeader | None:
     # LOCAL is the proxy itself, such as its health check; of UNSPEC the proxy knows no more than we see.
     if is_local or family == _UNSPEC or transport == 0:
         return ProxyHeader(size)
-    addresses = data[_V2_FIXED_BYTES : _V2_FIXED_BYTES + _ADDRESS_BYTES[family]]
+    addresses = bytes(data[_V2_FIXED_BYTES : _V2_FIXED_BYTES + _ADDRESS_BYTES[family]])
     is_tls = _says_tls(data[_V2_FIXED_BYTES + len(addresses) : size])
     if family == _UNIX:
         return ProxyHeader(size, True, is_tls=is_tls)
@@ -135,7 +135,7 @@ def _endpoints(data: bytes) -> tuple[Address, Address]:
     return (hosts[0], ports[0]), (hosts[1], ports[1])
 
 
-def _says_tls(vectors: bytes) -> bool:
+def _says_tls(vectors: bytes | bytearray) -> bool:
     """Whether PP2_TYPE_SSL is among the type-length-values and says that the client spoke TLS; others are skipped."""
     position, is_tls = 0, False
     while position < len(vectors):

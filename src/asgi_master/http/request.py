@@ -16,9 +16,8 @@ COMMON_METHODS = frozenset(("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OP
 _METHODS = {name.encode(): name for name in COMMON_METHODS}
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 
-_SPECIAL_FIELDS = frozenset(
-    (b"host", b"connection", b"content-length", b"transfer-encoding", b"upgrade", b"expect")
-)
+_LIST_FIELDS = (b"connection", b"transfer-encoding", b"upgrade", b"expect")
+_SPECIAL_FIELDS = frozenset((b"host", b"content-length", *_LIST_FIELDS))
 
 
 @dataclass(slots=True)
@@ -140,6 +139,7 @@ def take_headers(request: Request, headers: Headers) -> None:
     request.headers = headers
     is_1_1 = request.http_version == "1.1"
     host = length = coding = options = upgrade = expect = None
+    repeats = False
     for name, value in headers:
         if name not in _SPECIAL_FIELDS:
             continue
@@ -153,13 +153,15 @@ def take_headers(request: Request, headers: Headers) -> None:
                 raise ProtocolError(400, "more than one Content-Length field")
             length = value
         elif name == b"connection":
-            options = value if options is None else options + b"," + value
+            repeats, options = repeats or options is not None, value
         elif name == b"transfer-encoding":
-            coding = value if coding is None else coding + b"," + value
+            repeats, coding = repeats or coding is not None, value
         elif name == b"upgrade":
-            upgrade = value if upgrade is None else upgrade + b"," + value
+            repeats, upgrade = repeats or upgrade is not None, value
         else:
-            expect = value if expect is None else expect + b"," + value
+            repeats, expect = repeats or expect is not None, value
+    if repeats:
+        options, coding, upgrade, expect = (_list(headers, name) for name in _LIST_FIELDS)
     if host is not None:
         if not is_host(host):
             raise ProtocolError(400, "the Host field is not valid")
@@ -175,6 +177,12 @@ def take_headers(request: Request, headers: Headers) -> None:
         if expect.lower() != b"100-continue":
             raise ProtocolError(417, "only 100-continue can be expected")
         request.expect_continue = request.body_length != 0
+
+
+def _list(headers: Headers, name: bytes) -> bytes | None:
+    """The value of a field that may come several times (RFC 9110 §5.2)."""
+    values = [value for other, value in headers if other == name]
+    return b",".join(values) if values else None
 
 
 def _replace_host(headers: Headers, authority: bytes) -> None:

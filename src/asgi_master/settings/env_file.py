@@ -8,8 +8,8 @@ and \r, and a backslash before any other character keeps that character. Nothing
 import re
 
 _LINE = re.compile(
-    r"""\s*(?:export\s+)?
-    (?P<key>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*
+    r"""\s*+(?:export\s++)?
+    (?P<key>[A-Za-z_][A-Za-z0-9_]*+)\s*+=\s*+
     (?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<plain>[^'"#\s](?:[^#]|(?<!\s)\#)*)?)
     \s*(?:\#.*)?""",
     re.VERBOSE | re.ASCII,

@@ -160,7 +160,7 @@ def _from_document(document: Mapping[str, Any], lines: "_Lines", name: str) -> S
 class _Lines:
     """Finds the lines of keys in a TOML text, which the standard library's parser does not tell."""
 
-    _HEADER = re.compile(r"\s*\[\[?\s*([^\]]*?)\s*\]\]?\s*(?:#.*)?")
+    _HEADER = re.compile(r"\s*+\[\[?([^\]]*+)\]\]?\s*+(?:#.*)?")
     _KEY = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*[=.]""")
 
     def __init__(self, text: str, table: tuple[str, ...]) -> None:

@@ -74,7 +74,7 @@ _HEADER_ATOMS = {
 _SHORTHANDS = {"combined": COMBINED, "common": COMMON}
 _REQUEST_LINE = "%(m)s %(U)s%(?q)s %(H)s"
 
-_ATOM = re.compile(r"%\(([^)]*)\)s|%%")
+_ATOM = re.compile(r"%\(([^()]*+)\)s|%%")
 _VARIABLE_ATOM = re.compile(r"\{([\w-]+)\}([ieo])")
 
 

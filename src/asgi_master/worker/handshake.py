@@ -64,7 +64,7 @@ class Handshake:
 
     async def _take_header(self, sock: socket.socket) -> ProxyHeader:
         """Read the PROXY header and no byte more: what follows is TLS' own. Raises `_NoHeaderError`."""
-        received = b""
+        received = bytearray()
         header: ProxyHeader | None = None
         try:
             async with asyncio.timeout(self._context.http.header_timeout or None):
@@ -73,9 +73,10 @@ class Handshake:
                     seen = sock.recv(_PIECE, socket.MSG_PEEK)
                     if not seen:
                         raise _NoHeaderError
-                    header = read_header(received + seen)
+                    received += seen
+                    header = read_header(received)
                     # Bytes after which the header is still incomplete are all its own.
-                    received += sock.recv(len(seen) if header is None else header.size - len(received))
+                    sock.recv(len(seen) - (0 if header is None else len(received) - header.size))
         except TimeoutError:
             raise _NoHeaderError("its PROXY header did not arrive in time" if received else "") from None
         except ProxyHeaderError as error:

@@ -28,7 +28,7 @@ class ProxyOpening(asyncio.Protocol):
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
-        self._received = b""
+        self._received = bytearray()
         self._patience = Patience(context.http)
         self._is_over = False
 
@@ -59,7 +59,7 @@ class ProxyOpening(asyncio.Protocol):
             return
         if header is None:
             return
-        rest = self._received[header.size :]
+        rest = bytes(self._received[header.size :])
         self._end()
         connection = HttpConnection(self._context, self._ends.told_by(header))
         self._transport.set_protocol(connection)

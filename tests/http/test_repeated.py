@@ -3,6 +3,7 @@
 import pytest
 
 from asgi_master.http.errors import ProtocolError
+from asgi_master.http.grammar import _is_known_host
 from asgi_master.http.h11_parser import H11Parser
 from asgi_master.http.httptools_parser import HttptoolsParser
 from asgi_master.http.limits import HttpLimits
@@ -91,3 +92,11 @@ def test_the_host_of_an_absolute_target_stays_with_its_request(parser):
 def test_a_missing_host_is_refused_each_time(parser):
     with pytest.raises(ProtocolError):
         take(parser, b"GET / HTTP/1.1\r\nX-One: 1\r\n\r\n")
+
+
+def test_long_hosts_are_not_kept(parser):
+    for length in (10, 60_000):
+        _is_known_host.cache_clear()
+        take(parser, b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % (b"a" * length))
+        kept = _is_known_host.cache_info().currsize
+        assert kept == (length < 256)

@@ -144,3 +144,10 @@ def test_no_header_breaks_out_of_its_line(headers):
     assert all(
         line.translate(None, b"\t" + bytes(range(32, 127)) + bytes(range(128, 256))) == b"" for line in lines
     )
+
+
+@pytest.mark.parametrize("name", [b"X-One", b"Connection", b"Keep-Alive", b"Transfer-Encoding"])
+def test_large_heads_are_not_kept_whatever_of_them_is_sent(name):
+    small, large = [(name, b"x")], [(name, b"x" * 600)]
+    assert ResponseHead.of(200, small) is ResponseHead.of(200, small)
+    assert ResponseHead.of(200, large) is not ResponseHead.of(200, large)

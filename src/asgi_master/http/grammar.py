@@ -21,12 +21,22 @@ HEX_DIGITS = b"0123456789abcdefABCDEF"
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-fvV:.]+\])(?::[0-9]{0,5})?")
 
 
-def is_token(text: bytes) -> bool:
+def is_token(text: bytes | bytearray) -> bool:
     """Whether this is a token: a method, a field name, an option."""
     return bool(text) and not text.translate(None, TOKEN)
 
 
-@lru_cache(maxsize=256)
+_LONGEST_KNOWN_HOST = 256
+"""Longer ones, which no name of a host is, are judged each time: a client must not fill memory with them."""
+
+
 def is_host(text: bytes) -> bool:
     """Whether this may stand in a Host field. It may be empty (RFC 9112 §3.2)."""
+    return _is_known_host(text) if len(text) <= _LONGEST_KNOWN_HOST else _is_host(text)
+
+
+def _is_host(text: bytes) -> bool:
     return _HOST.fullmatch(text) is not None
+
+
+_is_known_host = lru_cache(maxsize=256)(_is_host)

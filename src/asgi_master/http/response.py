@@ -57,6 +57,7 @@ class ResponseHead:
         "has_date",
         "has_server",
         "is_known",
+        "size",
         "status",
         "status_class",
     )
@@ -72,6 +73,7 @@ class ResponseHead:
         self.is_known = False
         """Whether it is kept, and used for every response that has the same head."""
         lines = []
+        left_out = 0
         for name, value in headers:
             try:
                 noted = _noted_name(name)
@@ -80,8 +82,12 @@ class ResponseHead:
                 raise TypeError(f"header {name!r}: {value!r} is not a pair of bytes") from None
             if noted is None or self._note(noted, value):
                 lines.append(line)
+            else:
+                left_out += len(line)
         block = self.block = b"".join(lines)
         """The fields as they are sent."""
+        self.size = len(block) + left_out
+        """Bytes of all fields that were given."""
         count = len(lines)
         if block.count(b"\n") != count or block.count(b"\r") != count or block.translate(None, HEAD_TEXT):
             raise ValueError(f"a header holds a control character: {block!r}")
@@ -96,7 +102,7 @@ class ResponseHead:
             return cls(status, fields)
         if known is None:
             known = cls(status, fields)
-            if len(known.block) <= _LONGEST_KNOWN_BLOCK and not known.has(b"set-cookie"):
+            if known.size <= _LONGEST_KNOWN and not known.has(b"set-cookie"):
                 if len(_KNOWN_HEADS) >= _MOST_KNOWN_HEADS:
                     _KNOWN_HEADS.clear()
                 known.is_known = True
@@ -134,7 +140,7 @@ class ResponseHead:
 # Applications send few different heads: most differ in nothing but their length. What is personal is not kept.
 _KNOWN_HEADS: dict[tuple[int, tuple[Iterable[bytes], ...]], ResponseHead] = {}
 _MOST_KNOWN_HEADS = 1024
-_LONGEST_KNOWN_BLOCK = 512
+_LONGEST_KNOWN = 512
 
 
 class ServerFields:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from asgi_master.asgi.scope import HttpScopes
+from asgi_master.asgi.http_exchange import HttpExchange
+from asgi_master.asgi.scope import ForwardedScopes, HttpScopes
+from asgi_master.http.forwarded import Forwarded, Trust
 from asgi_master.http.request import Request
 
 HEADERS = [(b"host", b"a")]
@@ -81,3 +83,60 @@ def test_a_repeated_request_gets_a_scope_of_its_own():
         Request("POST", b"/b%20c", b"/b%20c", b"", HEADERS.copy(), "1.1", keep_alive=True), {}
     )
     assert (other["method"], other["path"], other["raw_path"]) == ("POST", "/b c", b"/b%20c")
+
+
+TLS = {
+    "server_cert": "PEM",
+    "client_cert_chain": ["PEM", "PEM"],
+    "client_cert_name": "CN=a",
+    "client_cert_error": None,
+    "tls_version": 0x0304,
+    "cipher_suite": 0x1301,
+}
+
+
+def changeable(value):
+    """The identities of all that an application could change in there, at any depth."""
+    if isinstance(value, dict):
+        return {id(value)}.union(*(changeable(part) for pair in value.items() for part in pair))
+    if isinstance(value, (list, set, bytearray)):
+        return {id(value)}.union(*(changeable(part) for part in value))
+    if isinstance(value, tuple):
+        return set().union(*(changeable(part) for part in value))
+    assert value is None or isinstance(value, (str, bytes, int, float)), f"may {value!r} be changed?"
+    return set()
+
+
+@pytest.mark.parametrize("tls", [None, TLS], ids=["plain", "tls"])
+@pytest.mark.parametrize("root_path", ["", "/api"])
+@pytest.mark.parametrize("forwarded", [False, True])
+def test_no_two_requests_share_what_an_application_can_change(tls, root_path, forwarded):
+    ends = {"client": ("127.0.0.1", 5), "server": ("::1", None), "scheme": "http", "root_path": root_path}
+    kept = None if tls is None else {**tls, "client_cert_chain": tls["client_cert_chain"].copy()}
+    if forwarded:
+        scopes = ForwardedScopes(Forwarded(Trust([], any_peer=True)), **ends, tls=kept)
+    else:
+        scopes = HttpScopes(**ends, tls=kept)
+    headers = [(b"host", b"a"), (b"x-forwarded-for", b"192.0.2.1"), (b"x-forwarded-proto", b"https")]
+    repeated = Request("GET", b"/", b"/", b"", headers, "1.1", keep_alive=True)
+    other = Request("GET", b"/", b"/", b"", headers, "1.1", keep_alive=True)
+    state = {"ours": 1}
+    told = [
+        make(request, state.copy())
+        for request in (repeated, repeated, other)
+        for make in (scopes.scope, scopes.websocket_scope)
+    ]
+    whose = [repeated.headers, kept, state, *told]
+    seen = set()
+    for value in whose:
+        found = changeable(value)
+        assert found.isdisjoint(seen)
+        seen |= found
+
+
+def test_no_two_messages_are_one_object():
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.peer_stopped()
+    messages = [exchange.next_message() for _ in range(3)]
+    assert [message["type"] for message in messages] == ["http.request", "http.disconnect", "http.disconnect"]
+    assert len({id(message) for message in messages}) == len(messages)

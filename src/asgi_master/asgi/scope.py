@@ -65,7 +65,7 @@ class HttpScopes:
         scope["headers"] = request.headers.copy()
         scope["state"] = state
         if self._tls is not None:
-            scope["extensions"] = {"tls": self._tls.copy()}
+            scope["extensions"] = {"tls": _own(self._tls)}
         return scope
 
     def websocket_scope(self, request: Request, state: dict[str, Any]) -> Scope:
@@ -106,6 +106,11 @@ class ForwardedScopes(HttpScopes):
         if origin.scheme:
             scope["scheme"] = origin.scheme
         return scope
+
+
+def _own(extension: dict[str, Any]) -> dict[str, Any]:
+    """A copy of which nothing that can be changed is shared."""
+    return {name: value.copy() if isinstance(value, list) else value for name, value in extension.items()}
 
 
 def _decoded(raw_path: bytes) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path, PurePath
 
 from asgi_master.errors import ExitCode
 from asgi_master.ipc.prctl import signal_when_parent_dies
+from asgi_master.telemetry.text import one_line
 
 DEFAULT_INCLUDES = ("*.py",)
 
@@ -82,7 +83,7 @@ def _is_read(fd: int) -> bool:
 
 
 def _fail(sentence: str) -> int:
-    sys.stderr.write(f"asgi-master: {sentence}\n")
+    sys.stderr.write(f"asgi-master: {one_line(sentence)}\n")
     return ExitCode.USAGE
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from asgi_master import __version__
 from asgi_master.errors import AsgiMasterError, ExitCode, SettingsError, told_in_a_line
+from asgi_master.telemetry.text import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,5 +133,5 @@ def _tell_version() -> int:
 
 def _complain(lines: Sequence[str], status: ExitCode) -> int:
     for line in lines:
-        print(f"{_PROGRAM}: error: {line}", file=sys.stderr)  # noqa: T201 -- before there is a log
+        print(f"{_PROGRAM}: error: {one_line(line)}", file=sys.stderr)  # noqa: T201 -- before there is a log
     return status

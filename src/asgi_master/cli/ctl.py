@@ -218,7 +218,7 @@ def stop(
 def _steer(meant: _Meant, target: str, accepted: str, *, wait: bool, timeout: float | None) -> None:
     """Ask for what takes long; with `wait`, say how it ended, and without, that it was `accepted`."""
     if wait:
-        _say(_ask(meant, "POST", target, {"wait": True}, timeout=timeout).body.get("message", ""))
+        _say(one_line(_ask(meant, "POST", target, {"wait": True}, timeout=timeout).body.get("message", "")))
     else:
         _ask(meant, "POST", target)
         _say(accepted)

@@ -24,11 +24,17 @@ def show_masters(masters: Sequence[Found]) -> None:
     for master in masters:
         told = master.status
         if told is None:
-            table.add_row(str(master.pid), "", Text("no answer", "red"), "", str(master.path))
+            table.add_row(str(master.pid), "", Text("no answer", "red"), "", _text(str(master.path)))
             continue
         ready = sum(worker["state"] == "ready" and not worker.get("standby") for worker in told["workers"])
         workers = f"{ready}/{told['workers_wanted']}"
-        table.add_row(str(master.pid), _text(told["name"]), _text(told["phase"]), workers, str(master.path))
+        table.add_row(
+            str(master.pid),
+            _text(told["name"]),
+            _text(told["phase"]),
+            _text(workers),
+            _text(str(master.path)),
+        )
     _console().print(table)
 
 
@@ -41,14 +47,14 @@ def show_status(status: dict[str, Any]) -> None:
     console.print(
         Text.assemble(
             (one_line(status["name"]), "bold"),
-            f"  {status['phase']}, generation {_or_dash(status['generation'])}",
-            "" if starting is None else f", generation {starting} starting",
-            f", {ready} of {status['workers_wanted']} workers ready",
+            one_line(f"  {status['phase']}, generation {_or_dash(status['generation'])}"),
+            "" if starting is None else one_line(f", generation {starting} starting"),
+            one_line(f", {ready} of {status['workers_wanted']} workers ready"),
             _spares(status),
         )
     )
     console.print(
-        f"master {status['pid']}, asgi-master {one_line(status['version'])}, up {_duration(status['uptime'])}"
+        _text(f"master {status['pid']}, asgi-master {status['version']}, up {_duration(status['uptime'])}")
     )
     console.print(_text("listening on " + ", ".join(status["listening"])))
     last = status["last_reload"]
@@ -57,12 +63,12 @@ def show_status(status: dict[str, Any]) -> None:
         ago = _duration(max(0.0, time.time() - last["at"]))
         console.print(Text(one_line(f"last reload {last['result']} {ago} ago: {last['message']}"), style))
     if status["held_generation"] is not None:
-        console.print(f"a rollback would return to generation {status['held_generation']}")
+        console.print(_text(f"a rollback would return to generation {status['held_generation']}"))
     for held in status["waiting"]:
         line = (
             f"slot {held['slot']} waits {held['retry_in']:.1f} s after {held['failures']} failures in a row"
         )
-        console.print(Text(line, "red"))
+        console.print(Text(one_line(line), "red"))
     console.print(_workers(status["workers"]))
 
 
@@ -73,7 +79,7 @@ def show_stacks(found: dict[str, Any]) -> None:
         if number:
             console.print()
         title = f"worker {worker['slot']} gen {worker['generation']} [{_or_dash(worker['pid'])}]"
-        console.print(Text(title, "bold"))
+        console.print(Text(one_line(title), "bold"))
         if worker["note"]:
             console.print(Text(one_line(worker["note"]), "yellow"))
         if worker["tasks"] is not None:
@@ -86,7 +92,7 @@ def show_stacks(found: dict[str, Any]) -> None:
 
 def _show_tasks(console: Console, worker: dict[str, Any]) -> None:
     left_out = f", {worker['tasks_left_out']} of them not shown" if worker["tasks_left_out"] else ""
-    console.print(f"  tasks: {worker['task_count']}{left_out}")
+    console.print(_text(f"  tasks: {worker['task_count']}{left_out}"))
     for group in worker["tasks"]:
         names = f" ({', '.join(group['names'])})" if group["names"] else ""
         more = f" and {group['more_served']} more" if group["more_served"] else ""
@@ -109,16 +115,16 @@ def _workers(workers: Sequence[dict[str, Any]]) -> Table:
         beat = worker["heartbeat_age"]
         silent = beat is not None and beat > _SILENT_AFTER
         table.add_row(
-            str(worker["slot"]),
-            _or_dash(worker["pid"]),
-            str(worker["generation"]),
+            _text(str(worker["slot"])),
+            _text(_or_dash(worker["pid"])),
+            _text(str(worker["generation"])),
             _state(worker),
             _duration(worker["age"]),
-            str(worker["connections"]),
-            str(worker["websockets"]),
-            str(worker["in_flight"]),
-            str(worker["requests"]),
-            Text(str(worker["responses_5xx"]), "red" if worker["responses_5xx"] else ""),
+            _text(str(worker["connections"])),
+            _text(str(worker["websockets"])),
+            _text(str(worker["in_flight"])),
+            _text(str(worker["requests"])),
+            Text(one_line(str(worker["responses_5xx"])), "red" if worker["responses_5xx"] else ""),
             f"{worker['loop_lag'] * 1000:.0f} ms",
             Text("-" if beat is None else f"{beat:.1f} s", "red" if silent else ""),
             _memory(worker["pid"]),

@@ -206,7 +206,7 @@ class TextFormatter(logging.Formatter):
         return text
 
     def _start(self, record: logging.LogRecord) -> str:
-        level = f"{record.levelname:<7}"
+        level = f"{one_line(record.levelname):<7}"
         if self._colour and record.levelname in _COLOURS:
             level = f"\x1b[{_COLOURS[record.levelname]}m{level}\x1b[0m"
         if not self._timestamp:

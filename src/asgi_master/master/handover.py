@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from asgi_master import __version__
+from asgi_master.ipc.memory import content_of, frozen_file
 from asgi_master.ipc.scoreboard import understands
 from asgi_master.master.carried import VARIABLE, Carried, StateError, decode, encode
 from asgi_master.master.child import check
@@ -51,10 +52,7 @@ def command() -> list[str]:
 
 def write_state(sections: dict[str, Carried]) -> int:
     """The state in a file in memory; returns its descriptor, which the caller owns. Raises `OSError`."""
-    fd = os.memfd_create("asgi-master-state", os.MFD_CLOEXEC)
-    with os.fdopen(os.dup(fd), "wb") as file:
-        file.write(encode(sections, __version__))
-    return fd
+    return frozen_file("asgi-master-state", encode(sections, __version__))
 
 
 @contextlib.contextmanager
@@ -96,7 +94,7 @@ def receive(environ: MutableMapping[str, str]) -> Handover | None:
     try:
         errand, fd = Errand(word), int(number)
         os.set_inheritable(fd, False)
-        state = os.pread(fd, os.fstat(fd).st_size, 0)
+        state = content_of(fd)
         os.close(fd)
     except (ValueError, OSError) as error:
         raise StateError(f"the state that {VARIABLE} names cannot be read: {error}") from None

@@ -5,7 +5,6 @@ right to read the key, and all of them have the same.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asgi_master.errors import SettingsError
+from asgi_master.ipc.memory import content_of, frozen_file
 from asgi_master.settings.model import TlsSettings
 from asgi_master.settings.values import show
 
 _LIMIT = 16 * 1024 * 1024
 """Bytes that one file may have; more is not a certificate, whatever it is."""
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -42,16 +41,12 @@ class Bundle:
 
     def to_memory(self) -> int:
         """The bundle in a file in memory that nobody can change; the caller owns the descriptor. Raises `OSError`."""
-        fd = os.memfd_create("asgi-master-tls", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(json.dumps(asdict(self)).encode())
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-        return fd
+        return frozen_file("asgi-master-tls", json.dumps(asdict(self)).encode())
 
     @classmethod
     def of_memory(cls, fd: int) -> "Bundle":
         """The bundle in the file behind the descriptor, which stays the caller's. Raises `OSError`."""
-        known = json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
+        known = json.loads(content_of(fd))
         return cls(tuple(Pair(**pair) for pair in known["pairs"]), known["password"], known["authorities"])
 
 
@@ -97,10 +92,8 @@ def read_bundle(tls: TlsSettings, directory: Path) -> Bundle:
 @contextlib.contextmanager
 def as_file(text: str) -> Iterator[str]:
     """A path that holds the text, for OpenSSL, which reads keys from files alone. Raises `OSError`."""
-    fd = os.memfd_create("asgi-master-pem", os.MFD_CLOEXEC)
+    fd = frozen_file("asgi-master-pem", text.encode("latin-1"))
     try:
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(text.encode("latin-1"))
         yield f"/proc/self/fd/{fd}"
     finally:
         os.close(fd)

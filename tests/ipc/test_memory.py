@@ -1,0 +1,77 @@
+"""Files in memory that children get."""
+
+import errno
+import fcntl
+import mmap
+import os
+import pwd
+
+import pytest
+
+from asgi_master.ipc import memory
+
+
+@pytest.fixture
+def shared():
+    fd = memory.shared_file("test", 4096)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4097, 1 << 20])
+def test_nobody_changes_the_size(shared, size):
+    with pytest.raises(PermissionError):
+        os.ftruncate(shared, size)
+    with pytest.raises(PermissionError):
+        os.pwrite(shared, b"x", max(size, 4096))
+    assert os.fstat(shared).st_size == 4096
+
+
+def test_all_who_have_it_write_to_the_same(shared):
+    with mmap.mmap(shared, 4096) as mapped:
+        mapped[:5] = b"hello"
+    assert memory.content_of(shared)[:5] == b"hello"
+
+
+def test_no_seal_is_taken_away_nor_added(shared):
+    with pytest.raises(PermissionError):
+        fcntl.fcntl(shared, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+
+
+def test_what_is_frozen_stays_as_it_is():
+    content = os.urandom(300_000)
+    fd = memory.frozen_file("test", content)
+    assert memory.content_of(fd) == content
+    with pytest.raises(PermissionError):
+        os.pwrite(fd, b"x", 0)
+    with pytest.raises(OSError, match="Operation not permitted"):
+        mmap.mmap(fd, len(content))
+    os.close(fd)
+
+
+def test_a_descriptor_for_reading_does_not_write(shared):
+    fd = memory.for_reading(shared)
+    with pytest.raises(OSError) as caught:
+        os.pwrite(fd, b"x", 0)
+    assert caught.value.errno == errno.EBADF
+    with pytest.raises(PermissionError):
+        mmap.mmap(fd, 4096)
+    with mmap.mmap(fd, 4096, prot=mmap.PROT_READ) as mapped:
+        assert mapped[0] == 0
+    os.close(fd)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_cannot_open_it_again(shared):
+    fd = memory.for_reading(shared)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setuid(pwd.getpwnam("nobody").pw_uid)
+            os.open(f"/proc/self/fd/{fd}", os.O_RDWR)
+        except PermissionError:
+            os._exit(7)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    os.close(fd)

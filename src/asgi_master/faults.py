@@ -26,6 +26,7 @@ VARIABLE = "ASGI_MASTER_FAULT"
 
 POINTS = (
     # The master.
+    "before_refusal",  # is about to have the kernel refuse descriptors of a child: `raise` makes it an older kernel
     "before_zygote",  # is about to start a zygote
     "before_spawn_order",  # is about to order a worker
     "after_spawn_order",  # has ordered it

@@ -1,3 +1,4 @@
+import json
 import os
 import socket
 import subprocess
@@ -6,8 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from asgi_master.ipc import descriptors
 from asgi_master.ipc.channel import Channel
-from asgi_master.ipc.messages import BecameReady, Boot, Drain, Fork, Forked, decode, encode
+from asgi_master.ipc.messages import (
+    ApplicationImported,
+    BecameReady,
+    Boot,
+    BootFailed,
+    Drain,
+    Fork,
+    Forked,
+    decode,
+    encode,
+)
 
 
 @pytest.fixture
@@ -99,6 +111,14 @@ def test_words_of_a_newer_version_are_ignored_and_missing_ones_take_their_defaul
         b'[["Forked"], {"pid": 1}]',
         b'["Drain", {"timeout": "long", "hand_off": true}]',
         b'["TasksTold", {"number": 1, "groups": {}}]',
+        b'["TasksTold", {"number": 1, "groups": [{"count": []}]}]',
+        b'["TasksTold", {"number": 1, "groups": [{"stack": [1]}]}]',
+        b'["TasksTold", {"number": 1, "groups": [{"more_served": 1e400}]}]',
+        b'["ApplicationImported", {"hazards": [[]]}]',
+        b'["Forked", {"pid": 9223372036854775808}]',
+        b'["Drain", {"timeout": NaN, "hand_off": true}]',
+        b'["Drain", {"timeout": Infinity, "hand_off": true}]',
+        b'["Drain", {"timeout": 1e999, "hand_off": true}]',
         b"\xff\x00",
         b"[" * 100_000,
     ],
@@ -113,6 +133,71 @@ def test_what_no_version_says_is_refused(datagram):
 )
 def test_the_wire_form_round_trips(message):
     assert decode(encode(message)) == message
+
+
+@pytest.mark.parametrize("size", [0, 1, 999, 10_000, 90_000])
+def test_texts_are_cut_to_size_on_both_ends(size):
+    text = "\N{GRINNING FACE}" * size
+    datagram = json.dumps(["BootFailed", {"reason": text, "traceback": text}]).encode()
+    heard = decode(datagram)
+    assert len(heard.reason) <= 1010
+    assert len(heard.traceback) <= 13_000
+    assert decode(encode(BootFailed(text, text))) == heard
+    assert len(encode(BootFailed(text, text))) < 200 * 1024
+
+
+def test_lists_are_cut_to_size():
+    heard = decode(encode(ApplicationImported(["x" * 5000] * 5000)))
+    assert len(heard.hazards) <= 10
+    assert all(len(hazard) <= 1010 for hazard in heard.hazards)
+    group = {"count": 1, "names": ["n" * 5000] * 5000, "unheard of": [[]]}
+    (shown,) = decode(json.dumps(["TasksTold", {"number": 1, "groups": [group]}]).encode()).groups
+    assert sorted(shown) == ["coroutine", "count", "more_served", "names", "serves", "stack"]
+    assert len(shown["names"]) <= 100
+    assert (
+        len(decode(json.dumps(["TasksTold", {"number": 1, "groups": [{}] * 9999}]).encode()).groups) <= 1000
+    )
+
+
+def old_kernel(monkeypatch):
+    monkeypatch.setattr(descriptors, "_SO_PASSRIGHTS", 0x7FFF)
+
+
+class TestRefusedDescriptors:
+    def test_the_kernel_refuses_them_where_it_can(self, pair):
+        ours, theirs = pair
+        ours.refuse_descriptors()
+        if ours.may_hold_descriptors:
+            pytest.skip("Linux 6.16 and newer")
+        with pytest.raises(PermissionError):
+            theirs.send(BecameReady(), (0,))
+        assert theirs.send(BecameReady())
+        assert ours.receive().message == BecameReady()
+
+    def test_elsewhere_they_do_not_come_in(self, pair, monkeypatch):
+        old_kernel(monkeypatch)
+        ours, theirs = pair
+        ours.refuse_descriptors()
+        assert ours.may_hold_descriptors
+        assert theirs.send(BecameReady())
+        assert theirs.send(BecameReady(), (0, 1, 2))
+        assert ours.receive().message == BecameReady()
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with pytest.raises(ValueError, match="a message with descriptors"):
+            ours.receive()
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+    def test_without_any_it_is_a_channel_like_others(self, pair, monkeypatch):
+        old_kernel(monkeypatch)
+        ours, theirs = pair
+        ours.refuse_descriptors()
+        ours.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            ours.receive()
+        theirs.send(BecameReady())
+        assert ours.receive().message == BecameReady()
+        theirs.close()
+        assert ours.receive() is None
 
 
 def test_descriptors_of_what_is_no_message_are_closed(pair):

@@ -1,6 +1,9 @@
 import errno
 import os
+import select
 import socket
+import struct
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +107,114 @@ def test_a_descriptor_that_is_lost_is_told(caplog):
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert "RLIMIT_NOFILE" in record.getMessage()
+
+
+def open_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def give(queue, data, fd):
+    with socket.socket(fileno=os.dup(queue.fds[0])) as end:
+        socket.send_fds(end, [data], [fd])
+
+
+def things():
+    """Descriptors of what is no connection, each closed by the caller."""
+    yield from os.pipe()
+    yield os.open("/", os.O_RDONLY)
+    yield os.open("/dev/zero", os.O_RDWR)
+    yield os.memfd_create("thing")
+    with select.epoll() as epoll:
+        yield os.dup(epoll.fileno())
+    yield socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).detach()
+    yield socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
+    yield socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).detach()
+    yield socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).detach()
+    yield socket.socket().detach()
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+    yield listening.detach()
+
+
+def test_what_is_no_connection_is_closed_and_nobody_waits_for_it(queue):
+    given = list(things())
+    before = open_descriptors()
+    for fd in given:
+        for data in (b"c", b"n", b"t", b"c{}", b"x", b""):
+            give(queue, data, fd)
+        os.close(fd)
+    client, server = socket.socketpair()
+    assert queue.put(server)
+    server.close()
+    taken = []
+    while not taken:
+        taken += queue.take(4)
+    assert taken[0].connection.family == socket.AF_UNIX
+    assert queue.refused >= 40
+    for connection in (client, taken[0].connection):
+        connection.close()
+    assert open_descriptors() == before - len(given)
+
+
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR])
+@pytest.mark.parametrize("end", [0, 1])
+def test_whoever_shut_it_down_is_found_out(queue, end, how):
+    assert not queue.is_shut_down
+    with socket.socket(fileno=os.dup(queue.fds[end])) as shut:
+        shut.shutdown(how)
+    assert queue.is_shut_down
+
+
+def test_what_was_in_a_queue_that_was_shut_down_can_be_taken(queue):
+    client, server = socket.socketpair()
+    queue.put(server)
+    server.close()
+    with socket.socket(fileno=os.dup(queue.fds[0])) as end:
+        end.shutdown(socket.SHUT_RDWR)
+    (taken,) = queue.take(10)
+    assert queue.is_over
+    assert list(queue.take(10)) == []
+    taken.connection.close()
+    client.close()
+
+
+def test_a_queue_becomes_another(queue):
+    with socket.socket(fileno=os.dup(queue.fds[0])) as end:
+        end.shutdown(socket.SHUT_RDWR)
+    assert list(queue.take(1)) == []
+    queue.become(HandOff.create()).close()
+    assert not queue.is_over
+    assert not queue.is_shut_down
+    client, server = socket.socketpair()
+    assert queue.put(server)
+    (taken,) = queue.take(10)
+    for connection in (client, server, taken.connection):
+        connection.close()
+
+
+def test_nobody_waits_whatever_others_made_of_it(queue):
+    """Whether a socket waits is the same for all who have it."""
+    client, server = socket.socketpair()
+    for fd in queue.fds:
+        os.set_blocking(fd, True)
+    assert list(queue.take(10)) == []
+    while queue.put(server):
+        pass
+    client.close()
+    server.close()
+
+
+def test_who_takes_one_does_not_wait_when_it_closes_it(queue):
+    client, server = socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        lingering = socket.create_connection(listening.getsockname())
+        lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 15))
+        assert queue.put(lingering)
+        lingering.close()
+        (taken,) = queue.take(1)
+        linger = taken.connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+        assert struct.unpack("ii", linger)[0] == 0
+        taken.connection.close()
+    client.close()
+    server.close()

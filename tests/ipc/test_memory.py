@@ -9,6 +9,8 @@ import pwd
 import pytest
 
 from asgi_master.ipc import memory
+from asgi_master.ipc.scoreboard import Scoreboard
+from asgi_master.tls.bundle import Bundle, Pair
 
 
 @pytest.fixture
@@ -75,3 +77,20 @@ def test_another_user_cannot_open_it_again(shared):
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
     os.close(fd)
+
+
+def files_for_children():
+    board = Scoreboard.create()
+    yield board.fd
+    yield board.roster_fd
+    yield Bundle((Pair("c", "k", "c.pem", "k.pem"),)).to_memory()
+    board.close()
+
+
+def test_all_that_children_get_is_sealed():
+    for fd in files_for_children():
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        assert seals & fcntl.F_SEAL_SHRINK
+        assert seals & fcntl.F_SEAL_GROW
+        assert seals & fcntl.F_SEAL_SEAL
+        assert os.fstat(fd).st_mode & 0o777 == 0o600

@@ -1,6 +1,8 @@
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asgi_master.ipc.scoreboard import (
     BUCKET_COUNT,
@@ -31,8 +33,11 @@ def test_what_one_process_writes_another_reads(board):
     row = board.allocate()
     pid = os.fork()
     if pid == 0:
-        Scoreboard(board.fd).row(row.index)[Field.REQUESTS] = 42
-        os._exit(0)
+        try:
+            with_roster = board.roster_for_reading()
+            Scoreboard(board.fd, with_roster).row(row.index)[Field.REQUESTS] = 42
+        finally:
+            os._exit(0)
     os.waitpid(pid, 0)
     assert row[Field.REQUESTS] == 42
 
@@ -47,7 +52,7 @@ def test_rows_do_not_touch_each_other(board):
 def test_a_cleared_row_is_given_out_again(board):
     row = board.allocate()
     row[Field.REQUESTS] = 9
-    row.clear()
+    board.release(row)
     again = board.allocate()
     assert again.index == row.index
     assert again[Field.REQUESTS] == 0
@@ -98,14 +103,14 @@ class TestTotals:
     def test_of_those_who_are_gone(self, board):
         self.fill(board, 1)
         gone = self.fill(board, 10)
-        gone.clear()
+        board.release(gone)
         self.assert_totals(board, 11)
         self.fill(board, 100)
         self.assert_totals(board, 111)
 
     def test_a_freed_row_is_empty(self, board):
         row = self.fill(board, 1)
-        row.clear()
+        board.release(row)
         assert [row[field] for field in Field] == [0] * len(Field)
         assert row.buckets == [0] * BUCKET_COUNT
 
@@ -115,9 +120,12 @@ class TestTotals:
         assert board.totals()[0][Field.REQUESTS] == 3
 
     def test_another_program_goes_on_with_them(self, board):
-        self.fill(board, 1).clear()
-        successor = Scoreboard(os.dup(board.fd))
-        self.assert_totals(successor, 1)
+        board.release(self.fill(board, 1))
+        lives = self.fill(board, 10)
+        successor = Scoreboard.recall(os.dup(board.fd), os.dup(board.roster_fd), board.remember())
+        assert successor.claim(lives.index)[Field.REQUESTS] == lives[Field.REQUESTS]
+        self.assert_totals(successor, 11)
+        assert successor.allocate().index != lives.index
         successor.close()
 
 
@@ -137,3 +145,95 @@ class TestLeastConnections:
         mine = ready(board, connections=9, beat=100)
         ready(board, connections=0, beat=100)[Field.STATE] = RowState.DRAINING
         assert board.least_connections(apart_from=mine.index, fresh_after_ns=50) is None
+
+
+WORDS = st.sampled_from([0, 1, 2, -1, 2**40, 2**52, 2**62, 2**63 - 1, -(2**63)]) | st.integers(
+    -(2**63), 2**63 - 1
+)
+
+
+class TestWhatOthersWrote:
+    """Whoever has the board can write anything anywhere in its rows."""
+
+    def spoil(self, board, word):
+        """Every word of every row, that of the header included."""
+        words = memoryview(board._map).cast("q")
+        words[:] = memoryview(bytes(8 * len(words))).cast("q")
+        if word:
+            for index in range(16 * 64):
+                words[index] = word
+        words.release()
+
+    @given(word=WORDS)
+    def test_no_word_is_believed_out_of_bounds(self, word):
+        board = Scoreboard.create()
+        try:
+            first, second = board.allocate(), board.allocate()
+            self.spoil(board, word)
+            for row in (first, second):
+                for field in Field:
+                    assert 0 <= row[field] <= 2**62
+                assert row[Field.STATE] in set(RowState)
+                assert all(0 <= count <= 2**52 for count in row.buckets)
+                assert row.heartbeat(12.5) is None or 0 < row.heartbeat(12.5) <= 12.5
+            counters, buckets = board.totals()
+            assert all(0 <= count < 2**63 for count in [*counters.values(), *buckets])
+            board.release(first)
+            board.release(second)
+            assert board.allocate().index == 1
+            assert all(0 <= count < 2**63 for count in board.totals()[0].values())
+        finally:
+            board.close()
+
+    @given(word=WORDS)
+    def test_siblings_judge_by_the_rows_that_are_taken(self, word):
+        board = Scoreboard.create()
+        reader = Scoreboard(os.dup(board.fd), board.roster_for_reading())
+        try:
+            mine, _other = board.allocate(), board.allocate()
+            self.spoil(board, word)
+            least = reader.least_connections(apart_from=mine.index, fresh_after_ns=-1)
+            assert least is None or 0 <= least <= 2**52
+        finally:
+            reader.close()
+            board.close()
+
+    def test_the_header_says_nothing(self, board):
+        mine = ready(board, connections=0, beat=100)
+        ready(board, connections=4, beat=100)
+        self_words = memoryview(board._map).cast("q")
+        self_words[0] = 2**40
+        self_words.release()
+        assert board.least_connections(apart_from=mine.index, fresh_after_ns=50) == 4
+
+    def test_who_says_that_it_is_ready_without_a_row_is_not_seen(self, board):
+        mine = ready(board, connections=9, beat=100)
+        free = board.row(7)
+        free[Field.STATE], free[Field.HEARTBEAT_NS] = RowState.READY, 100
+        assert board.least_connections(apart_from=mine.index, fresh_after_ns=50) is None
+
+    def test_workers_cannot_write_to_the_roster(self, board):
+        reader = Scoreboard(os.dup(board.fd), board.roster_for_reading())
+        with pytest.raises(TypeError):
+            reader._roster[0] = 3
+        with pytest.raises(OSError, match="Bad file"):
+            os.pwrite(reader.roster_fd, b"1", 0)
+        reader.close()
+
+    def test_a_roster_that_was_opened_anew_leads_nobody_astray(self, board):
+        """Where the master is the same user as its workers, they can."""
+        mine = ready(board, connections=9, beat=100)
+        board._roster[0] = 2**40
+        assert board.least_connections(apart_from=mine.index, fresh_after_ns=50) is None
+        board._roster[0] = -5
+        assert board.least_connections(apart_from=mine.index, fresh_after_ns=50) is None
+        assert board.allocate().index == 2
+
+    def test_totals_do_not_go_back(self, board):
+        row = board.allocate()
+        row[Field.REQUESTS] = 50
+        assert board.totals()[0][Field.REQUESTS] == 50
+        row[Field.REQUESTS] = 20
+        assert board.totals()[0][Field.REQUESTS] == 50
+        board.release(row)
+        assert board.totals()[0][Field.REQUESTS] == 50

@@ -32,6 +32,7 @@ from asgi_master.master.listeners import Listeners
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.pid_file import PidFile
 from asgi_master.master.preflight import Preflight, Verdict, judge
+from asgi_master.master.process import Process
 from asgi_master.settings.model import Settings, SocketSettings
 from asgi_master.settings.wire import to_wire
 
@@ -180,6 +181,10 @@ def test_a_scoreboard_may_gain_fields_but_not_move_them():
     assert not scoreboard.understands({**ours, "fields": {**known, "APPLICATION_ERRORS": 31}})
     assert not scoreboard.understands({**ours, "fields": {**ours["fields"], "NOVELTY": 31}})
     assert not scoreboard.understands({**ours, "rows": 1})
+    without_roster = {**ours, "words": 64}
+    assert not scoreboard.understands(without_roster), (
+        "an older program has none, nor would it go on with ours"
+    )
 
 
 # --- the verdict
@@ -323,15 +328,15 @@ def test_children_cross_with_their_channels():
     other.close()
     boot = Boot(3, "/srv", {"application": {"app": "a:b"}})
     workers = [
-        Worker(7, 1, 3, board.row(2), ours, stack_fd=-1, pid=99),
+        Worker(7, 1, 3, board.row(2), ours, stack_fd=-1, process=Process(99)),
         Worker(8, 0, 3, board.row(1), hung_up, -1),
     ]
-    carried = child.carry([Zygote(3, 98, hung_up, boot)], workers)
+    carried = child.carry([Zygote(3, Process(98), hung_up, boot)], workers)
     (section,) = decode(encode({"children": carried}, "1"), os.getpid()).values()
     assert list(section.fds.values()) == [ours.fileno()]
     child.check(section)
     (zygote,) = child.zygotes_of(section)
-    assert (zygote.generation, zygote.pid, zygote.boot) == (3, 98, boot)
+    assert (zygote.generation, zygote.process.pid, zygote.boot) == (3, 98, boot)
     assert zygote.channel.fileno() == -1
     first, second = child.workers_of(section, board)
     assert (first.worker, first.slot, first.generation, first.row.index, first.pid) == (7, 1, 3, 2, 99)

@@ -50,6 +50,8 @@ class Condition:
     """How many workers must serve."""
     workers: tuple[WorkerHealth, ...]
     """Those that are meant to serve, whatever their state."""
+    silent: tuple[str, ...] = ()
+    """The URLs of listeners that clients do not reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +103,19 @@ def is_started(condition: Condition) -> Verdict:
 def is_ready(condition: Condition) -> Verdict:
     """Whether requests should be sent here."""
     leaving = (condition.leaving,) if condition.leaving else ()
-    return Verdict("readyz", (_started(condition), Check("staying", leaving), _workers(condition)))
+    checks = [_started(condition), Check("staying", leaving), _workers(condition)]
+    if condition.silent:
+        checks.append(_listeners(condition))
+    return Verdict("readyz", tuple(checks))
 
 
 def _started(condition: Condition) -> Check:
     reasons = () if condition.started else ("the first workers are not ready yet",)
     return Check("started", reasons)
+
+
+def _listeners(condition: Condition) -> Check:
+    return Check("listeners", tuple(f"{url} does not listen: it was shut down" for url in condition.silent))
 
 
 def _workers(condition: Condition) -> Check:

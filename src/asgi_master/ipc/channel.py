@@ -27,6 +27,9 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self.may_hold_descriptors = True
+        """Whether there may be some in what was not read, which the one who closes it last would close."""
+        self._takes_descriptors = True
 
     @classmethod
     def pair(cls) -> tuple["Channel", "Channel"]:
@@ -45,6 +48,11 @@ class Channel:
         """The descriptor, for selectors."""
         return self._socket.fileno()
 
+    def refuse_descriptors(self) -> None:
+        """Whoever is at the other end is not believed: from here on none that it sends comes in."""
+        self._takes_descriptors = False
+        self.may_hold_descriptors = not descriptors.refuse(self._socket)
+
     def setblocking(self, flag: bool) -> None:
         """Whether `receive` and `send` wait."""
         self._socket.setblocking(flag)
@@ -62,9 +70,16 @@ class Channel:
     def receive(self) -> Received | None:
         """The next message; `None` at end of file.
 
-        Raises `BlockingIOError` if there is none yet, and `ValueError` for what is no message: that is gone then.
+        Raises `BlockingIOError` if there is none yet, and `ValueError` for what is no message, and, if they are
+        refused, for a message with descriptors, which stays there.
         """
         try:
+            if (
+                not self._takes_descriptors
+                and self.may_hold_descriptors
+                and descriptors.are_next(self._socket)
+            ):
+                raise ValueError("a message with descriptors")
             datagram, fds = descriptors.receive(self._socket, _DATAGRAM_LIMIT, _FD_LIMIT)
         except ConnectionResetError:
             return None

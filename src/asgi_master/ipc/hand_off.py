@@ -2,10 +2,15 @@
 
 One `SOCK_SEQPACKET` pair for all workers: who leaves puts connections in at one end, who is ready takes them out at
 the other, like a second listener. The kernel keeps what nobody has taken yet, unread request bytes included.
+
+Rules:
+  - Whoever takes something believes nothing of it: what is no connection is closed again.
+  - Any holder can shut the queue down, for good and for all. The master looks, and has a new one take its place.
 """
 
 import contextlib
 import os
+import select
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +22,9 @@ _MARK = b"c"
 _NEW = b"n"
 _NEW_TLS = b"t"
 _MOST_NOTE = 1024
+_FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6, socket.AF_UNIX})
+_GARBAGE_A_TURN = 64
+"""Things that are no connections, closed before others have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +44,10 @@ class HandOff:
     def __init__(self, put_end: socket.socket, take_end: socket.socket) -> None:
         self._put = put_end
         self._take = take_end
-        # Nobody may wait here: when it is full the giver keeps its connection, when it is empty a sibling was first.
-        self._put.setblocking(False)
-        self._take.setblocking(False)
+        self.is_over = False
+        """Whether it was shut down, as far as `take` has seen."""
+        self.refused = 0
+        """How many things were taken that are no connections."""
 
     @classmethod
     def create(cls) -> "HandOff":
@@ -54,6 +63,28 @@ class HandOff:
     def fds(self) -> tuple[int, int]:
         """Both ends, to pass on."""
         return self._put.fileno(), self._take.fileno()
+
+    @property
+    def ends(self) -> tuple[socket.socket, socket.socket]:
+        """Where one puts, and where one takes."""
+        return self._put, self._take
+
+    @property
+    def is_shut_down(self) -> bool:
+        """Whether somebody shut an end down, so that it is of no use any more."""
+        poll = select.poll()
+        for end in (self._put, self._take):
+            poll.register(end, select.POLLRDHUP)
+        return any(
+            found & (select.POLLRDHUP | select.POLLHUP | select.POLLNVAL) for _fd, found in poll.poll(0)
+        )
+
+    def become(self, other: "HandOff") -> "HandOff":
+        """Be the other queue from now on; returns what this was, for the caller to close."""
+        before = HandOff(self._put, self._take)
+        self._put, self._take = other.ends
+        self.is_over = False
+        return before
 
     def put(self, connection: socket.socket, note: bytes = b"") -> bool:
         """Offer a connection to the other workers; false if the queue is full. The caller still closes its own copy.
@@ -73,29 +104,68 @@ class HandOff:
         return self._send(_NEW_TLS if is_tls else _NEW, connection)
 
     def _send(self, data: bytes, connection: socket.socket) -> bool:
+        # Nobody may wait here: when it is full the giver keeps its connection, when it is empty a sibling was first.
         try:
-            socket.send_fds(self._put, [data], [connection.fileno()])
+            descriptors.send(self._put, data, [connection.fileno()])
         except OSError:
             return False
         return True
 
     def take(self, most: int) -> Iterator[Taken]:
         """Up to `most` connections others gave away. Raises `OSError` if this process may have no more descriptors."""
+        given, looks = 0, most + _GARBAGE_A_TURN
         with contextlib.suppress(BlockingIOError):
-            for _ in range(most):
+            while given < most and looks > 0 and not self.is_over:
+                looks -= 1
                 # What has no descriptor here when it arrives is lost, and its client reset.
                 os.close(os.dup(self._take.fileno()))
-                data, fds = descriptors.receive(self._take, len(_MARK) + _MOST_NOTE, 1)
+                data, fds = descriptors.receive(
+                    self._take, len(_MARK) + _MOST_NOTE, 1, descriptors.DO_NOT_WAIT
+                )
                 faults.point("after_take")
-                is_new = data in (_NEW, _NEW_TLS)
+                if not data and not fds and self.is_shut_down:
+                    self.is_over = True
                 for fd in fds:
-                    yield Taken(
-                        socket.socket(fileno=fd),
-                        None if is_new else data[len(_MARK) :],
-                        is_tls=data == _NEW_TLS,
-                    )
+                    connection = self._connection(data, fd)
+                    if connection is not None:
+                        given += 1
+                        is_new = data in (_NEW, _NEW_TLS)
+                        note = None if is_new else data[len(_MARK) :]
+                        yield Taken(connection, note, is_tls=data == _NEW_TLS)
+
+    def _connection(self, data: bytes, fd: int) -> socket.socket | None:
+        """The connection behind the descriptor that came with the data; `None`, and it is closed, if it is none."""
+        try:
+            connection = socket.socket(fileno=fd)
+        except OSError:
+            os.close(fd)
+            self.refused += 1
+            return None
+        try:
+            if _may_be_served(data, connection):
+                # Its last close must not wait, whatever the giver asked for.
+                descriptors.do_not_linger(connection)
+                if connection.family == socket.AF_UNIX:
+                    descriptors.refuse(connection)
+                connection.getpeername()
+                return connection
+            self.refused += 1
+        except OSError:
+            pass  # its client is gone
+        descriptors.close_at_once(connection)
+        return None
 
     def close(self) -> None:
         """Close both ends; connections that nobody holds another copy of are closed with them."""
         self._put.close()
         self._take.close()
+
+
+def _may_be_served(data: bytes, sock: socket.socket) -> bool:
+    """Whether it is a stream socket that does not listen, and came with words that we say."""
+    return (
+        (data in (_NEW, _NEW_TLS) or data.startswith(_MARK))
+        and sock.family in _FAMILIES
+        and sock.type == socket.SOCK_STREAM
+        and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    )

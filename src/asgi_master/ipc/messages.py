@@ -2,15 +2,53 @@
 
 A message is one datagram of JSON, `["Name", {fields}]`. JSON because the two ends may be different versions of this
 program (a reload starts a new interpreter): unknown fields are ignored, missing ones take their defaults.
+
+What children say is bounded: the annotations `Line`, `Text` and `Names` cut to size, on both ends, what is longer.
 """
 
 import json
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, get_origin
+from typing import Annotated, Any, NoReturn, get_args, get_origin
 
 _SHOWN = 100
 """Bytes of a datagram that is no message, for the log."""
+_LARGEST = 1 << 63
+"""Integers are less, and not less than minus that: words of the machine."""
+
+
+def _short(value: str) -> str:
+    """A line: its beginning says most."""
+    return value if len(value) <= _LINE else f"{value[:_LINE]}..."
+
+
+def _tail(value: str) -> str:
+    """A traceback: its end says most."""
+    return value if len(value) <= _TEXT else f"...{value[-_TEXT:]}"
+
+
+def _very_few(value: list[str]) -> list[str]:
+    """A few names. Raises `ValueError` if something else is in it."""
+    return _few(value[:_MOST_NAMES])
+
+
+def _few(value: list[str]) -> list[str]:
+    """A list of lines. Raises `ValueError` if something else is in it."""
+    if not all(isinstance(item, str) for item in value):
+        raise ValueError("it is no list of lines")
+    return [_short(item) for item in value[:_MOST_LINES]]
+
+
+# Characters; each may take twelve bytes, and a whole message must fit a datagram.
+_LINE = 1000
+_TEXT = 12 * 1024
+_MOST_LINES = 100
+_MOST_NAMES = 10
+
+Line = Annotated[str, _short]
+Text = Annotated[str, _tail]
+Names = Annotated[list[str], _very_few]
 
 STACK_SIGNAL = signal.SIGUSR1
 """Makes a worker write all its stacks to its stack pipe, from C, whatever the interpreter is doing."""
@@ -25,15 +63,15 @@ class BootWanted:
 class ApplicationImported:
     """Zygote: I can fork. `hazards` name what makes forking unsafe (threads), if anything does."""
 
-    hazards: list[str] = field(default_factory=list)
+    hazards: Names = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class ImportFailed:
     """Zygote: the application does not import. `reason` is a line, `traceback` the user's frames."""
 
-    reason: str
-    traceback: str = ""
+    reason: Line
+    traceback: Text = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +79,7 @@ class ForkFailed:
     """Zygote: the kernel refused the fork of this worker."""
 
     worker: int
-    reason: str
+    reason: Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +98,43 @@ class BecameReady:
 class BootFailed:
     """Worker: I cannot serve, and leave. `reason` is a line, `traceback` the user's frames."""
 
-    reason: str
-    traceback: str = ""
+    reason: Line
+    traceback: Text = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BeganLeaving:
     """Worker: I drain without an order."""
 
-    reason: str
+    reason: Line
 
 
 @dataclass(frozen=True, slots=True)
 class WantsToLeave:
     """Worker: replace me, please. I serve until I am told to leave."""
 
-    reason: str
+    reason: Line
+
+
+def _groups(value: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Groups of tasks as they are shown. Raises `ValueError` for what is none."""
+    return [_group(item) for item in value[:_MOST_GROUPS]]
+
+
+def _group(value: object) -> dict[str, Any]:
+    known = value if isinstance(value, dict) else {}
+    group: dict[str, Any] = {}
+    for name, kind in _GROUP.items():
+        told = known.get(name, kind())
+        if not _is_a(told, kind):
+            raise ValueError(f"{name} of a group of tasks is no {kind.__name__}")
+        group[name] = _few(told) if kind is list else _short(told) if kind is str else told
+    return group
+
+
+_MOST_GROUPS = 1000
+_GROUP = {"count": int, "coroutine": str, "names": list, "serves": list, "more_served": int, "stack": list}
+"""`asgi_master.worker.tasks.TaskGroup`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +144,7 @@ class TasksTold:
     number: int
     total: int = 0
     """How many there are, shown or not."""
-    groups: list[dict[str, Any]] = field(default_factory=list)
+    groups: Annotated[list[dict[str, Any]], _groups] = field(default_factory=list)
     """`asgi_master.worker.tasks.TaskGroup`, as dictionaries."""
 
 
@@ -93,7 +152,7 @@ class TasksTold:
 class Boot:
     """Master to zygote: what to import and how to serve it.
 
-    With it ride the descriptors of the scoreboard and of both ends of the hand-off queue.
+    With it ride the descriptors of the scoreboard and of its roster.
     """
 
     generation: int
@@ -103,9 +162,10 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Master to zygote: fork this worker. With it ride its channel, its stack pipe, the certificates and its listeners.
+    """Master to zygote: fork this worker.
 
-    The zygote keeps no listener: it may outlive the bind, and would hold the port open.
+    With it ride both ends of the hand-off queue, its channel, its stack pipe, the certificates and its listeners. The
+    zygote keeps none of them: a listener may outlive the bind, and would hold the port open.
     """
 
     worker: int
@@ -125,6 +185,19 @@ class Accept:
 @dataclass(frozen=True, slots=True)
 class TakeCertificates:
     """Master to worker: serve new connections with what rides along, `asgi_master.tls.bundle` in a file in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeHandOff:
+    """Master to worker: the hand-off queue whose ends ride along takes the place of the one you have."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeListeners:
+    """Master to worker: accept from the listeners that ride along, and no longer from those you have."""
+
+    secure: list[int] = field(default_factory=list)
+    """As in `Fork`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,26 +231,44 @@ Message = (
     | Fork
     | Accept
     | TakeCertificates
+    | TakeHandOff
+    | TakeListeners
     | Drain
     | TellTasks
 )
 
 _KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in Message.__args__}
+
+
+def _plain(kind: Any) -> type:
+    """The type without what is said of its bound, and of its parts."""
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return get_origin(kind) or kind  # type: ignore[no-any-return]
+
+
 _TYPES: dict[type[Message], dict[str, Any]] = {
-    kind: {f.name: get_origin(f.type) or f.type for f in fields(kind)} for kind in _KINDS.values()
+    kind: {f.name: _plain(f.type) for f in fields(kind)} for kind in _KINDS.values()
+}
+_BOUNDS: dict[type[Message], dict[str, Callable[[Any], Any]]] = {
+    kind: {f.name: get_args(f.type)[1] for f in fields(kind) if get_origin(f.type) is Annotated}
+    for kind in _KINDS.values()
 }
 
 
 def encode(message: Message) -> bytes:
     """The datagram of a message."""
     kind = type(message)
-    return json.dumps([kind.__name__, {name: getattr(message, name) for name in _TYPES[kind]}]).encode()
+    values = {name: getattr(message, name) for name in _TYPES[kind]}
+    for name, bound in _BOUNDS[kind].items():
+        values[name] = bound(values[name])
+    return json.dumps([kind.__name__, values]).encode()
 
 
 def decode(datagram: bytes) -> Message:
     """The message of a datagram. Raises `ValueError` for what no version of ours says."""
     try:
-        said = json.loads(datagram)
+        said = json.loads(datagram, parse_constant=_refuse)
     except RecursionError:
         said = None
     match said:
@@ -185,19 +276,27 @@ def decode(datagram: bytes) -> Message:
             kind = _KINDS[name]
         case _:
             raise ValueError(f"no message of ours: {datagram[:_SHOWN]!r}")
-    types = _TYPES[kind]
+    types, bounds = _TYPES[kind], _BOUNDS[kind]
     known = {key: value for key, value in values.items() if key in types}
     for key, value in known.items():
         if not _is_a(value, types[key]):
             raise ValueError(f"{name}: {key} is no {types[key].__name__}")
+        if key in bounds:
+            known[key] = bounds[key](value)
     try:
         return kind(**known)
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from None
 
 
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")
+
+
 def _is_a(value: object, kind: type) -> bool:
     """Whether a value of JSON is of this type; what applications run beside can write to our channels."""
     if kind is float:
-        return isinstance(value, int | float)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and -_LARGEST <= value < _LARGEST
+    return isinstance(value, kind)

@@ -3,18 +3,24 @@
 Rules:
   - Each field has one writer. Words are 8 bytes, aligned, and stored whole, so readers see old or new, never half.
   - A reader trusts a row only while it is fresh: a dead or stuck worker's numbers stay behind.
-  - Counters only grow, whoever dies: the master adds those of a row that it frees to its own row, the header.
+  - A worker could write anything anywhere in the rows. So whoever reads a word believes it within bounds only
+    (`_believed`), and what the master alone may say is not there: which rows are taken stands in its memory, and for
+    the workers in the *roster*, a second file that they can only read.
+  - Counters only grow, whoever dies or writes: the master remembers the most that it read, and keeps those of the dead.
 """
 
 import mmap
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
+
+from asgi_master.ipc.memory import for_reading, shared_file
 
 _WORDS = 64  # 512 bytes a row: no two workers share a cache line
 _ROWS = 1024
 _BYTES = _ROWS * _WORDS * 8
+_ROSTER_BYTES = _ROWS * 8
 
 
 class RowState(IntEnum):
@@ -32,9 +38,6 @@ class Field(IntEnum):
     """The words of a row. Totals only grow while the row belongs to one worker."""
 
     STATE = 0
-    PID = 1
-    SLOT = 2
-    GENERATION = 3
     HEARTBEAT_NS = 4
     """`CLOCK_MONOTONIC` of the last turn of the worker's loop timer."""
     CONNECTIONS = 5
@@ -93,6 +96,21 @@ assert max(Field) < _BUCKETS <= _WORDS - BUCKET_COUNT
 _GROWING = (*COUNTERS, *range(_BUCKETS, _BUCKETS + BUCKET_COUNT))
 _NOTHING = memoryview(bytes(_WORDS * 8)).cast("q")
 
+_MOST = 1 << 52
+"""Of a count: the sum of all rows fits a word, and a float."""
+_MOST_NS = 1 << 62
+_TIMES = frozenset(field for field in Field if field.name.endswith("_NS"))
+
+
+def _believed(word: int, value: int) -> int:
+    """A value as far as it can be true, whoever wrote it. `word` is its place in a row."""
+    if word == Field.STATE:
+        return value if value in _STATES else RowState.FREE
+    return min(max(0, value), _MOST_NS if word in _TIMES else _MOST)
+
+
+_STATES = frozenset(RowState)
+
 
 class Row:
     """The numbers of one worker."""
@@ -105,16 +123,24 @@ class Row:
         self._base = index * _WORDS
 
     def __getitem__(self, field: Field) -> int:
-        return self._words[self._base + field]
+        return _believed(field, self._words[self._base + field])
 
     def __setitem__(self, field: Field, value: int) -> None:
         self._words[self._base + field] = value
 
+    def heartbeat(self, now: float) -> float | None:
+        """When the worker's loop last turned, in seconds on the clock of `now`, and not after it.
+
+        `None` if it never did.
+        """
+        stamp = self[Field.HEARTBEAT_NS]
+        return min(stamp / 1e9, now) if stamp else None
+
     @property
     def buckets(self) -> list[int]:
         """How many responses ended within each of `DURATION_BOUNDS` but not the one before; the last is the rest."""
-        first = self._base + _BUCKETS
-        return self._words[first : first + BUCKET_COUNT].tolist()
+        words, first = self._words, self._base + _BUCKETS
+        return [_believed(_BUCKETS, words[word]) for word in range(first, first + BUCKET_COUNT)]
 
     def write_buckets(self, counts: Sequence[int]) -> None:
         """The worker's own counts, `BUCKET_COUNT` of them."""
@@ -122,39 +148,71 @@ class Row:
         for index, count in enumerate(counts):
             words[first + index] = count
 
+    def growing(self) -> Iterator[int]:
+        """What only grows: the counters, then the buckets."""
+        return (_believed(word, self._words[self._base + word]) for word in _GROWING)
+
     def clear(self) -> None:
-        """Free the row (the master, once the worker is gone), its counters kept in the header."""
-        words, base = self._words, self._base
-        for word in _GROWING:
-            words[word] += words[base + word]
-        words[base : base + _WORDS] = _NOTHING
+        """Forget all numbers."""
+        self._words[self._base : self._base + _WORDS] = _NOTHING
 
 
 class Scoreboard:
-    """All rows, in one anonymous shared file. Row 0 is the header, the master's own; workers use rows from 1.
+    """All rows, in one anonymous shared file; workers use rows from 1.
 
-    The header's first word is the highest row in use so far; its counters are those of the workers that are gone.
+    The roster's first word is the highest row that is taken; the others say whether the row of that index is.
     """
 
     CAPACITY = _ROWS - 1
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, roster_fd: int, *, is_ours: bool = False) -> None:
+        """`is_ours`: whether this is the master, which alone can write to the roster. The descriptors are owned."""
         self.fd = fd
+        self.roster_fd = roster_fd
         self._map = mmap.mmap(fd, _BYTES)
         self._words = memoryview(self._map).cast("q")
+        access = mmap.PROT_READ | mmap.PROT_WRITE if is_ours else mmap.PROT_READ
+        self._roster_map = mmap.mmap(roster_fd, _ROSTER_BYTES, prot=access)
+        self._roster = memoryview(self._roster_map).cast("q")
+        # The master does not read in the roster either: where it is the workers' own user, they can open it anew.
+        self._taken: dict[int, list[int]] = {}
+        """By row: the most that was read of what only grows."""
+        self._gone = [0] * len(_GROWING)
+        """The same, of all whose rows were freed."""
 
     @classmethod
     def create(cls) -> "Scoreboard":
-        """A new one, all rows free."""
-        fd = os.memfd_create("asgi-master-scoreboard", os.MFD_CLOEXEC)
-        os.ftruncate(fd, _BYTES)
-        return cls(fd)
+        """A new one, all rows free. Raises `OSError`."""
+        board = shared_file("asgi-master-scoreboard", _BYTES)
+        return cls(board, shared_file("asgi-master-roster", _ROSTER_BYTES), is_ours=True)
+
+    @classmethod
+    def recall(cls, fd: int, roster_fd: int, gone: Sequence[int]) -> "Scoreboard":
+        """Go on, as the master, with that of another one; `gone` is what it remembered. Rows are to be claimed."""
+        board = cls(fd, roster_fd, is_ours=True)
+        board._gone[: len(gone)] = gone
+        return board
+
+    def remember(self) -> list[int]:
+        """What those that are gone have counted."""
+        return self._gone
+
+    def roster_for_reading(self) -> int:
+        """A descriptor of the roster for workers; the caller owns it. Raises `OSError`."""
+        try:
+            return for_reading(self.roster_fd)
+        except FileNotFoundError:  # where there is no /proc
+            return os.dup(self.roster_fd)
 
     def close(self) -> None:
-        """Let go of the mapping and its descriptor."""
-        self._words.release()
-        self._map.close()
-        os.close(self.fd)
+        """Let go of the mappings and their descriptors."""
+        for words, mapped, fd in (
+            (self._words, self._map, self.fd),
+            (self._roster, self._roster_map, self.roster_fd),
+        ):
+            words.release()
+            mapped.close()
+            os.close(fd)
 
     def row(self, index: int) -> Row:
         """The row with this index (from 1)."""
@@ -163,43 +221,65 @@ class Scoreboard:
     def allocate(self) -> Row:
         """A free row, the lowest, marked as booting. Master only. Raises `RuntimeError` if all are taken."""
         for index in range(1, _ROWS):
-            row = self.row(index)
-            if row[Field.STATE] == RowState.FREE:
+            if index not in self._taken:
+                row = self.claim(index)
+                row.clear()
                 row[Field.STATE] = RowState.BOOTING
-                self._words[0] = max(self._words[0], index)
                 return row
         raise RuntimeError(f"more than {self.CAPACITY} workers at once")
 
+    def claim(self, index: int) -> Row:
+        """The row with this index, which is taken from now on, as it is. Master only."""
+        self._taken[index] = [0] * len(_GROWING)
+        self._write_roster(index)
+        return self.row(index)
+
+    def release(self, row: Row) -> None:
+        """Free the row of a worker that is gone; its counters are kept. Master only."""
+        counted = self._read_growing(row.index)
+        del self._taken[row.index]
+        self._gone = [min(_MOST_NS, sum(pair)) for pair in zip(self._gone, counted, strict=True)]
+        self._write_roster(row.index)
+        row.clear()
+
     def totals(self) -> tuple[dict[Field, int], list[int]]:
-        """The counters and the buckets of all workers that ever were."""
-        words = self._words
-        bases = range(0, (words[0] + 1) * _WORDS, _WORDS)
-        counters = {field: sum(words[base + field] for base in bases) for field in COUNTERS}
-        buckets = [
-            sum(words[base + word] for base in bases) for word in range(_BUCKETS, _BUCKETS + BUCKET_COUNT)
-        ]
-        return counters, buckets
+        """The counters and the buckets of all workers that ever were. Master only."""
+        rows = [self._gone, *map(self._read_growing, self._taken)]
+        sums = [min(_MOST_NS, sum(values)) for values in zip(*rows, strict=True)]
+        counters = dict(zip(COUNTERS, sums, strict=False))
+        return counters, sums[len(COUNTERS) :]
+
+    def _read_growing(self, index: int) -> list[int]:
+        """What the worker of a row counted, never less than before."""
+        seen = self._taken[index]
+        seen[:] = map(max, seen, self.row(index).growing())
+        return seen
+
+    def _write_roster(self, index: int) -> None:
+        self._roster[index] = index in self._taken
+        self._roster[0] = max(self._taken, default=0)
 
     def least_connections(self, *, apart_from: int, fresh_after_ns: int) -> int | None:
         """The fewest connections any other ready worker with a fresh heartbeat has; `None` if there is none."""
-        words = self._words
+        words, roster = self._words, self._roster
         least: int | None = None
-        for index in range(1, words[0] + 1):
+        for index in range(1, min(roster[0], self.CAPACITY) + 1):
             base = index * _WORDS
             if (
                 index != apart_from
+                and roster[index]
                 and words[base + Field.STATE] == RowState.READY
                 and words[base + Field.HEARTBEAT_NS] > fresh_after_ns
                 and (least is None or words[base + Field.CONNECTIONS] < least)
             ):
                 least = words[base + Field.CONNECTIONS]
-        return least
+        return None if least is None else _believed(Field.CONNECTIONS, least)
 
 
 def layout() -> dict[str, Any]:
     """How this version lays a scoreboard out: JSON, for a version that is to go on with it."""
     return {
-        "words": _WORDS,
+        "words": {"row": _WORDS, "roster": _ROWS},
         "rows": _ROWS,
         "buckets": [_BUCKETS, *DURATION_BOUNDS],
         "states": {state.name: state.value for state in RowState},

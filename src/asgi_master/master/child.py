@@ -1,13 +1,15 @@
 """What the master holds of each zygote and worker, and how that crosses a live upgrade."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from asgi_master.ipc.channel import Channel
+from asgi_master.ipc.conduct import WORKER, ZYGOTE, Conduct
 from asgi_master.ipc.messages import Boot, decode, encode
 from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.master.carried import Carried
+from asgi_master.master.process import Process
 
 _WORKER = {"worker", "slot", "generation", "pid", "row", "channel", "stack"}
 """What is written down of a worker."""
@@ -29,9 +31,13 @@ class Zygote:
     """A zygote's process."""
 
     generation: int
-    pid: int
+    process: Process
     channel: Channel
     boot: Boot
+    conduct: Conduct = field(default_factory=lambda: Conduct(ZYGOTE))
+
+    def __str__(self) -> str:
+        return f"zygote gen {self.generation} [{self.process.pid}]"
 
 
 @dataclass(slots=True)
@@ -45,8 +51,20 @@ class Worker:
     channel: Channel
     stack_fd: int
     """Read end of the pipe its stacks come through; -1 once it is closed."""
-    pid: int | None = None
+    process: Process | None = None
     """Known once it said `Forked`."""
+    conduct: Conduct = field(default_factory=lambda: Conduct(WORKER))
+
+    def __str__(self) -> str:
+        return f"worker {self.slot} gen {self.generation} [{self.pid or 'not begun'}]"
+
+    @property
+    def pid(self) -> int | None:
+        """The number of its process, once it is known."""
+        return self.process.pid if self.process is not None else None
+
+
+Child = Zygote | Worker
 
 
 def carry(zygotes: Iterable[Zygote], workers: Iterable[Worker]) -> Carried:
@@ -56,7 +74,7 @@ def carry(zygotes: Iterable[Zygote], workers: Iterable[Worker]) -> Carried:
             "zygotes": [
                 {
                     "generation": zygote.generation,
-                    "pid": zygote.pid,
+                    "pid": zygote.process.pid,
                     "boot": encode(zygote.boot).decode(),
                     "channel": zygote.channel.fileno(),
                 }
@@ -84,31 +102,38 @@ def carry(zygotes: Iterable[Zygote], workers: Iterable[Worker]) -> Carried:
 
 def zygotes_of(carried: Carried) -> list[Zygote]:
     """The zygotes of a section."""
-    return [
+    zygotes = [
         Zygote(
             known["generation"],
-            known["pid"],
+            Process(known["pid"]),
             _channel(known["channel"]),
             _boot(known),
         )
         for known in carried.values["zygotes"]
     ]
+    for zygote in zygotes:
+        zygote.conduct.settle()
+    return zygotes
 
 
 def workers_of(carried: Carried, scoreboard: Scoreboard) -> list[Worker]:
     """The workers of a section."""
-    return [
+    workers = [
         Worker(
             worker=known["worker"],
             slot=known["slot"],
             generation=known["generation"],
-            row=scoreboard.row(known["row"]),
+            row=scoreboard.claim(known["row"]),
             channel=_channel(known["channel"]),
             stack_fd=known["stack"],
-            pid=known["pid"],
+            process=None if known["pid"] is None else Process(known["pid"]),
         )
         for known in carried.values["workers"]
     ]
+    for worker in workers:
+        if worker.process is not None:
+            worker.conduct.settle()
+    return workers
 
 
 def check(carried: Carried) -> None:
@@ -134,5 +159,6 @@ def _channel(fd: int) -> Channel:
         other.close()
         return channel
     channel = Channel.of_fd(fd)
+    channel.refuse_descriptors()
     channel.setblocking(False)
     return channel

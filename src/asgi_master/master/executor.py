@@ -74,7 +74,7 @@ class Executor:
             case KillZygote(generation):
                 self._children.kill_zygote(generation)
             case SpawnWorker(worker, slot, generation, standby):
-                places = self._places_of(generation)
+                places = self.places_of(generation)
                 self._children.spawn_worker(worker, slot, generation, places, standby=standby)
             case AdmitWorker(worker):
                 self._children.admit_worker(worker)
@@ -108,7 +108,7 @@ class Executor:
             for listener in self._listeners.keep_only(self._proven.sockets):
                 self._removed_binds.add(listener)
 
-    def _places_of(self, generation: int) -> Places:
+    def places_of(self, generation: int) -> Places:
         """Where a worker of this generation accepts."""
         boot = self._children.boot_of(generation)
         if boot is None:

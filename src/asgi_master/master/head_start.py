@@ -53,7 +53,9 @@ class HeadStart:
 
         waiting, self._waiting = self._waiting, None
         pid, end = waiting or spawn_zygote()
-        return pid, Channel(end)
+        channel = Channel(end)
+        channel.refuse_descriptors()
+        return pid, channel
 
 
 def _keep_to_ourselves() -> None:

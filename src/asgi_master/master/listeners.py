@@ -13,6 +13,7 @@ from asgi_master.master.carried import Cargo, Carried
 from asgi_master.master.kept_sockets import KeptSockets
 from asgi_master.master.listening import Listener, is_ours, open_bind, place_of
 from asgi_master.master.notifier import Notifier
+from asgi_master.master.reopening import listen_again, replace_socket
 from asgi_master.settings.bind import TcpAddress, parse_bind, speaks_tls
 from asgi_master.settings.model import SocketSettings
 
@@ -79,6 +80,25 @@ class Listeners:
                 if is_ours(bind):
                     self._kept.let_go(place_of(bind), listener.kept_file)
         return removed
+
+    def mend(self, listener: Listener, settings: SocketSettings) -> socket.socket | None:
+        """Have one that does not listen any more do so again.
+
+        Returns the socket that it had, for the caller to close, if it needs another one. Raises `BindError`.
+        """
+        if listen_again(listener, settings.backlog):
+            return None
+        (bind,) = (bind for bind, listeners in self._by_bind.items() if listener in listeners)
+        if not is_ours(bind):
+            raise BindError(f"cannot listen on {listener.url} again: it was passed to us")
+        place = place_of(bind)
+        for other in self._by_bind[bind]:
+            self._kept.let_go(place, other.kept_file)
+        try:
+            return replace_socket(listener, bind, settings)
+        finally:
+            for other in self._by_bind[bind]:
+                self._kept.keep(place, [other.sock], other.kept_file)
 
     def _carry(self) -> Carried:
         """Every socket, by its bind, and what was passed to us."""

@@ -9,12 +9,13 @@ import pwd
 import socket
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from asgi_master.directories import NO_INODE, Directory, Inode, remove
 from asgi_master.errors import BindError
+from asgi_master.ipc.descriptors import refuse
 from asgi_master.master.kept_sockets import KeptSockets
 from asgi_master.master.privileges import socket_of, warn_of_exposure
 from asgi_master.settings.bind import (
@@ -48,11 +49,16 @@ class Listener:
     """Whether somebody else bound it: it still listens when we have closed it."""
     is_taken_back: bool = False
     """Whether it comes from systemd's store, which still has it."""
+    address: Any = field(init=False)
+    """Where it was bound. What the socket says later may be others' doing."""
+
+    def __post_init__(self) -> None:
+        self.address = self.sock.getsockname()
 
     @property
     def url(self) -> str:
         """Where clients connect, for the log."""
-        address = self.sock.getsockname()
+        address = self.address
         if self.sock.family == socket.AF_UNIX:
             path = address if isinstance(address, str) else address.decode(errors="replace")
             return f"{TLS_PREFIX if self.is_tls else ''}unix:{path}"
@@ -111,6 +117,9 @@ def open_bind(bind: str, settings: SocketSettings, kept: KeptSockets) -> list[Li
                 )
     for listener in listeners:
         listener.sock.setblocking(False)
+        if listener.sock.family == socket.AF_UNIX:
+            # Clients' too: whoever closes one waits as long as its sender had it linger.
+            refuse(listener.sock)
         listener.is_tls = speaks_tls(bind)
         listener.is_passed = not is_ours(bind)
     _warn_about_a_capped_backlog(settings.backlog)
@@ -130,7 +139,7 @@ def _open_tcp(bind: str, address: TcpAddress, backlog: int, kept: KeptSockets) -
             sock = found.pop(host, None)
             while sock is None:
                 try:
-                    sock = _listen_tcp(family, kind, protocol, (host, port, *rest), backlog)
+                    sock = listen_tcp(family, kind, protocol, (host, port, *rest), backlog)
                 except OSError as error:
                     if error.errno != errno.EADDRINUSE or not kept.makes_way:
                         raise
@@ -178,7 +187,7 @@ def _take_back_tcp(
     return found
 
 
-def _listen_tcp(
+def listen_tcp(
     family: int, kind: int, protocol: int, address: tuple[Any, ...], backlog: int
 ) -> socket.socket:
     """A new socket that listens there. Raises `OSError`."""

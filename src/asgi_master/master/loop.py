@@ -25,8 +25,10 @@ from asgi_master.master.listeners import Listeners
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.observer import MasterObserver
 from asgi_master.master.oom import OomExit
+from asgi_master.master.outlive import Outlive
 from asgi_master.master.policy import policy_of
 from asgi_master.master.removed_binds import RemovedBinds
+from asgi_master.master.shared_sockets import SharedSockets
 from asgi_master.master.signals import SignalPipe
 from asgi_master.master.steering import MasterSteering
 from asgi_master.master.systemd import ServiceManager
@@ -95,6 +97,7 @@ class Master:
             self._selector, self._scoreboard, self._hand_off, new_zygote, self._facts.append
         )
         removed_binds = RemovedBinds(self._hand_off)
+        self._outlive = Outlive()
         self._certificates = certificates
         self._executor = Executor(self._children, listeners, removed_binds, certificates, settings)
         certificates.attach(self._children, lambda: self._executor.settings.tls)
@@ -120,6 +123,7 @@ class Master:
         self._service_manager = ServiceManager(notifier, self._supervisor, self._children.rows, os.environ)
         self._lame_duck = LameDuck()
         sockets = [listener.sock for listener in admin.of(admin_sockets(settings))]
+        shared_sockets = SharedSockets(self._children, self._executor, listeners, self._hand_off)
         observer = MasterObserver(
             self._supervisor,
             self._children,
@@ -128,6 +132,7 @@ class Master:
             self._scoreboard,
             self._totals,
             self._lame_duck,
+            shared_sockets.silent,
             is_asked=bool(sockets),
         )
         self._upgrade = Upgrade(
@@ -145,6 +150,7 @@ class Master:
         self._companions: list[Companion] = [
             self._control,
             self._service_manager,
+            shared_sockets,
             observer,
             AdminServer(sockets, self._selector, observer),
             removed_binds,
@@ -164,13 +170,12 @@ class Master:
         if self._is_upgraded:
             self._take_over()
         self._judge()
-        self._children.reap()  # a zygote that died before there was a handler for that
+        self._outlive(self._children.reap)  # a zygote that died before there was a handler for that
         while self._executor.exit_code is None:
             now = time.monotonic()
             if now >= next_look:
                 next_look = now + _HEARTBEAT_PERIOD
-                self._children.oom_kills.look()
-                self._facts.append(self._children.read_heartbeats())
+                self._outlive(self._look)
             deadlines = (next_look, self._supervisor.next_deadline(), self._lame_duck.until)
             wait = min(deadline for deadline in deadlines if deadline is not None) - now
             for key, _events in self._selector.select(max(0.0, wait)):
@@ -183,6 +188,13 @@ class Master:
                 self._outlive(companion.sweep)
         return self._oom_exit.status(self._executor.exit_code)
 
+    def _look(self) -> None:
+        """See what nobody tells."""
+        self._children.oom_kills.look()
+        # Whoever died while there was no descriptor, or no memory, to reap with.
+        self._children.reap()
+        self._facts.append(self._children.read_heartbeats())
+
     def close(self) -> None:
         """Let go of everything; children that still live see the end of file and leave."""
         for companion in self._companions:
@@ -190,7 +202,7 @@ class Master:
         self._children.close()
         if self._watcher is not None:
             self._watcher.close()
-        self._hand_off.close()
+        # The hand-off queue is left to the exit: to close what somebody put there may take as long as they like.
         self._scoreboard.close()
         self._selector.close()
 
@@ -226,13 +238,6 @@ class Master:
         if isinstance(action, Announce):
             for companion in self._companions:
                 self._outlive(companion.note, action.notice)
-
-    def _outlive(self, work: Callable[..., object], *arguments: object) -> None:
-        """Do something; a fault of ours in it must not take the service down. Each order has a deadline behind it."""
-        try:
-            work(*arguments)
-        except Exception:
-            log.exception("%s%r failed; the master goes on", getattr(work, "__qualname__", work), arguments)
 
     def _phase(self) -> Phase:
         return Phase.STOPPING if self._lame_duck.is_leaving else self._supervisor.phase

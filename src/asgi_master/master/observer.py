@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from asgi_master import __version__
 from asgi_master.control.health import Condition, WorkerHealth
@@ -14,6 +15,7 @@ from asgi_master.master.children import Children
 from asgi_master.master.executor import Executor
 from asgi_master.master.lame_duck import LameDuck
 from asgi_master.master.listeners import Listeners
+from asgi_master.master.listening import Listener
 from asgi_master.master.memory import MemorySampler, Subject
 from asgi_master.master.totals import Totals
 from asgi_master.supervision.fleet import Worker
@@ -39,10 +41,14 @@ class MasterObserver:
         scoreboard: Scoreboard,
         totals: Totals,
         lame_duck: LameDuck,
+        silent: Callable[[], list[Listener]],
         *,
         is_asked: bool,
     ) -> None:
-        """`is_asked`: whether anybody can ask, so that what is costly to know is looked up."""
+        """`silent` tells which listeners do not listen.
+
+        `is_asked`: whether anybody can ask, so that what is costly to know is looked up.
+        """
         self._supervisor = supervisor
         self._children = children
         self._executor = executor
@@ -50,6 +56,7 @@ class MasterObserver:
         self._scoreboard = scoreboard
         self._totals = totals
         self._lame_duck = lame_duck
+        self._silent = silent
         self._is_asked = is_asked
         self._was_started = False
         self._memory = MemorySampler()
@@ -86,6 +93,7 @@ class MasterObserver:
                 WorkerHealth(worker.slot, worker.generation, worker.state, _silence(rows.get(worker.id), now))
                 for worker in sorted(serving, key=lambda worker: (worker.slot, worker.id))
             ),
+            silent=tuple(listener.url for listener in self._silent()),
         )
 
     def snapshot(self) -> Snapshot:
@@ -120,11 +128,11 @@ class MasterObserver:
         return "" if until is None else f"the master stops in {max(0.0, until - now):.1f} s"
 
     def _subjects(self) -> list[Subject]:
-        rows = self._children.rows()
+        pids = self._children.worker_pids()
         workers = [
-            Subject(pid, "worker", worker.slot)
+            Subject(pids[worker.id], "worker", worker.slot)
             for worker in self._supervisor.fleet.living()
-            if (row := rows.get(worker.id)) is not None and (pid := row[Field.PID])
+            if worker.id in pids
         ]
         zygotes = [Subject(pid, "zygote") for pid in self._children.zygote_pids()]
         return [Subject(os.getpid(), "master"), *zygotes, *workers]
@@ -136,8 +144,8 @@ def _state(worker: Worker) -> str:
 
 def _silence(row: Row | None, now: float) -> float | None:
     """Seconds since the worker's loop turned; `None` if it never did."""
-    beat = 0 if row is None else row[Field.HEARTBEAT_NS]
-    return max(0.0, now - beat / 1e9) if beat else None
+    beat = None if row is None else row.heartbeat(now)
+    return None if beat is None else now - beat
 
 
 def _by_slot(workers: list[Worker], rows: dict[int, Row], now: float) -> dict[int, SlotGauges]:

@@ -31,8 +31,16 @@ def supervisor(cargo: Cargo, settings: Settings) -> Supervisor:
 def scoreboard(cargo: Cargo) -> Scoreboard:
     """The board that the workers write to."""
     known = cargo.unpack("scoreboard")
-    made = Scoreboard.create() if known is None else Scoreboard(known.fds["board"])
-    cargo.pack("scoreboard", lambda: Carried({"layout": layout()}, {"board": made.fd}))
+    if known is None:
+        made = Scoreboard.create()
+    else:
+        made = Scoreboard.recall(known.fds["board"], known.fds["roster"], known.values["gone"])
+    cargo.pack(
+        "scoreboard",
+        lambda: Carried(
+            {"layout": layout(), "gone": made.remember()}, {"board": made.fd, "roster": made.roster_fd}
+        ),
+    )
     return made
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from asgi_master.master.carried import VARIABLE
 from asgi_master.master.handover import CONSENT, Errand, command, inherited, inside
+from asgi_master.master.process import Process
 from asgi_master.master.spawn import spawn
 from asgi_master.telemetry.exits import describe_status
 from asgi_master.telemetry.text import one_line
@@ -60,7 +61,7 @@ class Preflight:
             with inside(directory), inherited({state_fd}):
                 variables = {name: os.environ[name] for name in _PASSED if name in os.environ}
                 variables[VARIABLE] = f"{Errand.CHECK}:{state_fd}"
-                self._pid = spawn(command(), [(write, 1), (write, 2)], variables)
+                pid = spawn(command(), [(write, 1), (write, 2)], variables)
         except OSError:
             os.close(self._pipe)
             raise
@@ -68,7 +69,8 @@ class Preflight:
             os.close(write)
         os.set_blocking(self._pipe, False)
         selector.register(self._pipe, selectors.EVENT_READ, self._read)
-        expect_exit(self._pid, self._exited)
+        self._process = Process(pid)
+        expect_exit(pid, self._exited)
 
     def sweep(self, now: float) -> None:
         """End a child that takes too long."""
@@ -79,8 +81,7 @@ class Preflight:
     def cancel(self) -> None:
         """End the child now; the verdict follows when it is reaped."""
         if self.verdict is None:
-            # It is reaped by us alone, and was not yet: the pid is its own.
-            os.kill(self._pid, signal.SIGKILL)
+            self._process.signal(signal.SIGKILL)
 
     def close(self) -> None:
         """End the child, and wait for nothing."""
@@ -102,6 +103,7 @@ class Preflight:
             self._pipe = -1
 
     def _exited(self, status: int) -> None:
+        self._process.reaped()
         self._read()
         # What it may have left running holds the other end, and is not waited for.
         self._close_pipe()

@@ -7,8 +7,10 @@ sockets it would be reset.
 
 import contextlib
 import logging
+import select
 import socket
 
+from asgi_master.ipc.descriptors import close_at_once
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.master.listening import Listener
 from asgi_master.supervision.notices import Notice
@@ -58,16 +60,27 @@ class RemovedBinds:
             listener.sock.close()
         self._leaving.clear()
         if self._in_hand is not None:
-            self._in_hand.close()
+            close_at_once(self._in_hand)
 
     def _empty(self, listener: Listener) -> bool:
         """Whether nothing waits there any more."""
         with contextlib.suppress(OSError):  # nothing there, or nothing that could be accepted
             while True:
                 if self._in_hand is None:
-                    self._in_hand, _address = listener.sock.accept()
+                    self._in_hand = _accept(listener.sock)
                 if not self._hand_off.put_new(self._in_hand, is_tls=listener.is_tls):
                     return False
-                self._in_hand.close()
+                close_at_once(self._in_hand)
                 self._in_hand = None
         return True
+
+
+def _accept(sock: socket.socket) -> socket.socket:
+    """The next that waits there. Raises `OSError`: `BlockingIOError` if there is none."""
+    # Workers have this socket as well, and whoever has it can have it wait.
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    if not poll.poll(0):
+        raise BlockingIOError
+    sock.setblocking(False)
+    return sock.accept()[0]

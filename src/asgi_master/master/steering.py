@@ -57,7 +57,7 @@ class MasterSteering:
         """The fleet as it is now."""
         now = time.monotonic()
         settings = self._executor.settings
-        rows = self._children.rows()
+        rows, pids = self._children.rows(), self._children.worker_pids()
         fleet = self._supervisor.fleet
         workers = sorted(fleet.living(), key=lambda worker: (worker.slot, worker.id))
         return FleetStatus(
@@ -71,7 +71,7 @@ class MasterSteering:
             held_generation=self._supervisor.held_generation,
             workers_wanted=self._supervisor.policy.workers,
             spares_wanted=self._supervisor.policy.spares,
-            workers=[_status_of(worker, rows.get(worker.id), now) for worker in workers],
+            workers=[_status_of(worker, rows.get(worker.id), pids.get(worker.id), now) for worker in workers],
             waiting=[
                 SlotWaiting(slot, backoff.until - now, backoff.strikes)
                 for slot, backoff in sorted(fleet.backoffs.items())
@@ -113,19 +113,19 @@ class MasterSteering:
         self._tell(StopRequested(quick=quick))
 
 
-def _status_of(worker: Worker, row: Row | None, now: float) -> WorkerStatus:
+def _status_of(worker: Worker, row: Row | None, pid: int | None, now: float) -> WorkerStatus:
     def read(field: Field) -> int:
         return row[field] if row is not None else 0
 
-    beat = read(Field.HEARTBEAT_NS)
+    beat = row.heartbeat(now) if row is not None else None
     return WorkerStatus(
         slot=worker.slot,
         generation=worker.generation,
         state=worker.state,
         standby=worker.standby,
-        pid=read(Field.PID) or None,
+        pid=pid,
         age=now - worker.ordered_at,
-        heartbeat_age=max(0.0, now - beat / 1e9) if beat else None,
+        heartbeat_age=None if beat is None else now - beat,
         loop_lag=read(Field.LOOP_LAG_NS) / 1e9,
         connections=read(Field.CONNECTIONS),
         websockets=read(Field.WEBSOCKETS),

@@ -175,11 +175,12 @@ class ServiceManager:
 
     def _serves(self, now: float, patience: float) -> bool:
         rows, fleet = self._rows(), self._supervisor.fleet
-        oldest = (now - patience) * 1e9
-        return any(
-            worker.is_ready and worker.id in rows and rows[worker.id][Field.HEARTBEAT_NS] >= oldest
+        beats = (
+            rows[worker.id].heartbeat(now)
             for worker in [*fleet.serving(), *fleet.spares()]
+            if worker.is_ready and worker.id in rows
         )
+        return any(beat is not None and beat >= now - patience for beat in beats)
 
 
 class _Rate:

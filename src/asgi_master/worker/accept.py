@@ -3,16 +3,21 @@
 Several event loops on one listener do not share it evenly: the last to wait is the first to be woken and takes all
 it finds. So a worker that has clearly more connections than the least busy of its siblings leaves the next one to
 them, for a few milliseconds at most, and never in favour of a sibling whose heartbeat is stale.
+
+Listeners and the hand-off queue are everybody's, and whoever has them can spoil them for all: what fails is tried again
+later and told once, and waits in no turn of the loop.
 """
 
 import asyncio
 import logging
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Any
 
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.scoreboard import Field, Row, Scoreboard
+from asgi_master.telemetry.seldom import Seldom
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.eager import begin
 from asgi_master.worker.handshake import Handshake
@@ -29,7 +34,11 @@ _RETRY_AFTER = 0.001
 _DEFER_AT_MOST_NS = 5_000_000
 _DEFER_TO_THE_BUSY_NS = 500_000
 _FRESH_NS = int(3 * BEAT_PERIOD * 1e9)
-_PAUSE_WITHOUT_DESCRIPTORS = 0.1
+_PAUSE_AFTER_A_FAULT = 0.1
+_TOLD_AGAIN_AFTER = 60.0
+_NOT_TAKEN = "connections of other workers cannot be taken"
+_LEFT_IN_A_QUEUE = 64
+"""Connections taken from a queue at once before it is let go."""
 
 
 class Acceptor:
@@ -64,7 +73,10 @@ class Acceptor:
         self._owed = 0
         """Connections to take without asking, after one had to wait."""
         self._resume: asyncio.TimerHandle | None = None
-        self._running = False
+        self._set_aside: dict[socket.socket, asyncio.TimerHandle] = {}
+        """Listeners that failed, until they are tried again."""
+        self._troubles = _Troubles(context.loop)
+        self._running = self._is_stopped = False
         self._opening: set[asyncio.Task[object]] = set()
 
     def start(self) -> None:
@@ -80,32 +92,71 @@ class Acceptor:
 
         The master holds the listeners that are still wanted, so their queues survive.
         """
-        self._running = False
+        self._running, self._is_stopped = False, True
         if self._resume is not None:
             self._resume.cancel()
             self._resume = None
         self._unwatch()
         self._loop.remove_reader(self._hand_off.fds[1])
+        self._close_listeners()
+        if self._opening:
+            await asyncio.wait(self._opening)
+
+    def renew_hand_off(self, renewed: HandOff) -> None:
+        """Go on with another queue, once what is left in the one before is taken."""
+        self._loop.remove_reader(self._hand_off.fds[1])
+        if self._running:
+            self._outlive(self._hand_off, _NOT_TAKEN, self._take, _LEFT_IN_A_QUEUE)
+        self._hand_off.become(renewed).close()
+        self._watch_handed_off()
+
+    def renew_listeners(self, listeners: list[socket.socket], secure: Collection[socket.socket]) -> None:
+        """Accept there, and nowhere else."""
+        self._unwatch()
+        self._close_listeners()
+        self._listeners = listeners
+        self._secure = frozenset(secure)
+        if self._is_stopped:
+            self._close_listeners()
+        elif self._running and self._resume is None:
+            self._watch()
+
+    def _close_listeners(self) -> None:
+        for timer in self._set_aside.values():
+            timer.cancel()
+        self._set_aside.clear()
         for listener in self._listeners:
             listener.close()
         self._listeners = []
         self._secure = frozenset()
-        if self._opening:
-            await asyncio.wait(self._opening)
 
     def _watch(self) -> None:
         for listener in self._listeners:
-            self._loop.add_reader(listener, self._on_readable, listener)
+            if listener not in self._set_aside:
+                self._loop.add_reader(listener, self._on_readable, listener)
 
     def _unwatch(self) -> None:
         for listener in self._listeners:
             self._loop.remove_reader(listener)
 
     def _watch_handed_off(self) -> None:
-        if self._running:
+        if self._running and not self._hand_off.is_over:
             self._loop.add_reader(self._hand_off.fds[1], self._on_handed_off)
 
     def _on_readable(self, listener: socket.socket) -> None:
+        if not self._outlive(listener, "accept failed", self._accept, listener):
+            # The queue stays in the kernel, others may take from it meanwhile.
+            self._loop.remove_reader(listener)
+            self._set_aside[listener] = self._loop.call_later(_PAUSE_AFTER_A_FAULT, self._try_again, listener)
+
+    def _try_again(self, listener: socket.socket) -> None:
+        del self._set_aside[listener]
+        if self._running and self._resume is None:
+            self._loop.add_reader(listener, self._on_readable, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        # It is shared, and so is whether it waits.
+        listener.setblocking(False)
         for _ in range(_ACCEPTS_PER_TURN):
             if self._defers():
                 self._pause(_RETRY_AFTER)
@@ -115,11 +166,8 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 self._deferred_since = self._owed = 0
                 return
-            except OSError as error:
-                # Out of descriptors or memory: the queue stays in the kernel, others may take from it meanwhile.
-                log.error("accept failed: %s; pausing for %g s", error.strerror, _PAUSE_WITHOUT_DESCRIPTORS)
-                self._pause(_PAUSE_WITHOUT_DESCRIPTORS)
-                return
+            if self._troubles.found:
+                self._troubles.ended(listener)
             self._context.stats.accepted += 1
             self._open(connection, is_tls=listener in self._secure)
 
@@ -129,18 +177,30 @@ class Acceptor:
             most = min(most, self._max_connections - self._mine())
         if most <= 0:
             self._pause_taking(_RETRY_AFTER)
-            return
-        try:
-            for taken in self._hand_off.take(most):
-                self._open(taken.connection, taken.note, is_tls=taken.is_tls)
-        except OSError as error:
+        elif not self._outlive(self._hand_off, _NOT_TAKEN, self._take, most):
             # Nothing is lost: the queue stays in the kernel, as that of a listener does.
-            log.error(
-                "connections of other workers cannot be taken: %s; pausing for %g s",
-                error.strerror,
-                _PAUSE_WITHOUT_DESCRIPTORS,
-            )
-            self._pause_taking(_PAUSE_WITHOUT_DESCRIPTORS)
+            self._pause_taking(_PAUSE_AFTER_A_FAULT)
+        elif self._hand_off.is_over:
+            # The master looks, and gives another one to all.
+            self._loop.remove_reader(self._hand_off.fds[1])
+
+    def _take(self, most: int) -> None:
+        for taken in self._hand_off.take(most):
+            if self._troubles.found:
+                self._troubles.ended(self._hand_off)
+            self._open(taken.connection, taken.note, is_tls=taken.is_tls)
+        if self._hand_off.refused:
+            self._troubles.refused(self._hand_off.refused)
+            self._hand_off.refused = 0
+
+    def _outlive(self, source: object, failed: str, work: Callable[[Any], None], argument: object) -> bool:
+        """Do it; false if that failed, which is told once, and again when it works."""
+        try:
+            work(argument)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it would come again at each turn; it is told
+            self._troubles.began(source, failed, error)
+            return False
+        return True
 
     def _open(self, connection: socket.socket, note: bytes | None = None, *, is_tls: bool) -> None:
         connection.setblocking(False)
@@ -214,3 +274,44 @@ class Acceptor:
         self._resume = None
         if self._running:
             self._watch()
+
+
+class _Troubles:
+    """What fails at present, told when it begins and when it is over, and no oftener than once in a while."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._seldom = Seldom(_TOLD_AGAIN_AFTER)
+        self.found: dict[object, str] = {}
+        """By what fails: what was told of it, empty if nothing was."""
+
+    def began(self, source: object, what: str, error: Exception) -> None:
+        """It failed."""
+        if source in self.found:
+            return
+        reason = (error.strerror if isinstance(error, OSError) else None) or repr(error)
+        is_told = self._seldom.count((what, reason), self._loop.time())
+        self.found[source] = what if is_told else ""
+        if is_told:
+            log.error(
+                "%s: %s; pausing for %g s each time until it works",
+                what,
+                reason,
+                _PAUSE_AFTER_A_FAULT,
+                exc_info=None if isinstance(error, OSError) else error,
+            )
+
+    def ended(self, source: object) -> None:
+        """It works."""
+        what = self.found.pop(source, "")
+        if what:
+            log.info("no longer so: %s", what)
+
+    def refused(self, count: int) -> None:
+        """So many things in the hand-off queue were no connections."""
+        if times := self._seldom.count("refused", self._loop.time()):
+            log.error(
+                "what was in the hand-off queue is no connection (%d things, at %d looks); it was closed",
+                count,
+                times,
+            )

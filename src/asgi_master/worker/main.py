@@ -29,6 +29,8 @@ from asgi_master.ipc.messages import (
     Forked,
     Message,
     TakeCertificates,
+    TakeHandOff,
+    TakeListeners,
     TasksTold,
     TellTasks,
     WantsToLeave,
@@ -68,7 +70,6 @@ class Inheritance:
     generation: int
     settings: Settings
     scoreboard: Scoreboard
-    hand_off: HandOff
     application: Callable[..., Any] | None
     """`None` where each worker imports for itself."""
     new_context: NewContext
@@ -82,6 +83,7 @@ class Assignment:
     order: Fork
     channel: Channel
     stack_fd: int
+    hand_off: HandOff
     listeners: list[socket.socket]
     master_pid: int
     certificates_fd: int = -1
@@ -146,14 +148,15 @@ class Worker:
 
     def __init__(self, assignment: Assignment) -> None:
         self._inheritance = assignment.inheritance
+        self._slot = assignment.order.slot
+        self._hand_off = assignment.hand_off
         self._listeners = assignment.listeners
         self._secure = [assignment.listeners[place] for place in assignment.order.secure]
         self._settings = assignment.inheritance.settings
         self._channel = assignment.channel
         self._row: Row = assignment.inheritance.scoreboard.row(assignment.order.row)
-        self._row[Field.PID] = os.getpid()
-        self._row[Field.SLOT] = assignment.order.slot
-        self._row[Field.GENERATION] = assignment.inheritance.generation
+        self._state = RowState.BOOTING
+        """As it stands in the row, where siblings could write too."""
         self._orders: asyncio.Queue[Drain] = asyncio.Queue()
         self._telling: set[asyncio.Task[None]] = set()
         self._exit_code = ExitCode.OK
@@ -186,7 +189,7 @@ class Worker:
         acceptor = Acceptor(
             context,
             self._listeners,
-            self._inheritance.hand_off,
+            self._hand_off,
             self._inheritance.scoreboard,
             self._row,
             max_connections=self._settings.http.max_connections,
@@ -203,7 +206,7 @@ class Worker:
         self._channel.send(BecameReady())
         faults.point("after_ready")
         order = await self._orders.get()
-        self._row[Field.STATE] = RowState.DRAINING
+        self._become(RowState.DRAINING)
         await acceptor.stop()
         faults.point("drain_start")
         shutdown_slice = self._settings.process.shutdown_timeout if lifespan.supported else 0.0
@@ -212,7 +215,7 @@ class Worker:
             order=order,
             harsher=self._orders,
             reserved=shutdown_slice,
-            hand_off=self._inheritance.hand_off,
+            hand_off=self._hand_off,
         )
         stall_watch.stop()
         faults.point("drain_end")
@@ -247,8 +250,8 @@ class Worker:
         )
         # For applications that divide their work among the workers. As a key of ours nothing of theirs collides.
         lifespan.state["asgi_master"] = {
-            "worker": self._row[Field.SLOT],
-            "generation": self._row[Field.GENERATION],
+            "worker": self._slot,
+            "generation": self._inheritance.generation,
         }
         faults.point("before_lifespan")
         await lifespan.start()
@@ -276,7 +279,11 @@ class Worker:
             return
         if self._is_admitted:
             self._acceptor.start()
-        self._row[Field.STATE] = RowState.READY if self._is_admitted else RowState.STANDBY
+        self._become(RowState.READY if self._is_admitted else RowState.STANDBY)
+
+    def _become(self, state: RowState) -> None:
+        self._state = state
+        self._row[Field.STATE] = state
 
     def _context(self, lifespan: Lifespan) -> WorkerContext:
         return self._inheritance.new_context(
@@ -304,18 +311,42 @@ class Worker:
         if received is None:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._leave("the master is gone", ExitCode.MASTER_LOST)
-        elif isinstance(received.message, Drain):
-            self._orders.put_nowait(received.message)
-        elif isinstance(received.message, Accept):
-            self._is_admitted = True
-            if self._row[Field.STATE] == RowState.STANDBY:
-                self._accept_if_admitted()
-        elif isinstance(received.message, TakeCertificates):
-            self._take_certificates(received.fds)
-        elif isinstance(received.message, TellTasks):
-            telling = asyncio.create_task(self._tell_tasks(received.message))
-            self._telling.add(telling)
-            telling.add_done_callback(self._telling.discard)
+            return
+        match received.message:
+            case Drain() as order:
+                self._orders.put_nowait(order)
+            case Accept():
+                self._is_admitted = True
+                if self._state == RowState.STANDBY:
+                    self._accept_if_admitted()
+            case TakeCertificates():
+                self._take_certificates(received.fds)
+            case TakeHandOff():
+                self._take_hand_off(received.fds)
+            case TakeListeners(secure):
+                self._take_listeners(received.fds, secure)
+            case TellTasks() as asked:
+                telling = asyncio.create_task(self._tell_tasks(asked))
+                self._telling.add(telling)
+                telling.add_done_callback(self._telling.discard)
+
+    def _take_hand_off(self, fds: list[int]) -> None:
+        put_fd, take_fd = fds
+        renewed = HandOff.of_fds(put_fd, take_fd)
+        if self._acceptor is not None:
+            self._acceptor.renew_hand_off(renewed)
+        else:
+            self._hand_off.become(renewed).close()
+
+    def _take_listeners(self, fds: list[int], secure: list[int]) -> None:
+        listeners = [socket.socket(fileno=fd) for fd in fds]
+        self._secure = [listeners[place] for place in secure]
+        if self._acceptor is not None:
+            self._acceptor.renew_listeners(listeners, self._secure)
+            return
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = listeners
 
     def _take_certificates(self, fds: list[int]) -> None:
         for fd in fds:
@@ -329,10 +360,9 @@ class Worker:
 
     def _on_terminate(self) -> None:
         """Ask to leave, so that a successor is there first; a second time, and while booting, leave."""
-        state = self._row[Field.STATE]
-        if state == RowState.DRAINING:
+        if self._state == RowState.DRAINING:
             return
-        may_ask = state in (RowState.READY, RowState.STANDBY) and not self._was_terminated
+        may_ask = self._state in (RowState.READY, RowState.STANDBY) and not self._was_terminated
         self._was_terminated = True
         if may_ask and self._say(WantsToLeave("SIGTERM")):
             log.info("SIGTERM: serving until the master has a replacement, or for %g s", PATIENCE)
@@ -351,7 +381,7 @@ class Worker:
             return False
 
     def _leave_unless_told(self, reason: str) -> None:
-        if self._row[Field.STATE] != RowState.DRAINING:
+        if self._state != RowState.DRAINING:
             self._leave(reason, ExitCode.OK)
 
     def _leave(self, reason: str, code: ExitCode) -> None:

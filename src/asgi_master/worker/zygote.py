@@ -93,13 +93,12 @@ def _die_with(master_pid: int) -> None:
 
 
 def _inherit(boot: Boot, fds: list[int]) -> Inheritance:
-    board_fd, put_fd, take_fd = fds
+    board_fd, roster_fd = fds
     settings = from_wire(boot.settings)
     return Inheritance(
         generation=boot.generation,
         settings=settings,
-        scoreboard=Scoreboard(board_fd),
-        hand_off=HandOff.of_fds(put_fd, take_fd),
+        scoreboard=Scoreboard(board_fd, roster_fd),
         application=None,
         new_context=serving(settings),
     )
@@ -157,7 +156,7 @@ def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:
         order = received.message
         if not isinstance(order, Fork):
             continue
-        worker_channel_fd, stack_fd, *listener_fds = received.fds
+        put_fd, take_fd, worker_channel_fd, stack_fd, *listener_fds = received.fds
         certificates_fd = listener_fds.pop(0) if order.secure else -1
         try:
             faults.point("before_fork", slot=order.slot)
@@ -171,7 +170,14 @@ def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:
             worker_channel = Channel.of_fd(worker_channel_fd)
             work(
                 Assignment(
-                    inheritance, order, worker_channel, stack_fd, listeners, master_pid, certificates_fd
+                    inheritance,
+                    order,
+                    worker_channel,
+                    stack_fd,
+                    HandOff.of_fds(put_fd, take_fd),
+                    listeners,
+                    master_pid,
+                    certificates_fd,
                 )
             )
         for fd in received.fds:

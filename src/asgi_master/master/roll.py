@@ -1,0 +1,71 @@
+"""Who lives: the zygotes and workers that the master knows of, and what can be read of them."""
+
+import time
+
+from asgi_master.ipc.messages import Boot
+from asgi_master.ipc.scoreboard import Field, Row
+from asgi_master.master.child import Worker, Zygote
+from asgi_master.supervision.error_watch import Tally
+from asgi_master.supervision.events import HeartbeatsRead
+
+_ANSWERS = (
+    Field.RESPONSES_1XX,
+    Field.RESPONSES_2XX,
+    Field.RESPONSES_3XX,
+    Field.RESPONSES_4XX,
+    Field.RESPONSES_5XX,
+)
+
+
+class Roll:
+    """All child processes that have a part in serving."""
+
+    def __init__(self) -> None:
+        self._zygotes: dict[int, Zygote] = {}
+        """By generation."""
+        self._workers: dict[int, Worker] = {}
+        """By the worker's number."""
+
+    def boot_of(self, generation: int) -> Boot | None:
+        """What the zygote of `generation` was told, if it lives."""
+        zygote = self._zygotes.get(generation)
+        return zygote.boot if zygote is not None else None
+
+    def boots(self) -> list[Boot]:
+        """What the zygotes that live were told."""
+        return [zygote.boot for zygote in self._zygotes.values()]
+
+    def read_heartbeats(self) -> HeartbeatsRead:
+        """The newest heartbeat of each worker that ever beat."""
+        now = time.monotonic()
+        return HeartbeatsRead(
+            {
+                child.worker: stamp
+                for child in self._workers.values()
+                if (stamp := child.row.heartbeat(now)) is not None
+            },
+            {child.worker: _tally(child.row) for child in self._workers.values()},
+        )
+
+    def rows(self) -> dict[int, Row]:
+        """The scoreboard row of each worker, by its number."""
+        return {child.worker: child.row for child in self._workers.values()}
+
+    def zygote_pids(self) -> list[int]:
+        """The processes of the zygotes."""
+        return [zygote.process.pid for zygote in self._zygotes.values()]
+
+    def worker_pids(self) -> dict[int, int]:
+        """The processes of those workers that have begun, by the worker's number."""
+        return {child.worker: child.pid for child in self._workers.values() if child.pid is not None}
+
+    def generations(self) -> dict[int, int]:
+        """The generation of each worker, by its number."""
+        return {child.worker: child.generation for child in self._workers.values()}
+
+
+def _tally(row: Row) -> Tally:
+    return Tally(
+        answered=sum(row[field] for field in _ANSWERS),
+        failed=row[Field.RESPONSES_5XX] + row[Field.LATE_ERRORS],
+    )

@@ -1,0 +1,114 @@
+"""What every worker has, and could spoil for all: the listeners and the hand-off queue. The master looks after them.
+
+That a worker can shut them down is in their nature. That is noticed within a second, told, and mended.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from asgi_master.errors import BindError
+from asgi_master.ipc.hand_off import HandOff
+from asgi_master.master.children import Children
+from asgi_master.master.executor import Executor
+from asgi_master.master.listeners import Listeners
+from asgi_master.master.listening import Listener
+from asgi_master.master.reopening import listens
+from asgi_master.supervision.notices import Notice
+from asgi_master.telemetry.seldom import Seldom
+
+log = logging.getLogger("asgi_master")
+
+_PERIOD = 1.0
+"""Seconds between two looks."""
+_TOLD_AGAIN_AFTER = 60.0
+
+
+class SharedSockets:
+    """Looks after them. A companion of the master's loop."""
+
+    def __init__(
+        self,
+        children: Children,
+        executor: Executor,
+        listeners: Listeners,
+        hand_off: HandOff,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._children = children
+        self._executor = executor
+        self._listeners = listeners
+        self._hand_off = hand_off
+        self._clock = clock
+        self._due = clock()
+        self._seldom = Seldom(_TOLD_AGAIN_AFTER)
+        self._hand_off_owed = False
+        self._listeners_owed: set[int] = set()
+        """Workers that have not got what they should: their channel was full."""
+
+    def note(self, notice: Notice) -> None:
+        """See `Companion`."""
+
+    def sweep(self) -> None:
+        """Look, if it is time."""
+        self._children.disposal.sweep()
+        now = self._clock()
+        if now < self._due:
+            return
+        self._due = now + _PERIOD
+        self._look_at_hand_off(now)
+        self._look_at_listeners(now)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def silent(self) -> list[Listener]:
+        """The listeners that do not listen at this moment."""
+        settings = self._executor.settings.sockets
+        return [listener for listener in self._listeners.of(settings) if not listens(listener)]
+
+    def _look_at_hand_off(self, now: float) -> None:
+        if self._hand_off.is_shut_down:
+            if times := self._seldom.count("hand-off", now):
+                log.error(
+                    "the hand-off queue was shut down by somebody who has it%s: all workers get a new one",
+                    _again(times),
+                )
+            self._children.disposal.close(self._hand_off.become(HandOff.create()))
+            self._hand_off_owed = True
+        if self._hand_off_owed:
+            self._hand_off_owed = bool(self._children.give_hand_off())
+
+    def _look_at_listeners(self, now: float) -> None:
+        settings = self._executor.settings.sockets
+        for listener in self.silent():
+            times = self._seldom.count(listener.url, now)
+            try:
+                before = self._listeners.mend(listener, settings)
+            except BindError as error:
+                if times:
+                    log.error(
+                        "%s was shut down by somebody who has it%s: %s", listener.url, _again(times), error
+                    )
+                continue
+            if times:
+                log.error(
+                    "%s was shut down by somebody who has it%s: it listens again", listener.url, _again(times)
+                )
+            if before is not None:
+                self._children.disposal.close(before)
+                self._listeners_owed = set(self._children.generations())
+        if self._listeners_owed:
+            self._give_listeners()
+
+    def _give_listeners(self) -> None:
+        generations = self._children.generations()
+        owed, self._listeners_owed = self._listeners_owed, set()
+        for generation in {generations[worker] for worker in owed if worker in generations}:
+            workers = [worker for worker in owed if generations.get(worker) == generation]
+            places = self._executor.places_of(generation)
+            self._listeners_owed |= self._children.give_listeners(workers, places)
+
+
+def _again(times: int) -> str:
+    return f" ({times} times)" if times > 1 else ""

@@ -1,0 +1,82 @@
+"""The pipes through which workers write their stacks, whatever their interpreter is doing.
+
+Nobody but the program writes there, when it is told to. So much is read as that may be, and no more: the text goes to
+the log, line by line.
+"""
+
+import logging
+import os
+import selectors
+import time
+
+from asgi_master.control.stacks import Inquiries
+from asgi_master.master.child import Worker
+
+log = logging.getLogger("asgi_master")
+
+_CHUNK = 65536
+_AT_ONCE = 256 * 1024
+"""What may come unasked: somebody else can send the signal too."""
+_A_SECOND = 4096
+_ASKED = 1024 * 1024
+"""What may come for each time that it was asked for."""
+_A_LINE = 100
+"""A line of the log takes so much more than its text."""
+
+
+class StackPipes:
+    """Reads them, each by its worker's number."""
+
+    def __init__(self, selector: selectors.BaseSelector, inquiries: Inquiries) -> None:
+        self._selector = selector
+        self._inquiries = inquiries
+        self._credits: dict[int, tuple[float, float]] = {}
+        """What may still come, and when that was counted."""
+
+    def watch(self, child: Worker) -> None:
+        """Read it whenever there is something."""
+        self._credits[child.worker] = (_AT_ONCE, time.monotonic())
+        if child.stack_fd >= 0:
+            self._selector.register(child.stack_fd, selectors.EVENT_READ, lambda: self.read(child))
+
+    def asked(self, child: Worker) -> None:
+        """The worker is about to be told to write."""
+        left, counted_at = self._credits[child.worker]
+        self._credits[child.worker] = (left + _ASKED, counted_at)
+
+    def read(self, child: Worker) -> None:
+        """Take what is there: an answer, or something for the log."""
+        if child.stack_fd < 0:
+            return
+        try:
+            text = os.read(child.stack_fd, _CHUNK)
+        except BlockingIOError:
+            return
+        if not text:
+            self._close(child)
+            return
+        lines = text.decode(errors="replace").splitlines()
+        if not self._may_come(child, len(text) + _A_LINE * len(lines)):
+            log.warning("%s writes stacks without end; they are no longer read", child)
+            self._close(child)
+        elif not self._inquiries.threads_told(child.worker, text.decode(errors="replace"), time.monotonic()):
+            for line in lines:
+                log.warning("%s stack: %s", child, line)
+
+    def forget(self, child: Worker) -> None:
+        """The worker is gone."""
+        self._credits.pop(child.worker, None)
+        self._close(child)
+
+    def _may_come(self, child: Worker, cost: int) -> bool:
+        now = time.monotonic()
+        left, counted_at = self._credits[child.worker]
+        left = max(left, min(_AT_ONCE, left + _A_SECOND * (now - counted_at))) - cost
+        self._credits[child.worker] = (left, now)
+        return left >= 0
+
+    def _close(self, child: Worker) -> None:
+        if child.stack_fd >= 0:
+            fd, child.stack_fd = child.stack_fd, -1
+            self._selector.unregister(fd)
+            os.close(fd)

@@ -1,0 +1,350 @@
+"""What becomes of children, whatever they say and write."""
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from asgi_master.ipc import descriptors
+from asgi_master.ipc.channel import Channel
+from asgi_master.ipc.messages import BecameReady, BootFailed, Forked, ForkFailed, TasksTold, WantsToLeave
+from asgi_master.ipc.scoreboard import Scoreboard
+from asgi_master.supervision.events import WorkerExited, WorkerFailed, WorkerReady, ZygoteExited
+from household import Household, household
+
+
+@pytest.fixture
+def home() -> Iterator[Household]:
+    with household() as made:
+        yield made
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_an_ordinary_life(home: Household, caplog: pytest.LogCaptureFixture) -> None:
+    pid = home.worker(3)
+    home.until(lambda: WorkerReady(3) in home.events, "it is ready")
+    assert home.children.worker_pids() == {3: pid}
+    home.children.kill_worker(3)
+    home.until(lambda: home.exits() == {3: -signal.SIGKILL}, "it is gone")
+    assert home.children.rows() == {}
+    assert errors(caplog) == []
+
+
+def say(*datagrams: bytes) -> Callable[[Channel, int], None]:
+    def behave(channel: Channel, _stack: int) -> None:
+        with socket.socket(fileno=os.dup(channel.fileno())) as sock:
+            for datagram in datagrams:
+                sock.send(datagram)
+
+    return behave
+
+
+def flood(datagram: bytes) -> Callable[[Channel, int], None]:
+    def behave(channel: Channel, _stack: int) -> None:
+        with socket.socket(fileno=os.dup(channel.fileno())) as sock:
+            for _ in range(1_000_000):
+                sock.send(datagram)
+
+    return behave
+
+
+BREACHES = {
+    "no message": (say(b"5"), "said what no version of this program says: no message of ours: b'5'"),
+    "nested": (say(b"[" * 90_000), "said what no version of this program says"),
+    "digits": (
+        say(b'["Forked", {"pid": ' + b"9" * 5000 + b"}]"),
+        "said what no version of this program says",
+    ),
+    "not its word": (say(b'["ApplicationImported", {}]'), "said ApplicationImported, which is not its word"),
+    "the master's word": (say(b'["Drain", {"timeout": 1, "hand_off": true}]'), "which is not its word"),
+    "another pid": (say(b'["Forked", {"pid": 1}]'), "said Forked twice"),
+    "ready twice": (say(b'["BecameReady", {}]'), "said BecameReady twice"),
+    "leaves for ever": (flood(b'["WantsToLeave", {"reason": "x"}]'), "talks without end"),
+    "nonsense for ever": (flood(b"nonsense"), "said what no version of this program says"),
+    "reasons for ever": (
+        flood(b'["BeganLeaving", {"reason": "' + b"x" * 60_000 + b'"}]'),
+        "talks without end",
+    ),
+    "tasks nobody asked for": (flood(b'["TasksTold", {"number": 1}]'), "talks without end"),
+}
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_who_does_not_speak_the_protocol_is_killed_and_told_once(
+    home: Household, caplog: pytest.LogCaptureFixture, breach: str
+) -> None:
+    behave, why = BREACHES[breach]
+    pid = home.worker(2, behave)
+    home.until(lambda: home.exits() == {2: -signal.SIGKILL}, "it is killed")
+    (line,) = errors(caplog)
+    assert line.startswith(f"worker 2 gen 1 [{pid}] ")
+    assert why in line
+    assert line.endswith("; it is killed")
+    assert len(line) < 500
+
+
+def test_many_that_flood_hold_nobody_up(home: Household) -> None:
+    for worker in range(4):
+        home.worker(worker, flood(b"5" * 1000))
+    longest = 0.0
+
+    def all_gone() -> bool:
+        return len(home.exits()) == 4
+
+    while not all_gone():
+        began = time.process_time()
+        home.turn(0.01)
+        longest = max(longest, time.process_time() - began)
+    assert longest < 1.0
+
+
+@pytest.mark.parametrize("lie", [-1, 0, 1, 2**31, 2**62])
+def test_a_worker_whose_pid_is_a_lie_is_given_up(
+    home: Household, caplog: pytest.LogCaptureFixture, lie: int
+) -> None:
+    channel, stack = home.order(1)
+    channel.send(Forked(lie))
+    home.until(lambda: 1 in home.exits(), "it is given up")
+    assert any(isinstance(event, WorkerFailed) for event in home.events)
+    assert f"says that it is process {lie}, which is not so" in caplog.text
+    with contextlib.suppress(ConnectionResetError):
+        assert channel.receive() is None
+    channel.close()
+    os.close(stack)
+
+
+def test_nobody_takes_the_pid_of_another(home: Household, caplog: pytest.LogCaptureFixture) -> None:
+    other = home.worker(0)
+    channel, stack = home.order(1)
+    channel.send(Forked(other))
+    home.until(lambda: 1 in home.exits(), "it is given up")
+    assert home.children.worker_pids() == {0: other}
+    assert f"says that it is process {other}, which is not so" in caplog.text
+    channel.close()
+    os.close(stack)
+
+
+def test_who_says_something_before_its_name_is_given_up(home: Household) -> None:
+    channel, stack = home.order(1)
+    channel.send(BecameReady())
+    home.until(lambda: 1 in home.exits(), "it is given up")
+    assert WorkerReady(1) not in home.events
+    channel.close()
+    os.close(stack)
+
+
+class TestZygotes:
+    def test_it_speaks_of_its_own_workers_only(
+        self, home: Household, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        good = home.worker(0)
+        evil = home.zygote(2)
+        evil.send(ForkFailed(0, "no"))
+        home.until(lambda: ZygoteExited(2, -signal.SIGKILL) in home.events, "it is killed")
+        assert "which it was not asked for; it is killed" in caplog.text
+        assert home.children.worker_pids() == {0: good}
+        assert home.exits() == {}
+
+    def test_it_cannot_take_back_who_lives(self, home: Household) -> None:
+        pid = home.worker(0)
+        home.zygotes[1].send(ForkFailed(0, "no"))
+        home.turn()
+        assert home.children.worker_pids() == {0: pid}
+        assert home.exits() == {}
+
+    def test_a_fork_that_failed(self, home: Household) -> None:
+        channel, stack = home.order(1)
+        home.zygotes[1].send(ForkFailed(1, "out of processes"))
+        home.until(lambda: 1 in home.exits(), "it is given up")
+        assert WorkerFailed(1, "out of processes") in home.events
+        channel.close()
+        os.close(stack)
+
+    def test_many_forks_may_fail(self, home: Household) -> None:
+        ends = [home.order(worker) for worker in range(100)]
+        for worker in range(100):
+            home.zygotes[1].send(ForkFailed(worker, "out of processes"))
+        home.until(lambda: len(home.exits()) == 100, "all are given up")
+        assert not any(isinstance(event, ZygoteExited) for event in home.events)
+        for channel, stack in ends:
+            channel.close()
+            os.close(stack)
+
+    def test_one_that_floods_is_killed(self, home: Household, caplog: pytest.LogCaptureFixture) -> None:
+        for _ in range(100):
+            home.zygotes[1].send(ForkFailed(999, "x"))
+        home.until(lambda: ZygoteExited(1, -signal.SIGKILL) in home.events, "it is killed")
+        (line,) = errors(caplog)
+        assert line.startswith("zygote gen 1 [")
+        assert "talks without end" in line
+
+
+class TestBookkeepingThatFails:
+    """Whoever is gone is gone, and its number may be another's."""
+
+    @pytest.mark.parametrize("fails", ["release", "close", "unregister", "claim"])
+    def test_does_not_keep_the_fleet_from_knowing(
+        self, home: Household, monkeypatch: pytest.MonkeyPatch, fails: str
+    ) -> None:
+        pid = home.worker(0)
+
+        def fail(*_arguments: object) -> None:
+            raise OSError("injected")
+
+        with monkeypatch.context() as patch:
+            if fails == "release":
+                patch.setattr(Scoreboard, "release", fail)
+            elif fails == "close":
+                patch.setattr(Channel, "close", fail)
+            elif fails == "unregister":
+                patch.setattr(selectors.EpollSelector, "unregister", fail)
+            else:
+                patch.setattr(home.children.oom_kills, "claim", fail)
+            os.kill(pid, signal.SIGKILL)
+            home.until(lambda: 0 in home.exits(), "it is told")
+        assert home.exits() == {0: -signal.SIGKILL}
+        assert home.children.worker_pids() == {}
+        signalled: list[int] = []
+        monkeypatch.setattr(os, "kill", lambda pid, _signum: signalled.append(pid))
+        home.children.kill_worker(0)
+        home.children.dump_stacks(0)
+        home.children.drain_worker(0, 1.0, hand_off=True)
+        assert signalled == []
+
+    def test_a_word_that_fails_does_not_keep_it_from_being_reaped(
+        self, home: Household, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pid = home.worker(0)
+        monkeypatch.setattr(
+            home.children, "_read_worker", lambda *_arguments: (_ for _ in ()).throw(ValueError("injected"))
+        )
+        os.kill(pid, signal.SIGKILL)
+        home.until(lambda: 0 in home.exits(), "it is told")
+
+
+def lingering() -> socket.socket:
+    """A connection whose last close waits for a quarter of an hour."""
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        sock = socket.create_connection(listening.getsockname())
+        peer, _address = listening.accept()
+    os.dup(peer.detach())  # stays open, and unread, in whoever made it
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(65536))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 900))
+    return sock
+
+
+@pytest.mark.parametrize("kernel", ["of today", "that cannot refuse"])
+@pytest.mark.parametrize("said", [b'["WantsToLeave", {"reason": "x"}]', b"5", b""])
+def test_a_descriptor_that_lingers_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kernel: str, said: bytes
+) -> None:
+    if kernel != "of today":
+        monkeypatch.setattr(descriptors, "_SO_PASSRIGHTS", 0x7FFF)
+
+    def behave(channel: Channel, _stack: int) -> None:
+        sock = lingering()
+        with contextlib.suppress(PermissionError):
+            for _ in range(3):
+                descriptors.send(socket.socket(fileno=os.dup(channel.fileno())), said, [sock.fileno()])
+        os.kill(os.getpid(), signal.SIGKILL)  # none of its own copies is the last one
+
+    with household() as home:
+        home.worker(0, behave)
+        began = time.monotonic()
+        home.until(lambda: 0 in home.exits(), "it is gone")
+        assert time.monotonic() - began < 15
+        assert home.children.rows() == {}
+    if kernel != "of today":
+        assert "a message with descriptors; it is killed" in caplog.text
+
+
+def test_a_zygotes_channel_is_let_go_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptors, "_SO_PASSRIGHTS", 0x7FFF)
+    with household() as home:
+        sock = lingering()
+        home.zygotes[1].send(BootFailed("x"), (sock.fileno(),))
+        sock.detach()
+        began = time.monotonic()
+        home.children.retire_zygote(1)
+        assert time.monotonic() - began < 5
+
+
+class TestStacks:
+    def test_what_was_asked_for_goes_to_the_log(
+        self, home: Household, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        pid = home.worker(0, lambda _channel, stack: os.write(stack, b"line one\nline two\n") and None)
+        home.until(lambda: "line two" in caplog.text, "they are in the log")
+        assert f"worker 0 gen 1 [{pid}] stack: line one" in caplog.text
+
+    @pytest.mark.parametrize("text", [b"x" * 4096, b"\n" * 4096, b"x\n" * 2048, b"\xff\x00" * 2048])
+    def test_a_pipe_that_is_flooded_fills_no_disk(
+        self, home: Household, caplog: pytest.LogCaptureFixture, text: bytes
+    ) -> None:
+        def behave(_channel: Channel, stack: int) -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    os.write(stack, text)
+
+        pid = home.worker(0, behave)
+        home.until(lambda: "writes stacks without end" in caplog.text, "it is no longer read")
+        assert len(caplog.text) < 1024 * 1024
+        told = len(caplog.records)
+        for _ in range(50):
+            home.turn()
+        assert len(caplog.records) == told
+        assert home.children.worker_pids() == {0: pid}
+        assert home.exits() == {}
+
+
+def test_tracebacks_are_not_remembered_for_ever(home: Household) -> None:
+    for worker in range(200):
+        channel, stack = home.order(worker)
+        channel.send(Forked(os.getpid()))
+        channel.close()
+        os.close(stack)
+        home.turn()
+        home.children._hearing.show_traceback("reason", f"traceback {worker}")
+    assert len(home.children._hearing._tracebacks) <= 64
+
+
+def test_an_answer_is_no_breach_however_often_it_is_asked_for(home: Household) -> None:
+    def behave(channel: Channel, _stack: int) -> None:
+        channel.setblocking(True)
+        while (received := channel.receive()) is not None:
+            channel.send(TasksTold(received.message.number, 1))  # type: ignore[union-attr]
+
+    pid = home.worker(0, behave)
+    for _ in range(100):
+        inquiry = home.children.inquire([0])
+        home.until(lambda inquiry=inquiry: inquiry.asked[0].told is not None, "it answered")
+    assert home.children.worker_pids() == {0: pid}
+
+
+def test_all_that_was_said_before_the_end_is_heard(home: Household) -> None:
+    def behave(channel: Channel, _stack: int) -> None:
+        channel.send(WantsToLeave("first"))
+        channel.send(WantsToLeave("last"))
+        os._exit(7)
+
+    home.worker(0, behave)
+    home.until(lambda: 0 in home.exits(), "it is gone")
+    reasons = [getattr(event, "reason", "") for event in home.events]
+    assert reasons[-3:] == ["first", "last", ""]
+    assert home.events[-1] == WorkerExited(0, 7)

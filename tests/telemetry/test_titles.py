@@ -28,3 +28,19 @@ def test_the_kernel_shows_it(run):
         print(open("/proc/self/cmdline").read().rstrip("\\0"))
     """)
     assert done.stdout.strip() == "asgi-master: worker 3 gen 7 app:app"
+
+
+def test_a_niceness_is_not_taken_for_threads_at_a_fork(run):
+    done = run("""
+        import warnings
+        from asgi_master.telemetry.titles import set_title
+        warnings.simplefilter("error")
+        set_title("zygote", generation=7, application="app:app")
+        os.nice(5)
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(open("/proc/self/comm").read())
+    """)
+    assert done.stdout.strip() == "asgi-master:zyg"

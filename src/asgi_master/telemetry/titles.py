@@ -12,7 +12,11 @@ def set_title(
     role: str, *, worker: int | None = None, generation: int | None = None, application: str
 ) -> None:
     """Show this process as, for example, `asgi-master: worker 3 gen 7 app:app`."""
-    setproctitle.setproctitle(title(role, worker=worker, generation=generation, application=application))
+    shown = title(role, worker=worker, generation=generation, application=application)
+    setproctitle.setproctitle(shown)
+    # The short name that the kernel keeps was cut from it. `/proc/self/stat` does not quote it: behind one with a space
+    # Python takes the niceness for the number of threads, and warns at each fork of a process started by `nice`.
+    setproctitle.setthreadtitle(shown.replace(" ", ""))
 
 
 def title(role: str, *, worker: int | None = None, generation: int | None = None, application: str) -> str:

@@ -77,7 +77,7 @@ def test_tracebacks_and_details_follow_indented(run):
     assert rest[0] == "  Traceback (most recent call last):"
     assert "  ValueError: bad" in rest
     assert rest[-4].endswith("forged\\x1b[2J")
-    assert rest[-4].startswith("  2026")
+    assert rest[-4].startswith("      2026"), "further in than what Python says itself"
     assert lines(rest[-3])[0]["message"] == "worker said"
     assert rest[-2:] == ["  Traceback:", "    line"]
 
@@ -103,8 +103,13 @@ def test_json_is_one_object_a_record(run):
         "generation": 7,
     }
     assert second["logger"] == "shop"
-    assert second["exception"].startswith("Traceback (most recent call last):\n")
-    assert second["exception"].endswith("\nValueError: bad")
+    exception = second["exception"]
+    assert exception["type"] == "ValueError"
+    assert exception["message"] == "bad"
+    (frame,) = exception["frames"]
+    assert (frame["file"], frame["function"], frame["application"]) == ("<string>", "<module>", True)
+    assert exception["text"].startswith("Traceback (most recent call last):\n")
+    assert exception["text"].endswith("\nValueError: bad")
     assert second["detail"] == "more"
 
 

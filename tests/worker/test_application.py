@@ -9,7 +9,9 @@ import pytest
 
 from asgi_master.errors import ApplicationError, ExitCode
 from asgi_master.settings.model import ApplicationSettings
-from asgi_master.worker.application import load_application, prepare_environment, user_traceback
+from asgi_master.telemetry.failures import read
+from asgi_master.telemetry.tracebacks import text_of
+from asgi_master.worker.application import load_application, prepare_environment
 
 _APP = "async def app(scope, receive, send): ...\n"
 
@@ -260,6 +262,10 @@ def test_a_bad_environment_file_is_one_line(tmp_path, environ, content, reason):
         path.write_bytes(content)
     with pytest.raises(ApplicationError, match=reason):
         prepare_environment(ApplicationSettings(env_file=str(path)))
+
+
+def user_traceback(error: BaseException) -> str:
+    return text_of(read(error), full=False) + "\n"
 
 
 def _traceback_of(target: str, **options: bool) -> str:

@@ -499,7 +499,8 @@ def test_an_exception_after_the_response_is_only_logged(variant, caplog):
         assert client.get().body == b"fine"
         server.wait_until(lambda: server.context.stats.application_errors == 2)
         assert server.context.stats.late_errors == 2
-    assert caplog.text.count("LookupError: too late") == 2
+    told = "GET /: the application raised LookupError: too late"
+    assert [record.getMessage() for record in caplog.records] == [told, told]
 
 
 # -- peers that leave ------------------------------------------------------------------------------

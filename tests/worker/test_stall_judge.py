@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asgi_master.worker.places import Place, Territory
+from asgi_master.telemetry.territory import Territory
+from asgi_master.worker.places import Place
 from asgi_master.worker.stall_judge import Sample, StallJudge, Standing, Verdict, is_busy, lasting, tell
 
 THRESHOLD, PERIOD = 1.0, 0.2

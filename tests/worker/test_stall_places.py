@@ -7,11 +7,10 @@ import types
 
 import pytest
 
+from asgi_master.telemetry.territory import Ground, Territory
 from asgi_master.worker import lifespan
 from asgi_master.worker.places import (
-    Ground,
     Place,
-    Territory,
     application_place,
     describe,
     outwards,

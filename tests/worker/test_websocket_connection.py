@@ -14,6 +14,7 @@ from websockets.sync.client import connect
 
 from asgi_master.http.limits import WebSocketLimits
 from asgi_master.http.response import ServerFields
+from asgi_master.telemetry.formatters import TextFormatter
 from serving import DATE, serve
 from websocket_peer import BINARY, CLOSE, FIN, PING, PONG, TEXT, Peer, close_frame, frame, handshake
 
@@ -467,9 +468,11 @@ class TestClosing:
             assert server.context.stats.application_errors == 1
             assert server.context.stats.late_errors == 1
         (record,) = caplog.records
-        assert "WebSocket /x?y=z: the application raised LookupError" in record.getMessage()
-        assert 'raise LookupError("lost it")' in record.getMessage()
-        assert "websocket_connection.py" not in record.getMessage().replace(__file__, "")
+        assert record.getMessage() == "WebSocket /x?y=z: the application raised LookupError: lost it"
+        shown = TextFormatter().format(record).replace(__file__, "")
+        assert 'raise LookupError("lost it")' in shown
+        assert "websocket_connection.py" not in shown
+        assert record.request["client"].startswith("127.0.0.1:")
 
     @pytest.mark.parametrize(
         ("bad", "code"),

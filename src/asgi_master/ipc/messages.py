@@ -3,7 +3,8 @@
 A message is one datagram of JSON, `["Name", {fields}]`. JSON because the two ends may be different versions of this
 program (a reload starts a new interpreter): unknown fields are ignored, missing ones take their defaults.
 
-What children say is bounded: the annotations `Line`, `Text` and `Names` cut to size, on both ends, what is longer.
+What children say is bounded: the annotations `Line`, `Text`, `Names` and `Object` cut to size, on both ends,
+what is longer.
 """
 
 import json
@@ -40,15 +41,22 @@ def _few(value: list[str]) -> list[str]:
     return [_short(item) for item in value[:_MOST_LINES]]
 
 
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    """An object, or an empty one for what is too large."""
+    return value if len(json.dumps(value)) <= _OBJECT else {}
+
+
 # Characters; each may take twelve bytes, and a whole message must fit a datagram.
 _LINE = 1000
 _TEXT = 12 * 1024
+_OBJECT = 32 * 1024
 _MOST_LINES = 100
 _MOST_NAMES = 10
 
 Line = Annotated[str, _short]
 Text = Annotated[str, _tail]
 Names = Annotated[list[str], _very_few]
+Object = Annotated[dict[str, Any], _small]
 
 STACK_SIGNAL = signal.SIGUSR1
 """Makes a worker write all its stacks to its stack pipe, from C, whatever the interpreter is doing."""
@@ -72,6 +80,8 @@ class ImportFailed:
 
     reason: Line
     traceback: Text = ""
+    exception: Object = field(default_factory=dict)
+    """The same for machines; empty if nothing was raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,8 @@ class BootFailed:
 
     reason: Line
     traceback: Text = ""
+    exception: Object = field(default_factory=dict)
+    """The same for machines; empty if nothing was raised."""
 
 
 @dataclass(frozen=True, slots=True)

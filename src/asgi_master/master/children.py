@@ -257,6 +257,7 @@ class Children(Roll):
         for zygote in zygotes:
             zygote.process.reaped()
             del self._zygotes[zygote.generation]
+            self._hearing.forget_tracebacks(zygote.generation)
             self._tell(ZygoteExited(zygote.generation, status))
             self._outlive(self._hearing.hang_up, zygote.channel)
         for worker in workers:
@@ -313,8 +314,8 @@ class Children(Roll):
                     zygote.channel.send(zygote.boot, (self._scoreboard.fd, roster))
             case ApplicationImported():
                 self._tell(ZygoteReady(zygote.generation))
-            case ImportFailed(reason, traceback):
-                self._hearing.show_traceback(reason, traceback)
+            case ImportFailed(reason):
+                self._hearing.show_traceback(zygote.generation, message)
                 self._tell(ZygoteFailed(zygote.generation, reason))
             case ForkFailed(worker, reason) if (child := self._workers.get(worker)) is not None:
                 if child.generation != zygote.generation:
@@ -338,9 +339,10 @@ class Children(Roll):
             case Forked(pid):
                 child.process = Process(self._checked(pid))
             case BecameReady():
+                self._hearing.forget_tracebacks(child.generation)
                 self._tell(WorkerReady(child.worker))
-            case BootFailed(reason, traceback):
-                self._hearing.show_traceback(reason, traceback)
+            case BootFailed(reason):
+                self._hearing.show_traceback(child.generation, message)
                 self._tell(WorkerFailed(child.worker, reason))
             case BeganLeaving(reason):
                 self._tell(WorkerLeaving(child.worker, reason))

@@ -457,6 +457,11 @@ class LoggingSettings:
     log_format: str = setting(
         "auto", choices=("auto", "text", "json"), help="Lines for people or JSON for machines; auto is text."
     )
+    traceback: str = setting(
+        "app",
+        choices=("app", "full"),
+        help="Frames in tracebacks: app folds those of frameworks and libraries to their count.",
+    )
     access_log: bool = setting(False, help="Write a line for each request to standard output.")
     access_log_format: str = setting(
         "combined",

@@ -18,7 +18,7 @@ from select import PIPE_BUF
 from time import localtime, strftime, time
 from typing import Any
 
-from asgi_master.telemetry.logs import identity
+from asgi_master.telemetry.formatters import identity
 from asgi_master.telemetry.streams import Stream
 
 log = logging.getLogger("asgi_master")

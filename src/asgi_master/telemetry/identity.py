@@ -15,6 +15,7 @@ def introduce(
         level=settings.logging.log_level,
         format=settings.logging.log_format,
         log_config=settings.logging.log_config,
+        traceback=settings.logging.traceback,
         worker=worker,
         generation=generation,
     )

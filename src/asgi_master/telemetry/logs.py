@@ -2,50 +2,26 @@
 
 Our records come from the logger `asgi_master`. The application's loggers reach the same place until the
 application configures logging itself: then its configuration holds for its records, and ours go on as
-before.
-
-A record may carry `extra={"detail": text}`: lines (a traceback from another process, stacks) shown below
-the message.
+before. What a record may carry, and how it looks, is in `telemetry.formatters`.
 """
 
 import io
 import json
 import logging
 import os
-import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from asgi_master.errors import SettingsError
+from asgi_master.telemetry.formatters import JsonFormatter, TextFormatter, identity, preferences
 from asgi_master.telemetry.streams import Stream
 from asgi_master.telemetry.text import one_line
 
 _OURS = "asgi_master"
 _STDERR = 2
 
-_COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
-
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 """The journal's (syslog's) numbers; what is less than all of these is 7, debug."""
-
-
-@dataclass(slots=True)
-class Identity:
-    """Who this process is: shown in each line."""
-
-    role: str = "-"
-    worker: int | None = None
-    generation: int | None = None
-
-    def __str__(self) -> str:
-        place = self.role if self.worker is None else f"{self.role} {self.worker}"
-        return place if self.generation is None else f"{place} gen {self.generation}"
-
-
-identity = Identity()
-"""This process. One object, never replaced: what was made before a fork reads it after."""
 
 
 def configure(
@@ -54,17 +30,20 @@ def configure(
     level: str,
     format: str,  # noqa: A002 -- the name of the setting
     log_config: str,
+    traceback: str = "app",
     worker: int | None = None,
     generation: int | None = None,
 ) -> None:
     """Send this process' log to standard error, or wherever the operator's `log_config` says.
 
     `format` is `auto`, `text` or `json`; `log_config` the path of a `.json`, `.toml` (`dictConfig`) or `.ini`
-    (`fileConfig`) file, or empty. Called again, as in each forked worker, it replaces what the last call
-    set up unless that would come to the same. Raises `SettingsError` if `log_config` cannot be applied.
+    (`fileConfig`) file, or empty; `traceback` is `app` or `full`. Called again, as in each forked worker, it
+    replaces what the last call set up unless that would come to the same. Raises `SettingsError` if `log_config`
+    cannot be applied.
     """
     previous = identity.role
     identity.role, identity.worker, identity.generation = role, worker, generation
+    preferences.full_tracebacks = traceback == "full"
     number = _level_number(level)
     ours = logging.getLogger(_OURS)
     ours.__class__ = _Undisabled
@@ -180,75 +159,10 @@ def _add_identity(record: logging.LogRecord) -> bool:
     fields.setdefault("role", identity.role)
     fields.setdefault("worker", "-" if identity.worker is None else identity.worker)
     fields.setdefault("generation", "-" if identity.generation is None else identity.generation)
+    if not record.exc_info and not record.exc_text:
+        # So that formatters that know nothing of ours show it too.
+        record.exc_text = fields.get("detail")
     return True
-
-
-class TextFormatter(logging.Formatter):
-    """Lines for people: `2026-11-23 14:55:07.123 +0000 INFO    worker 3 gen 7 [4711]  message`.
-
-    Usable in a `log_config` as `"()": "asgi_master.telemetry.logs.TextFormatter"`.
-    """
-
-    def __init__(self, *, timestamp: bool = True, colour: bool = False) -> None:
-        super().__init__()
-        self._timestamp = timestamp
-        self._colour = colour
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line; below it traceback and detail, indented: none of their lines can pass for a record."""
-        message = one_line(record.getMessage())
-        if record.name != _OURS:
-            message = f"{one_line(record.name)}: {message}"
-        text = f"{self._start(record)}{identity} [{record.process}]  {message}"
-        for block in _details(self, record).values():
-            for line in block.rstrip("\n").split("\n"):
-                text += f"\n  {one_line(line)}"
-        return text
-
-    def _start(self, record: logging.LogRecord) -> str:
-        level = f"{one_line(record.levelname):<7}"
-        if self._colour and record.levelname in _COLOURS:
-            level = f"\x1b[{_COLOURS[record.levelname]}m{level}\x1b[0m"
-        if not self._timestamp:
-            return f"{level} "
-        local = time.localtime(record.created)
-        return time.strftime(f"%Y-%m-%d %H:%M:%S.{int(record.msecs):03d} %z {level} ", local)
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object per record. Fields that do not apply are left out.
-
-    Usable in a `log_config` as `"()": "asgi_master.telemetry.logs.JsonFormatter"`.
-    """
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The object, on one line, in ASCII."""
-        fields: dict[str, Any] = {
-            "ts": datetime.fromtimestamp(record.created, UTC).astimezone().isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            "role": identity.role,
-            "pid": record.process,
-        }
-        if identity.worker is not None:
-            fields["worker"] = identity.worker
-        if identity.generation is not None:
-            fields["generation"] = identity.generation
-        return json.dumps(fields | _details(self, record))
-
-
-def _details(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, str]:
-    """What is shown below the message: `exception`, `stack`, `detail`; those that the record has."""
-    blocks = {}
-    if record.exc_info:
-        blocks["exception"] = formatter.formatException(record.exc_info)
-    if record.stack_info:
-        blocks["stack"] = formatter.formatStack(record.stack_info)
-    detail = getattr(record, "detail", None)
-    if detail:
-        blocks["detail"] = str(detail)
-    return blocks
 
 
 class _StderrHandler(logging.Handler):

@@ -14,12 +14,12 @@ from asgi_master.errors import ApplicationError, nearest
 from asgi_master.settings.env_file import parse_env_file
 from asgi_master.settings.model import ApplicationSettings
 from asgi_master.settings.target import Target, parse_target
+from asgi_master.telemetry.failures import describe
 
 Application = Callable[..., Any]
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 _MOST_NAMES = 8
-_MOST_MESSAGE = 300
 # scope, receive, send
 _ASGI_ARGUMENTS = 3
 # environ, start_response
@@ -86,12 +86,12 @@ def _import(place: Target) -> ModuleType:
         # The target itself is missing, or something that its own code imports is.
         if not _ran_user_code(error) and f"{place.module}.".startswith(f"{error.name}."):
             raise ApplicationError(_missing_module(place, error.name or place.module)) from None
-        raise ApplicationError(f"importing {place.module} failed: {one_line(error)}") from error
+        raise ApplicationError(f"importing {place.module} failed: {describe(error)}") from error
     except SystemExit as error:
-        status = "" if error.code is None else f" with {one_line(error)}"
+        status = "" if error.code is None else f" with {describe(error)}"
         raise ApplicationError(f"importing {place.module} ended the program{status}") from error
     except Exception as error:
-        raise ApplicationError(f"importing {place.module} failed: {one_line(error)}") from error
+        raise ApplicationError(f"importing {place.module} failed: {describe(error)}") from error
 
 
 def _missing_module(place: Target, missing: str) -> str:
@@ -132,7 +132,7 @@ def _look_up(module: ModuleType, place: Target) -> Any:
             found = getattr(found, attribute)
         except AttributeError as error:
             if _ran_user_code(error):
-                raise ApplicationError(f'loading "{place}" failed: {one_line(error)}') from error
+                raise ApplicationError(f'loading "{place}" failed: {describe(error)}') from error
             kind = _described(module) if index == 0 else f"{reached} ({_type(found)})"
             hint = (
                 _suggest(module, place, attribute)
@@ -143,7 +143,7 @@ def _look_up(module: ModuleType, place: Target) -> Any:
                 f'cannot load "{place}": {kind} has no attribute "{attribute}"; {hint}'
             ) from None
         except Exception as error:
-            raise ApplicationError(f'loading "{place}" failed: {one_line(error)}') from error
+            raise ApplicationError(f'loading "{place}" failed: {describe(error)}') from error
         reached += f"{'.' if index else ':'}{attribute}"
     return found
 
@@ -185,7 +185,7 @@ def _call_factory(factory: Any, place: Target) -> Any:
     except SystemExit as error:
         raise ApplicationError(f'the factory "{place}" ended the program') from error
     except Exception as error:
-        raise ApplicationError(f'the factory "{place}" failed: {one_line(error)}') from error
+        raise ApplicationError(f'the factory "{place}" failed: {describe(error)}') from error
     if inspect.iscoroutine(made):
         made.close()
         raise ApplicationError(
@@ -245,45 +245,9 @@ def _type(value: object) -> str:
     return "None" if value is None else f"of type {type(value).__name__}"
 
 
-def one_line(error: BaseException) -> str:
-    """The exception as the last line of a traceback names it, on one line of bounded length."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 -- the application's `__str__` may do anything
-        text = "(no description)"
-    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return line if len(line) <= _MOST_MESSAGE else f"{line[:_MOST_MESSAGE]}..."
-
-
 def _ran_user_code(error: BaseException) -> bool:
     return any(not _is_machinery(frame.filename) for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _is_machinery(filename: str) -> bool:
     return filename.startswith((_PACKAGE, "<frozen importlib")) or filename == importlib.__file__
-
-
-def user_traceback(exc: BaseException) -> str:
-    """The exception's traceback and causes, without the frames of this program and of the import machinery.
-
-    An exception that only ever touched our own code keeps all its frames: then they are what matters.
-    """
-    report = traceback.TracebackException.from_exception(exc)
-    _strip(report, exc)
-    return "".join(report.format())
-
-
-def _strip(report: Any, exc: BaseException | None) -> None:
-    if report is None or exc is None:
-        return
-    theirs = [frame for frame in report.stack if not _is_machinery(frame.filename)]
-    if theirs:
-        report.stack[:] = theirs
-    elif isinstance(exc, SyntaxError | ModuleNotFoundError):
-        # The text of the exception names the place; an empty stack would print its header only.
-        report.stack = None
-    _strip(report.__cause__, exc.__cause__)
-    _strip(report.__context__, exc.__context__)
-    if isinstance(exc, BaseExceptionGroup):
-        for inner_report, inner in zip(report.exceptions, exc.exceptions, strict=True):
-            _strip(inner_report, inner)

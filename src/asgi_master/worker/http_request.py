@@ -8,9 +8,10 @@ from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
 from asgi_master.asgi.http_exchange import HttpExchange, Message, State
 from asgi_master.asgi.scope import Scope
 from asgi_master.http.request import Request
-from asgi_master.worker.application import user_traceback
+from asgi_master.telemetry.failures import describe
+from asgi_master.telemetry.requests import asked
+from asgi_master.telemetry.territory import territory
 from asgi_master.worker.eager import begin
-from asgi_master.worker.places import territory
 from asgi_master.worker.subject import runs_the_application, waits_at
 
 if TYPE_CHECKING:
@@ -148,14 +149,15 @@ class HttpRequest(HttpExchange):
     def _failed(self, error: BaseException) -> None:
         if self.disconnected and is_disconnect(error):
             return
-        self._log_failure(f"raised {type(error).__name__}\n{user_traceback(error)}")
+        self._log_failure(f"raised {describe(error)}", error)
         self._connection.answer_failure(self)
 
-    def _log_failure(self, what: str) -> None:
+    def _log_failure(self, what: str, error: BaseException | None = None) -> None:
         stats = self._connection.context.stats
         stats.application_errors += 1
         stats.late_errors += 0 < self.status < 500
-        log.error("%s: the application %s", self.title, what.rstrip())
+        request = asked(self.request.method, self.request.target, self.scope)
+        log.error("%s: the application %s", request.title, what, exc_info=error, extra={"request": request})
 
     def give_up(self) -> None:
         """Cancel the application, which did not begin its response in time; the connection has answered for it."""

@@ -40,14 +40,16 @@ from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.telemetry.identity import introduce
+from asgi_master.telemetry.territory import territory
+from asgi_master.telemetry.tracebacks import for_another_process
+from asgi_master.worker import unhandled
 from asgi_master.worker.accept import Acceptor
-from asgi_master.worker.application import load_application, user_traceback
+from asgi_master.worker.application import load_application
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.drain import drain
 from asgi_master.worker.heartbeat import Heartbeat
 from asgi_master.worker.leaving import leave_at_once, run_and_end
 from asgi_master.worker.lifespan import Lifespan
-from asgi_master.worker.places import territory
 from asgi_master.worker.probe import probe
 from asgi_master.worker.recycling import Recycler, limits_of
 from asgi_master.worker.serving import NewContext
@@ -106,8 +108,10 @@ def work(assignment: Assignment) -> NoReturn:
         code, ended = run_and_end(Worker(assignment).run(), loop_factory)
         faults.point("before_exit")
     except AsgiMasterError as error:
-        traceback = user_traceback(error.__cause__) if error.__cause__ is not None else ""
-        assignment.channel.send(BootFailed(str(error), traceback))
+        traceback, exception = for_another_process(
+            error.__cause__, full=assignment.inheritance.settings.logging.traceback == "full"
+        )
+        assignment.channel.send(BootFailed(str(error), traceback, exception))
         code, ended = ExitCode.BOOT_FAILED, True
     if not ended:
         leave_at_once(code)
@@ -171,6 +175,7 @@ class Worker:
     async def run(self) -> ExitCode:
         """Boot, serve until told or forced to leave, drain; returns the exit status. Raises `ApplicationError`."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(unhandled.tell)
         self._channel.setblocking(False)
         loop.add_reader(self._channel.fileno(), self._on_channel)
         loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
@@ -196,7 +201,6 @@ class Worker:
             secure=self._secure,
             tls=self._tls,
         )
-        territory.claim(self._settings.application.app.partition(":")[0])
         stall_watch = StallWatch(context.loop, threshold=self._settings.process.stall_warn)
         heartbeat.start()
         stall_watch.start()
@@ -242,6 +246,7 @@ class Worker:
         if app is None:
             app = load_application(self._settings.application.app, factory=self._settings.application.factory)
         self._app = app
+        territory.claim(self._settings.application.app.partition(":")[0])
         lifespan = Lifespan(
             app,
             self._settings.lifespan.lifespan,

@@ -5,18 +5,13 @@ the application says who does it. Both are wanted; the frames of frameworks and 
 """
 
 import linecache
-import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-_OURS = str(Path(__file__).resolve().parent.parent) + os.sep
-_STANDARD_LIBRARY = str(Path(os.__file__).parent) + os.sep
-_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+from asgi_master.telemetry.territory import Ground, Territory
+
 _LONGEST_SOURCE = 120
 _DEEPEST = 200
 """Frames looked at, from the innermost: an endless recursion must not make an endless report."""
@@ -37,46 +32,6 @@ class Place:
             source = f"{source[:_LONGEST_SOURCE]}..."
         where = f"{self.file}:{self.line} in {self.function}"
         return f"{where}: {source}" if source else where
-
-
-class Ground(IntEnum):
-    """Whose code a file is; the higher, the likelier it is what somebody has to change."""
-
-    SERVER = 0
-    STANDARD_LIBRARY = 1
-    INSTALLED = 2
-    APPLICATION = 3
-
-
-class Territory:
-    """Tells whose code a file is."""
-
-    def __init__(self) -> None:
-        self._home: tuple[str, ...] = ()
-
-    def claim(self, module: str) -> None:
-        """Count what belongs to this module's top-level package as the application, even where it was installed."""
-        name = module.partition(".")[0]
-        top = sys.modules.get(name)
-        directories = [os.path.join(directory, "") for directory in getattr(top, "__path__", ())]  # noqa: PTH118 -- with its slash
-        file = getattr(top, "__file__", None)
-        self._home = tuple(directories) or ((file,) if file else ())
-
-    def ground(self, file: str) -> Ground:
-        """Whose code this is."""
-        if file.startswith(_OURS):
-            return Ground.SERVER
-        if self._home and file.startswith(self._home):
-            return Ground.APPLICATION
-        if any(part in file for part in _INSTALLED):
-            return Ground.INSTALLED
-        if file.startswith((_STANDARD_LIBRARY, "<frozen ")):
-            return Ground.STANDARD_LIBRARY
-        return Ground.APPLICATION
-
-
-territory = Territory()
-"""Of this process; the worker claims it for its application."""
 
 
 def application_place(places: Sequence[Place], territory: Territory) -> Place | None:

@@ -12,7 +12,7 @@ from asgi_master.asgi.http_exchange import HttpExchange, Message
 from asgi_master.asgi.scope import HttpScopes
 from asgi_master.errors import ApplicationError
 from asgi_master.http.request import read_request_line
-from asgi_master.worker.application import one_line
+from asgi_master.telemetry.failures import describe
 
 _PAUSE = 0.25
 """Seconds between an answer that is not good and the next attempt."""
@@ -47,7 +47,7 @@ class _Attempt:
     def outcome(self) -> str:
         """What came of it, in a few words."""
         if self.error is not None:
-            return f"raised {one_line(self.error)},"
+            return f"raised {describe(self.error)},"
         return str(self._status) if self._exchange.is_complete else "no complete response"
 
     async def run(self, app: App, limit: float) -> None:

@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 
-from asgi_master.worker.places import outwards, place_of, territory
+from asgi_master.telemetry.territory import territory
+from asgi_master.worker.places import outwards, place_of
 from asgi_master.worker.stall_judge import Sample, StallJudge, Standing, Verdict, tell
 from asgi_master.worker.subject import is_runner, subject_of, subject_of_frame
 

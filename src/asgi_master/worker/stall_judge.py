@@ -9,7 +9,8 @@ Rules of this file:
 from dataclasses import dataclass
 from enum import StrEnum
 
-from asgi_master.worker.places import Place, Territory, describe
+from asgi_master.telemetry.territory import Territory
+from asgi_master.worker.places import Place, describe
 
 _LEEWAY = 1.5
 """Periods that may pass between two looks before the watcher counts as late."""

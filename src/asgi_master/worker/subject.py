@@ -12,7 +12,8 @@ from contextvars import Context, ContextVar
 from types import CodeType, FrameType
 from typing import Any, Protocol, TypeVar
 
-from asgi_master.worker.places import Territory, describe, waiting_places
+from asgi_master.telemetry.territory import Territory
+from asgi_master.worker.places import describe, waiting_places
 
 F = TypeVar("F", bound=Callable[..., Any])
 

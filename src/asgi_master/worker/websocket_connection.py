@@ -25,7 +25,8 @@ from asgi_master.http.errors import ProtocolError
 from asgi_master.http.request import Request
 from asgi_master.http.websocket import Close, CloseCode, Engine, Ping, Pong, WebSocketError
 from asgi_master.http.websocket_patience import KeepAlive, Verdict, WriteStall
-from asgi_master.worker.application import user_traceback
+from asgi_master.telemetry.failures import describe
+from asgi_master.telemetry.requests import asked
 from asgi_master.worker.context import GiveAway, WorkerContext
 from asgi_master.worker.eager import begin
 from asgi_master.worker.subject import mark, runs_the_application
@@ -156,7 +157,7 @@ class WebSocketConnection(asyncio.Protocol):
         # Who was cancelled may leave everything as it is.
         unanswered = (state is State.CONNECTING or state is State.DENYING) and not self._cancelled
         if error is not None:
-            self._log_failure(f"raised {type(error).__name__}\n{user_traceback(error)}")
+            self._log_failure(f"raised {describe(error)}", error)
         elif unanswered:
             self._log_failure("returned without answering the handshake")
         if state is State.OPEN:
@@ -168,11 +169,12 @@ class WebSocketConnection(asyncio.Protocol):
             self._opening.refuse(500, "Internal Server Error")
             self._hang_up()
 
-    def _log_failure(self, what: str) -> None:
+    def _log_failure(self, what: str, error: BaseException | None = None) -> None:
         stats = self._context.stats
         stats.application_errors += 1
         stats.late_errors += self._opening.answered_well
-        log.error("WebSocket %s: the application %s", self._request.target.decode("ascii"), what.rstrip())
+        request = asked("WebSocket", self._request.target, self._opening.scope)
+        log.error("%s: the application %s", request.title, what, exc_info=error, extra={"request": request})
 
     async def receive(self) -> Message:
         """The application's `receive`."""

@@ -30,7 +30,8 @@ from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.settings.wire import from_wire
 from asgi_master.telemetry.identity import introduce
-from asgi_master.worker.application import load_application, prepare_environment, user_traceback
+from asgi_master.telemetry.tracebacks import for_another_process
+from asgi_master.worker.application import load_application, prepare_environment
 from asgi_master.worker.main import Assignment, Inheritance, work
 from asgi_master.worker.privileges import drop_privileges
 from asgi_master.worker.serving import serving
@@ -67,8 +68,10 @@ def main() -> None:
         _die_with(master_pid)
         hazards = _import(inheritance, preload_refused=preload_refused)
     except AsgiMasterError as error:
-        traceback = user_traceback(error.__cause__) if error.__cause__ is not None else ""
-        channel.send(ImportFailed(str(error), traceback))
+        traceback, exception = for_another_process(
+            error.__cause__, full=inheritance.settings.logging.traceback == "full"
+        )
+        channel.send(ImportFailed(str(error), traceback, exception))
         sys.exit(ExitCode.BOOT_FAILED)
     if hazards and inheritance.settings.process.preload == "auto":
         # The import cannot be undone: begin again in a fresh image that leaves it to the workers.

@@ -1,0 +1,351 @@
+"""What failed: an exception as a value, its stack read for the author of the application.
+
+Rules:
+  - Nothing that tells the cause is left out: causes, contexts, notes, the members of groups.
+  - What is read is bounded, in number and length: exceptions carry what peers have sent, and recurse without end.
+"""
+
+import importlib
+import itertools
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from asgi_master.telemetry.territory import Ground, Territory, territory
+
+_MOST_CHAINED = 10
+"""Exceptions of one chain that are shown; of longer ones the newest and the oldest."""
+_NEWEST = 4
+_MOST_MEMBERS = 15
+"""Of one group, as in Python."""
+_DEEPEST_GROUP = 8
+_MOST_EXCEPTIONS = 40
+_MOST_FRAMES = 40
+"""Of one exception; of more the outermost and the innermost."""
+_OUTERMOST = 10
+_ROOM = 120
+"""Frames of all exceptions together. Each has a few in any case."""
+_LEAST_FRAMES = 3
+_MOST_REPEATED = 3
+"""Times that one line may follow itself, as in Python."""
+_LONGEST_LINE = 400
+_LONGEST_MESSAGE = 4000
+_MOST_NOTES = 20
+_LONGEST_HEADLINE = 300
+_MOST_LEAVES = 3
+"""Members of a group that its headline names."""
+
+_INDENT = "    "
+"""Before the further lines of a message and before notes: nothing said there passes for a line of the traceback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A line that was being executed."""
+
+    file: str
+    line: int
+    function: str
+    code: str
+    """The line, as far as it can be read."""
+    application: bool
+    """Whether it is the application's own."""
+    text: list[str]
+    """The lines that Python shows for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Frames that are not shown, and a line that says so."""
+
+    count: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception."""
+
+    type: str
+    message: str
+    ending: list[str]
+    """The last lines of its traceback: type and message, and its notes."""
+    notes: list[str] = field(default_factory=list)
+    stack: list[Frame | Folded] = field(default_factory=list)
+    """The outermost first."""
+    before: "Failure | None" = None
+    """Its cause, or what was being handled when it was raised."""
+    is_caused: bool = False
+    """Whether `before` is its cause."""
+    skipped: int = 0
+    """Exceptions left out between this and `before`."""
+    is_group: bool = False
+    members: list["Failure"] = field(default_factory=list)
+    hidden: int = 0
+    """Members that are not shown."""
+
+
+def read(error: BaseException, *, full: bool = False, territory: Territory = territory) -> Failure:
+    """The exception with all that led to it.
+
+    Frames are those of the application, and the one that raised; runs of others are folded to their count. Where none
+    is the application's, those of installed packages count as such, and so on. `full` folds nothing.
+    """
+    try:
+        return _Reader(territory, full=full).read_all(error)
+    except Exception as own:  # noqa: BLE001 -- an exception may have any attributes, and Python's reader trusts them
+        line = f"{type(error).__name__}: (cannot be read: {type(own).__name__})"
+        return Failure(type(error).__name__, describe(error), [line])
+
+
+def describe(error: BaseException) -> str:
+    """The exception in one line of bounded length, as a headline: a group of one by its member, others by theirs."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]  # the group of a task group says nothing
+    line = _one_line(error)
+    if isinstance(error, BaseExceptionGroup):
+        leaves = list(itertools.islice(_leaves(error), _MOST_LEAVES + 1))
+        named = "; ".join(_one_line(leaf) for leaf in leaves[:_MOST_LEAVES])
+        line = f"{line}: {named}{'; ...' if len(leaves) > _MOST_LEAVES else ''}"
+    return _shortened(line)
+
+
+def _one_line(error: BaseException) -> str:
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 -- the application's `__str__` may do anything
+        text = "(no description)"
+    return _shortened(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _LONGEST_HEADLINE else f"{line[:_LONGEST_HEADLINE]}..."
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    waiting: list[BaseException] = [group]
+    while waiting:
+        error = waiting.pop()
+        if isinstance(error, BaseExceptionGroup):
+            waiting.extend(reversed(error.exceptions))
+        else:
+            yield error
+
+
+class _Reader:
+    """Reads one exception and what belongs to it."""
+
+    def __init__(self, territory: Territory, *, full: bool) -> None:
+        self._territory = territory
+        self._full = full
+        self._left = _MOST_EXCEPTIONS
+        self._room = _ROOM
+        self._shown = Ground.SERVER
+        """The ground whose frames are shown, and that of higher ones."""
+
+    def read_all(self, error: BaseException) -> Failure:
+        report = traceback.TracebackException.from_exception(error, lookup_lines=False, compact=True)
+        grounds = (self._ground(frame.filename) for frame in _frames_of_all(report))
+        self._shown = max(grounds, default=Ground.SERVER)
+        return self.read(report)
+
+    def read(self, report: traceback.TracebackException, depth: int = 0) -> Failure:
+        links = list(_chain(report))
+        skipped = max(0, len(links) - _MOST_CHAINED)
+        kept = links if not skipped else links[:_NEWEST] + links[_NEWEST + skipped :]
+        before: Failure | None = None
+        for index, (link, is_caused) in reversed(list(enumerate(kept))):
+            gap = skipped if index == _NEWEST - 1 else 0
+            before = self._read_one(link, depth, before, is_caused=is_caused, skipped=gap)
+        assert before is not None
+        return before
+
+    def _read_one(
+        self,
+        report: traceback.TracebackException,
+        depth: int,
+        before: Failure | None,
+        *,
+        is_caused: bool,
+        skipped: int,
+    ) -> Failure:
+        self._left -= 1
+        stack = self._stack(report)
+        members: list[Failure] = []
+        theirs = report.exceptions or ()
+        for member in theirs[:_MOST_MEMBERS]:
+            if self._left <= 0 or depth >= _DEEPEST_GROUP:
+                break
+            members.append(self.read(member, depth + 1))
+        return Failure(
+            type=_type_name(report),
+            message=_cut(str(report), _LONGEST_MESSAGE),
+            ending=_ending(report),
+            notes=_notes(report),
+            stack=stack,
+            before=before,
+            is_caused=is_caused,
+            skipped=skipped,
+            is_group=report.exceptions is not None,
+            members=members,
+            hidden=len(theirs) - len(members),
+        )
+
+    def _ground(self, file: str) -> Ground:
+        return Ground.SERVER if _is_import_machinery(file) else self._territory.ground(file)
+
+    def _stack(self, report: traceback.TracebackException) -> list[Frame | Folded]:
+        frames = list(report.stack or ())
+        if self._shown is Ground.SERVER and not self._full and _names_its_place(report):
+            # The text of the exception says where; our frames would say nothing.
+            return []
+        entries: list[Frame | Folded] = []
+        index = 0
+        for is_shown, run in itertools.groupby(frames, self._is_shown):
+            together = list(run)
+            index += len(together)
+            if is_shown:
+                entries += self._repeats_folded(together)
+                continue
+            # That a group was raised where a task group ended says nothing.
+            may_say = index == len(frames) and report.exceptions is None and not self._is_ours(together[-1])
+            raised = together.pop() if may_say else None
+            if folded := self._fold(together, is_first=not entries):
+                entries.append(folded)
+            if raised is not None:
+                entries.append(self._frame(raised))
+        return self._bounded(entries)
+
+    def _is_shown(self, frame: traceback.FrameSummary) -> bool:
+        return self._full or self._ground(frame.filename) >= self._shown
+
+    def _is_ours(self, frame: traceback.FrameSummary) -> bool:
+        return self._ground(frame.filename) is Ground.SERVER
+
+    def _fold(self, frames: list[traceback.FrameSummary], *, is_first: bool) -> Folded | None:
+        # How the server came to call the application, and Python to import it, goes without saying.
+        counted = [
+            frame
+            for frame in frames
+            if not _is_import_machinery(frame.filename) and not (is_first and self._is_ours(frame))
+        ]
+        if not counted:
+            return None
+        packages = dict.fromkeys(self._territory.package(frame.filename) for frame in counted)
+        return Folded(
+            len(counted),
+            f"  [... {_counted(len(counted), 'frame')} of {_cut(', '.join(packages), _LONGEST_LINE)}]",
+        )
+
+    def _repeats_folded(self, frames: list[traceback.FrameSummary]) -> list[Frame | Folded]:
+        entries: list[Frame | Folded] = []
+        for _, run in itertools.groupby(frames, lambda frame: (frame.filename, frame.lineno, frame.name)):
+            same = list(run)
+            entries += [self._frame(frame) for frame in same[:_MOST_REPEATED]]
+            if (more := len(same) - _MOST_REPEATED) > 0:
+                entries.append(Folded(more, f"  [Previous line repeated {_counted(more, 'more time')}]"))
+        return entries
+
+    def _bounded(self, entries: list[Frame | Folded]) -> list[Frame | Folded]:
+        room = max(_LEAST_FRAMES, min(_MOST_FRAMES, self._room))
+        if len(entries) > room:
+            outermost = min(_OUTERMOST, room // 3)
+            innermost = len(entries) - (room - outermost)
+            hidden = sum(
+                entry.count if isinstance(entry, Folded) else 1 for entry in entries[outermost:innermost]
+            )
+            gap = Folded(hidden, f"  [... {_counted(hidden, 'more frame')}]")
+            entries = [*entries[:outermost], gap, *entries[innermost:]]
+        self._room -= len(entries)
+        return entries
+
+    def _frame(self, frame: traceback.FrameSummary) -> Frame:
+        return Frame(
+            file=_cut(frame.filename, _LONGEST_LINE),
+            line=frame.lineno or 0,
+            function=_cut(frame.name, _LONGEST_LINE),
+            code=_cut((frame.line or "").strip(), _LONGEST_LINE),
+            application=self._ground(frame.filename) is Ground.APPLICATION,
+            text=[
+                _cut(line, _LONGEST_LINE)
+                for line in traceback.StackSummary().format_frame_summary(frame).rstrip("\n").split("\n")
+            ],
+        )
+
+
+def _frames_of_all(report: traceback.TracebackException) -> Iterator[traceback.FrameSummary]:
+    waiting = [report]
+    while waiting:
+        for link, _ in _chain(waiting.pop()):
+            yield from link.stack or ()
+            waiting += link.exceptions or ()
+
+
+def _chain(report: traceback.TracebackException) -> Iterator[tuple[traceback.TracebackException, bool]]:
+    """An exception, what led to it, and so on; with each, whether the next one is its cause."""
+    following: traceback.TracebackException | None = report
+    while following is not None:
+        link = following
+        is_caused = link.__cause__ is not None
+        following = link.__cause__ if is_caused else None if link.__suppress_context__ else link.__context__
+        yield link, is_caused
+
+
+def _is_import_machinery(file: str) -> bool:
+    return file.startswith("<frozen importlib") or file == importlib.__file__
+
+
+def _names_its_place(report: traceback.TracebackException) -> bool:
+    return _type_name(report) in ("SyntaxError", "IndentationError", "TabError", "ModuleNotFoundError")
+
+
+def _type_name(report: traceback.TracebackException) -> str:
+    return _last_of(_exception_only(report)).partition(":")[0].rstrip("\n")
+
+
+def _exception_only(report: traceback.TracebackException) -> list[str]:
+    notes, report.__notes__ = report.__notes__, None
+    try:
+        return list(report.format_exception_only())
+    finally:
+        report.__notes__ = notes
+
+
+def _ending(report: traceback.TracebackException) -> list[str]:
+    ending = []
+    for text in _exception_only(report):
+        first, *more = _cut(text.rstrip("\n"), _LONGEST_MESSAGE).split("\n")
+        ending += [first, *(_INDENT + line for line in more)]
+    return ending + [_INDENT + line for line in _notes(report)]
+
+
+def _notes(report: traceback.TracebackException) -> list[str]:
+    notes: Any = report.__notes__
+    if notes is None:
+        return []
+    if not isinstance(notes, Sequence) or isinstance(notes, str | bytes):
+        notes = [notes]
+    told = [line for note in notes[:_MOST_NOTES] for line in _said(note).split("\n")]
+    if len(notes) > _MOST_NOTES:
+        told.append(f"[... {_counted(len(notes) - _MOST_NOTES, 'more note')}]")
+    return told
+
+
+def _said(note: object) -> str:
+    try:
+        return _cut(str(note), _LONGEST_MESSAGE)
+    except Exception:  # noqa: BLE001 -- the application's `__str__` may do anything
+        return "(a note that cannot be shown)"
+
+
+def _last_of(texts: list[str]) -> str:
+    return texts[-1] if texts else ""
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}... ({len(text) - most} more characters)"

@@ -1,0 +1,162 @@
+"""Forms of a log record: a line for people, or an object for machines, with what failed below or within it.
+
+What a record may carry besides what Python gives it:
+  - `extra={"detail": text}`: lines (stacks, what another process told) shown below the message.
+  - `extra={"failure": fields}`: what another process read of an exception; then `detail` is its traceback.
+  - `extra={"request": Asked(...)}`: the request that it is about.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from asgi_master.telemetry.failures import Failure, read
+from asgi_master.telemetry.requests import Asked
+from asgi_master.telemetry.text import one_line
+from asgi_master.telemetry.tracebacks import Line, Style, fields_of, lines_of
+
+_OURS = "asgi_master"
+
+_COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
+_STYLES = {Style.OURS: "1", Style.FOLDED: "2", Style.ENDING: "31"}
+
+
+@dataclass(slots=True)
+class Identity:
+    """Who this process is: shown in each line."""
+
+    role: str = "-"
+    worker: int | None = None
+    generation: int | None = None
+
+    def __str__(self) -> str:
+        place = self.role if self.worker is None else f"{self.role} {self.worker}"
+        return place if self.generation is None else f"{place} gen {self.generation}"
+
+
+identity = Identity()
+"""This process. One object, never replaced: what was made before a fork reads it after."""
+
+
+@dataclass(slots=True)
+class Preferences:
+    """What the operator said of the form, whichever formatter it is."""
+
+    full_tracebacks: bool = False
+    """Whether tracebacks show every frame."""
+
+
+preferences = Preferences()
+"""Of this process. One object, as `identity` is."""
+
+
+class TextFormatter(logging.Formatter):
+    """Lines for people: `2026-11-23 14:55:07.123 +0000 INFO    worker 3 gen 7 [4711]  message`.
+
+    Usable in a `log_config` as `"()": "asgi_master.telemetry.logs.TextFormatter"`.
+    """
+
+    def __init__(self, *, timestamp: bool = True, colour: bool = False) -> None:
+        super().__init__()
+        self._timestamp = timestamp
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; below it request, traceback and detail, indented: none of their lines can pass for a record."""
+        message = one_line(record.getMessage())
+        if record.name != _OURS:
+            message = f"{one_line(record.name)}: {message}"
+        lines = [f"{self._start(record)}{identity} [{record.process}]  {message}"]
+        lines += [f"  {self._styled(style, one_line(line))}" for style, line in _below(record)]
+        return "\n".join(lines)
+
+    def _start(self, record: logging.LogRecord) -> str:
+        level = f"{one_line(record.levelname):<7}"
+        if self._colour and record.levelname in _COLOURS:
+            level = _in_colour(_COLOURS[record.levelname], level)
+        if not self._timestamp:
+            return f"{level} "
+        local = time.localtime(record.created)
+        return time.strftime(f"%Y-%m-%d %H:%M:%S.{int(record.msecs):03d} %z {level} ", local)
+
+    def _styled(self, style: Style, line: str) -> str:
+        return _in_colour(_STYLES[style], line) if self._colour and style in _STYLES else line
+
+
+def _in_colour(code: str, text: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def _below(record: logging.LogRecord) -> Iterator[Line]:
+    request = _request_of(record)
+    if request is not None and (whose := request.whose()):
+        yield Style.PLAIN, whose
+    failure = _failure_of(record)
+    if failure is not None:
+        yield from lines_of(failure, full=preferences.full_tracebacks)
+    for block in (record.stack_info, getattr(record, "detail", None)):
+        if block:
+            yield from _plain(str(block).rstrip("\n").split("\n"))
+
+
+def _plain(lines: Iterable[str]) -> Iterator[Line]:
+    for line in lines:
+        yield Style.PLAIN, line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per record. Fields that do not apply are left out.
+
+    Usable in a `log_config` as `"()": "asgi_master.telemetry.logs.JsonFormatter"`.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The object, on one line, in ASCII."""
+        fields: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, UTC).astimezone().isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "role": identity.role,
+            "pid": record.process,
+        }
+        if identity.worker is not None:
+            fields["worker"] = identity.worker
+        if identity.generation is not None:
+            fields["generation"] = identity.generation
+        return json.dumps(fields | _details(record))
+
+
+def _details(record: logging.LogRecord) -> dict[str, Any]:
+    """What belongs to the message: `request`, `exception`, `stack`, `detail`; those that the record has."""
+    details: dict[str, Any] = {}
+    request = _request_of(record)
+    if request is not None:
+        details["request"] = request
+    failure = _failure_of(record)
+    told = getattr(record, "failure", None)
+    if failure is not None:
+        details["exception"] = fields_of(failure, full=preferences.full_tracebacks)
+    elif told:
+        details["exception"] = told
+    if record.stack_info:
+        details["stack"] = record.stack_info
+    detail = getattr(record, "detail", None)
+    if detail and not told:
+        details["detail"] = str(detail)
+    return details
+
+
+def _failure_of(record: logging.LogRecord) -> Failure | None:
+    error = record.exc_info[1] if record.exc_info else None
+    return None if error is None else read(error, full=preferences.full_tracebacks)
+
+
+def _request_of(record: logging.LogRecord) -> Asked | None:
+    # Others may have an extra of that name too: Django's is its request object.
+    request = getattr(record, "request", None)
+    return request if isinstance(request, Asked) else None

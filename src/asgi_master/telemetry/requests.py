@@ -1,0 +1,52 @@
+"""The request that a line of the log is about."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+_ID_FIELDS = (b"x-request-id", b"x-correlation-id", b"traceparent")
+"""Who numbers requests, by the order of preference."""
+_LONGEST = 1024
+"""Characters of a target."""
+_LONGEST_ID = 200
+
+
+class Asked(dict[str, str]):
+    """`method`, `target`, `client` and `id` of a request, as far as there are any.
+
+    A dictionary, so that formatters of others can show it.
+    """
+
+    @property
+    def title(self) -> str:
+        """What a log calls it: `GET /path?query`."""
+        return f"{self['method']} {self['target']}"
+
+    def whose(self) -> str:
+        """Who asked, and by which number, as a line; empty if nothing is known."""
+        parts = (
+            f"{name} {self[key]}" for key, name in (("client", "client"), ("id", "request id")) if key in self
+        )
+        return ", ".join(parts)
+
+
+def asked(method: str, target: bytes, scope: Mapping[str, Any]) -> Asked:
+    """The request with this line. Of its scope, which the application may have changed, what can still be read."""
+    request = Asked(method=method, target=target[:_LONGEST].decode("latin-1"))
+    match scope.get("client"):
+        case [str(host), int(port), *_]:
+            address = f"[{host}]" if ":" in host else host
+            request["client"] = f"{address}:{port}" if port else host
+        case [str(host), *_]:
+            request["client"] = host
+    if number := _id_in(scope.get("headers")):
+        request["id"] = number
+    return request
+
+
+def _id_in(headers: object) -> str:
+    try:
+        fields = dict(cast("Any", headers))
+        found = next((fields[name] for name in _ID_FIELDS if name in fields), b"")
+        return str(found[:_LONGEST_ID].decode("latin-1"))
+    except (TypeError, ValueError, AttributeError):
+        return ""

@@ -1,0 +1,52 @@
+"""What fails in the loop and reaches nobody: tasks whose exception is never asked for, callbacks, transports.
+
+asyncio tells such things in several lines of reprs. Here the exception heads the line, and the rest stands below.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from asgi_master.telemetry.failures import describe
+
+log = logging.getLogger("asyncio")
+"""Where asyncio itself tells it: who filters or forwards that goes on to."""
+
+_LONGEST = 500
+_TOLD = ("message", "exception", "source_traceback", "handle")
+
+
+def tell(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log it. An exception handler (`loop.set_exception_handler`)."""
+    message = str(context.get("message") or "unhandled exception in the event loop")
+    error = context.get("exception")
+    if not isinstance(error, BaseException):
+        error = None
+    headline = message if error is None else f"{message.rstrip('.')}: {describe(error)}"
+    log.error("%s", headline, exc_info=error, extra={"detail": "\n".join(_details(context))})
+
+
+def _details(context: dict[str, Any]) -> Iterator[str]:
+    for key, value in context.items():
+        if isinstance(value, asyncio.Task):
+            yield f"{key}: {_task(value)}"
+        elif key not in _TOLD:
+            yield f"{key}: {_shown(value)}"
+
+
+def _task(task: "asyncio.Task[Any]") -> str:
+    """Its name, and the coroutine with the place where that is defined."""
+    coroutine: Any = task.get_coro()
+    name = getattr(coroutine, "__qualname__", type(coroutine).__qualname__)
+    code = getattr(coroutine, "cr_code", None) or getattr(coroutine, "gi_code", None)
+    place = f", defined at {code.co_filename}:{code.co_firstlineno}" if code is not None else ""
+    return f"{task.get_name()!r} of {name}(){place}"
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 -- the application's `__repr__` may do anything
+        text = f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

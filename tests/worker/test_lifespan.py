@@ -174,6 +174,14 @@ async def tells_a_group(scope, receive, send):
         await tells_a_group_and_raises_it(scope, receive, send)
 
 
+async def raises_a_group(scope, receive, send):
+    await receive()
+    raise ExceptionGroup("several", [LookupError("one"), ExceptionGroup("more", [ValueError("two")])])
+
+
+GROUP = "ExceptionGroup: several (2 sub-exceptions): LookupError: one; ValueError: two"
+
+
 async def tells_failure_and_waits_for_more(scope, receive, send):
     while True:
         await receive()
@@ -193,12 +201,13 @@ async def exits(scope, receive, send):
 @pytest.mark.parametrize(
     ("app", "line", "cause"),
     [
-        (raises_after_receive, "lifespan startup failed: anywhere", ValueError),
+        (raises_after_receive, "lifespan startup failed: ValueError: no database anywhere", ValueError),
         (tells_failure, "lifespan startup failed: no database", None),
         (tells_failure_and_raises, "lifespan startup failed: ValueError: no database", ValueError),
         (tells_a_traceback, "lifespan startup failed: ValueError: no database", StartupFailedError),
         (tells_a_group_and_raises_it, "lifespan startup failed: ValueError: no database", ExceptionGroup),
         (tells_a_group, "lifespan startup failed: ValueError: no database", StartupFailedError),
+        (raises_a_group, f"lifespan startup failed: {GROUP}", ExceptionGroup),
         (tells_failure_and_waits_for_more, "lifespan startup failed: no database", None),
         (tells_failure_without_reason, "lifespan startup failed: no reason given", None),
         (exits, "lifespan startup failed: SystemExit: no database", SystemExit),
@@ -274,6 +283,55 @@ def test_an_application_that_leaves_early_is_still_served(run, heard, ending):
         "return": [],
     }[ending]
     assert all(record.exc_info for record in errors(heard))
+
+
+async def tells_its_traceback_and_raises(send):
+    # As Starlette does it, whenever the body of its lifespan raises.
+    try:
+        raise ConnectionError("the consumer lost its broker")
+    except ConnectionError:
+        await send({"type": "lifespan.shutdown.failed", "message": traceback.format_exc()})
+        raise
+
+
+async def tells_a_group_of_two_and_raises(send):
+    try:
+        raise ExceptionGroup("two", [LookupError("one"), ValueError("two")])
+    except ExceptionGroup:
+        await send({"type": "lifespan.shutdown.failed", "message": traceback.format_exc()})
+        raise
+
+
+async def tells_its_reason_and_returns(send):
+    await send({"type": "lifespan.shutdown.failed", "message": "the consumer lost its broker"})
+
+
+async def tells_its_reason_and_stays(send):
+    await tells_its_reason_and_returns(send)
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        (tells_its_traceback_and_raises, "ConnectionError: the consumer lost its broker"),
+        (
+            tells_a_group_of_two_and_raises,
+            "ExceptionGroup: two (2 sub-exceptions): LookupError: one; ValueError: two",
+        ),
+        (tells_its_reason_and_returns, "the consumer lost its broker"),
+        (tells_its_reason_and_stays, "the consumer lost its broker"),
+    ],
+)
+def test_an_application_that_says_why_it_ends_early_is_taken_at_its_word(run, heard, end, why):
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await end(send)
+
+    run(start_and_stop(lifespan(app)))
+    (record,) = errors(heard)
+    assert record.getMessage() == f"the application's lifespan ended early: {why}"
 
 
 def after_startup(rest):

@@ -9,12 +9,12 @@ startup is fatal in both.
 import asyncio
 import logging
 import math
-import traceback
 from collections.abc import Callable, MutableMapping
 from enum import StrEnum
 from typing import Any
 
 from asgi_master.errors import ApplicationError
+from asgi_master.telemetry.failures import describe
 
 log = logging.getLogger("asgi_master")
 
@@ -27,6 +27,7 @@ _CANCEL_SLICE = 0.25
 class _Phase(StrEnum):
     STARTING = "starting"
     STARTED = "started"
+    ENDED = "over"
     FAILED = "failed"
     STOPPING = "stopping"
     STOPPED = "stopped"
@@ -36,6 +37,8 @@ class _Phase(StrEnum):
 _SENDS = {
     (_Phase.STARTING, "lifespan.startup.complete"): _Phase.STARTED,
     (_Phase.STARTING, "lifespan.startup.failed"): _Phase.FAILED,
+    # Frameworks say so, and why, when their lifespan fails before anybody asked it to end.
+    (_Phase.STARTED, "lifespan.shutdown.failed"): _Phase.ENDED,
     (_Phase.STOPPING, "lifespan.shutdown.complete"): _Phase.STOPPED,
     (_Phase.STOPPING, "lifespan.shutdown.failed"): _Phase.STOPPED,
 }
@@ -75,7 +78,7 @@ class Lifespan:
             return
         self._task = asyncio.get_running_loop().create_task(self._run(), name="lifespan")
         in_time = await self._wait_while(_Phase.STARTING, self._startup_timeout)
-        if self._phase is _Phase.STARTED:
+        if self._phase in (_Phase.STARTED, _Phase.ENDED):
             self.supported = True
             return
         await self._end_task(_UNWIND if in_time else 0)
@@ -87,9 +90,9 @@ class Lifespan:
         if self._phase is _Phase.FAILED:
             raise self._told_failure()
         if self._is_aware and self._error is not None:
-            raise ApplicationError(f"lifespan startup failed: {_describe(self._error)}") from self._error
+            raise ApplicationError(f"lifespan startup failed: {describe(self._error)}") from self._error
         if self._mode == "on":
-            why = "it returned without an answer" if self._error is None else _describe(self._error)
+            why = "it returned without an answer" if self._error is None else describe(self._error)
             raise ApplicationError(
                 f"the application does not support lifespan, but it is on: {why}"
             ) from self._error
@@ -99,6 +102,8 @@ class Lifespan:
         """Run the shutdown, within its timeout. Problems are logged; nothing is raised."""
         if not self.supported or self._task is None:
             return
+        if self._phase is _Phase.ENDED:
+            await self._end_task(_UNWIND)
         if self._task.done():
             log.debug("no lifespan shutdown: the application's lifespan ended before")
             return
@@ -113,10 +118,8 @@ class Lifespan:
             log.error(
                 "lifespan shutdown did not finish within %g s", self._shutdown_timeout, exc_info=self._error
             )
-        elif self._message:
-            log.error("lifespan shutdown failed: %s", _last_line(self._message), exc_info=self._raised())
-        elif error := self._raised():
-            log.error("lifespan shutdown failed: %s", _describe(error), exc_info=error)
+        else:
+            self._tell_failure("lifespan shutdown failed")
 
     async def _run(self) -> None:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
@@ -126,12 +129,20 @@ class Lifespan:
             self._error = error
         finally:
             self._progress.set()
-        if self._phase is _Phase.STARTED and (raised := self._raised()):
-            log.error("the application's lifespan ended early: %s", _describe(raised), exc_info=raised)
+        if self._phase in (_Phase.STARTED, _Phase.ENDED):
+            self._tell_failure("the application's lifespan ended early")
+
+    def _tell_failure(self, what: str) -> None:
+        """Log what the application raised, or said in a `failed` message, if it did either."""
+        raised, message = self._raised(), self._message.strip()
+        if raised is not None or message:
+            is_all_that_is_known = raised is None and "\n" in message
+            told = {"detail": message} if is_all_that_is_known else None
+            log.error("%s: %s", what, self._why(), exc_info=raised, extra=told)
 
     async def _receive(self) -> dict[str, Any]:
         self._is_aware = True
-        if self._phase in (_Phase.FAILED, _Phase.STOPPED) and self._task is not None:
+        if self._phase in (_Phase.FAILED, _Phase.ENDED, _Phase.STOPPED) and self._task is not None:
             # Nothing follows: who waits for more has no more to do.
             self._task.cancel()
             await asyncio.Event().wait()
@@ -179,21 +190,20 @@ class Lifespan:
 
     def _told_failure(self) -> ApplicationError:
         raised, message = self._raised(), self._message.strip()
-        is_traceback = "\n" in message
-        why = _describe(raised) if raised is not None and is_traceback else _last_line(message)
-        failure = ApplicationError(f"lifespan startup failed: {why}")
-        failure.__cause__ = StartupFailedError(message) if raised is None and is_traceback else raised
+        failure = ApplicationError(f"lifespan startup failed: {self._why()}")
+        failure.__cause__ = StartupFailedError(message) if raised is None and "\n" in message else raised
         return failure
+
+    def _why(self) -> str:
+        """The reason given, or the exception where that is a whole traceback or there is none."""
+        raised, message = self._raised(), self._message.strip()
+        if raised is not None and ("\n" in message or not message):
+            return describe(raised)
+        return _last_line(message)
 
     def _raised(self) -> BaseException | None:
         """What the application raised, unless it was our own cancellation."""
         return None if isinstance(self._error, asyncio.CancelledError) else self._error
-
-
-def _describe(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]  # the group of a task group says nothing
-    return _last_line("".join(traceback.format_exception_only(error)))
 
 
 def _last_line(text: str) -> str:

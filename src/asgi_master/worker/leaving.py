@@ -5,14 +5,13 @@
 
 import asyncio
 import atexit
-import contextlib
 import logging
 import os
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 from asgi_master.errors import ExitCode
+from asgi_master.worker import prints
 
 log = logging.getLogger("asgi_master")
 
@@ -58,7 +57,5 @@ async def _end_tasks() -> bool:
 def leave_at_once(code: ExitCode) -> NoReturn:
     """Exit without the loop's end, which would wait for its tasks; `atexit` handlers of the application run."""
     atexit._run_exitfuncs()  # noqa: SLF001 -- as multiprocessing does before its own `os._exit`
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    prints.flush()
     os._exit(code)

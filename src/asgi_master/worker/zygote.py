@@ -31,6 +31,7 @@ from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.settings.wire import from_wire
 from asgi_master.telemetry.identity import introduce
 from asgi_master.telemetry.tracebacks import for_another_process
+from asgi_master.worker import prints
 from asgi_master.worker.application import load_application, prepare_environment
 from asgi_master.worker.main import Assignment, Inheritance, work
 from asgi_master.worker.privileges import drop_privileges
@@ -52,6 +53,7 @@ _HANDLED = (
 
 def main() -> None:
     """Boot, then fork workers as ordered until the channel ends."""
+    prints.line_by_line()
     channel_fd, master_pid = int(sys.argv[1]), int(sys.argv[2])
     preload_refused = _NO_PRELOAD in sys.argv[3:]
     _leave_signals_to_the_master()
@@ -189,6 +191,7 @@ def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:
 
 def _double_fork(master_pid: int) -> bool:
     """Fork a grandchild whose parent becomes the master (its subreaper). True in the grandchild, false here."""
+    prints.flush()
     # None of these may reach a child, and be ignored, between its fork and the moment it has set its own handlers.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     try:

@@ -4,6 +4,7 @@ import pty
 import re
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -457,3 +458,42 @@ def test_lines_of_several_processes_do_not_mix(run):
         re.fullmatch(r"(\d)\1{2999}", line["message"]) for line in told if "lost" not in line["message"]
     )
     assert len(told) > 100
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "pause"),
+    [
+        (20_000, 24, 0.002),
+        (100_000, 16, 0.01),
+        (300_000, 8, 0.005),
+        (1_000_000, 6, 0.01),
+        (100_000, 40, 0.05),
+    ],
+    ids=str,
+)
+def test_long_records_of_several_processes_are_whole_or_counted(program, environment, size, count, pause):
+    """The reader takes 16 KB and pauses; the last one is hopelessly slow."""
+    code = f"""
+        import random
+        for number in range(4):
+            if os.fork() == 0:
+                configure("worker", format="json", worker=number, generation=1)
+                for record in range({count} // 4):
+                    log.info(str(number) * {size})
+                    log.info("short")
+                sys.exit()
+        for number in range(4):
+            os.wait()
+    """
+    with subprocess.Popen(program(code), stderr=subprocess.PIPE, env=environment()) as process:
+        text = b""
+        while piece := os.read(process.stderr.fileno(), 16384):
+            text += piece
+            time.sleep(pause)
+    messages = [json.loads(line)["message"] for line in text.splitlines()]
+    lost = sum(int(message.split()[0]) for message in messages if "were lost" in message)
+    short = messages.count("short")
+    long = [message for message in messages if len(message) == size]
+    assert all(message == message[0] * size for message in long)
+    assert len(long) + short + lost == 2 * (count // 4) * 4
+    assert long

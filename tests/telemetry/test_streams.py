@@ -1,7 +1,10 @@
 import contextlib
+import fcntl
 import os
+import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -60,14 +63,67 @@ def test_a_full_pipe_that_cannot_be_reopened_does_not_block_either(pipe, monkeyp
     assert os.read(read, 100) == b"back\n"
 
 
-def test_after_a_line_that_was_cut_the_next_begins_anew(pipe):
+def drained(read):
+    os.set_blocking(read, False)
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while piece := os.read(read, 1 << 20):
+            data += piece
+    return data
+
+
+@pytest.mark.parametrize("size", [4096, 4097, 65536, 100_000, 600_000])
+def test_a_long_record_is_whole_though_nobody_reads_yet(pipe, size):
     read, write = pipe
     stream = Stream(write)
-    assert not stream.write(b"y" * (1 << 20) + b"\n")
-    os.read(read, 1 << 21)
-    assert stream.write(b"next\n")
-    assert os.read(read, 100) == b"\nnext\n"
+    assert stream.write(b"first\n")
+    assert stream.write(b"y" * size + b"\n")
+    assert drained(read) == b"first\n" + b"y" * size + b"\n"
     stream.close()
+
+
+def test_a_long_record_for_which_there_is_no_room_leaves_nothing_behind(pipe):
+    read, write = pipe
+    stream = Stream(write)
+    taken = 0
+    while stream.write(b"y" * 100_000 + b"\n"):
+        taken += 1
+    assert stream.write(b"short\n"), "there still is room for that"
+    assert drained(read) == (b"y" * 100_000 + b"\n") * taken + b"short\n"
+    stream.close()
+
+
+def test_a_record_longer_than_any_pipe_is_finished_before_the_next(pipe):
+    read, write = pipe
+    stream = Stream(write)
+    assert stream.write(b"y" * (5 << 20) + b"\n"), "it has begun, so it will be whole"
+    assert not stream.write(b"lost\n")
+    read_on = b""
+    while not stream.write(b"next\n"):
+        read_on += drained(read)
+    read_on += drained(read)
+    assert read_on == b"y" * (5 << 20) + b"\nnext\n"
+    stream.close()
+
+
+def test_whoever_holds_the_lock_for_ever_mutes_nobody(pipe):
+    read, write = pipe
+    holder = os.fork()
+    if holder == 0:
+        fcntl.lockf(write, fcntl.LOCK_EX)
+        os.write(write, b"locked\n")
+        signal.pause()
+    try:
+        assert os.read(read, 100) == b"locked\n"
+        stream = Stream(write)
+        deadline = time.monotonic() + 20
+        while not stream.write(b"heard\n"):
+            assert time.monotonic() < deadline
+        assert os.read(read, 100) == b"heard\n"
+        stream.close()
+    finally:
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
 
 
 def test_a_reader_that_went_away_is_no_error(pipe):

@@ -104,7 +104,7 @@ class AccessLog:
         self._lost = 0
         self._pid = os.getpid()
         self._stream = Stream(_STDOUT)
-        atexit.register(self.flush)
+        atexit.register(self._end)
 
     def of_connection(self) -> "ConnectionLog":
         """Where the requests of one connection are told."""
@@ -131,6 +131,11 @@ class AccessLog:
             self._write("".join(self._lines(self.held)).encode(errors="backslashreplace"))
         self.held.clear()
 
+    def _end(self) -> None:
+        self.flush()
+        if self._lost and os.getpid() == self._pid:
+            self._tell_loss()
+
     def _lines(self, held: list[_Happened]) -> list[str]:
         """All that begins in one second is rendered in one go, or the clock would cost as much as the line."""
         lines: list[str] = []
@@ -150,8 +155,11 @@ class AccessLog:
             if not self._stream.write(piece):
                 self._lost += piece.count(b"\n")
             elif self._lost:
-                log.warning("%d line(s) of the access log were lost: nobody read standard output", self._lost)
-                self._lost = 0
+                self._tell_loss()
+
+    def _tell_loss(self) -> None:
+        log.warning("%d line(s) of the access log were lost: nobody read standard output", self._lost)
+        self._lost = 0
 
 
 class ConnectionLog:

@@ -19,6 +19,8 @@ from asgi_master.telemetry.text import one_line
 
 _OURS = "asgi_master"
 _STDERR = 2
+_LAST_PATIENCE = 1.0
+"""Seconds that the last line of a process, about those that were lost, may wait."""
 
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 """The journal's (syslog's) numbers; what is less than all of these is 7, debug."""
@@ -174,6 +176,7 @@ class _StderrHandler(logging.Handler):
         self._stream = Stream(_STDERR)
         self._journal = _is_the_journal(*self.target[1:])
         self._lost = 0
+        self._pid = os.getpid()
         if style == "json":
             self.setFormatter(JsonFormatter())
         else:
@@ -185,13 +188,24 @@ class _StderrHandler(logging.Handler):
             text = self.format(record)
         except Exception as error:  # noqa: BLE001 -- a bad log call must not hurt its caller
             text = self.format(_unformattable(record, error))
+        if self._pid != os.getpid():
+            self._pid, self._lost = os.getpid(), 0
         if not self._stream.write(self._encode(text, record.levelno)):
             self._lost += 1
         elif self._lost:
-            lost, self._lost = self._lost, 0
-            self.emit(
-                _own_record(logging.WARNING, f"{lost} log record(s) were lost: nobody read standard error")
-            )
+            self._tell_loss()
+
+    def flush(self) -> None:
+        """Tell what was lost: nothing may follow that would. Called at the end of the process."""
+        if self._lost and self._pid == os.getpid():
+            self._tell_loss(_LAST_PATIENCE)
+
+    def _tell_loss(self, *patience: float) -> None:
+        record = _own_record(
+            logging.WARNING, f"{self._lost} log record(s) were lost: nobody read standard error"
+        )
+        if self._stream.write(self._encode(self.format(record), record.levelno), *patience):
+            self._lost = 0
 
     def _encode(self, text: str, level: int) -> bytes:
         if self._journal:

@@ -26,9 +26,27 @@ def test_version(capsys, arguments):
     assert capsys.readouterr().out == f"asgi-master {__version__}\n"
 
 
-def test_help_ends_well(capsys):
-    assert main(["--help"]) == ExitCode.OK
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["main:app", "--help"], ["--help-all"]])
+def test_help_ends_well(capsys, arguments):
+    assert main(arguments) == ExitCode.OK
     assert "Usage: asgi-master" in capsys.readouterr().out
+
+
+def test_there_are_two_lengths_of_help(capsys):
+    main(["--help"])
+    short = capsys.readouterr().out
+    main(["--help-all"])
+    assert "--ws-close-timeout" not in short
+    assert "--ws-close-timeout" in capsys.readouterr().out
+
+
+def test_an_option_of_another_server_is_answered_in_one_line(capsys):
+    assert main(["--ssl-keyfile", "key.pem", "main:app"]) == ExitCode.USAGE
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == (
+        "asgi-master: error: there is no option --ssl-keyfile; say --keyfile PATH, and --bind https://HOST:PORT\n"
+    )
 
 
 def test_the_settings_can_be_checked_without_serving(capsys):

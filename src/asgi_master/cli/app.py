@@ -50,27 +50,31 @@ def _leave(_signum: int, _frame: object) -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    if list(sys.argv[1:] if arguments is None else arguments) == ["--version"]:
-        # Knowing the options takes ten times as long as this answer.
-        return _tell_version()
+    match list(sys.argv[1:] if arguments is None else arguments):
+        # Knowing how to read all options takes ten times as long as these answers.
+        case ["--version"]:
+            return _tell_version()
+        case ["--help" | "-h"]:
+            return _tell_help()
     from asgi_master.cli.plain import read_plain  # noqa: PLC0415 -- after the handlers
 
     try:
-        asked = read_plain(arguments) or _read_with_typer(arguments)
-        return ExitCode.OK if asked is None else _carry_out(asked)
+        return _carry_out(read_plain(arguments) or _read_with_typer(arguments))
     except SettingsError as error:
         return _complain(error.errors, error.exit_code)
     except AsgiMasterError as error:
         return _complain([str(error)], error.exit_code)
 
 
-def _read_with_typer(arguments: Sequence[str] | None) -> "Asked | None":
+def _read_with_typer(arguments: Sequence[str] | None) -> "Asked":
     from asgi_master.cli.command import read_command_line  # noqa: PLC0415 -- half of a master's memory
 
     return read_command_line(arguments)
 
 
 def _carry_out(asked: "Asked") -> int:
+    if asked.help or asked.help_all:
+        return _tell_help(everything=asked.help_all)
     if asked.version:
         return _tell_version()
     if asked.print_config or asked.check_config:
@@ -128,6 +132,13 @@ def _warn_of_exposures(settings: "Settings", directory: "Path") -> None:
 
 def _tell_version() -> int:
     print(f"{_PROGRAM} {__version__}")  # noqa: T201 -- it was asked for
+    return ExitCode.OK
+
+
+def _tell_help(*, everything: bool = False) -> int:
+    from asgi_master.cli.help import all_pages, first_page  # noqa: PLC0415 -- as in `main`
+
+    print(all_pages() if everything else first_page(), end="")  # noqa: T201 -- it was asked for
     return ExitCode.OK
 
 

@@ -14,3 +14,5 @@ class Asked:
     check_config: bool = False
     print_config: bool = False
     version: bool = False
+    help: bool = False
+    help_all: bool = False

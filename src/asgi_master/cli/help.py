@@ -1,0 +1,172 @@
+"""The help: what most people need on one screen (`--help`), and every option (`--help-all`).
+
+It is written here, as tables of a library cut names where they end, and names are there to be copied.
+"""
+
+import shutil
+import textwrap
+from collections.abc import Iterator
+
+from asgi_master.settings.fields import Setting
+from asgi_master.settings.model import SETTINGS
+from asgi_master.settings.sources import FILE_NAME
+from asgi_master.settings.values import SWITCH
+
+PROGRAM = "asgi-master"
+
+COMMAND_OPTIONS = (
+    ("--config", "-c", "FILE", f"Settings file instead of {FILE_NAME}."),
+    ("--check-config", "", "", "Check the settings and exit; the application is not imported."),
+    ("--print-config", "", "", "Print all settings, with their origins, and exit."),
+    ("--version", "", "", "Print the version and exit."),
+    ("--help", "-h", "", "Print what most need and exit."),
+    ("--help-all", "", "", "Print every option and exit."),
+)
+"""Name, short name, what its value is (empty for a switch) and meaning of what only the command line can ask for."""
+
+FIRST = {
+    "Serving": {
+        "bind": "HOST:PORT, unix:PATH, https://HOST:PORT, ...",
+        "workers": "Processes; auto is one for each CPU we may use",
+        "app_dir": "Where to import the application from",
+        "factory": "APP is a function that makes the application",
+        "env_file": "KEY=VALUE lines for its environment",
+        "root_path": "Where the proxy in front mounts the application",
+        "forwarded_allow_ips": "Proxies to believe about clients; or unix",
+        "certfile": "Certificate and chain for https:// addresses",
+        "keyfile": "Its private key",
+        "user": "Who runs the application; the master stays root",
+    },
+    "Limits": {
+        "limit_body_size": "Largest request body, such as 10M",
+        "request_timeout": "Longest wait for a response to begin",
+        "drain_timeout": "How long a leaving worker may finish requests",
+        "max_requests": "Replace a worker after so many",
+    },
+    "Watching": {
+        "health_path": "What a worker must answer before it serves",
+        "admin_bind": "Address of /livez, /readyz and /metrics",
+        "access_log": "Write a line for each request",
+        "log_level": "The least important messages to log",
+        "log_format": "Lines for people, or JSON",
+        "log_config": "Configures Python's logging instead",
+    },
+    "Developing": {
+        "reload": "Reload when files of the application change",
+    },
+}
+"""The settings that most need, in the order of need, each with a few words."""
+
+_FIRST_COMMAND_OPTIONS = ("--config", "--check-config", "--print-config")
+_EXAMPLES = (
+    ("asgi-master main:app", "on http://127.0.0.1:8000"),
+    ("asgi-master --reload --access-log main:app", "while you develop"),
+    ("asgi-master -w auto -b 0.0.0.0:8000 main:app", "a worker for each CPU"),
+)
+_INTRODUCTION = f"""\
+Usage: {PROGRAM} [OPTIONS] APP
+
+Serve an ASGI application with supervised worker processes.
+APP is MODULE:ATTRIBUTE, such as main:app or package.module:object.app."""
+_PLACES = (
+    "Each option can also stand as ASGI_MASTER_OPTION_NAME in the environment, or as option-name in "
+    f"{FILE_NAME}; flags win over the environment, which wins over the file."
+)
+_NAME_WIDTH = 29
+_NARROWEST, _WIDEST = 60, 100
+_UNBROKEN = "\N{NO-BREAK SPACE}"
+
+
+def first_page() -> str:
+    """What most people need."""
+    by_name = {setting.name: setting for setting in SETTINGS}
+    lines = [_INTRODUCTION, "", "Examples:"]
+    width = max(len(command) for command, _ in _EXAMPLES)
+    lines += [f"  {command:<{width}}  {meaning}" for command, meaning in _EXAMPLES]
+    for title, words in FIRST.items():
+        lines += ["", f"{title}:"]
+        lines += [_row(_first_names(by_name[name]), meaning) for name, meaning in words.items()]
+    lines += ["", "Asking:"]
+    lines += [
+        _row(_names(short, flag, metavar), meaning.partition(";")[0].rstrip("."))
+        for flag, short, metavar, meaning in COMMAND_OPTIONS
+        if flag in _FIRST_COMMAND_OPTIONS
+    ]
+    rest = len(SETTINGS) - 1 - sum(len(words) for words in FIRST.values())
+    lines += ["", f"--help-all tells {rest} more. {_FILE_HINT}"]
+    return "\n".join(lines) + "\n"
+
+
+def all_pages(width: int | None = None) -> str:
+    """Every option, in lines of `width` columns, or the terminal's."""
+    columns = width if width is not None else shutil.get_terminal_size().columns
+    columns = min(max(columns, _NARROWEST), _WIDEST)
+    lines = [_INTRODUCTION, "", *textwrap.wrap(_PLACES, columns)]
+    title = ""
+    for setting in SETTINGS:
+        if setting.spec.argument:
+            continue
+        if setting.title != title:
+            title = setting.title
+            lines += ["", f"{title}:"]
+        lines += _entry(_all_names(setting), setting.spec.help + _default(setting), columns)
+    lines += ["", "Command:"]
+    for flag, short, metavar, meaning in COMMAND_OPTIONS:
+        lines += _entry(_names(short, flag, metavar), meaning, columns)
+    return "\n".join(lines) + "\n"
+
+
+_FILE_HINT = f"All can stand in {FILE_NAME} or as ASGI_MASTER_*."
+
+
+def _row(names: str, meaning: str) -> str:
+    return f"  {names:<{_NAME_WIDTH}} {meaning}"
+
+
+def _entry(names: str, meaning: str, columns: int) -> Iterator[str]:
+    yield f"  {names}"
+    indent = " " * 6
+    lines = textwrap.wrap(
+        meaning,
+        columns,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    yield from (line.replace(_UNBROKEN, " ") for line in lines)
+
+
+def _first_names(setting: Setting) -> str:
+    """The switch is shown the way that changes something."""
+    if setting.spec.kind is SWITCH:
+        return setting.off_flag if setting.spec.default else setting.flag
+    names = _all_names(setting)
+    if len(names) <= _NAME_WIDTH:
+        return names
+    # Rather a word for the values than names that are not whole.
+    word = setting.key.rpartition("-")[2] if setting.spec.choices else setting.spec.metavar.partition("|")[0]
+    return _names(setting.spec.short, setting.flag, word.upper())
+
+
+def _all_names(setting: Setting) -> str:
+    if setting.spec.kind is SWITCH:
+        return f"{setting.flag}, {setting.off_flag}"
+    return _names(setting.spec.short, setting.flag, setting.spec.metavar)
+
+
+def _names(short: str, flag: str, metavar: str) -> str:
+    return ", ".join(filter(None, [short, flag])) + (f" {metavar}" if metavar else "")
+
+
+def _default(setting: Setting) -> str:
+    """The default as the help shows it; empty if there is none."""
+    spec = setting.spec
+    value = spec.default
+    if spec.kind is SWITCH:
+        text = "on" if value else "off"
+    elif isinstance(value, str | tuple):
+        text = value if isinstance(value, str) else ", ".join(value)
+    else:
+        text = spec.kind.write(value)
+    return f" [default:{_UNBROKEN}{text}]" if text else ""

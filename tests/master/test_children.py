@@ -313,17 +313,6 @@ class TestStacks:
         assert home.exits() == {}
 
 
-def test_tracebacks_are_not_remembered_for_ever(home: Household) -> None:
-    for worker in range(200):
-        channel, stack = home.order(worker)
-        channel.send(Forked(os.getpid()))
-        channel.close()
-        os.close(stack)
-        home.turn()
-        home.children._hearing.show_traceback(1, BootFailed("reason", f"traceback {worker}"))
-    assert sum(map(len, home.children._hearing._tracebacks.values())) <= 64
-
-
 def test_an_answer_is_no_breach_however_often_it_is_asked_for(home: Household) -> None:
     def behave(channel: Channel, _stack: int) -> None:
         channel.setblocking(True)

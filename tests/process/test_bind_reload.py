@@ -178,6 +178,7 @@ def test_a_rollback_closes_what_was_added(fleet: Fleet, tmp_path: Path) -> None:
             one_shots.wait_for_more()
         assert one_shots.failures == []
         assert traffic.failures == []
+        assert len(fleet.urls) == 1  # nothing ever answered on those that were added
         assert not Path(added_file).exists()
         assert {worker.generation for worker in fleet.workers()} == {1}
 

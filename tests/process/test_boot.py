@@ -123,6 +123,9 @@ def test_a_first_boot_that_fails_ends_the_program(fleet: Fleet, name: str, prelo
         assert fleet.log.count("Traceback (most recent call last)") <= max(tracebacks, 0), fleet.log
     assert "src/asgi_master" not in fleet.log
     assert "importlib" not in fleet.log
+    # One record says it all, and none has claimed before that we listen.
+    assert sum(" ERROR " in line for line in fleet.lines) == 1, fleet.log
+    assert fleet.urls == []
 
 
 def test_a_mistyped_module_is_one_line(fleet: Fleet) -> None:

@@ -1,9 +1,13 @@
 """`--reload`: change, see; break, read why; repair, see."""
 
 import contextlib
+import os
+import signal
+import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from fleet import APPS, SOURCE, Fleet, wait_until
 
@@ -47,6 +51,11 @@ def test_the_development_loop(fleet: Fleet) -> None:
     fleet.write("changing.py", "def broken(:\n")
     fleet.wait_line("SyntaxError|invalid syntax", after=mark)
     serves(fleet, "two")
+    mark = len(fleet.lines)
+    fleet.write("changing.py", "\ndef broken(:\n")
+    fleet.wait_line("reload failed", after=mark)
+    fleet.wait_line("  SyntaxError: invalid syntax", after=mark)  # the traceback, each time anew
+    serves(fleet, "two")
     fleet.write("changing.py", PAGE.format(version="three"))
     serves(fleet, "three")
 
@@ -57,5 +66,50 @@ def test_a_first_boot_that_fails_waits_for_the_repair(fleet: Fleet) -> None:
     fleet.start("--reload", "--bind", "127.0.0.1:0", "changing:app", env=WITH_PROBE)
     fleet.wait_line("RuntimeError: not yet")
     wait_watched(fleet)
+    assert fleet.urls == []  # nobody would answer there
     fleet.write("changing.py", PAGE.format(version="one"))
+    fleet.wait_ready(1)
     serves(fleet, "one")
+
+
+@pytest.mark.parametrize("moment", ["at once", "zygote", "watched", "ready"])
+def test_an_interrupt_from_the_terminal_is_silent(fleet: Fleet, moment: str) -> None:
+    """It goes to every process of the group, whatever they are doing."""
+    fleet.write("changing.py", PAGE.format(version="one"))
+    group = (
+        sys.executable,
+        "-c",
+        "import os, sys; os.setpgid(0, 0); from asgi_master.cli.app import main; sys.exit(main())",
+    )
+    fleet.start("--reload", "--bind", "127.0.0.1:0", "changing:app", env=WITH_PROBE, program=group)
+    if moment != "at once":
+        fleet.wait_line("starts 1 worker")
+    if moment == "zygote":
+        wait_until(fleet.zygotes, "a zygote")
+    if moment == "watched":
+        wait_watched(fleet)
+    if moment == "ready":
+        fleet.wait_ready(1)
+        wait_watched(fleet)
+    else:
+        wait_until(lambda: os.getpgid(fleet.pid) == fleet.pid, "a group of its own")
+        wait_until(lambda: catches(fleet.pid, signal.SIGINT), "handlers")
+    os.killpg(fleet.pid, signal.SIGINT)
+    assert fleet.wait_exit() == 0
+    assert "KeyboardInterrupt" not in fleet.log  # and, as always, no warning or error
+
+
+def catches(pid: int, signum: signal.Signals) -> bool:
+    """Whether it has a handler that leaves, or one of the master; Python's own is there from its start."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1) and bool(caught >> (signum - 1) & 1)
+
+
+def test_an_open_stream_does_not_hold_an_interrupt(fleet: Fleet) -> None:
+    fleet.expect_log("the drain window is over")
+    fleet.serve("probe:app", "--reload", workers=1)
+    with fleet.client() as client, client.stream("GET", "/sse?events=3000") as stream:
+        next(stream.iter_bytes())
+        fleet.send(signal.SIGINT)
+        assert fleet.wait_exit(timeout=10) == 0

@@ -171,7 +171,7 @@ def test_the_settings_come_back_too(fleet: Fleet) -> None:
     fleet.wait_line("reloaded: 3 workers")
     wait_until(lambda: not extra.exists(), "the reload took the address away")
     assert roll_back(fleet).status_code == 200
-    fleet.wait_line("reloaded: 1 worker serving generation 1")
+    fleet.wait_line("rolled back: 1 worker serving generation 1")
     assert asked() == 200, "the address that the reload took away is back"
     fleet.wait_workers(
         lambda workers: [worker.generation for worker in workers] == [1], "one worker, as before"

@@ -123,6 +123,14 @@ def test_a_shorter_drain_shortens_the_part_reserved_for_shutdown(tmp_path):
     assert _resolve(tmp_path, {"drain_timeout": "60"}).settings.process.shutdown_timeout == 5.0
 
 
+def test_a_developer_waits_for_a_short_drain_unless_another_is_wanted(tmp_path):
+    assert _resolve(tmp_path, {"reload": True}).settings.process.drain_timeout == 2.0
+    assert _resolve(tmp_path, {"reload": True}).settings.process.shutdown_timeout == 1.0
+    assert _resolve(tmp_path, {"reload": False}).settings.process.drain_timeout == 30.0
+    wanted = _resolve(tmp_path, {"reload": True, "drain_timeout": "20"})
+    assert wanted.settings.process.drain_timeout == 20.0
+
+
 def test_the_printed_settings_are_a_settings_file_that_says_the_same(tmp_path):
     flags = {
         "bind": ["127.0.0.1:1", "unix:x.sock"],

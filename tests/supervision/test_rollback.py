@@ -125,7 +125,8 @@ def test_a_rollback_is_an_ordinary_rollout_to_the_held_generation():
     assert world.generations() == [1] * 4
     assert least(world, start) == 4
     assert len(world.orders(StartZygote)) == 2
-    assert [n.generation for n in world.notices(notices.ReloadCommitted)] == [2, 1]
+    committed = world.notices(notices.ReloadCommitted)
+    assert [(notice.generation, notice.is_rollback) for notice in committed] == [(2, False), (1, True)]
     assert world.supervisor.held_generation == 2
 
 

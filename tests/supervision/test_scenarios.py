@@ -856,6 +856,14 @@ def test_a_worker_that_crashes_while_leaving_is_named():
     assert world.notices(notices.WorkerDiedLeaving) == [notices.WorkerDiedLeaving(2, 1, 1, -11)]
 
 
+def test_a_worker_that_could_not_start_either_is_no_news():
+    """All of a first generation fail alike, and the first of them has been told of."""
+    world = World(Policy(workers=3), codes={1: Code(boot_error="no database")}).run(30)
+    assert world.exit_code is ExitCode.BOOT_FAILED
+    assert len(world.notices(notices.BootFailed)) == 1
+    assert world.notices(notices.WorkerDiedLeaving) == []
+
+
 # --- facts from nowhere
 
 

@@ -153,6 +153,11 @@ LINES = [
     (n.ReloadSuperseded(8), INFO, "generation 8 is dropped for a newer one"),
     (n.ReloadCommitted(8, 4, 3.456), INFO, "reloaded: 4 workers serving generation 8 after 3.46 s"),
     (
+        n.ReloadCommitted(7, 1, 0.05, is_rollback=True),
+        INFO,
+        "rolled back: 1 worker serving generation 7 after 0.05 s",
+    ),
+    (
         n.ReloadFailed(8, n.Died(0, 1, 0.5), 7),
         ERROR,
         (

@@ -45,8 +45,9 @@ def _leaving_when_told() -> Iterator[None]:
 
 
 def _leave(_signum: int, _frame: object) -> NoReturn:
-    # Nothing was started yet, so nothing has to end.
-    raise SystemExit(ExitCode.OK)
+    # Nothing was started yet that would not end by itself. An exception can be lost: Python's import machinery drops
+    # those that come while it compiles, or calls back.
+    os._exit(ExitCode.OK)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -49,6 +49,7 @@ from asgi_master.master.process import Process
 from asgi_master.master.reaper import is_child, next_dead_child, reap
 from asgi_master.master.roll import Roll
 from asgi_master.master.stack_pipes import StackPipes
+from asgi_master.master.tracebacks import Tracebacks
 from asgi_master.supervision.events import (
     Event,
     WorkerExited,
@@ -90,6 +91,8 @@ class Children(Roll):
         self._hearing = Hearing(selector)
         self.disposal = self._hearing.disposal
         """Closes what children may have sent something through."""
+        self.tracebacks = Tracebacks()
+        """Why children failed."""
         self.oom_kills = OomKills()
         """To be looked at also while nobody dies."""
 
@@ -97,6 +100,7 @@ class Children(Roll):
 
     def start_zygote(self, boot: Boot) -> None:
         """Start the zygote of `boot.generation`."""
+        self.tracebacks.forget()
         try:
             faults.point("before_zygote", generation=boot.generation)
             pid, channel = self._new_zygote()
@@ -257,7 +261,6 @@ class Children(Roll):
         for zygote in zygotes:
             zygote.process.reaped()
             del self._zygotes[zygote.generation]
-            self._hearing.forget_tracebacks(zygote.generation)
             self._tell(ZygoteExited(zygote.generation, status))
             self._outlive(self._hearing.hang_up, zygote.channel)
         for worker in workers:
@@ -315,7 +318,7 @@ class Children(Roll):
             case ApplicationImported():
                 self._tell(ZygoteReady(zygote.generation))
             case ImportFailed(reason):
-                self._hearing.show_traceback(zygote.generation, message)
+                self.tracebacks.keep(message)
                 self._tell(ZygoteFailed(zygote.generation, reason))
             case ForkFailed(worker, reason) if (child := self._workers.get(worker)) is not None:
                 if child.generation != zygote.generation:
@@ -339,10 +342,9 @@ class Children(Roll):
             case Forked(pid):
                 child.process = Process(self._checked(pid))
             case BecameReady():
-                self._hearing.forget_tracebacks(child.generation)
                 self._tell(WorkerReady(child.worker))
             case BootFailed(reason):
-                self._hearing.show_traceback(child.generation, message)
+                self.tracebacks.keep(message)
                 self._tell(WorkerFailed(child.worker, reason))
             case BeganLeaving(reason):
                 self._tell(WorkerLeaving(child.worker, reason))

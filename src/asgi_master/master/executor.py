@@ -50,7 +50,10 @@ class Executor:
         removed_binds: RemovedBinds,
         certificates: Certificates,
         settings: Settings,
+        *,
+        is_upgrade: bool = False,
     ) -> None:
+        """`is_upgrade`: the program before this one has said already where we listen."""
         self._children = children
         self._certificates = certificates
         self._listeners = listeners
@@ -60,6 +63,8 @@ class Executor:
         """What the next generation will run under."""
         self._proven = settings
         """What the last generation that took over runs under."""
+        self._told = {listener.url for listener in listeners.of(settings.sockets)} if is_upgrade else set()
+        """Where the log says that we listen."""
         self.exit_code: ExitCode | None = None
         """Set once nothing is left to do."""
 
@@ -90,8 +95,10 @@ class Executor:
                 self.exit_code = code
 
     def _announce(self, notice: Notice) -> None:
+        if isinstance(notice, MasterReady | ReloadCommitted):
+            self._tell_where()
         level, line = notices.render(notice)
-        log.log(level, "%s", line)
+        log.log(level, "%s", line, extra=self._children.tracebacks.of(notice))
         match notice:
             case RollbackStarted(generation):
                 boot = self._children.boot_of(generation)
@@ -106,7 +113,16 @@ class Executor:
                 self._speak_as_settings_ask()
         if isinstance(notice, ReloadFailed | MasterReady | ReloadCommitted):
             for listener in self._listeners.keep_only(self._proven.sockets):
-                self._removed_binds.add(listener)
+                url = listener.url
+                self._removed_binds.add(listener, was_told=url in self._told)
+                self._told.discard(url)
+
+    def _tell_where(self) -> None:
+        """Say where we listen, now that somebody answers there."""
+        for listener in self._listeners.of(self.settings.sockets):
+            if listener.url not in self._told:
+                self._told.add(listener.url)
+                log.info("listening on %s", listener.url)
 
     def places_of(self, generation: int) -> Places:
         """Where a worker of this generation accepts."""
@@ -125,8 +141,7 @@ class Executor:
     def _open_again(self) -> None:
         """Open the binds that the reload to be undone took away."""
         try:
-            for listener in self._listeners.open(self.settings.sockets):
-                log.info("listening on %s", listener.url)
+            self._listeners.open(self.settings.sockets)
         except BindError as error:
             log.error("%s; the rollback goes on without what the reload took away", error)
 

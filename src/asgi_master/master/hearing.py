@@ -1,25 +1,20 @@
 """Hear what children say, so much of it at a time that nobody is kept from being heard, and hang up."""
 
 import contextlib
-import logging
 import selectors
 import time
 from collections.abc import Callable, Iterator
 
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.conduct import BreachError
-from asgi_master.ipc.messages import BootFailed, ImportFailed, Message
+from asgi_master.ipc.messages import Message
 from asgi_master.master.child import Child
 from asgi_master.master.disposal import Disposal
-
-log = logging.getLogger("asgi_master")
 
 MESSAGES_A_TURN = 32
 """Of one child: the selector tells again of those who have more to say."""
 LAST_WORDS = 1024
 """Messages of a child that died: more than a channel holds."""
-_MOST_TRACEBACKS = 20
-"""Of one generation that differ."""
 
 
 class Hearing:
@@ -27,7 +22,6 @@ class Hearing:
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
-        self._tracebacks: dict[int, set[str]] = {}
         self.disposal = Disposal()
         """Closes what children may have sent something through."""
 
@@ -52,17 +46,6 @@ class Hearing:
                     return
                 child.conduct.judge(received.message, time.monotonic())
                 yield received.message
-
-    def show_traceback(self, generation: int, failed: ImportFailed | BootFailed) -> None:
-        """Once, until a worker of the generation is ready: all workers of a bad one fail in the same way."""
-        shown = self._tracebacks.setdefault(generation, set())
-        if failed.traceback and failed.traceback not in shown and len(shown) < _MOST_TRACEBACKS:
-            shown.add(failed.traceback)
-            log.error("%s", failed.reason, extra={"detail": failed.traceback, "failure": failed.exception})
-
-    def forget_tracebacks(self, generation: int) -> None:
-        """One of its workers is ready, or it is over: what fails from now on is shown anew."""
-        self._tracebacks.pop(generation, None)
 
     def hang_up(self, channel: Channel) -> None:
         """Close it, if it is not closed yet."""

@@ -99,7 +99,9 @@ class Master:
         removed_binds = RemovedBinds(self._hand_off)
         self._outlive = Outlive()
         self._certificates = certificates
-        self._executor = Executor(self._children, listeners, removed_binds, certificates, settings)
+        self._executor = Executor(
+            self._children, listeners, removed_binds, certificates, settings, is_upgrade=cargo.is_upgrade
+        )
         certificates.attach(self._children, lambda: self._executor.settings.tls)
         self._watcher = Watcher(settings) if settings.development.reload else None
         self._totals = parts.totals(cargo)
@@ -275,7 +277,8 @@ class Master:
         if changed:
             self._reload("files changed")
         elif changed is None:
-            log.error("the watcher of --reload is gone: changes are no longer seen; SIGHUP reloads")
+            if self._phase() is not Phase.STOPPING:
+                log.error("the watcher of --reload is gone: changes are no longer seen; SIGHUP reloads")
             self._selector.unregister(self._watcher.fd)
             self._watcher.close()
             self._watcher = None
@@ -292,7 +295,7 @@ class Master:
         try:
             settings, waiting = hold_until_restart(running, self._reread())
             self._certificates.load(settings)
-            opened = self._listeners.open(settings.sockets)
+            self._listeners.open(settings.sockets)
         except Exception as error:
             # Whatever the files, the directory and the network are like now, it is no reason to leave.
             if not isinstance(error, AsgiMasterError):
@@ -306,8 +309,6 @@ class Master:
             return errors
         for change in waiting:
             log.warning("%s: %s takes effect after a restart only", why, change.name)
-        for listener in opened:
-            log.info("listening on %s", listener.url)
         log.info("%s: reloading", why)
         self._executor.settings = settings
         self._service_manager.begin_reload()

@@ -81,8 +81,7 @@ def _assemble(held: ExitStack, cargo: Cargo, read: Callable[[], Settings], head_
         log.info("asgi-master %s starts %d worker(s)", __version__, settings.process.workers)
         warn_of_root(settings)
         warn_of_log_files()
-    for listener in listeners.open(settings.sockets):
-        log.info("listening on %s", listener.url)
+    listeners.open(settings.sockets)
     kept.settle()
     admin = open_admin(cargo, settings)
     held.callback(admin.close)

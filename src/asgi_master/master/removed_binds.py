@@ -27,15 +27,18 @@ class RemovedBinds:
         self._in_hand: socket.socket | None = None
         """Accepted, and not given away yet: the hand-off queue was full."""
 
-    def add(self, listener: Listener) -> None:
-        """Close it as soon as its queue is empty. Its file, if it has one, goes at once."""
+    def add(self, listener: Listener, *, was_told: bool = True) -> None:
+        """Close it as soon as its queue is empty. Its file, if it has one, goes at once.
+
+        `was_told`: the log said that we listen there.
+        """
         if listener.is_passed:
             log.warning(
                 "no longer listening on %s, which was passed to us and stays open: unless somebody else serves it, "
                 "clients wait there until a bind names it again",
                 listener.url,
             )
-        else:
+        elif was_told:
             log.info("no longer listening on %s", listener.url)
         listener.remove_file()
         self._leaving.append(listener)

@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from asgi_master.master.signals import HANDLED, IGNORED
 from asgi_master.settings.model import SETTINGS
@@ -32,6 +33,7 @@ def spawn_zygote() -> tuple[int, socket.socket]:
         pid = spawn_python(
             ["-P", "-m", "asgi_master.worker.zygote", str(_CHANNEL_FD), str(os.getpid())],
             {theirs.fileno(): _CHANNEL_FD},
+            blocked=HANDLED,
         )
     except OSError:
         ours.close()
@@ -42,9 +44,20 @@ def spawn_zygote() -> tuple[int, socket.socket]:
     return pid, ours
 
 
-def spawn_python(arguments: list[str], fds: dict[int, int]) -> int:
-    """Start this interpreter with clean signals, our descriptors `fds` under the numbers given; returns its pid."""
-    return spawn([sys.executable, *arguments], list(fds.items()), hidden=_SECRETS)
+def spawn_python(
+    arguments: list[str],
+    fds: dict[int, int],
+    *,
+    blocked: Sequence[signal.Signals] = (),
+    apart: bool = False,
+) -> int:
+    """Start this interpreter with clean signals, our descriptors `fds` under the numbers given; returns its pid.
+
+    Signals that are `blocked` wait until the program has handlers for them. One that is `apart` has a process group
+    of its own: what a terminal or a service manager sends to ours does not reach it.
+    """
+    command = [sys.executable, *arguments]
+    return spawn(command, list(fds.items()), hidden=_SECRETS, blocked=blocked, apart=apart)
 
 
 def spawn(
@@ -52,15 +65,20 @@ def spawn(
     fds: Sequence[tuple[int, int]],
     variables: Mapping[str, str] | None = None,
     hidden: Sequence[str] = (),
+    *,
+    blocked: Sequence[signal.Signals] = (),
+    apart: bool = False,
 ) -> int:
     """Start a program, by its path, as `spawn_python` does, with further `variables`. Raises `OSError`."""
     hidden = (*_NOT_FOR_CHILDREN, *hidden)
+    group: Any = {"setpgroup": 0} if apart else {}  # there is no value for "the same"
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     return os.posix_spawn(
         command[0],
         command,
         environment | dict(variables or {}),
         file_actions=[(os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in fds],
-        setsigmask=(),
+        setsigmask=blocked,
         setsigdef=(*HANDLED, *IGNORED, signal.SIGPIPE),
+        **group,
     )

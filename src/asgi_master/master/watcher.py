@@ -20,7 +20,7 @@ class Watcher:
         include = [word for pattern in development.reload_include for word in ("--include", pattern)]
         command = ["-P", "-m", "asgi_master.reloader", str(_CHANGES_FD), *include]
         try:
-            spawn_python([*command, *directories], {write: _CHANGES_FD})
+            spawn_python([*command, *directories], {write: _CHANGES_FD}, apart=True)
         finally:
             os.close(write)
 

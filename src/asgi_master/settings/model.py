@@ -68,7 +68,8 @@ class ProcessSettings:
     drain_timeout: float = setting(
         30.0,
         minimum=0,
-        help="How long a leaving worker may take to finish its requests, lifespan shutdown included.",
+        help="How long a leaving worker may take to finish its requests, lifespan shutdown included; with reload 2 "
+        "unless given.",
     )
     shutdown_timeout: float = setting(
         5.0,

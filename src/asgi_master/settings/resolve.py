@@ -23,6 +23,8 @@ from asgi_master.settings.sources import (
 from asgi_master.settings.values import AUTO, Raw, show
 from asgi_master.settings.wire import from_wire
 
+_DEVELOPMENT_DRAIN = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
@@ -59,6 +61,9 @@ def resolve(
     values, wrong = _read(given, errors)
     if values["workers"] == AUTO:
         values["workers"] = cpus()
+    if values["reload"] and "drain_timeout" not in given:
+        # Who waits is the developer; a browser's open stream must not hold each reload and Ctrl-C.
+        values["drain_timeout"] = _DEVELOPMENT_DRAIN
     if "shutdown_timeout" not in given:
         # Whoever shortens the drain must not have to know that a part of it is reserved.
         values["shutdown_timeout"] = min(values["shutdown_timeout"], values["drain_timeout"] / 2)

@@ -306,7 +306,8 @@ class Deployment:
             self._orders.announce(notices.MasterReady(workers, rollout.generation))
         else:
             took = now - rollout.started
-            self._orders.announce(notices.ReloadCommitted(rollout.generation, workers, took))
+            is_rollback = rollout.returns_to is not None
+            self._orders.announce(notices.ReloadCommitted(rollout.generation, workers, took, is_rollback))
         self._hold(now)
         self.desired.committed, self.desired.committed_policy = rollout.generation, self.policy
         self.desired.settled = frozenset({rollout.generation})

@@ -304,6 +304,8 @@ class ReloadCommitted:
     generation: int
     workers: int
     took: float
+    is_rollback: bool = False
+    """Whether it is an older one, to which somebody asked to return."""
 
 
 @dataclass(frozen=True, slots=True)

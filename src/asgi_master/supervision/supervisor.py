@@ -58,6 +58,11 @@ _QUIET_STATUSES = frozenset({0, -15})
 _SIGKILLED = -9
 
 
+def _is_quiet(worker: Worker, status: int) -> bool:
+    """Whether a worker that was told to leave ended as it may. One that could not start either is no news."""
+    return status in _QUIET_STATUSES or (worker.ready_at is None and status == ExitCode.BOOT_FAILED)
+
+
 @dataclass(slots=True)
 class Knowledge:
     """All that a supervisor knows: plain data, which another one can go on with."""
@@ -221,7 +226,7 @@ class Supervisor:
                         worker.slot, status, ready_for, out_of_memory and status == _SIGKILLED
                     )
                     self._deployment.worker_lost(worker, died, now)
-                elif before is WorkerState.DRAINING and status not in _QUIET_STATUSES:
+                elif before is WorkerState.DRAINING and not _is_quiet(worker, status):
                     self._orders.announce(notices.WorkerDiedLeaving(*_name(worker), status))
 
     def _became_ready(self, worker: Worker, now: float) -> None:

@@ -100,11 +100,10 @@ def _of_generation(
             return level, f"no way back to generation {generation} any more: {_LET_GO[why]}"
         case n.ReloadSuperseded(generation):
             return logging.INFO, f"generation {generation} is dropped for a newer one"
-        case n.ReloadCommitted(generation, workers, took):
-            return (
-                logging.INFO,
-                f"reloaded: {_workers(workers)} serving generation {generation} after {_seconds(took)}",
-            )
+        case n.ReloadCommitted(generation, workers, took, is_rollback):
+            how = "rolled back" if is_rollback else "reloaded"
+            line = f"{how}: {_workers(workers)} serving generation {generation} after {_seconds(took)}"
+            return logging.INFO, line
         case n.ReloadFailed(generation, cause, kept):
             return (
                 logging.ERROR,

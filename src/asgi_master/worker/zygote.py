@@ -148,6 +148,8 @@ def _leave_signals_to_the_master() -> None:
     """A terminal or a service manager signals the whole group; the master alone decides what follows."""
     for signum in _HANDLED:
         signal.signal(signum, signal.SIG_IGN)
+    # They were blocked from the start, lest one comes while this program is still being imported.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _start_again_without_preload(channel_fd: int, master_pid: int) -> NoReturn:

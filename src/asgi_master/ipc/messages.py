@@ -69,7 +69,7 @@ class BootWanted:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationImported:
-    """Zygote: I can fork. `hazards` name what makes forking unsafe (threads), if anything does."""
+    """Zygote: I can fork. `hazards` name what makes forking unsafe, if anything does."""
 
     hazards: Names = field(default_factory=list)
 

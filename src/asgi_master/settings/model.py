@@ -58,7 +58,7 @@ class ProcessSettings:
         "auto",
         choices=("auto", "on", "off"),
         help="Import the application once and fork the workers from it; auto does so unless the import left "
-        "threads behind, off lets each worker import for itself.",
+        "behind what does not survive a fork (threads, connections), off lets each worker import for itself.",
     )
     boot_timeout: float = setting(
         60.0,

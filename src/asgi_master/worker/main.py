@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import uvloop
@@ -51,6 +51,7 @@ from asgi_master.worker.heartbeat import Heartbeat
 from asgi_master.worker.leaving import leave_at_once, run_and_end
 from asgi_master.worker.lifespan import Lifespan
 from asgi_master.worker.probe import probe
+from asgi_master.worker.randomness import make_different
 from asgi_master.worker.recycling import Recycler, limits_of
 from asgi_master.worker.serving import NewContext
 from asgi_master.worker.stall import StallWatch
@@ -75,6 +76,8 @@ class Inheritance:
     application: Callable[..., Any] | None
     """`None` where each worker imports for itself."""
     new_context: NewContext
+    generators: list[Any] = field(default_factory=list)
+    """The random ones that it made as it was imported."""
 
 
 @dataclass(slots=True)
@@ -125,6 +128,8 @@ def _settle(assignment: Assignment) -> None:
     generation = assignment.inheritance.generation
     os.environ["ASGI_MASTER_WORKER"] = str(slot)
     introduce("worker", settings, worker=slot, generation=generation)
+    if assignment.inheritance.application is not None:
+        make_different(assignment.inheritance.generators)
 
 
 def _take_over_signals(assignment: Assignment) -> None:

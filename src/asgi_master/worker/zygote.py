@@ -10,8 +10,8 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
+import warnings
 from typing import NoReturn
 
 from asgi_master import faults
@@ -33,8 +33,10 @@ from asgi_master.telemetry.identity import introduce
 from asgi_master.telemetry.tracebacks import for_another_process
 from asgi_master.worker import prints
 from asgi_master.worker.application import load_application, prepare_environment
+from asgi_master.worker.fork_hazards import ForkHazards
 from asgi_master.worker.main import Assignment, Inheritance, work
 from asgi_master.worker.privileges import drop_privileges
+from asgi_master.worker.randomness import generators
 from asgi_master.worker.serving import serving
 
 log = logging.getLogger("asgi_master")
@@ -57,6 +59,8 @@ def main() -> None:
     channel_fd, master_pid = int(sys.argv[1]), int(sys.argv[2])
     preload_refused = _NO_PRELOAD in sys.argv[3:]
     _leave_signals_to_the_master()
+    # What would be unsafe we look for ourselves; Python takes a nice value for a number of threads (3.12, 3.13).
+    warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning, "__main__")
     _die_with(master_pid)
     channel = Channel.of_fd(channel_fd)
     channel.send(BootWanted())
@@ -75,14 +79,11 @@ def main() -> None:
         )
         channel.send(ImportFailed(str(error), traceback, exception))
         sys.exit(ExitCode.BOOT_FAILED)
-    if hazards and inheritance.settings.process.preload == "auto":
-        # The import cannot be undone: begin again in a fresh image that leaves it to the workers.
-        log.warning(
-            "importing the application left %s behind, which forks badly: each worker imports for itself "
-            "(--preload off says so from the start, --preload on forks all the same)",
-            ", ".join(hazards),
-        )
-        _start_again_without_preload(channel_fd, master_pid)
+    if hazards:
+        _tell_of(hazards, inheritance.settings.process.preload)
+        if inheritance.settings.process.preload == "auto":
+            # The import cannot be undone: begin again in a fresh image that leaves it to the workers.
+            _start_again_without_preload(channel_fd, master_pid)
     # All of this is shared by the workers; a collection in one of them must not touch, and so copy, it. To collect once
     # more before that takes time and leaves holes, which the workers would fill, and so copy (ADR 8).
     gc.freeze()
@@ -138,10 +139,25 @@ def _import(inheritance: Inheritance, *, preload_refused: bool) -> list[str]:
     settings = inheritance.settings
     if preload_refused or settings.process.preload == "off":
         return []
-    inheritance.application = load_application(settings.application.app, factory=settings.application.factory)
-    return [
-        f"thread {thread.name!r}" for thread in threading.enumerate() if thread is not threading.main_thread()
-    ]
+    with ForkHazards() as hazards:
+        inheritance.application = load_application(
+            settings.application.app, factory=settings.application.factory
+        )
+    inheritance.generators = generators()
+    return hazards.found()
+
+
+def _tell_of(hazards: list[str], preload: str) -> None:
+    follows = (
+        "each worker imports for itself (--preload off says so from the start, --preload on forks all the same)"
+        if preload == "auto"
+        else "forking all the same, as --preload on says"
+    )
+    log.warning(
+        "importing the application left behind what does not survive a fork: %s; %s",
+        "; ".join(hazards),
+        follows,
+    )
 
 
 def _leave_signals_to_the_master() -> None:

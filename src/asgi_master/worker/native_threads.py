@@ -1,0 +1,102 @@
+"""Whose threads those are that Python does not know: the library that runs each, as its stack tells.
+
+The kernel says where the stack of a sleeping thread is. On it are addresses that its functions return to, and near its
+end, where the thread began, that of the library's first function. Where the kernel does not say, nobody knows.
+"""
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_MOST_STACK = 64 * 1024
+"""Bytes of a stack that are looked at, counted from its end."""
+
+_WORD = 8
+
+_OF_NOBODY = re.compile(r"/(ld-linux|ld-musl|ld64|libc|libc-\d|libpthread|libpython)[^/]*\.so|^\[|^$")
+"""Through these every thread goes."""
+
+_SURVIVES_FORK = re.compile(r"openblas[^/]*(/[^/]*)?$", re.IGNORECASE)
+"""OpenBLAS ends its threads before a fork and starts others when they are needed (`pthread_atfork`). One that is built
+on OpenMP has threads of that library instead, which does no such thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of the address space."""
+
+    start: int
+    end: int
+    path: str
+    is_code: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NativeThread:
+    """A thread, and what could be seen of it."""
+
+    thread: int
+    libraries: tuple[str, ...] = ()
+    """Paths of the libraries on its stack, that which began it first. Empty where that cannot be told."""
+
+    @property
+    def survives_fork(self) -> bool:
+        """Whether the library that runs it sees to forks itself."""
+        return bool(self.libraries) and all(_SURVIVES_FORK.search(path) for path in self.libraries)
+
+
+def native_threads(threads: Iterable[int]) -> list[NativeThread]:
+    """What can be seen of these threads of this process."""
+    regions = list(_regions())
+    seen = []
+    for thread in threads:
+        stack = _stack(thread, regions)
+        seen.append(NativeThread(thread, libraries_on(stack, regions) if stack is not None else ()))
+    return seen
+
+
+def libraries_on(stack: bytes, regions: Iterable[Region]) -> tuple[str, ...]:
+    """The libraries whose code the words of a stack point at, from its end on, without those that all threads use."""
+    code = [region for region in regions if region.is_code and not _is_of_nobody(region.path)]
+    if not code:
+        return ()
+    lowest, highest = min(region.start for region in code), max(region.end for region in code)
+    found: dict[str, None] = {}
+    for offset in range(len(stack) - _WORD, -1, -_WORD):
+        word = int.from_bytes(stack[offset : offset + _WORD], sys.byteorder)
+        if lowest <= word < highest:
+            found.update(dict.fromkeys(region.path for region in code if region.start <= word < region.end))
+    return tuple(found)
+
+
+def _is_of_nobody(path: str) -> bool:
+    return bool(_OF_NOBODY.search(path)) or path == os.path.realpath(sys.executable)
+
+
+def _regions() -> Iterator[Region]:
+    """See proc_pid_maps(5)."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
+            span, rights, *rest = line.split(None, 5)
+            start, end = (int(text, 16) for text in span.split("-"))
+            yield Region(start, end, rest[3] if len(rest) > 3 else "", "x" in rights)
+
+
+def _stack(thread: int, regions: list[Region]) -> bytes | None:
+    """The stack of a sleeping thread; `None` for one that runs, or of which nothing is told."""
+    with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
+        # The last two words are the pointers to stack and program; see proc_pid_syscall(5).
+        top = int(Path(f"/proc/self/task/{thread}/syscall").read_text().split()[-2], 16)
+        end = next(region.end for region in regions if region.start <= top < region.end)
+        begin = max(top, end - _MOST_STACK)
+        begin -= begin % _WORD
+        memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(memory, end - begin, begin)
+        finally:
+            os.close(memory)
+    return None

@@ -17,6 +17,7 @@ import pytest
 from websockets.asyncio.client import connect as connect_websocket
 
 from asgi_master.settings.model import TlsSettings
+from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.tls.bundle import read_bundle
 from asgi_master.worker.endpoints import trust_of
 from asgi_master.worker.http_connection import HttpConnection
@@ -123,6 +124,20 @@ def test_what_one_request_changes_another_does_not_see(variant, directory):
 def test_what_is_complete_does_not_wait_for_requests_that_hold_the_loop(variant, directory):
     with serve(app := HeldUp(), tls=tls_of(directory), **variant) as server:
         assert is_answered_while_another_holds_the_loop(app, server, lambda: secured(server))
+
+
+def test_a_handshake_that_fails_is_in_the_access_log(variant, directory):
+    log = AccessLog('%(h)s "%(r)s" %(s)s')
+    with serve(hello, tls=tls_of(directory), access_log=log, **variant) as server:
+        leaver, plain = server.connect(), server.connect()
+        leaver.close()  # as health checks do
+        plain.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            while plain.recv(1000):
+                pass
+        server.wait_until(lambda: not server.context.connections)
+        assert log._lines(log.held) == ['127.0.0.1 "-" 400\n']
+        log.held.clear()
 
 
 def test_tls_1_2(variant, directory):

@@ -49,6 +49,12 @@ class HttpScopes:
             "state": None,
         }
 
+    @property
+    def client(self) -> Address | None:
+        """Whose connection it is, whatever a request on it says."""
+        client: Address | None = self._common["client"]
+        return client
+
     def scope(self, request: Request, state: dict[str, Any]) -> Scope:
         """The scope of a request. `state` becomes the application's own: give it a copy."""
         common = self._common

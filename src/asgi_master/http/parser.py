@@ -53,6 +53,10 @@ _KEPT = 4096
 """Bytes of what was read that may stay until more arrives: to let go of them each time would cost each request."""
 
 
+_LONGEST_SHOWN = 1024
+"""Bytes of a line that was refused."""
+
+
 class HeadError(Exception):
     """A library's objection to a head; it becomes the `ProtocolError` that names the cause."""
 
@@ -102,6 +106,12 @@ class Parser(ABC):
     def buffered(self) -> int:
         """Bytes received and not yet told about."""
         return len(self._buffer) - self._position
+
+    @property
+    def first_line(self) -> bytes:
+        """The first line of a request that was refused, or did not come in time: its beginning, as far as it came."""
+        beginning = self._buffer[self._position : self._position + _LONGEST_SHOWN]
+        return bytes(beginning).lstrip(b"\r\n").partition(b"\n")[0].rstrip(b"\r")
 
     @property
     def body_remaining(self) -> int | None:
@@ -167,12 +177,12 @@ class Parser(ABC):
             end += 4
             head = buffer[start:end]
             request = self._read_head(head if type(head) is bytes else bytes(head))
-        self._position = self._searched = end
-        self._is_last = not request.keep_alive
         if request.body_length == 0:
             self._state = _ENDING
         else:
             self._begin_body(request.body_length)
+        self._position = self._searched = end
+        self._is_last = not request.keep_alive
         return request
 
     def start_next_cycle(self) -> bool:

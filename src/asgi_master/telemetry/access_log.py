@@ -1,4 +1,4 @@
-"""The access log: one line per finished request on standard output, in a format compiled once.
+"""The access log: one line per finished or refused request on standard output, in a format compiled once.
 
 What happened is collected, and written as lines once a second or when there are many. Each write holds whole lines
 and at most `PIPE_BUF` bytes, so the lines of several workers never mix. What the peer sent is escaped as Apache does
@@ -39,14 +39,15 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _REQUEST_ATOMS = {
     "h": "shown(scope['client'][0]) if scope['client'] else '-'",
     "l": "'-'",
-    "m": "shown(scope.get('method', 'GET')[:LONGEST])",
-    "U": "shown(scope['raw_path'][:LONGEST])",
+    "m": "shown(scope.get('method', 'GET')[:LONGEST]) or '-'",
+    "U": "shown(scope['raw_path'][:LONGEST]) or '-'",
     "q": "shown(scope['query_string'][:LONGEST])",
     "?q": "'?' + shown(scope['query_string'][:LONGEST]) if scope['query_string'] else ''",
-    "H": "'HTTP/' + shown(scope['http_version'][:LONGEST])",
+    "H": "'HTTP/' + shown(scope['http_version'][:LONGEST]) if scope['http_version'] else '-'",
+    "refused line": "shown(scope['refused line'][:LONGEST]) or '-'",
     # Only for the JSON format below; strings come with their quotes.
-    "json method": "quoted(scope.get('method', 'GET')[:LONGEST])",
-    "json protocol": "quoted('HTTP/' + scope['http_version'][:LONGEST])",
+    "json method": "quoted(scope.get('method', 'GET')[:LONGEST] or None)",
+    "json protocol": "quoted('HTTP/' + scope['http_version'][:LONGEST] if scope['http_version'] else None)",
     "json client": "quoted(scope['client'][0]) if scope['client'] else 'null'",
     "json path": "quoted(scope['raw_path'][:LONGEST])",
     "json query": "quoted(scope['query_string'][:LONGEST])",
@@ -77,9 +78,11 @@ _SHORTHANDS = {"combined": COMBINED, "common": COMMON}
 _REQUEST_LINE = "%(m)s %(U)s%(?q)s %(H)s"
 
 _ATOM = re.compile(r"%\(([^()]*+)\)s|%%")
+_METHOD = re.compile(rb"[A-Za-z][A-Za-z_-]*")
 _VARIABLE_ATOM = re.compile(r"\{([\w-]+)\}([ieo])")
 
 
+Address = tuple[str, int | None]
 _Description = tuple[str, ...]
 """What a line says of the request, in pieces: what it says of the response goes between them."""
 _Happened = tuple[_Description, int, int, float, float]
@@ -94,8 +97,9 @@ class AccessLog:
 
         Raises `ValueError` for an atom that does not exist.
         """
-        template = _json_template() if json else _SHORTHANDS.get(format, format)
+        template = self._template = _json_template() if json else _SHORTHANDS.get(format, format)
         self._describe, self._render, self._wanted = _compile(template)
+        self._describe_refused: _Describe | None = None
         self.is_timed = any(f"%({atom})s" in template for atom in _TIMED_ATOMS)
         """Whether a line tells how long its request took."""
         self.held: list[_Happened] = []
@@ -113,6 +117,18 @@ class AccessLog:
     def record(self, scope: Mapping[str, Any], status: int, body_bytes: int, duration: float) -> None:
         """The only request of its connection, such as the handshake of a WebSocket; see `ConnectionLog.record`."""
         ConnectionLog(self).record(scope, scope, status, body_bytes, duration)
+
+    def refused(self, client: Address | None, line: bytes, status: int, body_bytes: int) -> None:
+        """What never became a request was answered with `status`, or, without a body, should have been.
+
+        `line` is its first line as far as that came.
+        """
+        if self._describe_refused is None:
+            self._describe_refused, _, _ = _compile(self._template, "%(refused line)s")
+        description = self._describe_refused(_refused_scope(client, line), {})
+        self.held.append((description, status, body_bytes, 0.0, time()))
+        if len(self.held) >= _MOST_HELD:
+            self.flush()
 
     def describe(self, scope: Mapping[str, Any]) -> _Description | None:
         """What its line says of the request; `None` if its scope is spoilt."""
@@ -220,8 +236,28 @@ _Describe = Callable[[Mapping[str, Any], Mapping[bytes, bytes]], _Description]
 _Render = Callable[[list[_Happened], _Second], list[str]]
 
 
-def _compile(template: str) -> tuple[_Describe, _Render, frozenset[bytes]]:
+def _refused_scope(client: Address | None, line: bytes) -> dict[str, Any]:
+    """What there is of a scope; of a line that says anything, its parts."""
+    method, _, rest = line.partition(b" ")
+    target, _, version = rest.partition(b" ")
+    if not target or not _METHOD.fullmatch(method):
+        method, target, version = b"", line, b""
+    path, _, query = target.partition(b"?")
+    return {
+        "client": client,
+        "method": method.decode("ascii"),
+        "raw_path": path,
+        "query_string": query,
+        "http_version": version[5:].decode("latin-1") if version.startswith(b"HTTP/") else "",
+        "headers": (),
+        "refused line": line,
+    }
+
+
+def _compile(template: str, request_line: str = _REQUEST_LINE) -> tuple[_Describe, _Render, frozenset[bytes]]:
     """What describes a request, what renders lines, and the headers wanted for them. Raises `ValueError`.
+
+    `request_line` is what `%(r)s` stands for.
 
     A format becomes two functions: to look up and call one per atom takes twice the time, and to call one per line
     a part of it.
@@ -229,7 +265,7 @@ def _compile(template: str) -> tuple[_Describe, _Render, frozenset[bytes]]:
     wanted: set[bytes] = set()
     constants: list[str] = [""]
     line: list[str] = ["{constant0}"]
-    for source, is_constant in _fragments(template + "\n", wanted):
+    for source, is_constant in _fragments(template + "\n", wanted, request_line):
         if is_constant:
             constants[-1] += f" {source}"
         else:
@@ -245,13 +281,13 @@ def _compile(template: str) -> tuple[_Describe, _Render, frozenset[bytes]]:
     return describe, render, frozenset(wanted)
 
 
-def _fragments(template: str, wanted: set[bytes]) -> Iterator[tuple[str, bool]]:
+def _fragments(template: str, wanted: set[bytes], request_line: str) -> Iterator[tuple[str, bool]]:
     """The literals and atoms of a template: source that is a string, of the request alone, or that goes into one."""
     end = 0
     for match in _ATOM.finditer(template):
         yield _literal(template[end : match.start()]), True
         if match[1] == "r":
-            yield from _fragments(_REQUEST_LINE, wanted)
+            yield from _fragments(request_line, wanted, "")
         elif match[1] is None:
             yield repr("%"), True
         elif match[1] in _RESPONSE_ATOMS:
@@ -323,9 +359,9 @@ def _shown(value: bytes | str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _quoted(value: bytes | str) -> str:
-    """What the peer sent, as a JSON string."""
-    return json.dumps(value if isinstance(value, str) else value.decode("latin-1"))
+def _quoted(value: bytes | str | None) -> str:
+    """What the peer sent, as a JSON string; null if it sent nothing of the kind."""
+    return json.dumps(value.decode("latin-1") if isinstance(value, bytes) else value)
 
 
 def _escape(text: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from asgi_master.asgi.scope import Address
 from asgi_master.http.engines import Engines
 from asgi_master.http.forwarded import Forwarded, Trust
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
@@ -69,6 +70,9 @@ class AccessLog(Protocol):
 
     def record(self, scope: Scope, status: int, body_bytes: int, duration: float) -> None:
         """The only request of its connection."""
+
+    def refused(self, client: Address | None, line: bytes, status: int, body_bytes: int) -> None:
+        """What never became a request was refused; `line` is its first line as far as that came."""
 
     def flush(self) -> None:
         """Write what was recorded. Called about once a second."""

@@ -5,6 +5,7 @@ import logging
 import socket
 import ssl
 
+from asgi_master.asgi.scope import Address
 from asgi_master.http.forwarded import Trust
 from asgi_master.http.proxy_protocol import ProxyHeader, ProxyHeaderError, read_header
 from asgi_master.worker.context import GiveAway, WorkerContext
@@ -23,16 +24,22 @@ _PIECE = 4096
 class _NoHeaderError(Exception):
     """The peer is not to be served, for a reason that is worth a word if it is not empty."""
 
+    def __init__(self, reason: str = "", status: int = 400) -> None:
+        """`status` is what HTTP would say."""
+        super().__init__(reason)
+        self.status = status
+
 
 class Handshake:
     """A `Connection`, so that a worker that leaves waits for it."""
 
-    __slots__ = ("_context", "_is_a_check", "_last_call", "_task")
+    __slots__ = ("_client", "_context", "_is_a_check", "_last_call", "_task")
 
     def __init__(self, context: WorkerContext, tls: TlsServer, sock: socket.socket) -> None:
         self._context = context
         self._last_call = 0.0
         self._is_a_check = False
+        self._client: Address | None = None
         context.connections.add(self)
         context.stats.connections += 1
         peer = _peer(sock)
@@ -43,6 +50,7 @@ class Handshake:
         """Become an HTTP connection. Raises `_NoHeaderError`, `OSError`."""
         context = self._context
         try:
+            self._client = Endpoints.of_secure(sock).client
             ends = None if context.proxies is None else await self._take_ends(sock, context.proxies)
         except BaseException:
             sock.close()
@@ -57,10 +65,12 @@ class Handshake:
         if ends.client is None and not ends.is_unix:
             raise _NoHeaderError  # the peer is gone already, as some health checks are
         if not ends.are_believed_by(proxies):
-            raise _NoHeaderError("its address is not in proxy-protocol-allow-ips")
+            raise _NoHeaderError("its address is not in proxy-protocol-allow-ips", 403)
         header = await self._take_header(sock)
         self._is_a_check = not header.is_proxied
-        return ends.told_by(header)
+        told = ends.told_by(header)
+        self._client = told.client
+        return told
 
     async def _take_header(self, sock: socket.socket) -> ProxyHeader:
         """Read the PROXY header and no byte more: what follows is TLS' own. Raises `_NoHeaderError`."""
@@ -78,7 +88,8 @@ class Handshake:
                     # Bytes after which the header is still incomplete are all its own.
                     sock.recv(len(seen) - (0 if header is None else len(received) - header.size))
         except TimeoutError:
-            raise _NoHeaderError("its PROXY header did not arrive in time" if received else "") from None
+            reason = "its PROXY header did not arrive in time" if received else ""
+            raise _NoHeaderError(reason, 408) from None
         except ProxyHeaderError as error:
             raise _NoHeaderError(str(error)) from None
         except OSError:
@@ -98,12 +109,21 @@ class Handshake:
         if isinstance(error, _NoHeaderError):
             if reason := str(error):
                 context.refusals.tell(peer, reason, context.loop.time())
+                self._record(error.status)
         elif error is not None:
             # A proxy that speaks for itself looks whether somebody is there, and leaves.
             context.stats.tls_failures += not self._is_a_check
+            # Who left before the end of it was not refused.
+            if not self._is_a_check and isinstance(error, ssl.SSLError | ConnectionAbortedError):
+                self._record(400 if isinstance(error, ssl.SSLError) else 408)
             log.debug("TLS handshake with %s failed: %s", peer, _reason(error))
         if context.on_connection_lost is not None:
             context.on_connection_lost()
+
+    def _record(self, status: int) -> None:
+        """Tell the access log of one that was refused without a word."""
+        if self._context.access_log is not None:
+            self._context.access_log.refused(self._client, b"", status, 0)
 
     def sweep(self, now: float) -> None:
         """See `Connection.sweep`. Header and handshake have their own time-outs."""

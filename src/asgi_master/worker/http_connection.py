@@ -490,6 +490,10 @@ class HttpConnection(asyncio.Protocol):
         log.debug("refused a request: %s", error)
         current = self._current
         if current is None:
+            if (access_log := self.context.access_log) is not None:
+                access_log.refused(
+                    self._scopes.client, self._parser.first_line, error.status, len(error.reason)
+                )
             self.writer.write_refusal(error)
             self._linger()
         elif current.is_complete:

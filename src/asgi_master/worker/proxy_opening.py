@@ -45,7 +45,7 @@ class ProxyOpening(asyncio.Protocol):
             self._transport.abort()  # the peer is gone already, as some health checks are
         # Where it is not spoken (any more), the worker that gave this connection away has judged its peer.
         elif context.proxies is not None and not self._ends.are_believed_by(context.proxies):
-            self._refuse("its address is not in proxy-protocol-allow-ips")
+            self._refuse("its address is not in proxy-protocol-allow-ips", 403)
 
     def data_received(self, data: bytes) -> None:
         """A piece of the header arrived, perhaps with more behind it."""
@@ -55,7 +55,7 @@ class ProxyOpening(asyncio.Protocol):
         try:
             header = read_header(self._received)
         except ProxyHeaderError as error:
-            self._refuse(str(error))
+            self._refuse(str(error), 400)
             return
         if header is None:
             return
@@ -78,7 +78,7 @@ class ProxyOpening(asyncio.Protocol):
         wait = Wait.HEADER if self._received else Wait.FIRST_BYTE
         if self._patience.is_over(wait, 0, now=now, draining=self._context.draining):
             if self._received:
-                self._refuse("its PROXY header did not arrive in time")
+                self._refuse("its PROXY header did not arrive in time", 408)
             else:
                 self._transport.close()
 
@@ -100,12 +100,12 @@ class ProxyOpening(asyncio.Protocol):
 
     # ----------------------------------------------------------------------------------------------
 
-    def _refuse(self, reason: str) -> None:
-        """Close without an answer, which the protocol does not have."""
-        client = self._ends.client
-        self._context.refusals.tell(
-            client[0] if client else "a Unix socket", reason, self._context.loop.time()
-        )
+    def _refuse(self, reason: str, status: int) -> None:
+        """Close without an answer, which the protocol does not have; `status` is what HTTP would say."""
+        client, context = self._ends.client, self._context
+        context.refusals.tell(client[0] if client else "a Unix socket", reason, context.loop.time())
+        if context.access_log is not None:
+            context.access_log.refused(client, b"", status, 0)
         self._end()
         self._transport.abort()
 

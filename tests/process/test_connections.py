@@ -5,6 +5,7 @@ import select
 import socket
 from collections import Counter
 
+from descriptor_limit import fewer_descriptors
 from fleet import PATIENCE, Fleet
 from traffic import RawConnection
 
@@ -23,6 +24,18 @@ def test_connections_beyond_the_limit_wait_in_the_kernel(fleet: Fleet) -> None:
             assert select.select([third], [], [], 0)[0] == []
             second.close()
             assert third.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_by_default_connections_leave_descriptors_to_live_with(fleet: Fleet) -> None:
+    """More than the process may have open come, and nothing fails: they wait in the kernel."""
+    with fewer_descriptors(128):
+        fleet.serve("probe:app", workers=1)
+    clients = [socket.create_connection(("127.0.0.1", fleet.port), PATIENCE) for _ in range(150)]
+    for client in clients:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+    for client in clients:
+        with client:
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_kept_connections_spread_over_the_workers(fleet: Fleet) -> None:

@@ -1,4 +1,6 @@
+import resource
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,8 +26,29 @@ def _errors(tmp_path: Path, *args, **kwargs) -> list[str]:
 
 def test_without_any_word_the_defaults_hold(tmp_path):
     resolved = _resolve(tmp_path)
-    assert resolved.settings == Settings(type(resolved.settings.application)(app="main:app"))
+    expected = Settings(type(resolved.settings.application)(app="main:app"))
+    http = replace(expected.http, max_connections=resolved.settings.http.max_connections)
+    assert resolved.settings == replace(expected, http=http)
     assert set(resolved.origins.values()) == {"default", "APP"}
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "connections"),
+    [(20, 1), (64, 32), (256, 192), (1024, 768), (65536, 49152), (resource.RLIM_INFINITY, 0)],
+)
+def test_connections_leave_the_application_descriptors(tmp_path, descriptors, connections):
+    for file in ("", "max-connections = 'auto'"):
+        resolved = _resolve(tmp_path, file=file, descriptors=lambda: descriptors)
+        assert resolved.settings.http.max_connections == connections
+        assert f"max-connections = {connections} " in to_toml(resolved)
+
+
+@pytest.mark.parametrize("number", [0, 1, 10**6])
+def test_a_number_of_connections_is_taken_as_it_is(tmp_path, number):
+    flags = {"max_connections": str(number)}
+    assert _resolve(tmp_path, flags).settings.http.max_connections == number
+    (error,) = _errors(tmp_path, {"max_connections": "-2"})
+    assert "too small" in error
 
 
 def test_the_last_word_wins(tmp_path):

@@ -17,6 +17,8 @@ class HttpLimits:
     """From the first byte of a request (or the accept of a connection) until its header section is complete."""
     body_timeout: float = 30.0
     """Between two pieces of a request body that the application waits for."""
+    body_min_rate: int = 240
+    """Bytes a second of such a body, averaged over `body_timeout`, or 30 s if that is 0."""
     keep_alive_timeout: float = 75.0
     """Between the end of a response and the first byte of the next request."""
     write_timeout: float = 30.0

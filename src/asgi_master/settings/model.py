@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 from asgi_master.settings.fields import Applies, Setting, setting, settings_of, titled
 from asgi_master.settings.values import (
+    AUTO_CONNECTIONS,
     BYTES,
+    CONNECTIONS,
     LINES,
     LIST,
     MODE,
@@ -353,6 +355,14 @@ class HttpSettings:
     body_timeout: float = setting(
         30.0, minimum=0, help="Longest pause in a request body that the application waits for; 0: for ever."
     )
+    body_min_rate: int = setting(
+        240,
+        kind=BYTES,
+        minimum=0,
+        help="Least bytes a second at which a request body must arrive while it is waited for, averaged over "
+        "body-timeout (over 30 s, if that is 0); no limit to bodies that the application does not read or to "
+        "WebSockets. 0: any rate.",
+    )
     keep_alive_timeout: float = setting(
         75.0, minimum=0, help="How long an idle connection is kept for the next request; 0: for ever."
     )
@@ -370,9 +380,12 @@ class HttpSettings:
         0, minimum=0, help="Requests that each worker serves at once; more are answered 503. 0: any number."
     )
     max_connections: int = setting(
-        0,
-        minimum=0,
-        help="Connections that each worker holds; more wait in the kernel's queue. 0: any number.",
+        AUTO_CONNECTIONS,
+        kind=CONNECTIONS,
+        minimum=AUTO_CONNECTIONS,
+        help="Connections that each worker holds; more wait in the kernel's queue. auto is three quarters of the "
+        "descriptors that a worker may open (RLIMIT_NOFILE, ulimit -n), which leaves the others to the application; "
+        "0: any number.",
     )
 
 

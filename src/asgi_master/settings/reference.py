@@ -73,7 +73,8 @@ def _values(setting: Setting) -> str:
     if spec.choices:
         return ", ".join(f"`{choice}`" for choice in spec.choices)
     bounds = []
-    if spec.minimum is not None:
+    # The least number may stand for a word, which is in the form.
+    if spec.minimum is not None and not spec.kind.write(spec.minimum).startswith('"'):
         bounds.append(f"at least {spec.kind.write(spec.minimum)}")
     if spec.maximum is not None:
         bounds.append(f"at most {spec.kind.write(spec.maximum)}")

@@ -11,6 +11,7 @@ from typing import Any
 from asgi_master.errors import SettingsError
 from asgi_master.settings.checks import DEFAULT, check
 from asgi_master.settings.cpus import available_cpus
+from asgi_master.settings.descriptors import available_descriptors, most_connections
 from asgi_master.settings.model import SETTINGS, Settings
 from asgi_master.settings.sources import (
     Given,
@@ -20,7 +21,7 @@ from asgi_master.settings.sources import (
     from_flags,
     from_socket_activation,
 )
-from asgi_master.settings.values import AUTO, Raw, show
+from asgi_master.settings.values import AUTO, AUTO_CONNECTIONS, Raw, show
 from asgi_master.settings.wire import from_wire
 
 _DEVELOPMENT_DRAIN = 2.0
@@ -41,6 +42,7 @@ def resolve(
     *,
     config: str | None = None,
     cpus: Callable[[], int] = available_cpus,
+    descriptors: Callable[[], int] = available_descriptors,
 ) -> Resolved:
     """The settings as all sources say together.
 
@@ -64,6 +66,8 @@ def resolve(
     if values["reload"] and "drain_timeout" not in given:
         # Who waits is the developer; a browser's open stream must not hold each reload and Ctrl-C.
         values["drain_timeout"] = _DEVELOPMENT_DRAIN
+    if values["max_connections"] == AUTO_CONNECTIONS:
+        values["max_connections"] = most_connections(descriptors())
     if "shutdown_timeout" not in given:
         # Whoever shortens the drain must not have to know that a part of it is reserved.
         values["shutdown_timeout"] = min(values["shutdown_timeout"], values["drain_timeout"] / 2)

@@ -19,6 +19,9 @@ UNSET_UMASK = -1
 AUTO = "auto"
 """The number of workers that the CPUs allow; replaced by a number when the settings are resolved."""
 
+AUTO_CONNECTIONS = -1
+"""The connections that the descriptors of a worker suffice for; likewise."""
+
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -147,6 +150,16 @@ def read_umask(raw: Raw) -> int:
     return read_mode(raw)
 
 
+def read_connections(raw: Raw) -> int:
+    """A number of connections, or `auto`."""
+    if raw == AUTO_CONNECTIONS or (isinstance(raw, str) and raw.strip().lower() == AUTO):
+        return AUTO_CONNECTIONS
+    number = read_integer(raw)
+    if number < 0:
+        raise ValueError("is too small: at least 0")
+    return number
+
+
 def read_workers(raw: Raw) -> int | str:
     """A number of workers, or `auto`."""
     return AUTO if isinstance(raw, str) and raw.strip().lower() == AUTO else read_integer(raw)
@@ -196,6 +209,12 @@ UMASK = Kind(
 )
 WORKERS = Kind(
     "N|auto", "a number, or `auto`", read_workers, lambda value: quote(value) if value == AUTO else str(value)
+)
+CONNECTIONS = Kind(
+    "N|auto",
+    "a number, or `auto`",
+    read_connections,
+    lambda value: quote(AUTO) if value == AUTO_CONNECTIONS else str(value),
 )
 LIST = Kind("TEXT", "a list; in a variable, separated by commas", _read_list(","), _write_list, many=True)
 PEERS = Kind(

@@ -18,7 +18,7 @@ from asgi_master.http.response import ResponseHead
 from asgi_master.worker.context import SHORT, GiveAway, WorkerContext
 from asgi_master.worker.endpoints import Endpoints, scopes_of
 from asgi_master.worker.http_request import HttpRequest
-from asgi_master.worker.http_timeouts import Patience, Wait
+from asgi_master.worker.http_timeouts import BodyRate, Patience, Wait
 from asgi_master.worker.http_writer import PLAIN_TEXT, HttpWriter
 from asgi_master.worker.stream_socket import has_unread_bytes, move
 from asgi_master.worker.subject import mark
@@ -46,6 +46,7 @@ class HttpConnection(asyncio.Protocol):
         "_access_log",
         "_advance_scheduled",
         "_advancing",
+        "_body_rate",
         "_clean_context",
         "_closing",
         "_continued",
@@ -61,7 +62,7 @@ class HttpConnection(asyncio.Protocol):
         "_lost",
         "_parser",
         "_patience",
-        "_receptions",
+        "_received",
         "_response_patience",
         "_running",
         "_scopes",
@@ -85,6 +86,7 @@ class HttpConnection(asyncio.Protocol):
         self._access_log = None if context.access_log is None else context.access_log.of_connection()
         self._parser = context.engines.parser(context.http)
         self._patience = Patience(context.http)
+        self._body_rate: BodyRate | None = None  # once there is a body that does not come at once
         self._response_patience = Patience(context.http) if context.http.request_timeout else None
         mark(self)
         self._clean_context = contextvars.copy_context()
@@ -101,7 +103,7 @@ class HttpConnection(asyncio.Protocol):
         self._draining = False
         self._give_away: GiveAway | None = None
         self._is_staying = False  # cannot move, and is told of the end when it asks again
-        self._receptions = 0
+        self._received = 0
         self._served = 0
         self._taken = 0  # bytes that were written and sent, as far as the sweep saw
 
@@ -121,7 +123,7 @@ class HttpConnection(asyncio.Protocol):
         """Bytes arrived."""
         if self._closing:
             return
-        self._receptions += 1
+        self._received += len(data)
         self._parser.receive_data(data)
         self._advance()
 
@@ -225,6 +227,8 @@ class HttpConnection(asyncio.Protocol):
         draining = not stays and (self._draining or self.context.draining)
         if self._patience.is_over(wait, progress, now=now, draining=draining):
             self._time_out(wait)
+        elif self.context.http.body_min_rate:
+            self._sweep_body(now)
         if self._response_patience is not None:
             self._sweep_response(self._response_patience, now)
 
@@ -239,7 +243,7 @@ class HttpConnection(asyncio.Protocol):
             self._hand_over_if_idle()
         elif self._is_staying:
             return
-        elif not was_told and self._receptions and self.is_idle() and not has_unread_bytes(self._transport):
+        elif not was_told and self._received and self.is_idle() and not has_unread_bytes(self._transport):
             self._close()
         # Others may have a request on its way: a fresh connection its first, and one whose last response began before
         # the drain has not been told of it. The sweep ends those that have not.
@@ -572,12 +576,22 @@ class HttpConnection(asyncio.Protocol):
             return Wait.NOTHING, 0
         current = self._current
         if current is not None:
-            if current.waits_for_body or (current.is_complete and not current.body_ended):
-                return Wait.BODY, self._receptions
-            return Wait.NOTHING, 0
+            return (Wait.BODY, self._received) if current.body_is_due else (Wait.NOTHING, 0)
         if not self._parser.is_idle:
             return Wait.HEADER, self._served
-        return (Wait.NEXT_REQUEST, self._served) if self._receptions else (Wait.FIRST_BYTE, 0)
+        return (Wait.NEXT_REQUEST, self._served) if self._received else (Wait.FIRST_BYTE, 0)
+
+    def _sweep_body(self, now: float) -> None:
+        """End a body that comes too slowly, also beside a response that goes on meanwhile."""
+        current, rate = self._current, self._body_rate
+        if current is None or self._closing or not current.body_is_due:
+            if rate is not None:
+                rate.interrupt()
+            return
+        if rate is None:
+            rate = self._body_rate = BodyRate(self.context.http)
+        if rate.is_too_low(self._served, self._received, now=now):
+            self._refuse(ProtocolError(408, "the request body arrives too slowly"))
 
     def _sweep_response(self, patience: Patience, now: float) -> None:
         """Answer for an application that does not; a response that has begun may take its time."""

@@ -69,9 +69,9 @@ class HttpRequest(HttpExchange):
         return f"{self.request.method} {self.request.target.decode('ascii')}"
 
     @property
-    def waits_for_body(self) -> bool:
-        """Whether the application waits for more of the request."""
-        return bool(self.receivers) and not self.body_ended
+    def body_is_due(self) -> bool:
+        """Whether more of the request is waited for, by the application or to come to the next one."""
+        return not self.body_ended and (bool(self.receivers) or self.state is _COMPLETE)
 
     def start(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
         """Call the application."""

@@ -32,6 +32,49 @@ _IDLE_WHILE_DRAINING = 1.0
 """Seconds a connection may stay idle when the worker drains; normally it is given to another worker before."""
 
 
+_RATE_WINDOW = 30.0
+"""Seconds over which the rate of a body is averaged where `body_timeout` is unlimited."""
+_LONGEST_STEP = 2.0
+"""Seconds between two looks that are held against the peer; what is more is the loop's own delay."""
+
+
+class BodyRate:
+    """Measures how fast the bodies of one connection arrive, while they are waited for.
+
+    The peer has a credit of seconds. Waiting takes from it, bytes add to it, and it never has more than at the
+    beginning of a body: who was fast before may not be slow for ever.
+    """
+
+    __slots__ = ("_credit", "_most", "_rate", "_received", "_then", "_whose")
+
+    def __init__(self, limits: HttpLimits) -> None:
+        """`limits.body_min_rate` is not 0."""
+        self._rate = limits.body_min_rate
+        self._most = self._credit = limits.body_timeout or _RATE_WINDOW
+        self._whose = -1
+        self._received = 0
+        self._then: float | None = None
+
+    def is_too_low(self, whose: int, received: int, *, now: float) -> bool:
+        """Whether the body of request number `whose` comes too slowly. Asked at each look that finds it waited for.
+
+        `received` counts the bytes of the connection.
+        """
+        if whose != self._whose:
+            self._whose = whose
+            self._credit = self._most
+        elif self._then is not None:
+            waited = min(now - self._then, _LONGEST_STEP)
+            self._credit = min(self._most, self._credit - waited + (received - self._received) / self._rate)
+        self._received = received
+        self._then = now
+        return self._credit <= 0
+
+    def interrupt(self) -> None:
+        """The body is not waited for now: the time until it is again does not count."""
+        self._then = None
+
+
 class Patience:
     """Measures one connection's waiting."""
 

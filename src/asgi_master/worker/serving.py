@@ -28,6 +28,7 @@ def serving(settings: Settings) -> NewContext:
             body_size=http.limit_body_size,
             header_timeout=http.header_timeout,
             body_timeout=http.body_timeout,
+            body_min_rate=http.body_min_rate,
             keep_alive_timeout=http.keep_alive_timeout,
             write_timeout=http.write_timeout,
             request_timeout=http.request_timeout,

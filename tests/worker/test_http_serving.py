@@ -501,6 +501,9 @@ def test_an_exception_after_the_response_is_only_logged(variant, caplog):
         assert server.context.stats.late_errors == 2
     told = "GET /: the application raised LookupError: too late"
     assert [record.getMessage() for record in caplog.records] == [told, told]
+    assert "http_request.py" not in caplog.text.replace("asgi_master:http_request.py", ""), (
+        "as others format it"
+    )
 
 
 # -- peers that leave ------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import itertools
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 from asgi_master.telemetry.territory import Ground, Territory, territory
@@ -109,6 +110,18 @@ def describe(error: BaseException) -> str:
         named = "; ".join(_one_line(leaf) for leaf in leaves[:_MOST_LEAVES])
         line = f"{line}: {named}{'; ...' if len(leaves) > _MOST_LEAVES else ''}"
     return _shortened(line)
+
+
+def exc_info(
+    error: BaseException | None,
+) -> tuple[type[BaseException], BaseException, TracebackType | None] | None:
+    """The exception for a record, without how the server came to call the application: for formatters of others."""
+    if error is None:
+        return None
+    frames = error.__traceback__
+    while frames is not None and territory.ground(frames.tb_frame.f_code.co_filename) is Ground.SERVER:
+        frames = frames.tb_next
+    return type(error), error, frames or error.__traceback__
 
 
 def _one_line(error: BaseException) -> str:

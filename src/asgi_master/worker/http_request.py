@@ -8,7 +8,7 @@ from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
 from asgi_master.asgi.http_exchange import HttpExchange, Message, State
 from asgi_master.asgi.scope import Scope
 from asgi_master.http.request import Request
-from asgi_master.telemetry.failures import describe
+from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.requests import asked
 from asgi_master.telemetry.territory import territory
 from asgi_master.worker.eager import begin
@@ -157,7 +157,13 @@ class HttpRequest(HttpExchange):
         stats.application_errors += 1
         stats.late_errors += 0 < self.status < 500
         request = asked(self.request.method, self.request.target, self.scope)
-        log.error("%s: the application %s", request.title, what, exc_info=error, extra={"request": request})
+        log.error(
+            "%s: the application %s",
+            request.title,
+            what,
+            exc_info=error and exc_info(error),
+            extra={"request": request},
+        )
 
     def give_up(self) -> None:
         """Cancel the application, which did not begin its response in time; the connection has answered for it."""

@@ -25,7 +25,7 @@ from asgi_master.http.errors import ProtocolError
 from asgi_master.http.request import Request
 from asgi_master.http.websocket import Close, CloseCode, Engine, Ping, Pong, WebSocketError
 from asgi_master.http.websocket_patience import KeepAlive, Verdict, WriteStall
-from asgi_master.telemetry.failures import describe
+from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.requests import asked
 from asgi_master.worker.context import GiveAway, WorkerContext
 from asgi_master.worker.eager import begin
@@ -174,7 +174,13 @@ class WebSocketConnection(asyncio.Protocol):
         stats.application_errors += 1
         stats.late_errors += self._opening.answered_well
         request = asked("WebSocket", self._request.target, self._opening.scope)
-        log.error("%s: the application %s", request.title, what, exc_info=error, extra={"request": request})
+        log.error(
+            "%s: the application %s",
+            request.title,
+            what,
+            exc_info=error and exc_info(error),
+            extra={"request": request},
+        )
 
     async def receive(self) -> Message:
         """The application's `receive`."""

@@ -4,6 +4,7 @@ import pty
 import re
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -497,3 +498,131 @@ def test_long_records_of_several_processes_are_whole_or_counted(program, environ
     assert all(message == message[0] * size for message in long)
     assert len(long) + short + lost == 2 * (count // 4) * 4
     assert long
+
+
+QUEUE = {
+    "version": 1,
+    "formatters": {"mine": {"format": "mine %(role)s %(threadName)s %(name)s %(message)s"}},
+    "handlers": {
+        "mine": {"class": "logging.StreamHandler", "formatter": "mine"},
+        "queue": {
+            "class": "logging.handlers.QueueHandler",
+            "handlers": ["mine"],
+            "respect_handler_level": True,
+        },
+    },
+    "root": {"handlers": ["queue"], "level": "INFO"},
+}
+with_listeners = pytest.mark.skipif(sys.version_info < (3, 12), reason="dictConfig makes no listeners yet")
+
+
+@with_listeners
+@pytest.mark.parametrize("starts", [False, True], ids=["", "the application starts it as well"])
+def test_what_goes_to_a_queue_is_taken_out_again_in_every_process(run, tmp_path, starts):
+    path = tmp_path / "logging.json"
+    path.write_text(json.dumps(QUEUE))
+    done = run(f"""
+        import threading
+        def start():
+            if {starts}:
+                logging.getHandlerByName("queue").listener.start()
+        configure("zygote", log_config={str(path)!r}, generation=1)
+        start()
+        log.info("imported")
+        assert threading.active_count() == 1, "so it may fork"
+        if os.fork() == 0:
+            configure("worker", log_config={str(path)!r}, worker=0, generation=1)
+            start()
+            assert threading.active_count() == 2, "the loop does not wait for handlers"
+            for number in range(3):
+                log.info("serves %d", number)
+            if {starts}:
+                logging.getHandlerByName("queue").listener.stop()
+            log.info("leaves")
+            sys.exit()
+        os.wait()
+        log.info("ends")
+    """)
+    assert done.stderr.splitlines() == [
+        "mine zygote MainThread asgi_master imported",
+        *(f"mine worker MainThread asgi_master serves {number}" for number in range(3)),
+        "mine worker MainThread asgi_master leaves",
+        "mine zygote MainThread asgi_master ends",
+    ]
+
+
+@with_listeners
+def test_a_formatter_behind_a_queue_gets_the_exception(run, tmp_path):
+    path = tmp_path / "logging.json"
+    formatters = {"mine": {"()": "asgi_master.telemetry.logs.JsonFormatter"}}
+    path.write_text(json.dumps({**QUEUE, "formatters": formatters}))
+    done = run(f"""
+        configure("worker", log_config={str(path)!r})
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            log.exception("failed")
+    """)
+    (line,) = done.stderr.splitlines()
+    assert json.loads(line)["exception"]["type"] == "ZeroDivisionError"
+
+
+def test_what_was_held_back_before_a_fork_is_told_once(run, tmp_path):
+    path = tmp_path / "logging.json"
+    memory = {"class": "logging.handlers.MemoryHandler", "capacity": 100, "target": "mine"}
+    handlers = {"mine": CONFIG["handlers"]["mine"], "memory": memory}
+    path.write_text(json.dumps({**CONFIG, "handlers": handlers, "root": {"handlers": ["memory"]}}))
+    done = run(f"""
+        configure("zygote", log_config={str(path)!r}, generation=1)
+        log.info("imported")
+        if os.fork() == 0:
+            configure("worker", log_config={str(path)!r}, worker=0, generation=1)
+            log.info("serves")
+            sys.exit()
+        os.wait()
+    """)
+    assert done.stderr.splitlines() == [
+        "mine worker 0 1 asgi_master serves",
+        "mine zygote - 1 asgi_master imported",
+    ]
+
+
+TAKEOVERS = {
+    "our logger": "logger.handlers = []; logger.propagate = True; root.handlers = [own]; root.setLevel('INFO')",
+    "a handler of its own": "logger.addHandler(own); logger.propagate = False",
+    "its level": "logger.setLevel('ERROR')",
+    "the root": "root.handlers = [own]",
+}
+
+
+@pytest.mark.parametrize("has_config", [False, True])
+@pytest.mark.parametrize("takeover", TAKEOVERS)
+def test_what_an_application_makes_of_our_logger_holds_with_and_without_preload(
+    run, tmp_path, takeover, has_config
+):
+    path = tmp_path / "logging.json"
+    path.write_text(json.dumps(CONFIG))
+    config = str(path) if has_config else ""
+    told = []
+    for preload in (True, False):
+        done = run(f"""
+            def load():
+                own = logging.StreamHandler(sys.stdout)
+                own.setFormatter(logging.Formatter("own %(message)s"))
+                logger, root = logging.getLogger("asgi_master"), logging.getLogger()
+                {TAKEOVERS[takeover]}
+            configure("zygote", log_config={config!r}, generation=1)
+            if {preload}:
+                load()
+            if os.fork() == 0:
+                configure("worker", log_config={config!r}, worker=0, generation=1)
+                if not {preload}:
+                    load()
+                log.info("quiet")
+                log.error("loud")
+                sys.exit()
+            os.wait()
+        """)
+        told.append((done.stdout, re.sub(r"[\d:. -]+", "", done.stderr)))
+    assert told[0] == told[1]
+    assert "loud" in told[0][0] + told[0][1]

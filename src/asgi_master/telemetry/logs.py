@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def configure(
     number = _level_number(level)
     ours = logging.getLogger(_OURS)
     ours.__class__ = _Undisabled
+    if _was_taken_over(log_config):
+        # By the application, at its import. Where workers import for themselves they find it as it left it too.
+        if log_config:
+            _forget_buffered()
+            _attend_handlers()
+        return
     if not _is_in_place(format, ours):
         _put_in_place(_StderrHandler(format), ours)
     if previous == "-":
@@ -60,11 +67,60 @@ def configure(
         ours.propagate = True
         ours.setLevel(logging.NOTSET)
         logging.getLogger().setLevel(number)
+        _forget_buffered()
         _apply(Path(log_config))
-        _tell_handlers_who_we_are()
+        _attend_handlers()
     elif ours.level != number:
         # To set it again makes every logger forget what it remembered, and each worker copy those of the zygote.
         ours.setLevel(number)
+    _arranged.clear()
+    _arranged.update(_arrangement())
+
+
+_Arrangement = dict[str, tuple[tuple[logging.Handler, ...], int, bool]]
+
+_arranged: _Arrangement = {}
+"""What `configure` left; empty before it was called."""
+
+
+def _arrangement() -> _Arrangement:
+    """Handlers, level and propagation of each logger that has any of its own."""
+    return {
+        logger.name: (tuple(logger.handlers), logger.level, logger.propagate)
+        for logger in _loggers()
+        if logger.handlers or logger.level or not logger.propagate
+    }
+
+
+def _loggers() -> Iterator[logging.Logger]:
+    yield logging.getLogger()
+    for logger in list(logging.Logger.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):  # the rest are place holders
+            yield logger
+
+
+def _was_taken_over(log_config: str) -> bool:
+    """Whether somebody else has set up our logger, or with a `log_config` any that this speaks for, since then."""
+    if not _arranged:
+        return False
+    now = _arrangement()
+    return now != _arranged if log_config else now.get(_OURS) != _arranged.get(_OURS)
+
+
+def _forget_buffered() -> None:
+    """What a `MemoryHandler` held at the fork is for the process that was forked to tell."""
+    for logger in _loggers():
+        for handler in logger.handlers:
+            if isinstance(buffer := getattr(handler, "buffer", None), list) and identity.role == "worker":
+                buffer.clear()
+
+
+def _attend_handlers() -> None:
+    from asgi_master.telemetry.queues import serve_queues  # noqa: PLC0415 -- few have handlers of their own
+
+    _tell_handlers_who_we_are()
+    handlers = {handler: None for logger in _loggers() for handler in logger.handlers}
+    serve_queues(handlers, in_threads=identity.role == "worker")
 
 
 def _level_number(level: str) -> int:
@@ -150,9 +206,8 @@ def _tell_handlers_who_we_are() -> None:
 
     Not with a record factory: `extra={"worker": …}` in the application would then raise.
     """
-    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
-    for logger in loggers:
-        for handler in getattr(logger, "handlers", ()):  # the rest are place holders
+    for logger in _loggers():
+        for handler in logger.handlers:
             handler.addFilter(_add_identity)
 
 

@@ -157,13 +157,8 @@ class HttpRequest(HttpExchange):
         stats.application_errors += 1
         stats.late_errors += 0 < self.status < 500
         request = asked(self.request.method, self.request.target, self.scope)
-        log.error(
-            "%s: the application %s",
-            request.title,
-            what,
-            exc_info=error and exc_info(error),
-            extra={"request": request},
-        )
+        told = {"request": request}
+        log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=told)
 
     def give_up(self) -> None:
         """Cancel the application, which did not begin its response in time; the connection has answered for it."""

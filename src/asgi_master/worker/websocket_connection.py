@@ -174,13 +174,8 @@ class WebSocketConnection(asyncio.Protocol):
         stats.application_errors += 1
         stats.late_errors += self._opening.answered_well
         request = asked("WebSocket", self._request.target, self._opening.scope)
-        log.error(
-            "%s: the application %s",
-            request.title,
-            what,
-            exc_info=error and exc_info(error),
-            extra={"request": request},
-        )
+        told = {"request": request}
+        log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=told)
 
     async def receive(self) -> Message:
         """The application's `receive`."""

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from asgi_master.control.health import Condition
 from asgi_master.control.http_server import Limits
 from asgi_master.control.places import open_control_socket
 from asgi_master.control.server import ControlServer
 from asgi_master.control.stacks import WorkerStacks
-from asgi_master.control.status import FleetStatus, SlotWaiting, WorkerStatus
+from asgi_master.control.status import FleetStatus, SlotWaiting, Totals, WorkerStatus
 from asgi_master.supervision.notices import Notice
 
 PATIENCE = 10.0
@@ -29,6 +30,7 @@ STATUS = FleetStatus(
     held_generation=2,
     workers_wanted=2,
     spares_wanted=0,
+    totals=Totals(requests=1200, responses_5xx=8, application_errors=1),
     workers=[
         WorkerStatus(
             slot=0,
@@ -94,6 +96,7 @@ class Recorder:
         self.stopping = False
         self.fails = False
         self.shown = STATUS
+        self.health = Condition(started=True, leaving="", quorum=0, workers=())
         self.can_roll_back = True
         self.inquiry = PaperInquiry()
         self.inquiry.is_over = True
@@ -102,6 +105,9 @@ class Recorder:
         if self.fails:
             raise RuntimeError("no status today")
         return self.shown
+
+    def condition(self) -> Condition:
+        return self.health
 
     def reload(self) -> list[str]:
         self.asked.append(("reload",))

@@ -10,6 +10,8 @@ import pytest
 from asgi_master.cli import ctl
 from asgi_master.cli.ctl import Exit, main
 from asgi_master.cli.ctl_view import _duration, show_masters, show_stacks, show_status
+from asgi_master.cli.own_frames import without_ours
+from asgi_master.cli.rates import Rates, Sample
 from asgi_master.control import places
 from asgi_master.control.client import Found
 from asgi_master.supervision.notices import ImportFailed, MasterReady, ReloadFailed, ReloadStarted
@@ -36,9 +38,10 @@ def test_status(one: Served, capsys: Captured) -> None:
         "master 42, asgi-master 1.2.3, up 1 h 1 m\n",
         "listening on http://127.0.0.1:8000",
         "a rollback would return to generation 2",
-        "last reload failed 0 s ago: reload failed: generation 4: no module [bold]named[/bold] shop; staying",
+        " s ago: reload failed: generation 4: no module [bold]named[/bold] shop; staying",
         "slot 1 waits 2.5 s after 3 failures in a row",
         " 43   3 ready ",
+        "1200 requests (0 a second), 8 answered 5xx, 1 application errors; 5 connections, 2 active",
         " 1000 ",
     ):
         assert words in shown
@@ -119,6 +122,97 @@ def test_stacks(one: Served, capsys: Captured) -> None:
     assert one.steering.asked == [("stacks", 0), ("stacks", None)]
 
 
+OURS = "/venv/lib/python3.13/site-packages/asgi_master/worker/main.py"
+LIBRARY = "/usr/lib/python3.13/asyncio/queues.py"
+
+
+def test_stacks_hide_what_is_ours_unless_all_is_wanted(one: Served, capsys: Captured) -> None:
+    group = {"names": [], "serves": [], "more_served": 0}
+    own = group | {
+        "count": 2,
+        "coroutine": "Worker.run",
+        "stack": [f"{LIBRARY}:1 in get", f"{OURS}:5 in run"],
+    }
+    app = group | {
+        "count": 1,
+        "coroutine": "poll",
+        "stack": [f"{LIBRARY}:1 in get", "/srv/shop/poll.py:9 in poll", f"{OURS}:6 in call"],
+    }
+    threads = (
+        f'Thread 0x2 (most recent call first):\n  File "{OURS}", line 8 in watch\n\n'
+        f'Current thread 0x1 (most recent call first):\n  File "/srv/shop/a.py", line 9 in f\n  File "{OURS}", line 7 in x\n'
+    )
+    mixed = replace(STACKS, task_count=3, tasks=[own, app], tasks_left_out=0, threads=threads)
+    found = {"workers": [asdict(mixed)]}
+    show_stacks(found, everything=False)
+    shown = capsys.readouterr().out
+    assert OURS not in shown
+    assert "  tasks: 3, 2 of asgi-master itself (--all shows them)\n    1 x poll\n" in shown
+    assert f"      {LIBRARY}:1 in get\n      /srv/shop/poll.py:9 in poll\n  threads: 1 of" in shown
+    assert shown.endswith(
+        '    Current thread 0x1 (most recent call first):\n      File "/srv/shop/a.py", line 9 in f\n'
+    )
+    show_stacks(found, everything=True)
+    assert capsys.readouterr().out.count(OURS) == 4
+    assert main(["stacks", "--all"]) == Exit.OK
+
+
+def test_a_request_is_shown_even_where_only_we_hold_it() -> None:
+    held = {
+        "count": 1,
+        "coroutine": "HttpRequest._run",
+        "serves": ["GET /"],
+        "stack": [f"{OURS}:5 in receive"],
+    }
+    assert without_ours([held]) == ([held | {"stack": []}], 0)
+
+
+@pytest.mark.parametrize("question", [[], ["--live"]])
+def test_health_of_the_master_that_runs_here(one: Served, capsys: Captured, question: list[str]) -> None:
+    assert main(["health", *question]) == Exit.OK
+    assert capsys.readouterr().out == "ok\n"
+    one.steering.health = replace(one.steering.health, leaving="the master is stopping")
+    assert main(["health", *question]) == (Exit.OK if question else Exit.FAILED)
+    assert ("asgi-masterctl: the master is stopping" in capsys.readouterr().err) is (not question)
+
+
+def test_health_where_nobody_is(monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path) -> None:
+    monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [])
+    assert main(["health"]) == Exit.NO_MASTER
+    assert main(["health", "--admin", f"unix:{tmp_path}/none"]) == Exit.NO_MASTER
+    assert main(["health", "--admin", "9000"]) == Exit.USAGE
+    assert "is not HOST:PORT" in capsys.readouterr().err
+
+
+def test_rates(one: Served, capsys: Captured) -> None:
+    before = Sample(10.0, {43: (9.8, 1000), 45: (9.9, 7)}, {42: 1.0, 43: 2.0})
+    after = Sample(12.0, {43: (11.8, 1600), 44: (11.9, 5), 45: (9.9, 7)}, {42: 1.0, 43: 3.0})
+    rates = after.since(before)
+    assert {pid: round(rate) for pid, rate in rates.requests.items()} == {43: 300}
+    assert rates.cpu == {42: 0.0, 43: 0.5}
+    counted = {"pid": 43, "requests": 1000, "heartbeat_age": 0.25}
+    fresh = {"pid": None, "requests": 0, "heartbeat_age": None}
+    look = Sample.take({"workers": [counted, fresh]}, [os.getpid(), None])
+    assert look.requests == {43: (look.at - 0.25, 1000)}
+    assert look.cpu.keys() == {os.getpid()}
+    status = ctl.ask(one.path, "GET", "/status", timeout=5).body
+    show_status(status, rates)
+    shown = capsys.readouterr().out
+    assert "1200 requests (300 a second)" in shown
+    assert "; CPU 50%\n" in shown
+    assert " 1000 300 " in shown
+
+
+def test_a_status_fits_80_columns(one: Served, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = replace(
+        STATUS.workers[0], pid=1234567, requests=99_999, connections=1000, in_flight=100, age=45_000.0
+    )
+    one.steering.shown = replace(STATUS, workers=[busy])
+    show_status(ctl.ask(one.path, "GET", "/status", timeout=5).body, Rates({1234567: 9999.0}, {1234567: 1.0}))
+    [row] = [line for line in capsys.readouterr().out.splitlines() if "1234567" in line]
+    assert len(row.rstrip()) <= 80
+
+
 def test_stacks_of_a_blocked_worker(capsys: Captured) -> None:
     blocked = replace(STACKS, tasks=None, task_count=None, tasks_left_out=0, note="its loop did not answer")
     silent = replace(STACKS, slot=1, pid=None, tasks=[], task_count=0, tasks_left_out=0, threads=None)
@@ -176,6 +270,10 @@ def test_the_choice(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: Cap
         ["--socket", str(served.path)],
     ):
         assert main(["status", *words]) == Exit.OK
+        assert main([*words, "status"]) == Exit.OK
+        assert main([*words, "reload"]) == Exit.OK
+    assert main(["--pid", "7", "status", "--pid", str(os.getpid())]) == Exit.OK  # the nearer one
+    assert main(["--pid", "7", "health"]) == Exit.NO_MASTER
     assert main(["status", "--name", "shop", "--pid", "7"]) == Exit.NO_MASTER
     monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [meant])
     assert main(["status"]) == Exit.OK

@@ -287,7 +287,7 @@ def test_stacks_of_a_waiting_and_of_a_blocked_worker(fleet: Fleet) -> None:
 def test_stacks_of_one_slot_and_by_hand(fleet: Fleet) -> None:
     fleet.serve(env=place(fleet))
     with fleet.keeping_descriptors():
-        code, text = ctl(fleet, "stacks", "1")
+        code, text = ctl(fleet, "stacks", "1", "--all")
     worker = fleet.workers()[1]
     assert (code, f"worker 1 gen 1 [{worker.pid}]\n" in text, "worker 0" in text) == (0, True, False)
     assert "Worker.run" in text

@@ -4,16 +4,20 @@ import json
 import os
 import select
 import sys
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
+from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from asgi_master import __version__
+from asgi_master.cli import health as health_of
+from asgi_master.cli.ctl_exit import Exit
 from asgi_master.cli.ctl_view import show_masters, show_stacks, show_status
+from asgi_master.cli.rates import Sample
 from asgi_master.control.client import Found, NoAnswerError, Reply, TookTooLongError, ask, find
 from asgi_master.control.places import AUTO, OFF
 from asgi_master.telemetry.text import one_line
@@ -22,22 +26,9 @@ T = TypeVar("T")
 
 _PROGRAM = "asgi-masterctl"
 _ANSWER_TIMEOUT = 10.0
+_RATE_PERIOD = 0.5
+"""Seconds between the two looks that tell requests a second and CPU."""
 _SOCKET_VARIABLE = "ASGI_MASTER_CONTROL_SOCKET"
-
-
-class Exit(IntEnum):
-    """Exit statuses of `asgi-masterctl`; 0 to 2 mean what they mean for `asgi-master`."""
-
-    OK = 0
-    """It was done, or accepted where nobody waits."""
-    FAILED = 1
-    """It was not done; the reason is on standard error."""
-    USAGE = 2
-    """The command line is wrong, or fits several masters."""
-    NO_MASTER = 10
-    """No running master was found, or it does not answer."""
-    TIMED_OUT = 11
-    """`--timeout` passed first; what was asked for may still happen."""
 
 
 class _Complaint(Exception):  # noqa: N818 -- an exit status with its sentence
@@ -62,6 +53,7 @@ _Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is over.")]
 _Timeout = Annotated[
     float | None, typer.Option(metavar="SECONDS", min=0.1, help="With --wait: no longer than this.")
 ]
+_All = Annotated[bool, typer.Option("--all", help="The frames of asgi-master itself, too.")]
 _Slot = Annotated[int, typer.Argument(metavar="SLOT", min=0)]
 
 app = typer.Typer(
@@ -70,6 +62,18 @@ app = typer.Typer(
     no_args_is_help=True,
     help="See and steer the asgi-master processes that run on this machine.",
 )
+
+
+@dataclass(slots=True)
+class _Which:
+    """Which master was named before the command."""
+
+    pid: int | None = None
+    socket: str | None = None
+    name: str | None = None
+
+
+_before = _Which()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,8 +90,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @app.callback(invoke_without_command=True)
 def _options(
-    *, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    pid: _Pid = None,
+    socket: _Socket = None,
+    name: _Name = None,
 ) -> None:
+    # Said before the command they mean the same as behind it.
+    _before.pid, _before.socket, _before.name = pid, socket, name
     if version:
         _say(f"{_PROGRAM} {__version__}")
         raise typer.Exit
@@ -112,11 +122,46 @@ def list_masters(*, as_json: _Json = False) -> None:
 @app.command()
 def status(*, as_json: _Json = False, pid: _Pid = None, socket: _Socket = None, name: _Name = None) -> None:
     """Show the master, its workers and the last reload."""
-    reply = _ask(_choose(pid, socket, name), "GET", "/status")
+    meant = _choose(pid, socket, name)
+    reply = _ask(meant, "GET", "/status")
     if as_json:
         _say(json.dumps(reply.body, indent=2))
-    else:
-        _show(show_status, reply.body)
+        return
+    pids = [reply.pid, *(worker.get("pid") for worker in reply.body.get("workers", []))]
+    before = Sample.take(reply.body, pids)
+    time.sleep(_RATE_PERIOD)
+    reply = _ask(meant, "GET", "/status")
+    _show(partial(show_status, rates=Sample.take(reply.body, pids).since(before)), reply.body)
+
+
+@app.command()
+def health(
+    *,
+    live: Annotated[
+        bool, typer.Option("--live", help="Whether the master lives, not whether it is ready.")
+    ] = False,
+    admin: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Ask the master's --admin-bind, at this address.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1)] = health_of.TIMEOUT,
+    pid: _Pid = None,
+    socket: _Socket = None,
+    name: _Name = None,
+) -> None:
+    """Exit with 0 if requests may be sent here: for the health checks of containers."""
+    question = health_of.LIVE if live else health_of.READY
+    named = any(word is not None for word in (pid, socket, name, *astuple(_before)))
+    address = admin or ("" if named else os.environ.get(health_of.ADMIN_VARIABLE, ""))
+    if address:
+        raise typer.Exit(health_of.tell_of_admin(address, question, timeout))
+    try:
+        meant = _choose(pid, socket, name)
+        reply = ask(meant.path, "GET", f"/{question}", timeout=timeout, meant=meant.pid)
+    except NoAnswerError as error:
+        raise _Complaint(Exit.NO_MASTER, str(error)) from None
+    except TookTooLongError as error:
+        raise _Complaint(Exit.TIMED_OUT, str(error)) from None
+    raise typer.Exit(health_of.tell(health_of.Health(reply.is_done, reply.body.get("text") or reply.error)))
 
 
 @app.command()
@@ -176,6 +221,7 @@ def drain(slot: _Slot, *, pid: _Pid = None, socket: _Socket = None, name: _Name 
 def stacks(
     slot: Annotated[int | None, typer.Argument(metavar="[SLOT]", min=0, show_default=False)] = None,
     *,
+    everything: _All = False,
     as_json: _Json = False,
     pid: _Pid = None,
     socket: _Socket = None,
@@ -186,7 +232,7 @@ def stacks(
     if as_json:
         _say(json.dumps(reply.body, indent=2))
     else:
-        _show(show_stacks, reply.body)
+        _show(partial(show_stacks, everything=everything), reply.body)
 
 
 @app.command()
@@ -233,6 +279,9 @@ def _hold(pid: int) -> int:
 
 def _choose(pid: int | None, socket: str | None, name: str | None) -> _Meant:
     """The one master that is meant."""
+    pid = _before.pid if pid is None else pid
+    socket = _before.socket if socket is None else socket
+    name = _before.name if name is None else name
     given = socket if socket is not None else os.environ.get(_SOCKET_VARIABLE, "")
     if socket is not None or (pid is None and name is None and given not in {"", AUTO, OFF}):
         return _behind(_Meant(Path(given), pid), name)

@@ -8,12 +8,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from asgi_master.cli.own_frames import threads_without_ours, without_ours
+from asgi_master.cli.rates import Rates
 from asgi_master.control.client import Found
 from asgi_master.telemetry.resources import proportional_memory
 from asgi_master.telemetry.text import one_line
 
 _WIDE = 200
 """Columns where no terminal cuts the lines: a pipe gets them whole."""
+_COLUMNS = (
+    *("SLOT", "PID", "GEN", "STATE", "AGE", "CONN", "WS", "ACT", "REQS", "R/S", "5XX"),
+    *("LAG", "BEAT", "CPU", "PSS"),
+)
 _SILENT_AFTER = 2.0
 """Seconds without a heartbeat that deserve attention; it beats every quarter of a second."""
 
@@ -38,8 +44,8 @@ def show_masters(masters: Sequence[Found]) -> None:
     _console().print(table)
 
 
-def show_status(status: dict[str, Any]) -> None:
-    """The master, its workers, and what became of the last reload."""
+def show_status(status: dict[str, Any], rates: Rates | None = None) -> None:
+    """The master, its workers, and what became of the last reload; what happens each second, if that is known."""
     console = _console()
     serving = [worker for worker in status["workers"] if not worker["standby"]]
     ready = sum(worker["state"] == "ready" for worker in serving)
@@ -57,6 +63,7 @@ def show_status(status: dict[str, Any]) -> None:
         _text(f"master {status['pid']}, asgi-master {status['version']}, up {_duration(status['uptime'])}")
     )
     console.print(_text("listening on " + ", ".join(status["listening"])))
+    console.print(_totals(status, rates))
     last = status["last_reload"]
     if last is not None:
         style = "" if last["result"] == "committed" else "red"
@@ -69,11 +76,27 @@ def show_status(status: dict[str, Any]) -> None:
             f"slot {held['slot']} waits {held['retry_in']:.1f} s after {held['failures']} failures in a row"
         )
         console.print(Text(one_line(line), "red"))
-    console.print(_workers(status["workers"]))
+    console.print(_workers(status["workers"], rates or Rates({}, {})))
 
 
-def show_stacks(found: dict[str, Any]) -> None:
-    """What each worker is doing: its tasks, then its threads."""
+def _totals(status: dict[str, Any], rates: Rates | None) -> Text:
+    """All workers together: so far, those that are gone included, and now."""
+    so_far, workers = status["totals"], status["workers"]
+    failed, errors = so_far["responses_5xx"], so_far["application_errors"]
+    words = [
+        f"{so_far['requests']} requests",
+        *([f" ({sum(rates.requests.values()):.0f} a second)"] if rates is not None else []),
+        f", {failed} answered 5xx, {errors} application errors",
+        f"; {sum(worker['connections'] for worker in workers)} connections",
+        f", {sum(worker['in_flight'] for worker in workers)} active",
+    ]
+    if rates is not None and rates.cpu:
+        words.append(f"; CPU {sum(rates.cpu.values()):.0%}")
+    return Text("".join(words), "red" if failed or errors else "")
+
+
+def show_stacks(found: dict[str, Any], *, everything: bool = True) -> None:
+    """What each worker is doing: its tasks, then its threads; frames of ours only if `everything` is wanted."""
     console = _console()
     for number, worker in enumerate(found["workers"]):
         if number:
@@ -83,17 +106,24 @@ def show_stacks(found: dict[str, Any]) -> None:
         if worker["note"]:
             console.print(Text(one_line(worker["note"]), "yellow"))
         if worker["tasks"] is not None:
-            _show_tasks(console, worker)
+            _show_tasks(console, worker, everything=everything)
         if worker["threads"] is not None:
-            console.print("  threads:")
-            for line in worker["threads"].splitlines():
-                _print_whole(console, f"    {line}")
+            _show_threads(console, worker["threads"], everything=everything)
 
 
-def _show_tasks(console: Console, worker: dict[str, Any]) -> None:
-    left_out = f", {worker['tasks_left_out']} of them not shown" if worker["tasks_left_out"] else ""
-    console.print(_text(f"  tasks: {worker['task_count']}{left_out}"))
-    for group in worker["tasks"]:
+def _show_threads(console: Console, text: str, *, everything: bool) -> None:
+    lines, hidden = (text.splitlines(), 0) if everything else threads_without_ours(text)
+    console.print(f"  threads: {_own(hidden)}".rstrip())
+    for line in lines:
+        _print_whole(console, f"    {line}")
+
+
+def _show_tasks(console: Console, worker: dict[str, Any], *, everything: bool) -> None:
+    groups, hidden = (worker["tasks"], 0) if everything else without_ours(worker["tasks"])
+    left_out = f"{worker['tasks_left_out']} of them not shown" if worker["tasks_left_out"] else ""
+    heads = filter(None, [str(worker["task_count"]), left_out, _own(hidden)])
+    console.print(_text("  tasks: " + ", ".join(heads)))
+    for group in groups:
         names = f" ({', '.join(group['names'])})" if group["names"] else ""
         more = f" and {group['more_served']} more" if group["more_served"] else ""
         serves = f", serving {', '.join(group['serves'])}{more}" if group["serves"] else ""
@@ -102,15 +132,17 @@ def _show_tasks(console: Console, worker: dict[str, Any]) -> None:
             _print_whole(console, f"      {place}")
 
 
+def _own(count: int) -> str:
+    return f"{count} of asgi-master itself (--all shows them)" if count else ""
+
+
 def _print_whole(console: Console, line: str) -> None:
     """A line that must not be broken where the terminal ends: it is meant to be copied."""
     console.print(_text(line), soft_wrap=True)
 
 
-def _workers(workers: Sequence[dict[str, Any]]) -> Table:
-    table = _table(
-        "SLOT", "PID", "GEN", "STATE", "AGE", "CONN", "WS", "ACTIVE", "REQUESTS", "5XX", "LAG", "BEAT", "PSS"
-    )
+def _workers(workers: Sequence[dict[str, Any]], rates: Rates) -> Table:
+    table = _table(*_COLUMNS)
     for worker in workers:
         beat = worker["heartbeat_age"]
         silent = beat is not None and beat > _SILENT_AFTER
@@ -124,12 +156,18 @@ def _workers(workers: Sequence[dict[str, Any]]) -> Table:
             _text(str(worker["websockets"])),
             _text(str(worker["in_flight"])),
             _text(str(worker["requests"])),
+            _known(rates.requests.get(worker["pid"]), "{:.0f}"),
             Text(one_line(str(worker["responses_5xx"])), "red" if worker["responses_5xx"] else ""),
             f"{worker['loop_lag'] * 1000:.0f} ms",
             Text("-" if beat is None else f"{beat:.1f} s", "red" if silent else ""),
+            _known(rates.cpu.get(worker["pid"]), "{:.0%}"),
             _memory(worker["pid"]),
         )
     return table
+
+
+def _known(number: float | None, form: str) -> str:
+    return "-" if number is None else form.format(number)
 
 
 def _spares(status: dict[str, Any]) -> str:

@@ -23,6 +23,16 @@ class ShowStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowHealth:
+    """`GET /livez`, `/readyz`, `/startupz`: what the admin address answers, for those who have none."""
+
+    question: str
+
+    def __str__(self) -> str:
+        return self.question
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """`POST /reload`: read the settings and the code again. `wait`: answer when it is over."""
 
@@ -83,7 +93,7 @@ class Stop:
         return "quick stop" if self.quick else "stop"
 
 
-Command = ShowStatus | Reload | Rollback | Scale | Drain | ShowStacks | Stop
+Command = ShowStatus | ShowHealth | Reload | Rollback | Scale | Drain | ShowStacks | Stop
 
 
 class Refusal(Exception):  # noqa: N818 -- an answer of the interface, not a fault of the program
@@ -157,6 +167,9 @@ _MOST_SLOT = 10_000
 _Reader = Callable[[_Parameters], Command]
 _ROUTES: dict[str, tuple[str, _Reader]] = {
     "/status": ("GET", lambda _given: ShowStatus()),
+    "/livez": ("GET", lambda _given: ShowHealth("livez")),
+    "/readyz": ("GET", lambda _given: ShowHealth("readyz")),
+    "/startupz": ("GET", lambda _given: ShowHealth("startupz")),
     "/reload": ("POST", lambda given: Reload(given.switch("wait"))),
     "/rollback": ("POST", lambda given: Rollback(given.switch("wait"))),
     "/scale": (

@@ -90,6 +90,17 @@ class Verdict:
             yield "ok"
 
 
+def judge(question: str, condition: Condition) -> Verdict:
+    """The answer to `livez`, `readyz` or `startupz`."""
+    match question:
+        case "livez":
+            return is_live()
+        case "startupz":
+            return is_started(condition)
+        case _:
+            return is_ready(condition)
+
+
 def is_live() -> Verdict:
     """Whether the master's loop turns: it does, as it is asked."""
     return Verdict("livez", (Check("master"),))

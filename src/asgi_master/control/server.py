@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from asgi_master.control.api import Answer, Command, Refusal, ShowStatus, read_request, refuse
+from asgi_master.control.api import Answer, Command, Refusal, ShowHealth, ShowStatus, read_request, refuse
 from asgi_master.control.connection import Connection, Request, Response
 from asgi_master.control.http_server import HttpServer, Limits
 from asgi_master.control.reloads import Reloads
@@ -53,7 +53,7 @@ class ControlServer:
         if not self._commands:
             return False
         connection, command = self._commands.popleft()
-        if not isinstance(command, ShowStatus):
+        if not isinstance(command, ShowStatus | ShowHealth):
             log.info("control: %s, asked by %s", command, connection.peer)
         try:
             result = carry_out(command, self._steering, self._reloads)

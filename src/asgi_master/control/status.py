@@ -41,6 +41,15 @@ class SlotWaiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """What all workers together did so far, those that are gone included."""
+
+    requests: int
+    responses_5xx: int
+    application_errors: int
+
+
+@dataclass(frozen=True, slots=True)
 class FleetStatus:
     """The master and everybody below it."""
 
@@ -58,6 +67,7 @@ class FleetStatus:
     """The one that a rollback would return to."""
     workers_wanted: int
     spares_wanted: int
+    totals: Totals
     workers: list[WorkerStatus]
     """By slot, older first."""
     waiting: list[SlotWaiting]

@@ -11,10 +11,12 @@ from asgi_master.control.api import (
     Reload,
     Rollback,
     Scale,
+    ShowHealth,
     ShowStacks,
     ShowStatus,
     Stop,
 )
+from asgi_master.control.health import Condition, judge
 from asgi_master.control.reloads import Reloads, Result
 from asgi_master.control.status import FleetStatus
 from asgi_master.control.waits import STATUS_OF, ReloadWait, ScaleWait, StackInquiry, StacksWait, Wait
@@ -29,6 +31,9 @@ class Steering(Protocol):
 
     def status(self) -> FleetStatus:
         """The fleet as it is now."""
+
+    def condition(self) -> Condition:
+        """What health is judged by."""
 
     def reload(self) -> list[str]:
         """Ask for a reload; returns why not, a line for each error, if the settings are wrong."""
@@ -56,6 +61,10 @@ def carry_out(command: Command, steering: Steering, reloads: Reloads) -> Answer 
     match command:
         case ShowStatus():
             return Answer(200, _status(steering.status(), reloads))
+        case ShowHealth(question):
+            verdict = judge(question, steering.condition())
+            text = verdict.text(verbose=False).strip()
+            return Answer(200 if verdict.passes else 503, {"healthy": verdict.passes, "text": text})
         case Reload(wait):
             return _reload(steering, reloads, wait=wait)
         case Rollback(wait):

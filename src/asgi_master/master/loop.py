@@ -114,6 +114,8 @@ class Master:
             reload=lambda: self._reload("control"),
             phase=self._phase,
             started_at=self._totals.started_at,
+            totals=lambda: self._scoreboard.totals()[0],
+            condition=lambda: self._observer.condition(),  # noqa: PLW0108 -- that one comes later
         )
         self._control = ControlServer(
             control.sock if control is not None else None,
@@ -126,7 +128,7 @@ class Master:
         self._lame_duck = LameDuck()
         sockets = [listener.sock for listener in admin.of(admin_sockets(settings))]
         shared_sockets = SharedSockets(self._children, self._executor, listeners, self._hand_off)
-        observer = MasterObserver(
+        self._observer = observer = MasterObserver(
             self._supervisor,
             self._children,
             self._executor,

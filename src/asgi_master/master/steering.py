@@ -2,11 +2,12 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from asgi_master import __version__
+from asgi_master.control.health import Condition
 from asgi_master.control.stacks import Inquiry
-from asgi_master.control.status import FleetStatus, SlotWaiting, WorkerStatus
+from asgi_master.control.status import FleetStatus, SlotWaiting, Totals, WorkerStatus
 from asgi_master.ipc.scoreboard import Field, Row
 from asgi_master.master.children import Children
 from asgi_master.master.executor import Executor
@@ -37,6 +38,8 @@ class MasterSteering:
         reload: Callable[[], list[str]],
         phase: Callable[[], Phase],
         started_at: float,
+        totals: Callable[[], Mapping[Field, int]],
+        condition: Callable[[], Condition],
     ) -> None:
         """`phase` is the supervisor's, or that of a stop that is only held back."""
         self._supervisor = supervisor
@@ -47,6 +50,8 @@ class MasterSteering:
         self._reload = reload
         self._phase = phase
         self._started_at = started_at
+        self._totals = totals
+        self.condition = condition
 
     @property
     def stopping(self) -> bool:
@@ -58,6 +63,7 @@ class MasterSteering:
         now = time.monotonic()
         settings = self._executor.settings
         rows, pids = self._children.rows(), self._children.worker_pids()
+        totals = self._totals()
         fleet = self._supervisor.fleet
         workers = sorted(fleet.living(), key=lambda worker: (worker.slot, worker.id))
         return FleetStatus(
@@ -71,6 +77,11 @@ class MasterSteering:
             held_generation=self._supervisor.held_generation,
             workers_wanted=self._supervisor.policy.workers,
             spares_wanted=self._supervisor.policy.spares,
+            totals=Totals(
+                requests=totals[Field.REQUESTS],
+                responses_5xx=totals[Field.RESPONSES_5XX],
+                application_errors=totals[Field.APPLICATION_ERRORS],
+            ),
             workers=[_status_of(worker, rows.get(worker.id), pids.get(worker.id), now) for worker in workers],
             waiting=[
                 SlotWaiting(slot, backoff.until - now, backoff.strikes)

@@ -1,0 +1,87 @@
+"""`asgi-masterctl health`: is the master that runs here well? For probes of containers that hold no `curl`.
+
+It is asked every few seconds for as long as the container lives, so it is answered without Typer.
+"""
+
+import http.client
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from asgi_master.cli.ctl_exit import Exit
+from asgi_master.settings.bind import TcpAddress, UnixAddress, parse_bind
+
+ADMIN_VARIABLE = "ASGI_MASTER_ADMIN_BIND"
+READY, LIVE = "readyz", "livez"
+TIMEOUT = 3.0
+"""Seconds; a container's own limit is often no longer."""
+
+_MOST_BYTES = 64 * 1024
+_ANY = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104 -- nothing is bound
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """An answer: whether it is well, and the lines that say why not."""
+
+    is_well: bool
+    text: str
+
+
+def ask_admin(address: str, question: str, timeout: float) -> Health:
+    """Ask the address that `--admin-bind` names. Raises `OSError` if nobody answers, `ValueError` if it is none."""
+    connection = http.client.HTTPConnection("localhost", timeout=timeout)
+    with _connect(address, timeout) as sock:
+        connection.sock = sock
+        try:
+            connection.request("GET", f"/{question}")
+            response = connection.getresponse()
+            text = response.read(_MOST_BYTES).decode(errors="replace").strip()
+        except http.client.HTTPException as error:
+            raise OSError(None, f"no answer that makes sense: {error!r}") from None
+    return Health(response.status == http.client.OK, text)
+
+
+def _connect(address: str, timeout: float) -> socket.socket:
+    match parse_bind(address):
+        case TcpAddress(host=host, port=port):
+            return socket.create_connection((_ANY.get(host, host), port), timeout)
+        case UnixAddress(path=path):
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.settimeout(timeout)
+            try:
+                sock.connect(os.fspath(Path(path)))
+            except OSError:
+                sock.close()
+                raise
+            return sock
+        case _:
+            raise ValueError("is no address that can be asked: say HOST:PORT or unix:PATH")
+
+
+def tell_of_admin(address: str, question: str, timeout: float) -> Exit:
+    """Ask, say why not if so, and return the exit status."""
+    try:
+        return tell(ask_admin(address, question, timeout))
+    except TimeoutError:
+        return _complain(f"{address}: no answer within {timeout:g} s", Exit.TIMED_OUT)
+    except OSError as error:
+        return _complain(f"{address}: {error.strerror or error}", Exit.NO_MASTER)
+    except ValueError as error:
+        return _complain(f"{address} {error}", Exit.USAGE)
+
+
+def tell(health: Health) -> Exit:
+    """Say what was answered, and return the exit status."""
+    if not health.is_well:
+        return _complain(health.text, Exit.FAILED)
+    print(health.text)  # noqa: T201 -- it was asked for
+    return Exit.OK
+
+
+def _complain(text: str, status: Exit) -> Exit:
+    for line in text.splitlines() or ["not well"]:
+        print(f"asgi-masterctl: {line}", file=sys.stderr)  # noqa: T201 -- its way to speak
+    return status

@@ -233,6 +233,7 @@ def fly(monkeypatch, directory, code, timeout=20.0):
         flight = Preflight(
             selector,
             waiting.__setitem__,
+            command=command(),
             directory=str(directory),
             state_fd=state,
             timeout=timeout,
@@ -310,7 +311,7 @@ def test_a_check_that_crashes(monkeypatch, tmp_path):
 def test_a_program_that_is_not_there(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "orig_argv", [str(tmp_path / "python")])
     with selectors.DefaultSelector() as selector, pytest.raises(FileNotFoundError):
-        Preflight(selector, {}.__setitem__, directory="/", state_fd=2, timeout=1, now=0)
+        Preflight(selector, {}.__setitem__, command=command(), directory="/", state_fd=2, timeout=1, now=0)
 
 
 def test_a_reason_is_bounded():

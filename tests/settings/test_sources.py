@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ from asgi_master.settings.sources import (
     from_environment,
     from_file,
     from_flags,
-    working_directory,
 )
 
 
@@ -157,12 +155,3 @@ def test_a_broken_file_is_one_error(tmp_path, content, reason):
     (tmp_path / "asgi-master.toml").write_bytes(content)
     [error] = from_file(tmp_path, None).errors
     assert error.startswith(f"asgi-master.toml: {reason}")
-
-
-def test_the_working_directory_keeps_the_name_it_was_entered_by(tmp_path, monkeypatch):
-    (tmp_path / "v1").mkdir()
-    (tmp_path / "current").symlink_to("v1")
-    monkeypatch.chdir(tmp_path / "current")
-    assert working_directory({"PWD": str(tmp_path / "current")}) == tmp_path / "current"
-    for name in (str(tmp_path), "/nowhere", "", "."):
-        assert working_directory({"PWD": name}) == Path(os.path.realpath(tmp_path / "v1"))

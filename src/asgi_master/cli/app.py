@@ -93,8 +93,8 @@ def _carry_out(asked: "Asked") -> int:
 
 
 def _tell_of_settings(asked: "Asked") -> int:
-    from asgi_master.settings.resolve import to_toml  # noqa: PLC0415 -- as in `main`
-    from asgi_master.settings.sources import working_directory  # noqa: PLC0415
+    from asgi_master.settings.directory import working_directory  # noqa: PLC0415 -- as in `main`
+    from asgi_master.settings.resolve import to_toml  # noqa: PLC0415
 
     resolved = _reader(asked)()
     if asked.print_config:
@@ -109,8 +109,8 @@ def _tell_of_settings(asked: "Asked") -> int:
 
 def _reader(asked: "Asked") -> "Callable[[], Resolved]":
     """What reads the settings, now and for each reload."""
-    from asgi_master.settings.resolve import resolve  # noqa: PLC0415 -- as in `main`
-    from asgi_master.settings.sources import working_directory  # noqa: PLC0415
+    from asgi_master.settings.directory import working_directory  # noqa: PLC0415 -- as in `main`
+    from asgi_master.settings.resolve import resolve  # noqa: PLC0415
 
     directory = working_directory(os.environ)
     return lambda: resolve(asked.flags, os.environ, directory, config=asked.config)

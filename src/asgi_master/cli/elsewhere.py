@@ -52,7 +52,6 @@ ELSEWHERE = {
     "--capture-output": "not needed: print() and the log share the standard streams already",
     "--casefold-http-method": _LENIENT,
     "--cert-reqs": "say --client-cert none|optional|required",
-    "--chdir": "say --app-dir DIR for the import, or change the directory before the command",
     "--control-socket-mode": "not needed: the control socket is for its user alone",
     "--daemon": "not needed: systemd, or whatever starts the service, keeps it in the background",
     "--dirty-app": _POOL,

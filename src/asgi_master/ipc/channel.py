@@ -92,6 +92,10 @@ class Channel:
                 os.close(fd)
             raise
 
+    def leave_open(self) -> None:
+        """Forget the end without closing it: the process is about to exit, and with it the other side sees the end."""
+        self._socket.detach()
+
     def close(self) -> None:
         """Close this end; the other side reads end of file."""
         with contextlib.suppress(OSError):

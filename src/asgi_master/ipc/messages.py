@@ -72,6 +72,8 @@ class ApplicationImported:
     """Zygote: I can fork. `hazards` name what makes forking unsafe, if anything does."""
 
     hazards: Names = field(default_factory=list)
+    directory: Line = ""
+    """Where the zygote is, links resolved."""
 
 
 @dataclass(frozen=True, slots=True)

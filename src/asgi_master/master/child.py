@@ -34,6 +34,8 @@ class Zygote:
     process: Process
     channel: Channel
     boot: Boot
+    directory: str = ""
+    """Where it really is, once it said so."""
     conduct: Conduct = field(default_factory=lambda: Conduct(ZYGOTE))
 
     def __str__(self) -> str:
@@ -77,6 +79,7 @@ def carry(zygotes: Iterable[Zygote], workers: Iterable[Worker]) -> Carried:
                     "pid": zygote.process.pid,
                     "boot": encode(zygote.boot).decode(),
                     "channel": zygote.channel.fileno(),
+                    "directory": zygote.directory,
                 }
                 for zygote in zygotes
             ],
@@ -108,6 +111,7 @@ def zygotes_of(carried: Carried) -> list[Zygote]:
             Process(known["pid"]),
             _channel(known["channel"]),
             _boot(known),
+            known.get("directory", ""),
         )
         for known in carried.values["zygotes"]
     ]

@@ -105,7 +105,7 @@ class Children(Roll):
             faults.point("before_zygote", generation=boot.generation)
             pid, channel = self._new_zygote()
         except OSError as error:
-            self._tell(ZygoteFailed(boot.generation, f"cannot start a zygote: {error.strerror}"))
+            self._tell(ZygoteFailed(boot.generation, _cannot_start(error)))
             self._tell(ZygoteExited(boot.generation, _NEVER_STARTED))
             return
         self._add_zygote(Zygote(boot.generation, Process(pid), channel, boot))
@@ -315,7 +315,8 @@ class Children(Roll):
             case BootWanted():
                 with _closing(self._scoreboard.roster_for_reading()) as roster:
                     zygote.channel.send(zygote.boot, (self._scoreboard.fd, roster))
-            case ApplicationImported():
+            case ApplicationImported(directory=directory):
+                zygote.directory = directory
                 self._tell(ZygoteReady(zygote.generation))
             case ImportFailed(reason):
                 self.tracebacks.keep(message)
@@ -392,3 +393,8 @@ def _closing(fd: int) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _cannot_start(error: OSError) -> str:
+    which = f"{error.filename}: " if error.filename else ""
+    return f"cannot start a zygote: {which}{error.strerror}"

@@ -1,7 +1,6 @@
 """Carry out the supervisor's orders."""
 
 import logging
-import os
 
 from asgi_master import faults
 from asgi_master.errors import BindError, ExitCode, SettingsError
@@ -12,7 +11,6 @@ from asgi_master.master.children import Children
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.removed_binds import RemovedBinds
 from asgi_master.settings.model import Settings
-from asgi_master.settings.sources import working_directory
 from asgi_master.settings.wire import from_wire, to_wire
 from asgi_master.supervision.actions import (
     Action,
@@ -50,15 +48,19 @@ class Executor:
         removed_binds: RemovedBinds,
         certificates: Certificates,
         settings: Settings,
+        directory: str,
         *,
         is_upgrade: bool = False,
     ) -> None:
-        """`is_upgrade`: the program before this one has said already where we listen."""
+        """`directory` is where generations begin, by its name.
+
+        `is_upgrade`: the program before this one has said already where we listen.
+        """
         self._children = children
         self._certificates = certificates
         self._listeners = listeners
         self._removed_binds = removed_binds
-        self._directory = os.fspath(working_directory(os.environ))
+        self._directory = directory
         self.settings = settings
         """What the next generation will run under."""
         self._proven = settings
@@ -98,6 +100,8 @@ class Executor:
         if isinstance(notice, MasterReady | ReloadCommitted):
             self._tell_where()
         level, line = notices.render(notice)
+        if isinstance(notice, ReloadCommitted) and (where := self._children.directory_of(notice.generation)):
+            line = f"{line}, from {where}"
         log.log(level, "%s", line, extra=self._children.tracebacks.of(notice))
         match notice:
             case RollbackStarted(generation):

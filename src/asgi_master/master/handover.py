@@ -6,7 +6,7 @@ Both sides stand here, as each version is once the old and once the new program.
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -43,11 +43,14 @@ class Handover:
 # The old program
 
 
-def command() -> list[str]:
-    """The command that this program was started by. Relative paths in it mean the working directory."""
+def command(by_name: Callable[[str], str] = str) -> list[str]:
+    """The command that this program was started by. Relative paths in it mean the working directory.
+
+    `by_name` says where the interpreter is now: a script names the one that it was installed with.
+    """
     interpreter, *arguments = sys.orig_argv or [sys.executable]
     # A bare name was looked up in PATH; the interpreter knows what was found.
-    return [interpreter if "/" in interpreter else sys.executable, *arguments]
+    return [by_name(interpreter if "/" in interpreter else sys.executable), *arguments]
 
 
 def write_state(sections: dict[str, Carried]) -> int:

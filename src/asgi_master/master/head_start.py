@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from asgi_master.master.carried import VARIABLE
+from asgi_master.master.interpreter import Interpreter
 from asgi_master.master.spawn import spawn_zygote
 from asgi_master.telemetry.streams import open_missing
 
@@ -29,13 +30,15 @@ class HeadStart:
         """Where the environment speaks of a live upgrade, the zygote is there already."""
         self._is_upgrade = VARIABLE in environ
         self._waiting: tuple[int, socket.socket] | None = None
+        self.interpreter = Interpreter()
+        """What zygotes run in."""
 
     def __enter__(self) -> Self:
         open_missing()
         if not self._is_upgrade:
             _keep_to_ourselves()
             with contextlib.suppress(OSError):  # `zygote` meets the same trouble, and its caller tells of it
-                self._waiting = spawn_zygote()
+                self._waiting = spawn_zygote(self.interpreter)
         return self
 
     def __exit__(
@@ -52,7 +55,7 @@ class HeadStart:
         from asgi_master.ipc.channel import Channel  # noqa: PLC0415 -- after the start
 
         waiting, self._waiting = self._waiting, None
-        pid, end = waiting or spawn_zygote()
+        pid, end = waiting or spawn_zygote(self.interpreter)
         channel = Channel(end)
         channel.refuse_descriptors()
         return pid, channel

@@ -26,6 +26,7 @@ from asgi_master.master.notifier import Notifier
 from asgi_master.master.observer import MasterObserver
 from asgi_master.master.oom import OomExit
 from asgi_master.master.outlive import Outlive
+from asgi_master.master.place import Place
 from asgi_master.master.policy import policy_of
 from asgi_master.master.removed_binds import RemovedBinds
 from asgi_master.master.shared_sockets import SharedSockets
@@ -80,7 +81,7 @@ class Master:
         control: ControlSocket | None,
         notifier: Notifier,
         cargo: Cargo,
-        directory: str,
+        place: Place,
         admin: Listeners,
         certificates: Certificates,
     ) -> None:
@@ -100,7 +101,13 @@ class Master:
         self._outlive = Outlive()
         self._certificates = certificates
         self._executor = Executor(
-            self._children, listeners, removed_binds, certificates, settings, is_upgrade=cargo.is_upgrade
+            self._children,
+            listeners,
+            removed_binds,
+            certificates,
+            settings,
+            place.directory,
+            is_upgrade=cargo.is_upgrade,
         )
         certificates.attach(self._children, lambda: self._executor.settings.tls)
         self._watcher = Watcher(settings) if settings.development.reload else None
@@ -143,7 +150,8 @@ class Master:
             self._selector,
             self._children,
             cargo,
-            directory=directory,
+            command=place.command,
+            directory=place.started_in,
             phase=self._phase,
             is_calm=lambda: self._phase() is Phase.STEADY and removed_binds.is_done,
             settle=self._settle,

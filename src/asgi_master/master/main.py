@@ -23,6 +23,7 @@ from asgi_master.master.listeners import Listeners
 from asgi_master.master.loop import Master
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.pid_file import PidFile
+from asgi_master.master.place import enter
 from asgi_master.master.privileges import (
     CONTROL_SOCKET,
     PID_FILE,
@@ -32,8 +33,8 @@ from asgi_master.master.privileges import (
     warn_of_root,
 )
 from asgi_master.master.signals import SignalPipe
+from asgi_master.settings.directory import working_directory
 from asgi_master.settings.model import Settings
-from asgi_master.settings.sources import working_directory
 from asgi_master.telemetry.access_log import check_format
 from asgi_master.telemetry.identity import introduce
 
@@ -63,6 +64,7 @@ def _assemble(held: ExitStack, cargo: Cargo, read: Callable[[], Settings], head_
     settings = _settings(cargo, read)
     signals = SignalPipe(cargo)
     held.callback(signals.close)
+    place = enter(settings, head_start.interpreter)
     _introduce(settings, cargo)
     pid_file = _pid_file(settings.process.pid_file, cargo)
     if pid_file is not None:
@@ -89,8 +91,7 @@ def _assemble(held: ExitStack, cargo: Cargo, read: Callable[[], Settings], head_
     if control is not None:
         held.callback(control.close)
     become_subreaper()
-    directory = os.fspath(working_directory(os.environ))
-    certificates = Certificates(cargo, Path(directory))
+    certificates = Certificates(cargo, Path(place.directory))
     if not cargo.is_upgrade:
         certificates.load(settings)
     master = Master(
@@ -102,7 +103,7 @@ def _assemble(held: ExitStack, cargo: Cargo, read: Callable[[], Settings], head_
         control,
         notifier,
         cargo,
-        directory,
+        place,
         admin,
         certificates,
     )
@@ -209,6 +210,6 @@ def _check(settings: Settings) -> None:
         check_format(settings.logging.access_log_format)
     except ValueError as error:
         errors.append(f"access-log-format: {error}")
-    errors += check_certificates(settings, working_directory(os.environ))
+    errors += check_certificates(settings, working_directory(os.environ) / settings.application.chdir)
     if errors:
         raise SettingsError(errors)

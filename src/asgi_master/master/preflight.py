@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from asgi_master.master.carried import VARIABLE
-from asgi_master.master.handover import CONSENT, Errand, command, inherited, inside
+from asgi_master.master.handover import CONSENT, Errand, inherited, inside
 from asgi_master.master.process import Process
 from asgi_master.master.spawn import spawn
 from asgi_master.telemetry.exits import describe_status
@@ -43,12 +43,13 @@ class Preflight:
         selector: selectors.BaseSelector,
         expect_exit: Callable[[int, Callable[[int], None]], None],
         *,
+        command: list[str],
         directory: str,
         state_fd: int,
         timeout: float,
         now: float,
     ) -> None:
-        """Start the child, in `directory`. Raises `OSError`."""
+        """Start the child by `command`, in `directory`. Raises `OSError`."""
         self.verdict: Verdict | None = None
         """Set at the end."""
         self._selector = selector
@@ -60,8 +61,8 @@ class Preflight:
         try:
             with inside(directory), inherited({state_fd}):
                 variables = {name: os.environ[name] for name in _PASSED if name in os.environ}
-                variables[VARIABLE] = f"{Errand.CHECK}:{state_fd}"
-                pid = spawn(command(), [(write, 1), (write, 2)], variables)
+                variables |= {VARIABLE: f"{Errand.CHECK}:{state_fd}", "PWD": directory}
+                pid = spawn(command, [(write, 1), (write, 2)], variables)
         except OSError:
             os.close(self._pipe)
             raise

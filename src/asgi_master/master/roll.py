@@ -31,6 +31,11 @@ class Roll:
         zygote = self._zygotes.get(generation)
         return zygote.boot if zygote is not None else None
 
+    def directory_of(self, generation: int) -> str:
+        """Where the zygote of `generation` really is; empty if that is not known."""
+        zygote = self._zygotes.get(generation)
+        return zygote.directory if zygote is not None else ""
+
     def boots(self) -> list[Boot]:
         """What the zygotes that live were told."""
         return [zygote.boot for zygote in self._zygotes.values()]

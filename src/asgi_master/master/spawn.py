@@ -3,10 +3,10 @@
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from asgi_master.master.interpreter import Interpreter
 from asgi_master.master.signals import HANDLED, IGNORED
 from asgi_master.settings.model import SETTINGS
 
@@ -26,15 +26,12 @@ _SECRETS = tuple(setting.variable for setting in SETTINGS if setting.spec.kind.i
 """What the operator said to the master alone. A program that is to become the master must know it too."""
 
 
-def spawn_zygote() -> tuple[int, socket.socket]:
+def spawn_zygote(interpreter: Interpreter) -> tuple[int, socket.socket]:
     """Start one; returns its pid and our end of its channel, as a socket. Raises `OSError`."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        pid = spawn_python(
-            ["-P", "-m", "asgi_master.worker.zygote", str(_CHANNEL_FD), str(os.getpid())],
-            {theirs.fileno(): _CHANNEL_FD},
-            blocked=HANDLED,
-        )
+        command = interpreter.command("asgi_master.worker.zygote", str(_CHANNEL_FD), str(os.getpid()))
+        pid = spawn_python(command, {theirs.fileno(): _CHANNEL_FD}, blocked=HANDLED)
     except OSError:
         ours.close()
         raise
@@ -45,18 +42,17 @@ def spawn_zygote() -> tuple[int, socket.socket]:
 
 
 def spawn_python(
-    arguments: list[str],
+    command: list[str],
     fds: dict[int, int],
     *,
     blocked: Sequence[signal.Signals] = (),
     apart: bool = False,
 ) -> int:
-    """Start this interpreter with clean signals, our descriptors `fds` under the numbers given; returns its pid.
+    """Start a part of this program with clean signals, our descriptors `fds` under the numbers given; returns its pid.
 
     Signals that are `blocked` wait until the program has handlers for them. One that is `apart` has a process group
-    of its own: what a terminal or a service manager sends to ours does not reach it.
+    of its own: what a terminal or a service manager sends to ours does not reach it. Raises `OSError`.
     """
-    command = [sys.executable, *arguments]
     return spawn(command, list(fds.items()), hidden=_SECRETS, blocked=blocked, apart=apart)
 
 

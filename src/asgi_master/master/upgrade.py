@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from asgi_master.master.carried import VARIABLE, Cargo, Carried
 from asgi_master.master.children import Children
-from asgi_master.master.handover import Errand, command, inherited, inside, write_state
+from asgi_master.master.handover import Errand, inherited, inside, write_state
 from asgi_master.master.preflight import Preflight
 from asgi_master.master.signals import SECTION, block_all, unblock
 from asgi_master.supervision.notices import Notice
@@ -38,13 +38,14 @@ class Upgrade:
         children: Children,
         cargo: Cargo,
         *,
+        command: Callable[[], list[str]],
         directory: str,
         phase: Callable[[], Phase],
         is_calm: Callable[[], bool],
         settle: Callable[[], None],
         boot_timeout: Callable[[], float],
     ) -> None:
-        """`directory` is what relative paths in the command mean.
+        """`command` starts the new program; `directory` is what relative paths in it mean.
 
         `is_calm` tells whether nothing is under way that cannot be carried across; `settle` reads the signals that
         came and judges every fact.
@@ -52,6 +53,7 @@ class Upgrade:
         self._selector = selector
         self._children = children
         self._cargo = cargo
+        self._command = command
         self._directory = directory
         self._phase = phase
         self._is_calm = is_calm
@@ -97,6 +99,7 @@ class Upgrade:
                 self._check = Preflight(
                     self._selector,
                     self._children.expect_exit,
+                    command=self._command(),
                     directory=self._directory,
                     state_fd=state,
                     timeout=self._boot_timeout(),
@@ -146,13 +149,15 @@ class Upgrade:
             unblock(blocked)
 
     def _execute(self, sections: dict[str, Carried]) -> None:
-        program, *arguments = command()
+        program, *arguments = self._command()
         state = write_state(sections)
         try:
             kept = {state, *(fd for section in sections.values() for fd in section.fds.values())}
             with inside(self._directory), inherited(kept):
                 os.execve(  # noqa: S606 -- our own command
-                    program, [program, *arguments], {**os.environ, VARIABLE: f"{Errand.TAKE}:{state}"}
+                    program,
+                    [program, *arguments],
+                    {**os.environ, "PWD": self._directory, VARIABLE: f"{Errand.TAKE}:{state}"},
                 )
         finally:
             os.close(state)

@@ -2,6 +2,7 @@
 
 import os
 
+from asgi_master.master.interpreter import Interpreter
 from asgi_master.master.spawn import spawn_python
 from asgi_master.settings.model import Settings
 
@@ -18,9 +19,9 @@ class Watcher:
         development = settings.development
         directories = development.reload_dir or (settings.application.app_dir,)
         include = [word for pattern in development.reload_include for word in ("--include", pattern)]
-        command = ["-P", "-m", "asgi_master.reloader", str(_CHANGES_FD), *include]
         try:
-            spawn_python([*command, *directories], {write: _CHANGES_FD}, apart=True)
+            command = Interpreter().command("asgi_master.reloader", str(_CHANGES_FD), *include, *directories)
+            spawn_python(command, {write: _CHANGES_FD}, apart=True)
         finally:
             os.close(write)
 

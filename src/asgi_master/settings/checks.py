@@ -185,6 +185,12 @@ class _Checks:
 
     def _files(self) -> Iterator[_Finding]:
         application = self._settings.application
+        if not _is(self._directory, Path.is_dir):
+            if application.chdir:
+                yield _Finding("chdir", f"{show(application.chdir)} is not a directory")
+            else:
+                yield _Finding("app_dir", f"the working directory {show(str(self._directory))} is not there")
+            return
         if not _is(self._directory / application.app_dir, Path.is_dir):
             yield _Finding("app_dir", f"{show(application.app_dir)} is not a directory")
         for name in self._settings.development.reload_dir:

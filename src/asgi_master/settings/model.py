@@ -34,6 +34,14 @@ class ApplicationSettings:
     factory: bool = setting(
         False, help="The target is a function without arguments that makes the application."
     )
+    chdir: str = setting(
+        "",
+        kind=PATH,
+        metavar="DIR",
+        applies=_START,
+        help="Directory to enter first, where relative paths begin; each reload enters it again by this name, so that "
+        "a symbolic link may be switched. Unless given, that in which the master was started.",
+    )
     app_dir: str = setting(
         ".", kind=PATH, help="Directory to import the application from; it is first on sys.path."
     )

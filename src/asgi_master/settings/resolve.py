@@ -15,6 +15,7 @@ from asgi_master.settings.descriptors import available_descriptors, most_connect
 from asgi_master.settings.model import SETTINGS, Settings
 from asgi_master.settings.sources import (
     Given,
+    chdir_given,
     config_file,
     from_environment,
     from_file,
@@ -46,15 +47,16 @@ def resolve(
 ) -> Resolved:
     """The settings as all sources say together.
 
-    `flags` are the values of the command line by setting name, `directory` is the working directory (where
-    the file is looked for and relative paths begin), `config` is what `--config` named. Raises
-    `SettingsError` with every error.
+    `flags` are the values of the command line by setting name, `directory` is the working directory, where `chdir` and
+    `config`, which is what `--config` named, begin; the settings file is looked for, and other relative paths begin, in
+    what `chdir` names. Raises `SettingsError` with every error.
     """
     errors: list[str] = []
     given: dict[str, Given] = {}
+    named = config_file(config, environ)
     for source in (
         from_socket_activation(environ),
-        from_file(directory, config_file(config, environ)),
+        from_file(directory if named else directory / chdir_given(flags, environ), named),
         from_environment(environ),
         from_flags(flags),
     ):
@@ -78,7 +80,7 @@ def resolve(
         setting.name: given[setting.name].origin if setting.name in given else DEFAULT for setting in SETTINGS
     }
     settings = _tree(values)
-    errors += check(settings, origins, directory, wrong)
+    errors += check(settings, origins, directory / settings.application.chdir, wrong)
     if errors:
         raise SettingsError(errors)
     return Resolved(settings, origins)

@@ -43,20 +43,6 @@ class Source:
     errors: list[str] = field(default_factory=list)
 
 
-def working_directory(environ: Mapping[str, str]) -> Path:
-    """The directory we were started in, by the name it was entered by.
-
-    A shell keeps symbolic links in PWD; a deploy may switch them, and a reload must then find the new place.
-    """
-    name = environ.get("PWD", "")
-    try:
-        if name.startswith("/") and Path(name).samefile("."):
-            return Path(name)
-    except OSError:
-        pass
-    return Path.cwd()
-
-
 def from_flags(flags: Mapping[str, Raw]) -> Source:
     """Values given on the command line, by name; `None` means not given."""
     source = Source()
@@ -98,6 +84,12 @@ def from_socket_activation(environ: Mapping[str, str]) -> Source:
     names = (environ.get("LISTEN_FDNAMES") or UNNAMED_FD).split(":")
     binds = dict.fromkeys(f"systemd:{name}" for name in names if not name.startswith(KEPT_PREFIX))
     return Source({"bind": Given(tuple(binds), "LISTEN_FDNAMES")} if binds else {})
+
+
+def chdir_given(flags: Mapping[str, Raw], environ: Mapping[str, str]) -> str:
+    """The directory to enter that flag or variable name: the settings file is looked for there."""
+    setting = next(setting for setting in SETTINGS if setting.name == "chdir")
+    return str(flags.get(setting.name) or environ.get(setting.variable) or "")
 
 
 def from_file(directory: Path, config: Given | None) -> Source:

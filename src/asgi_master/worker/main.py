@@ -118,8 +118,17 @@ def work(assignment: Assignment) -> NoReturn:
         code, ended = ExitCode.BOOT_FAILED, True
     if not ended:
         leave_at_once(code)
+    _let_go(assignment)
     # The ordinary end of an interpreter: `atexit` handlers of the application run.
     sys.exit(code)
+
+
+def _let_go(assignment: Assignment) -> None:
+    """Before the interpreter looks for what nobody closed, and says so (`-X dev`)."""
+    for listener in assignment.listeners:
+        listener.close()
+    assignment.hand_off.close()
+    assignment.channel.leave_open()
 
 
 def _settle(assignment: Assignment) -> None:

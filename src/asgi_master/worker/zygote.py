@@ -70,7 +70,7 @@ def main() -> None:
     inheritance = _inherit(received.message, received.fds)
     faults.located(generation=inheritance.generation)
     try:
-        _settle(received.message.directory, inheritance, begins_again=preload_refused)
+        directory = _settle(received.message.directory, inheritance, begins_again=preload_refused)
         _die_with(master_pid)
         hazards = _import(inheritance, preload_refused=preload_refused)
     except AsgiMasterError as error:
@@ -83,13 +83,14 @@ def main() -> None:
         _tell_of(hazards, inheritance.settings.process.preload)
         if inheritance.settings.process.preload == "auto":
             # The import cannot be undone: begin again in a fresh image that leaves it to the workers.
-            _start_again_without_preload(channel_fd, master_pid)
+            _start_again_without_preload(channel_fd)
     # All of this is shared by the workers; a collection in one of them must not touch, and so copy, it. To collect once
     # more before that takes time and leaves holes, which the workers would fill, and so copy (ADR 8).
     gc.freeze()
     faults.point("after_import")
-    channel.send(ApplicationImported(hazards))
+    channel.send(ApplicationImported(hazards, directory))
     _serve(channel, inheritance, master_pid)
+    channel.leave_open()
 
 
 def _die_with(master_pid: int) -> None:
@@ -110,8 +111,8 @@ def _inherit(boot: Boot, fds: list[int]) -> Inheritance:
     )
 
 
-def _settle(directory: str, inheritance: Inheritance, *, begins_again: bool) -> None:
-    """Title, log, working directory, environment and user. Raises `AsgiMasterError`.
+def _settle(directory: str, inheritance: Inheritance, *, begins_again: bool) -> str:
+    """Title, log, working directory, environment and user; where that directory really is. Raises `AsgiMasterError`.
 
     One that `begins_again` has its environment from the image before it, and may not read as much any more.
     """
@@ -125,11 +126,13 @@ def _settle(directory: str, inheritance: Inheritance, *, begins_again: bool) -> 
     introduce("zygote", settings, generation=generation)
     if settings.privileges.user:
         _enter(directory)
+    return os.getcwd()  # noqa: PTH109 -- a string is wanted
 
 
 def _enter(directory: str) -> None:
     try:
         os.chdir(directory)
+        os.environ["PWD"] = directory
     except OSError as error:
         raise ApplicationError(f"cannot enter the working directory {directory}: {error.strerror}") from None
 
@@ -168,10 +171,9 @@ def _leave_signals_to_the_master() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _start_again_without_preload(channel_fd: int, master_pid: int) -> NoReturn:
+def _start_again_without_preload(channel_fd: int) -> NoReturn:
     os.set_inheritable(channel_fd, True)
-    command = [sys.executable, "-P", "-m", "asgi_master.worker.zygote"]
-    os.execv(sys.executable, [*command, str(channel_fd), str(master_pid), _NO_PRELOAD])  # noqa: S606 -- our own program
+    os.execv(sys.executable, [*sys.orig_argv, _NO_PRELOAD])  # noqa: S606 -- our own program
 
 
 def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:

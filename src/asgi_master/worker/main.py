@@ -1,6 +1,7 @@
 """The life of a worker: from the fork to its exit status."""
 
 import asyncio
+import atexit
 import faulthandler
 import logging
 import os
@@ -42,7 +43,7 @@ from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.telemetry.identity import introduce
 from asgi_master.telemetry.territory import territory
 from asgi_master.telemetry.tracebacks import for_another_process
-from asgi_master.worker import unhandled
+from asgi_master.worker import own_children, unhandled
 from asgi_master.worker.accept import Acceptor
 from asgi_master.worker.application import load_application
 from asgi_master.worker.context import WorkerContext
@@ -116,6 +117,8 @@ def work(assignment: Assignment) -> NoReturn:
         )
         assignment.channel.send(BootFailed(str(error), traceback, exception))
         code, ended = ExitCode.BOOT_FAILED, True
+    # What is registered last runs first.
+    atexit.register(own_children.end_children)
     if not ended:
         leave_at_once(code)
     _let_go(assignment)
@@ -148,11 +151,11 @@ def _take_over_signals(assignment: Assignment) -> None:
         # The loop notices the lost channel and drains; this bounds it should the loop be stuck. The timer is C.
         faulthandler.dump_traceback_later(drain_timeout + 1, exit=True)
 
-    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)
+    own_children.close_in_children(assignment.listeners)
+    own_children.pass_over((signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
     # Until the loop runs, TERM ends a booting worker at once.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(_ORPHAN_SIGNAL, orphaned)
+    own_children.handle(_ORPHAN_SIGNAL, orphaned)
     os.set_blocking(assignment.stack_fd, False)
     faulthandler.register(STACK_SIGNAL, file=assignment.stack_fd, all_threads=True)
     signal_when_parent_dies(_ORPHAN_SIGNAL)
@@ -193,6 +196,7 @@ class Worker:
         self._channel.setblocking(False)
         loop.add_reader(self._channel.fileno(), self._on_channel)
         loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
+        own_children.claim(signal.SIGTERM)
         lifespan = await self._unless_told_to_leave(self._boot())
         if lifespan is None:
             return self._exit_code

@@ -35,6 +35,7 @@ from asgi_master.worker import prints
 from asgi_master.worker.application import load_application, prepare_environment
 from asgi_master.worker.fork_hazards import ForkHazards
 from asgi_master.worker.main import Assignment, Inheritance, work
+from asgi_master.worker.own_children import forget_in_children, pass_over
 from asgi_master.worker.privileges import drop_privileges
 from asgi_master.worker.randomness import generators
 from asgi_master.worker.serving import serving
@@ -50,7 +51,7 @@ _HANDLED = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
-"""What a zygote ignores, and a worker has ways of its own with."""
+"""What a zygote passes over, and a worker has ways of its own with."""
 
 
 def main() -> None:
@@ -165,8 +166,8 @@ def _tell_of(hazards: list[str], preload: str) -> None:
 
 def _leave_signals_to_the_master() -> None:
     """A terminal or a service manager signals the whole group; the master alone decides what follows."""
-    for signum in _HANDLED:
-        signal.signal(signum, signal.SIG_IGN)
+    pass_over(_HANDLED)
+    forget_in_children()
     # They were blocked from the start, lest one comes while this program is still being imported.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

@@ -35,7 +35,7 @@ class Home(Household):
         self.listeners = Listeners()
         self.listeners.open(self.settings.sockets)
         executor = Executor(
-            self.children, self.listeners, RemovedBinds(self.hand_off), cast("Any", None), self.settings
+            self.children, self.listeners, RemovedBinds(self.hand_off), cast("Any", None), self.settings, "/"
         )
         self.shared = SharedSockets(self.children, executor, self.listeners, self.hand_off, lambda: self.now)
 

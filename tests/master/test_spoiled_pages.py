@@ -62,7 +62,7 @@ class Master(Household):
         self.supervisor = Supervisor(policy_of(SETTINGS), time.monotonic(), random.random)
         self.listeners = Listeners()
         executor = Executor(
-            self.children, self.listeners, RemovedBinds(self.hand_off), cast("Any", None), SETTINGS
+            self.children, self.listeners, RemovedBinds(self.hand_off), cast("Any", None), SETTINGS, "/"
         )
         self.executor = executor
         self.observer = MasterObserver(

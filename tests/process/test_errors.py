@@ -106,3 +106,40 @@ def test_a_reload_that_fails_as_the_one_before_shows_its_traceback_again(fleet: 
         types = [record["exception"]["type"] for record in told if "exception" in record]
         assert types == ["json.decoder.JSONDecodeError"] * 2
         assert not any("detail" in record for record in told)
+
+
+EVERYTHING = """
+import threading, warnings
+warnings.warn("old")
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+    raise ValueError("bad")
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "gcp", "datadog", "ecs"])
+def test_every_line_is_json_where_that_was_asked_for(fleet: Fleet, form: str) -> None:
+    settings = ("--log-format", form, "--log-timezone", "utc", "--access-log", "--lifespan", "off")
+    fleet.serve_source(EVERYTHING, *settings, workers=1, env={"TZ": "Asia/Kolkata"})
+    fleet.expect_log("ERROR|WARNING", "Traceback", '"(level|status|log.level)": "(error|warning)"')
+    with httpx.Client(base_url=fleet.url.rstrip('"}'), trust_env=False) as client:
+        assert client.get("/").status_code == 500
+    assert fleet.stop() == 0
+    lines = [json.loads(line) for line in fleet.lines + fleet.output]
+    times = [
+        next(line[key] for key in ("ts", "time", "timestamp", "@timestamp") if key in line) for line in lines
+    ]
+    assert all(time.endswith("+00:00") for time in times)
+    messages = [line.get("message", "") for line in lines]
+    for part in (
+        "UserWarning: old",
+        "ended: ZeroDivisionError",
+        "the application raised ValueError: bad",
+        "stopped",
+    ):
+        assert any(part in message for message in messages), part
+    assert len(fleet.output) == 1, "the access log"

@@ -109,6 +109,14 @@ def errors(tmp_path):
         ),
         ({"env_file": "latin.env"}, 'env-file: "latin.env" is not UTF-8 (--env-file)'),
         ({"log_config": "missing.toml"}, 'log-config: "missing.toml" is not a file (--log-config)'),
+        (
+            {"log_timezone": "Mars/Base"},
+            'log-timezone: no time zone "Mars/Base" is known here (--log-timezone)',
+        ),
+        (
+            {"log_timezone": "../etc/passwd"},
+            'log-timezone: no time zone "../etc/passwd" is known here (--log-timezone)',
+        ),
     ],
 )
 def test_each_contradiction_is_one_line(errors, flags, error):

@@ -42,8 +42,8 @@ def taken(log):
 def show(capfdbinary):
     """The line for a request."""
 
-    def show(template, *, json=False, status=200, size=1234, duration=1.0123456, **changes):
-        log = AccessLog(template, json=json)
+    def show(template, *, json=False, form="", status=200, size=1234, duration=1.0123456, **changes):
+        log = AccessLog(template, form=form or ("json" if json else "text"))
         log.record(scope(**changes), status, size, duration)
         log.flush()
         written = capfdbinary.readouterr()
@@ -203,7 +203,7 @@ def test_time_is_local(run):
         """
         from asgi_master.telemetry.access_log import AccessLog
         scope = {"http_version": "1.1", "raw_path": b"/", "query_string": b"", "client": None, "headers": []}
-        for log in (AccessLog("%(t)s"), AccessLog("common", json=True)):
+        for log in (AccessLog("%(t)s"), AccessLog("common", form="json")):
             log.record(scope, 200, 0, 0.0)
             log.flush()
         """,
@@ -220,7 +220,7 @@ def test_time_is_local(run):
 )
 def test_the_clock_is_asked_only_for_who_tells(template, is_timed):
     assert AccessLog(template).is_timed is is_timed
-    assert AccessLog(template, json=True).is_timed
+    assert AccessLog(template, form="json").is_timed
 
 
 def test_time_follows_the_clock_forwards_and_back(monkeypatch):
@@ -241,7 +241,7 @@ hostile = st.binary(max_size=40) | st.sampled_from(
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_whatever_a_peer_sends_stays_in_its_place(path, query, agent, host):
     request = scope(raw_path=path, query_string=query, headers=[(b"user-agent", agent)], client=(host, 1))
-    text, in_json = AccessLog('"%(h)s" "%(r)s" %(s)s "%(a)s"'), AccessLog("common", json=True)
+    text, in_json = AccessLog('"%(h)s" "%(r)s" %(s)s "%(a)s"'), AccessLog("common", form="json")
     for log in (text, in_json):
         log.record(request, 200, 1, 0.5)
     (line,) = taken(text)

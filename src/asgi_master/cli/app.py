@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 from asgi_master import __version__
 from asgi_master.errors import AsgiMasterError, ExitCode, SettingsError, told_in_a_line
-from asgi_master.telemetry.text import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,9 +61,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         return _carry_out(read_plain(arguments) or _read_with_typer(arguments))
     except SettingsError as error:
-        return _complain(error.errors, error.exit_code)
+        return _complain(error.errors, error.exit_code, arguments)
     except AsgiMasterError as error:
-        return _complain([str(error)], error.exit_code)
+        return _complain([str(error)], error.exit_code, arguments)
 
 
 def _read_with_typer(arguments: Sequence[str] | None) -> "Asked":
@@ -143,7 +142,8 @@ def _tell_help(*, everything: bool = False) -> int:
     return ExitCode.OK
 
 
-def _complain(lines: Sequence[str], status: ExitCode) -> int:
-    for line in lines:
-        print(f"{_PROGRAM}: error: {one_line(line)}", file=sys.stderr)  # noqa: T201 -- before there is a log
+def _complain(lines: Sequence[str], status: ExitCode, arguments: Sequence[str] | None) -> int:
+    from asgi_master.cli.complaints import complain  # noqa: PLC0415 -- only where something is wrong
+
+    complain(_PROGRAM, lines, sys.argv[1:] if arguments is None else arguments, os.environ)
     return status

@@ -38,6 +38,16 @@ def check(settings: Settings, origins: Mapping[str, str], directory: Path, wrong
     return lines
 
 
+def _is_zone(name: str) -> bool:
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 -- few name one
+
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, LookupError):
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class _Finding:
     name: str
@@ -61,6 +71,12 @@ class _Checks:
         yield from self._http()
         yield from self._proxies()
         yield from self._files()
+        yield from self._times()
+
+    def _times(self) -> Iterator[_Finding]:
+        zone = self._settings.logging.log_timezone
+        if zone.lower() not in ("local", "utc") and not _is_zone(zone):
+            yield _Finding("log_timezone", f'no time zone "{zone}" is known here')
 
     def _application(self) -> Iterator[_Finding]:
         app = self._settings.application.app

@@ -477,7 +477,15 @@ class LoggingSettings:
         help="The least important messages to log.",
     )
     log_format: str = setting(
-        "auto", choices=("auto", "text", "json"), help="Lines for people or JSON for machines; auto is text."
+        "auto",
+        choices=("auto", "text", "json", "gcp", "datadog", "ecs"),
+        help="Lines for people or JSON for machines, with the names of fields that Google Cloud, Datadog or "
+        "Elastic expect; auto is text.",
+    )
+    log_timezone: str = setting(
+        "local",
+        metavar="local|utc|ZONE",
+        help="Time zone of log and access log in every process: local, utc, or a name such as Europe/Berlin.",
     )
     traceback: str = setting(
         "app",

@@ -15,10 +15,11 @@ from binascii import a2b_base64
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from select import PIPE_BUF
-from time import localtime, strftime, time
+from time import time
 from typing import Any
 
-from asgi_master.telemetry.formatters import identity
+from asgi_master.telemetry.clock import at
+from asgi_master.telemetry.presets import FORMATTERS, request_template
 from asgi_master.telemetry.streams import Stream
 
 log = logging.getLogger("asgi_master")
@@ -51,6 +52,9 @@ _REQUEST_ATOMS = {
     "json client": "quoted(scope['client'][0]) if scope['client'] else 'null'",
     "json path": "quoted(scope['raw_path'][:LONGEST])",
     "json query": "quoted(scope['query_string'][:LONGEST])",
+    "json target": "quoted(target(scope))",
+    "json line": "quoted(f\"{scope.get('method', 'GET')[:LONGEST]} {target(scope).decode('latin-1')}\".lstrip())",
+    "json version": "quoted(scope['http_version'][:LONGEST] or None)",
 }
 # And of its response: over those of `ConnectionLog.record`, the time and its `_Second`.
 _RESPONSE_ATOMS = {
@@ -65,6 +69,9 @@ _RESPONSE_ATOMS = {
     "json date": "second.date",
     "json ms": "int(now % 1 * 1000):03d",
     "json offset": "second.offset",
+    "json ns": "int(seconds * 1e9)",
+    "json severity": "'ERROR' if status >= 500 else 'INFO'",
+    "json level": "'error' if status >= 500 else 'info'",
 }
 _TIMED_ATOMS = [atom for atom, source in _RESPONSE_ATOMS.items() if "seconds" in source]
 _HEADER_ATOMS = {
@@ -92,12 +99,14 @@ _Happened = tuple[_Description, int, int, float, float]
 class AccessLog:
     """Collects what happened; `flush` writes it. One per process."""
 
-    def __init__(self, format: str, *, json: bool = False) -> None:  # noqa: A002 -- the names of the settings
-        """Compile `format`: `combined`, `common`, or text with atoms such as `%(h)s`; `json` replaces it.
+    def __init__(self, format: str, *, form: str = "text") -> None:  # noqa: A002 -- the name of the setting
+        """Compile `format`: `combined`, `common`, or text with atoms such as `%(h)s`; a JSON `form` replaces it.
 
         Raises `ValueError` for an atom that does not exist.
         """
-        template = self._template = _json_template() if json else _SHORTHANDS.get(format, format)
+        is_json = form in FORMATTERS
+        template = request_template(form, os.getpid()) if is_json else _SHORTHANDS.get(format, format)
+        self._template = template
         self._describe, self._render, self._wanted = _compile(template)
         self._describe_refused: _Describe | None = None
         self.is_timed = any(f"%({atom})s" in template for atom in _TIMED_ATOMS)
@@ -220,11 +229,11 @@ class _Second:
     def __init__(self, now: float) -> None:
         """The one that `now` is in."""
         self._begins = now // 1
-        local = localtime(now)
-        offset = strftime("%z", local)
-        month = _MONTHS[local.tm_mon - 1]  # `%b` would follow a locale that the application sets
-        self.bracketed = strftime(f"[%d/{month}/%Y:%H:%M:%S {offset}]", local)
-        self.date = strftime("%Y-%m-%dT%H:%M:%S", local)
+        moment = at(now)
+        offset = f"{moment:%z}"
+        month = _MONTHS[moment.month - 1]  # `%b` would follow a locale that the application sets
+        self.bracketed = f"[{moment:%d}/{month}/{moment:%Y:%H:%M:%S} {offset}]"
+        self.date = f"{moment:%Y-%m-%dT%H:%M:%S}"
         self.offset = f"{offset[:3]}:{offset[3:]}"
 
     def covers(self, now: float) -> bool:
@@ -271,7 +280,7 @@ def _compile(template: str, request_line: str = _REQUEST_LINE) -> tuple[_Describ
         else:
             line.append(f"{{{source}}}{{constant{len(constants)}}}")
             constants.append("")
-    names = {"shown": _shown, "quoted": _quoted, "user": _user, "LONGEST": _LONGEST_FIELD}
+    names = {"shown": _shown, "quoted": _quoted, "user": _user, "target": _target, "LONGEST": _LONGEST_FIELD}
     # Of our own expressions only; what the operator wrote is in them as quoted literals.
     described = "".join(f"{constant or repr('')}, " for constant in constants)
     describe: _Describe = eval(f"lambda scope, fields: ({described})", names)  # noqa: S307 -- see above
@@ -325,30 +334,10 @@ def _request_atom(name: str, wanted: set[bytes]) -> str:
     return f'f"""{{{expression}}}"""'
 
 
-def _json_template() -> str:
-    who = {
-        "role": identity.role,
-        "worker": identity.worker,
-        "generation": identity.generation,
-        "pid": os.getpid(),
-    }
-    constants = json.dumps(
-        {"type": "access", **{key: value for key, value in who.items() if value is not None}}
-    )
-    fields = {
-        "ts": '"%(json date)s.%(json ms)s%(json offset)s"',
-        "client": "%(json client)s",
-        "method": "%(json method)s",
-        "path": "%(json path)s",
-        "query": "%(json query)s",
-        "protocol": "%(json protocol)s",
-        "status": "%(s)s",
-        "bytes": "%(B)s",
-        "duration": "%(L)s",
-        "referer": "%(json referer)s",
-        "user_agent": "%(json user_agent)s",
-    }
-    return constants[:-1] + "".join(f', "{key}": {atom}' for key, atom in fields.items()) + "}"
+def _target(scope: Mapping[str, Any]) -> bytes:
+    query: bytes = scope["query_string"]
+    target: bytes = scope["raw_path"] + (b"?" + query if query else b"")
+    return target[:_LONGEST_FIELD]
 
 
 # The same few browsers and paths come again and again: a look-up is several times faster than to escape anew.

@@ -8,12 +8,11 @@ What a record may carry besides what Python gives it:
 
 import json
 import logging
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from asgi_master.telemetry.clock import at
 from asgi_master.telemetry.failures import Failure, read
 from asgi_master.telemetry.requests import Asked
 from asgi_master.telemetry.text import one_line
@@ -80,8 +79,9 @@ class TextFormatter(logging.Formatter):
             level = _in_colour(_COLOURS[record.levelname], level)
         if not self._timestamp:
             return f"{level} "
-        local = time.localtime(record.created)
-        return time.strftime(f"%Y-%m-%d %H:%M:%S.{int(record.msecs):03d} %z {level} ", local)
+        return (
+            f"{at(record.created):%Y-%m-%d %H:%M:%S}.{int(record.msecs):03d} {at(record.created):%z} {level} "
+        )
 
     def _styled(self, style: Style, line: str) -> str:
         return _in_colour(_STYLES[style], line) if self._colour and style in _STYLES else line
@@ -92,7 +92,7 @@ def _in_colour(code: str, text: str) -> str:
 
 
 def _below(record: logging.LogRecord) -> Iterator[Line]:
-    request = _request_of(record)
+    request = request_of(record)
     if request is not None and (whose := request.whose()):
         yield Style.PLAIN, whose
     failure = _failure_of(record)
@@ -117,7 +117,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The object, on one line, in ASCII."""
         fields: dict[str, Any] = {
-            "ts": datetime.fromtimestamp(record.created, UTC).astimezone().isoformat(timespec="milliseconds"),
+            "ts": at(record.created).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -134,7 +134,7 @@ class JsonFormatter(logging.Formatter):
 def _details(record: logging.LogRecord) -> dict[str, Any]:
     """What belongs to the message: `request`, `exception`, `stack`, `detail`; those that the record has."""
     details: dict[str, Any] = {}
-    request = _request_of(record)
+    request = request_of(record)
     if request is not None:
         details["request"] = request
     failure = _failure_of(record)
@@ -156,7 +156,8 @@ def _failure_of(record: logging.LogRecord) -> Failure | None:
     return None if error is None else read(error, full=preferences.full_tracebacks)
 
 
-def _request_of(record: logging.LogRecord) -> Asked | None:
+def request_of(record: logging.LogRecord) -> Asked | None:
+    """The request that a record is about, if it is about one."""
     # Others may have an extra of that name too: Django's is its request object.
     request = getattr(record, "request", None)
     return request if isinstance(request, Asked) else None

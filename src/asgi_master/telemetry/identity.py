@@ -16,6 +16,7 @@ def introduce(
         format=settings.logging.log_format,
         log_config=settings.logging.log_config,
         traceback=settings.logging.traceback,
+        zone=settings.logging.log_timezone,
         worker=worker,
         generation=generation,
     )

@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from asgi_master.errors import SettingsError
-from asgi_master.telemetry.formatters import JsonFormatter, TextFormatter, identity, preferences
+from asgi_master.telemetry.clock import LOCAL, set_zone
+from asgi_master.telemetry.formatters import JsonFormatter as JsonFormatter  # noqa: PLC0414 -- named so in files of operators
+from asgi_master.telemetry.formatters import TextFormatter, identity, preferences
+from asgi_master.telemetry.presets import FORMATTERS
+from asgi_master.telemetry.strays import listen
 from asgi_master.telemetry.streams import Stream
 from asgi_master.telemetry.text import one_line
 
@@ -34,19 +38,21 @@ def configure(
     format: str,  # noqa: A002 -- the name of the setting
     log_config: str,
     traceback: str = "app",
+    zone: str = LOCAL,
     worker: int | None = None,
     generation: int | None = None,
 ) -> None:
     """Send this process' log to standard error, or wherever the operator's `log_config` says.
 
-    `format` is `auto`, `text` or `json`; `log_config` the path of a `.json`, `.toml` (`dictConfig`) or `.ini`
-    (`fileConfig`) file, or empty; `traceback` is `app` or `full`. Called again, as in each forked worker, it
-    replaces what the last call set up unless that would come to the same. Raises `SettingsError` if `log_config`
-    cannot be applied.
+    `format` is `auto`, `text` or one of `telemetry.presets`; `log_config` the path of a `.json`, `.toml`
+    (`dictConfig`) or `.ini` (`fileConfig`) file, or empty; `traceback` is `app` or `full`. Called again, as in each
+    forked worker, it replaces what the last call set up unless that would come to the same. Raises `SettingsError` if
+    `log_config` cannot be applied.
     """
     previous = identity.role
     identity.role, identity.worker, identity.generation = role, worker, generation
     preferences.full_tracebacks = traceback == "full"
+    _set_zone(zone)
     number = _level_number(level)
     ours = logging.getLogger(_OURS)
     ours.__class__ = _Undisabled
@@ -58,6 +64,7 @@ def configure(
         return
     if not _is_in_place(format, ours):
         _put_in_place(_StderrHandler(format), ours)
+    listen(to_warnings=format in FORMATTERS)
     if previous == "-":
         # Once: afterwards the level may be what the application chose.
         logging.getLogger().setLevel(number)
@@ -121,6 +128,13 @@ def _attend_handlers() -> None:
     _tell_handlers_who_we_are()
     handlers = {handler: None for logger in _loggers() for handler in logger.handlers}
     serve_queues(handlers, in_threads=identity.role == "worker")
+
+
+def _set_zone(name: str) -> None:
+    try:
+        set_zone(name)
+    except ValueError as error:
+        raise SettingsError([f"log_timezone: {error}"]) from None
 
 
 def _level_number(level: str) -> int:
@@ -232,8 +246,8 @@ class _StderrHandler(logging.Handler):
         self._journal = _is_the_journal(*self.target[1:])
         self._lost = 0
         self._pid = os.getpid()
-        if style == "json":
-            self.setFormatter(JsonFormatter())
+        if style in FORMATTERS:
+            self.setFormatter(FORMATTERS[style]())
         else:
             self.setFormatter(TextFormatter(timestamp=not self._journal, colour=_shows_colour(_STDERR)))
 

@@ -21,6 +21,14 @@ class Asked(dict[str, str]):
         """What a log calls it: `GET /path?query`."""
         return f"{self['method']} {self['target']}"
 
+    @property
+    def address(self) -> str:
+        """The client's address, without its port."""
+        client = self.get("client", "")
+        if client.startswith("["):
+            return client[1:].partition("]")[0]
+        return client.partition(":")[0] if client.count(":") == 1 else client
+
     def whose(self) -> str:
         """Who asked, and by which number, as a line; empty if nothing is known."""
         parts = (

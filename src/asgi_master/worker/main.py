@@ -320,7 +320,7 @@ class Worker:
         logging_settings = self._settings.logging
         if not logging_settings.access_log:
             return None
-        return AccessLog(logging_settings.access_log_format, json=logging_settings.log_format == "json")
+        return AccessLog(logging_settings.access_log_format, form=logging_settings.log_format)
 
     def _on_channel(self) -> None:
         try:

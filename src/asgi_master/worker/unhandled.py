@@ -5,11 +5,13 @@ asyncio tells such things in several lines of reprs. Here the exception heads th
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 from asgi_master.telemetry.failures import describe
 
+ours = logging.getLogger("asgi_master")
 log = logging.getLogger("asyncio")
 """Where asyncio itself tells it: who filters or forwards that goes on to."""
 
@@ -25,6 +27,19 @@ def tell(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = None
     headline = message if error is None else f"{message.rstrip('.')}: {describe(error)}"
     log.error("%s", headline, exc_info=error, extra={"detail": "\n".join(_details(context))})
+
+
+def hear_threads() -> None:
+    """Tell of threads that an exception ended."""
+    threading.excepthook = _thread_ended
+
+
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_type is SystemExit or ended.exc_value is None:
+        return  # as Python itself does
+    name = "a thread" if ended.thread is None else f"thread {ended.thread.name!r}"
+    raised = (ended.exc_type, ended.exc_value, ended.exc_traceback)
+    ours.error("%s ended: %s", name, describe(ended.exc_value), exc_info=raised)
 
 
 def _details(context: dict[str, Any]) -> Iterator[str]:

@@ -31,7 +31,7 @@ from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.settings.wire import from_wire
 from asgi_master.telemetry.identity import introduce
 from asgi_master.telemetry.tracebacks import for_another_process
-from asgi_master.worker import prints
+from asgi_master.worker import prints, unhandled
 from asgi_master.worker.application import load_application, prepare_environment
 from asgi_master.worker.fork_hazards import ForkHazards
 from asgi_master.worker.main import Assignment, Inheritance, work
@@ -125,6 +125,7 @@ def _settle(directory: str, inheritance: Inheritance, *, begins_again: bool) -> 
     drop_privileges(settings.privileges)
     # From here on it is the application's user, and may run its code: a log-config can name some.
     introduce("zygote", settings, generation=generation)
+    unhandled.hear_threads()
     if settings.privileges.user:
         _enter(directory)
     return os.getcwd()  # noqa: PTH109 -- a string is wanted

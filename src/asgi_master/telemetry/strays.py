@@ -1,0 +1,53 @@
+"""What Python itself writes to standard error, told by the log instead: in its form, with its time and process."""
+
+import logging
+import sys
+import warnings
+from types import TracebackType
+from typing import Any, TextIO
+
+from asgi_master.telemetry.failures import describe
+
+log = logging.getLogger("asgi_master")
+
+_LONGEST = 500
+
+
+def listen(*, to_warnings: bool) -> None:
+    """Tell of what ends this process, of what fails where nobody can be told and, if asked for, of warnings."""
+    sys.excepthook = _ended
+    sys.unraisablehook = _unraisable
+    if to_warnings:
+        warnings.showwarning = _warned
+
+
+def _ended(kind: type[BaseException], error: BaseException, frames: TracebackType | None) -> None:
+    log.critical("this process ends: %s", describe(error), exc_info=(kind, error, frames))
+
+
+def _unraisable(unraisable: Any) -> None:
+    where = unraisable.err_msg or "exception ignored in"
+    try:
+        what = "" if unraisable.object is None else f" {unraisable.object!r}"[:_LONGEST]
+    except Exception:  # noqa: BLE001 -- the application's `__repr__` may do anything
+        what = f" a {type(unraisable.object).__name__}"
+    error = unraisable.exc_value
+    told = unraisable.exc_type.__name__ if error is None else describe(error)
+    raised = None if error is None else (unraisable.exc_type, error, unraisable.exc_traceback)
+    log.error("%s%s: %s", where, what, told, exc_info=raised)
+
+
+def _warned(  # the signature of `warnings.showwarning`
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if file is None:
+        logging.getLogger("py.warnings").warning(
+            "%s: %s (%s:%d)", category.__name__, message, filename, lineno
+        )
+    else:
+        file.write(warnings.formatwarning(message, category, filename, lineno, line))

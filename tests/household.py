@@ -83,7 +83,7 @@ class Household:
             if behave is not None:
                 behave(channel, stack)
 
-        self.pids[worker] = fork(live)
+        self.pids[worker] = fork(live, channel.fileno(), stack)
         channel.close()
         os.close(stack)
         self.until(
@@ -137,12 +137,19 @@ def household() -> Iterator[Household]:
         made.close()
 
 
-def fork(live: Callable[[], None]) -> int:
-    """A child that does something and then waits to be killed; returns its pid."""
+def fork(live: Callable[[], None], *kept: int) -> int:
+    """A child that does something and then waits to be killed; returns its pid.
+
+    It has these descriptors and the standard streams: as in a program of its own, no other end of anything.
+    """
     pid = os.fork()
     if pid:
         return pid
     try:
+        first = 3
+        for fd in [*sorted(kept), os.sysconf("SC_OPEN_MAX")]:
+            os.closerange(first, fd)
+            first = fd + 1
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         live()
         time.sleep(60)

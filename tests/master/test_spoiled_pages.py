@@ -137,7 +137,7 @@ class Master(Household):
             return
         if isinstance(received.message, Fork):
             end = Channel.of_fd(received.fds[2])
-            self.pids[received.message.worker] = fork(lambda: _serve(end))
+            self.pids[received.message.worker] = fork(lambda: _serve(end), end.fileno())
             end.close()
             received.fds.pop(2)
         for fd in received.fds:

@@ -307,8 +307,8 @@ class Children(Roll):
                 self._heard_zygote(zygote, message)
         except BreachError as breach:
             log.error("%s %s; it is killed", zygote, breach)
-            self._hearing.hang_up(zygote.channel)
             zygote.process.signal(signal.SIGKILL)
+            self._hearing.hang_up(zygote.channel)
 
     def _heard_zygote(self, zygote: Zygote, message: Message) -> None:
         match message:
@@ -365,12 +365,12 @@ class Children(Roll):
 
     def _end(self, child: Worker, breach: BreachError) -> None:
         log.error("%s %s; it is killed", child, breach)
-        self._hearing.hang_up(child.channel)
         if child.process is not None:
             child.process.signal(signal.SIGKILL)
         else:
             # Whatever it is, it is nobody to signal; what we forked leaves at the end of its channel.
             self._tell(WorkerFailed(child.worker, str(breach)))
+        self._hearing.hang_up(child.channel)
 
     def _forget(
         self, child: Worker, status: int, *, out_of_memory: bool = False, is_reaped: bool = False

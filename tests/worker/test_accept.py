@@ -193,3 +193,144 @@ def test_what_is_taken_in_the_turn_in_which_it_stops_is_a_connection_when_it_has
         assert server.run(take_and_stop) == 1
         connection.close()
         assert Client(client).get().body == b"hello"
+
+
+@contextlib.contextmanager
+def listening(board: Scoreboard, server: Server) -> Iterator[tuple[Acceptor, HandOff, socket.socket]]:
+    """An acceptor at work in the server's loop, on a listener of its own."""
+    hand_off = HandOff.create()
+    listener = socket.create_server(("127.0.0.1", 0))
+    acceptor = Acceptor(server.context, [listener], hand_off, board, board.allocate(), max_connections=0)
+    with listener.dup() as copy:
+        server.run(acceptor.start)
+        try:
+            yield acceptor, hand_off, copy
+        finally:
+            server.run(acceptor.stop)
+            hand_off.close()
+
+
+def get(listener: socket.socket) -> bytes:
+    with socket.create_connection(listener.getsockname(), TIMEOUT) as sock:
+        return bytes(Client(sock).get().body)
+
+
+def test_a_listener_that_fails_is_told_once_and_when_it_is_over(
+    board: Scoreboard, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "asgi_master")
+    with serve(hello) as server, listening(board, server) as (acceptor, _hand_off, copy):
+        looks = 0
+        accept = acceptor._accept
+
+        def counted(listener: socket.socket) -> None:
+            nonlocal looks
+            looks += 1
+            accept(listener)
+
+        acceptor._accept = counted  # type: ignore[method-assign]
+        copy.shutdown(socket.SHUT_RDWR)
+        wait_until(lambda: looks >= 4, "it is tried again and again")
+        assert (
+            caplog.text.count("accept failed: Invalid argument; pausing for 0.1 s each time until it works")
+            == 1
+        )
+        copy.listen()
+        assert get(copy) == b"hello"
+        wait_until(lambda: "no longer so: accept failed" in caplog.text, "it is over")
+        assert len(caplog.records) == 2
+
+
+def test_a_fault_of_ours_does_not_make_the_loop_spin(
+    board: Scoreboard, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(hello) as server, listening(board, server) as (acceptor, _hand_off, copy):
+        looks = 0
+
+        def fail() -> bool:
+            nonlocal looks
+            looks += 1
+            raise IndexError("injected")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(acceptor, "_defers", fail)
+            client = socket.create_connection(copy.getsockname(), TIMEOUT)
+            wait_until(lambda: looks >= 3, "it is tried again and again")
+        assert caplog.text.count("accept failed: IndexError('injected')") == 1
+        assert "Traceback" in caplog.text
+        with client:
+            assert Client(client).get().body == b"hello"
+
+
+def test_one_listener_that_fails_does_not_stop_the_others(board: Scoreboard) -> None:
+    with serve(hello) as server:
+        hand_off = HandOff.create()
+        listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        bad, good = (listener.dup() for listener in listeners)
+        acceptor = Acceptor(server.context, listeners, hand_off, board, board.allocate(), max_connections=0)
+        server.run(acceptor.start)
+        bad.shutdown(socket.SHUT_RDWR)
+        for _ in range(20):
+            assert get(good) == b"hello"
+        server.run(acceptor.stop)
+        for thing in (bad, good, hand_off):
+            thing.close()
+
+
+def test_other_listeners_take_the_place_of_those_it_had(board: Scoreboard) -> None:
+    with serve(hello) as server, listening(board, server) as (acceptor, _hand_off, copy):
+        renewed = socket.create_server(("127.0.0.1", 0))
+        renewed.setblocking(False)
+        with renewed.dup() as other:
+            server.run(lambda: acceptor.renew_listeners([renewed], []))
+            assert get(other) == b"hello"
+            copy.close()
+
+
+def test_a_spare_keeps_new_listeners_for_later(board: Scoreboard) -> None:
+    with serve(hello) as server:
+        hand_off = HandOff.create()
+        first, renewed = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+        acceptor = Acceptor(server.context, [first], hand_off, board, board.allocate(), max_connections=0)
+        server.run(lambda: acceptor.renew_listeners([renewed], []))
+        with renewed.dup() as other:
+            server.run(acceptor.start)
+            assert get(other) == b"hello"
+            server.run(acceptor.stop)
+            server.run(lambda: acceptor.renew_listeners([other.dup()], []))
+        assert acceptor._listeners == []
+        hand_off.close()
+
+
+def test_a_queue_that_is_over_makes_no_work_and_another_takes_its_place(
+    board: Scoreboard, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    client, connection = ends
+    with serve(hello) as server, taking(board, server) as (acceptor, hand_off):
+        assert hand_off.put(connection)
+        with socket.socket(fileno=os.dup(hand_off.fds[0])) as end:
+            end.shutdown(socket.SHUT_RDWR)
+        wait_until(lambda: hand_off.is_over, "it is seen")
+        client.sendall(request("GET", "/"))
+        assert Client(client).response().body == b"hello", "what was in it is served"
+        looks = 0
+        on_handed_off = acceptor._on_handed_off
+
+        def counted() -> None:
+            nonlocal looks
+            looks += 1
+            on_handed_off()
+
+        acceptor._on_handed_off = counted  # type: ignore[method-assign]
+        for _ in range(20):
+            server.run(lambda: None)
+        assert looks == 0
+        fresh = HandOff.create()
+        again, given = socket.socketpair()
+        again.settimeout(TIMEOUT)
+        with again, given:
+            assert fresh.put(given)
+            given.close()
+            server.run(lambda: acceptor.renew_hand_off(fresh))
+            again.sendall(request("GET", "/"))
+            assert Client(again).response().body == b"hello"

@@ -136,6 +136,20 @@ def test_nobody_takes_the_pid_of_another(home: Household, caplog: pytest.LogCapt
     os.close(stack)
 
 
+def test_nobody_speaks_for_a_child_that_is_not_known_yet(
+    home: Household, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = fork(lambda: None)
+    channel, stack = home.order(1)
+    channel.send(Forked(other))
+    home.until(lambda: 1 in home.exits(), "it is given up")
+    assert f"says that it is process {other}, which is not so" in caplog.text
+    os.kill(other, signal.SIGKILL)
+    os.waitpid(other, 0)
+    channel.close()
+    os.close(stack)
+
+
 def test_who_says_something_before_its_name_is_given_up(home: Household) -> None:
     channel, stack = home.order(1)
     channel.send(BecameReady())

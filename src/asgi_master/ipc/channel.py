@@ -20,6 +20,8 @@ class Received:
 
     message: Message
     fds: list[int]
+    sender: int = 0
+    """The process that sent it, where descriptors are refused and the kernel tells; else 0."""
 
 
 class Channel:
@@ -30,6 +32,7 @@ class Channel:
         self.may_hold_descriptors = True
         """Whether there may be some in what was not read, which the one who closes it last would close."""
         self._takes_descriptors = True
+        self._is_told_senders = False
 
     @classmethod
     def pair(cls) -> tuple["Channel", "Channel"]:
@@ -49,8 +52,9 @@ class Channel:
         return self._socket.fileno()
 
     def refuse_descriptors(self) -> None:
-        """Whoever is at the other end is not believed: from here on none that it sends comes in."""
+        """Whoever is at the other end is not believed: no descriptor comes in from here on, and its sender is told."""
         self._takes_descriptors = False
+        self._is_told_senders = descriptors.name_senders(self._socket)
         self.may_hold_descriptors = not descriptors.refuse(self._socket)
 
     def setblocking(self, flag: bool) -> None:
@@ -73,20 +77,20 @@ class Channel:
         Raises `BlockingIOError` if there is none yet, and `ValueError` for what is no message, and, if they are
         refused, for a message with descriptors, which stays there.
         """
+        fds, sender = list[int](), 0
         try:
-            if (
-                not self._takes_descriptors
-                and self.may_hold_descriptors
-                and descriptors.are_next(self._socket)
-            ):
+            if self._takes_descriptors:
+                datagram, fds = descriptors.receive(self._socket, _DATAGRAM_LIMIT, _FD_LIMIT)
+            elif self.may_hold_descriptors and descriptors.are_next(self._socket, self._is_told_senders):
                 raise ValueError("a message with descriptors")
-            datagram, fds = descriptors.receive(self._socket, _DATAGRAM_LIMIT, _FD_LIMIT)
+            else:
+                datagram, sender = descriptors.receive_named(self._socket, _DATAGRAM_LIMIT)
         except ConnectionResetError:
             return None
         if not datagram:
             return None
         try:
-            return Received(decode(datagram), fds)
+            return Received(decode(datagram), fds, sender)
         except ValueError:
             for fd in fds:
                 os.close(fd)

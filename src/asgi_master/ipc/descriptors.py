@@ -26,6 +26,8 @@ _SO_PASSRIGHTS = 83
 """Since Linux 6.16, asm-generic/socket.h: at 0, who sends a descriptor there gets an error."""
 
 _NO_LINGER = struct.pack("ii", 0, 0)
+_SENDER = struct.Struct("iII")
+"""struct ucred: process, user and group."""
 
 
 def receive(sock: socket.socket, size: int, most: int, flags: int = 0) -> tuple[bytes, list[int]]:
@@ -51,6 +53,24 @@ def send(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
     sock.sendmsg([data], [rights], DO_NOT_WAIT)
 
 
+def name_senders(sock: socket.socket) -> bool:
+    """Have the kernel say which process sent what comes in at this Unix socket; false if it does not."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    except OSError:
+        return False
+    return True
+
+
+def receive_named(sock: socket.socket, size: int) -> tuple[bytes, int]:
+    """One datagram of up to `size` bytes, empty at end of file, and the pid of who sent it; 0 if that is not known."""
+    data, ancillary, _found, _address = sock.recvmsg(size, socket.CMSG_SPACE(_SENDER.size))
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(payload) == _SENDER.size:
+            return data, int(_SENDER.unpack(payload)[0])
+    return data, 0
+
+
 def refuse(sock: socket.socket) -> bool:
     """Have the kernel let no descriptor come in at this Unix socket; false if it does not know how."""
     try:
@@ -73,7 +93,9 @@ def close_at_once(sock: socket.socket) -> None:
     sock.close()
 
 
-def are_next(sock: socket.socket) -> bool:
+def are_next(sock: socket.socket, is_told_senders: bool) -> bool:
     """Whether descriptors come with the next datagram, which stays there. Raises `BlockingIOError` if there is none."""
-    _data, _ancillary, found, _address = sock.recvmsg(1, 0, _PEEK | DO_NOT_WAIT)
+    # Room for its sender's name, where that comes, and for nothing else.
+    room = socket.CMSG_SPACE(_SENDER.size) if is_told_senders else 0
+    _data, _ancillary, found, _address = sock.recvmsg(1, room, _PEEK | DO_NOT_WAIT)
     return bool(found & _LOST)

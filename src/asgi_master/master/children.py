@@ -303,8 +303,8 @@ class Children(Roll):
 
     def _read_zygote(self, zygote: Zygote, most: int = MESSAGES_A_TURN) -> None:
         try:
-            for message in self._hearing.messages(zygote, most):
-                self._heard_zygote(zygote, message)
+            for received in self._hearing.messages(zygote, most):
+                self._heard_zygote(zygote, received.message)
         except BreachError as breach:
             log.error("%s %s; it is killed", zygote, breach)
             zygote.process.signal(signal.SIGKILL)
@@ -330,18 +330,18 @@ class Children(Roll):
 
     def _read_worker(self, child: Worker, most: int = MESSAGES_A_TURN) -> None:
         try:
-            for message in self._hearing.messages(child, most):
-                self._heard_worker(child, message)
+            for received in self._hearing.messages(child, most):
+                self._heard_worker(child, received.message, received.sender)
         except BreachError as breach:
             self._end(child, breach)
         if child.pid is None and child.channel.fileno() < 0 and child.worker in self._workers:
             # The zygote died with the order in its queue, or the child before it could say its pid.
             self._forget(child, _NEVER_STARTED)
 
-    def _heard_worker(self, child: Worker, message: Message) -> None:
+    def _heard_worker(self, child: Worker, message: Message, sender: int) -> None:
         match message:
             case Forked(pid):
-                child.process = Process(self._checked(pid))
+                child.process = Process(self._checked(pid, sender))
             case BecameReady():
                 self._tell(WorkerReady(child.worker))
             case BootFailed(reason):
@@ -356,10 +356,13 @@ class Children(Roll):
                 self._stacks.read(child)
                 self._inquiries.tasks_told(child.worker, message, time.monotonic())
 
-    def _checked(self, pid: int) -> int:
-        """Signals will go there, perhaps of root, and the application can write to the channel: it must be a child."""
+    def _checked(self, pid: int, sender: int) -> int:
+        """Signals will go there, perhaps of root, and the application can write to the channel: it must be a child.
+
+        And it must be the sender itself, as far as the kernel tells: a zygote's code could name another new worker.
+        """
         others = {*self.zygote_pids(), *self.worker_pids().values(), *self._others}
-        if pid > 0 and pid not in others and is_child(pid):
+        if pid > 0 and sender in {0, pid} and pid not in others and is_child(pid):
             return pid
         raise BreachError(f"says that it is process {pid}, which is not so")
 

@@ -5,9 +5,8 @@ import selectors
 import time
 from collections.abc import Callable, Iterator
 
-from asgi_master.ipc.channel import Channel
+from asgi_master.ipc.channel import Channel, Received
 from asgi_master.ipc.conduct import BreachError
-from asgi_master.ipc.messages import Message
 from asgi_master.master.child import Child
 from asgi_master.master.disposal import Disposal
 
@@ -30,7 +29,7 @@ class Hearing:
         if channel.fileno() >= 0:
             self._selector.register(channel, selectors.EVENT_READ, read)
 
-    def messages(self, child: Child, most: int) -> Iterator[Message]:
+    def messages(self, child: Child, most: int) -> Iterator[Received]:
         """What can be read now, up to so many; hangs up at the end of file. Raises `BreachError`."""
         channel = child.channel
         with contextlib.suppress(BlockingIOError):
@@ -45,7 +44,7 @@ class Hearing:
                     self.hang_up(channel)
                     return
                 child.conduct.judge(received.message, time.monotonic())
-                yield received.message
+                yield received
 
     def hang_up(self, channel: Channel) -> None:
         """Close it, if it is not closed yet."""

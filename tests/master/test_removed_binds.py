@@ -1,6 +1,8 @@
 """What waits in the queue of a bind that is taken away."""
 
+import os
 import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -75,3 +77,27 @@ def test_what_the_full_queue_does_not_take_waits_for_the_next_turn(
         with taken.connection:
             assert taken.note is None
             assert taken.connection.getpeername() == client.getsockname()
+
+
+def test_a_listener_that_somebody_made_wait_holds_nobody_up(hand_off: HandOff, removed: RemovedBinds) -> None:
+    """Whether a socket waits is the same for all who have it."""
+    listener = listening()
+    with listener.sock.dup() as workers, connect(listener):
+        os.set_blocking(workers.fileno(), True)
+        removed.add(listener)
+        assert removed.is_done
+        (taken,) = hand_off.take(10)
+        taken.connection.close()
+
+
+def test_a_connection_that_inherited_a_linger_is_closed_at_once(
+    hand_off: HandOff, removed: RemovedBinds
+) -> None:
+    listener = listening()
+    listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 900))
+    with connect(listener):
+        removed.add(listener)
+        (taken,) = hand_off.take(10)
+        with taken.connection:
+            linger = taken.connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+            assert struct.unpack("ii", linger)[0] == 0

@@ -11,6 +11,7 @@ import pytest
 
 from asgi_master.control.health import Condition, WorkerHealth, is_ready
 from asgi_master.ipc.channel import Channel
+from asgi_master.ipc.descriptors import refuse
 from asgi_master.ipc.messages import TakeHandOff, TakeListeners
 from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
@@ -204,6 +205,19 @@ def test_a_worker_whose_channel_is_full_gets_it_later(tcp: Home) -> None:
             break
     assert isinstance(found.message, TakeHandOff)
     theirs.close()
+
+
+def test_no_descriptor_comes_in_with_a_request(unix: Home) -> None:
+    """Whoever reads it would close it, and wait for that as long as its sender likes."""
+    with socket.socket(socket.AF_UNIX) as client, socket.socket(socket.AF_UNIX) as probe:
+        if not refuse(probe):
+            pytest.skip("Linux 6.16 and newer")
+        client.connect(unix.listener.sock.getsockname())
+        with pytest.raises(PermissionError):
+            socket.send_fds(client, [b"GET"], [0])
+        accepted, _address = unix.listener.sock.accept()
+        with accepted, pytest.raises(PermissionError):
+            socket.send_fds(client, [b"GET"], [0])
 
 
 def test_readiness_needs_listeners(tcp: Home) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.grammar import _is_known_host
+from asgi_master.http.grammar import is_host
 from asgi_master.http.h11_parser import H11Parser
 from asgi_master.http.httptools_parser import HttptoolsParser
 from asgi_master.http.limits import HttpLimits
@@ -96,7 +96,7 @@ def test_a_missing_host_is_refused_each_time(parser):
 
 def test_long_hosts_are_not_kept(parser):
     for length in (10, 60_000):
-        _is_known_host.cache_clear()
+        is_host.cache_clear()
         take(parser, b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % (b"a" * length))
-        kept = _is_known_host.cache_info().currsize
+        kept = is_host.cache_info().currsize
         assert kept == (length < 256)

@@ -26,17 +26,13 @@ def is_token(text: bytes | bytearray) -> bool:
     return bool(text) and not text.translate(None, TOKEN)
 
 
-_LONGEST_KNOWN_HOST = 256
-"""Longer ones, which no name of a host is, are judged each time: a client must not fill memory with them."""
-
-
-def is_host(text: bytes) -> bool:
+def is_any_host(text: bytes) -> bool:
     """Whether this may stand in a Host field. It may be empty (RFC 9112 §3.2)."""
-    return _is_known_host(text) if len(text) <= _LONGEST_KNOWN_HOST else _is_host(text)
-
-
-def _is_host(text: bytes) -> bool:
     return _HOST.fullmatch(text) is not None
 
 
-_is_known_host = lru_cache(maxsize=256)(_is_host)
+LONGEST_NAME = 253
+"""Bytes of a host's name in the DNS (RFC 1035 §2.3.4)."""
+
+is_host = lru_cache(maxsize=256)(is_any_host)
+"""The same, and remembered: for texts up to `LONGEST_NAME`, as a client must not fill memory with longer ones."""

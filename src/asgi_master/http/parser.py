@@ -233,7 +233,7 @@ class Parser(ABC):
             request.body_length = known.body_length
         else:
             self._take_fields(head, request)
-        self._repeated = Repeated.of(head, line_end, request)
+        self._repeated = Repeated.of(head, line_end, request, repeated)
         return request
 
     def _take_fields(self, head: bytes, request: Request) -> None:

@@ -13,18 +13,18 @@ _MOST_BYTES = 1024
 class Repeated:
     """The head of the last request, and what it came to."""
 
-    __slots__ = ("_line_end", "head", "request")
+    __slots__ = ("head", "line_end", "request")
 
     def __init__(self, head: bytes, line_end: int, request: Request) -> None:
         self.head = head
         self.request = request
-        self._line_end = line_end
+        self.line_end = line_end
 
     @classmethod
-    def of(cls, head: bytes, line_end: int, request: Request) -> "Repeated | None":
+    def of(cls, head: bytes, line_end: int, request: Request, former: "Repeated | None") -> "Repeated | None":
         """What to remember of a request that was judged; nothing if its fields said something about itself alone.
 
-        Its first line ends at `line_end`.
+        Its first line ends at `line_end`. It takes the place of `former`, which is used again.
         """
         if (
             len(head) > _MOST_BYTES
@@ -33,12 +33,17 @@ class Repeated:
             or request.authority is not None
         ):
             return None
-        return cls(head, line_end, request)
+        if former is None:
+            return cls(head, line_end, request)
+        former.head = head
+        former.request = request
+        former.line_end = line_end
+        return former
 
     def judges(self, request: Request, head: bytes, line_end: int) -> bool:
         """Whether the fields of this head were judged already, and mean the same with the line of this request."""
         return (
-            len(head) - line_end == len(self.head) - self._line_end
+            len(head) - line_end == len(self.head) - self.line_end
             and self.head.endswith(head[line_end:])
             and request.http_version == self.request.http_version
             and request.authority is None

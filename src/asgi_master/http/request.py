@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.grammar import TARGET_TEXT, is_host, is_token
+from asgi_master.http.grammar import LONGEST_NAME, TARGET_TEXT, is_any_host, is_host, is_token
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -121,7 +121,7 @@ def _absolute_form(method: str, target: bytes, http_version: str) -> Request:
         raise ProtocolError(400, "the target is neither a path nor an http URL")
     before_query, _, query = rest.partition(b"?")
     authority, slash, path = before_query.partition(b"/")
-    if not authority or not is_host(authority):
+    if not authority or not is_any_host(authority):
         raise ProtocolError(400, "the target has no valid host")
     raw_path = slash + path
     if not raw_path:
@@ -153,17 +153,25 @@ def take_headers(request: Request, headers: Headers) -> None:
                 raise ProtocolError(400, "more than one Content-Length field")
             length = value
         elif name == b"connection":
-            repeats, options = repeats or options is not None, value
+            if options is not None:
+                repeats = True
+            options = value
         elif name == b"transfer-encoding":
-            repeats, coding = repeats or coding is not None, value
+            if coding is not None:
+                repeats = True
+            coding = value
         elif name == b"upgrade":
-            repeats, upgrade = repeats or upgrade is not None, value
+            if upgrade is not None:
+                repeats = True
+            upgrade = value
         else:
-            repeats, expect = repeats or expect is not None, value
+            if expect is not None:
+                repeats = True
+            expect = value
     if repeats:
         options, coding, upgrade, expect = (_list(headers, name) for name in _LIST_FIELDS)
     if host is not None:
-        if not is_host(host):
+        if not (is_host(host) if len(host) <= LONGEST_NAME else is_any_host(host)):
             raise ProtocolError(400, "the Host field is not valid")
     elif is_1_1:
         raise ProtocolError(400, "the Host field is missing")

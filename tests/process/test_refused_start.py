@@ -46,7 +46,7 @@ def judge(fleet: Fleet, status: ExitCode, reason: str) -> None:
 @pytest.mark.parametrize(
     ("call", "number", "reason"),
     [
-        ("os.memfd_create", "EMFILE", "Too many open files (in Scoreboard.create"),
+        ("os.memfd_create", "EMFILE", "Too many open files (in _sealed_file"),
         ("os.memfd_create", "ENOSYS", "Function not implemented"),
         ("os.ftruncate", "EFBIG", "File too large"),
         ("mmap.mmap", "ENOMEM", "Cannot allocate memory"),
@@ -54,7 +54,6 @@ def judge(fleet: Fleet, status: ExitCode, reason: str) -> None:
         ("socket.socketpair", "EMFILE", "raise LimitNOFILE="),
         ("selectors.DefaultSelector", "EMFILE", "Too many open files (in Master.__init__"),
         ("asgi_master.ipc.prctl._prctl", "EPERM", "Operation not permitted (in become_subreaper"),
-        ("os.getcwd", "ENOENT", "No such file or directory"),
     ],
 )
 def test_a_call_that_fails(fleet: Fleet, call: str, number: str, reason: str) -> None:
@@ -104,4 +103,4 @@ def test_a_directory_that_is_gone(fleet: Fleet, tmp_path: Path) -> None:
         "os.execv(sys.executable, [sys.executable, '-m', 'asgi_master', *sys.argv[1:]])"
     )
     fleet.start(*ARGUMENTS, program=(sys.executable, "-c", inside))
-    judge(fleet, ExitCode.FAILURE, "No such file or directory")
+    judge(fleet, ExitCode.USAGE, "the working directory", "is not there")

@@ -383,7 +383,7 @@ def test_a_configuration_that_cannot_be_applied_is_told_in_one_line(run, tmp_pat
             print(*error.errors, sep="\\n")
     """)
     (line,) = done.stdout.splitlines()
-    assert line.startswith(f"log_config: {path}: ")
+    assert line.startswith(f"log-config: {path}: ")
     assert complaint in line
 
 

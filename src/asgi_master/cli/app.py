@@ -15,10 +15,7 @@ from asgi_master import __version__
 from asgi_master.errors import AsgiMasterError, ExitCode, SettingsError, told_in_a_line
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from asgi_master.cli.asked import Asked
-    from asgi_master.settings.model import Settings
     from asgi_master.settings.resolve import Resolved
 
 _PROGRAM = "asgi-master"
@@ -99,9 +96,14 @@ def _tell_of_settings(asked: "Asked") -> int:
     if asked.print_config:
         print(to_toml(resolved), end="")  # noqa: T201 -- it was asked for
         return ExitCode.OK
-    directory = working_directory(os.environ)
-    _check_certificates(resolved.settings, directory)
-    _warn_of_exposures(resolved.settings, directory)
+    from asgi_master.master.privileges import exposures  # noqa: PLC0415 -- as in `main`
+    from asgi_master.master.questions import rehearse  # noqa: PLC0415 -- as in `main`
+
+    directory = working_directory(os.environ) / resolved.settings.application.chdir
+    if errors := rehearse(resolved.settings, directory):
+        raise SettingsError(errors)
+    for line in exposures(resolved.settings, directory):
+        print(f"{_PROGRAM}: warning: {line}", file=sys.stderr)  # noqa: T201 -- there is no log
     print("The settings are right.")  # noqa: T201 -- it was asked for
     return ExitCode.OK
 
@@ -113,21 +115,6 @@ def _reader(asked: "Asked") -> "Callable[[], Resolved]":
 
     directory = working_directory(os.environ)
     return lambda: resolve(asked.flags, os.environ, directory, config=asked.config)
-
-
-def _check_certificates(settings: "Settings", directory: "Path") -> None:
-    """Raises `SettingsError` if the files that the settings name do not make a TLS server."""
-    from asgi_master.master.certificates import check  # noqa: PLC0415 -- as in `main`
-
-    if errors := check(settings, directory):
-        raise SettingsError(errors)
-
-
-def _warn_of_exposures(settings: "Settings", directory: "Path") -> None:
-    from asgi_master.master.privileges import exposures  # noqa: PLC0415 -- as in `main`
-
-    for line in exposures(settings, directory):
-        print(f"{_PROGRAM}: warning: {line}", file=sys.stderr)  # noqa: T201 -- there is no log
 
 
 def _tell_version() -> int:

@@ -159,6 +159,28 @@ def _open_tcp(bind: str, address: TcpAddress, backlog: int, kept: KeptSockets) -
     return listeners
 
 
+def try_tcp(bind: str, address: TcpAddress) -> None:
+    """See whether it can be had, now or once whoever has it is gone. Raises `BindError`."""
+    refused: list[OSError] = []
+    resolved = list(dict.fromkeys(_resolve(bind, address)))
+    for family, kind, protocol, _name, place in resolved:
+        try:
+            with socket.socket(family, kind, protocol) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind(place)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                continue
+            refused.append(error)
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                break
+    hopeless = [e for e in refused if e.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)]
+    if hopeless or (refused and len(refused) == len(resolved)):
+        raise BindError(_why_not(bind, address.port, (hopeless or refused)[-1]))
+
+
 def _resolve(bind: str, address: TcpAddress) -> list[tuple[Any, ...]]:
     try:
         return socket.getaddrinfo(
@@ -219,7 +241,7 @@ def _why_not(bind: str, port: int, error: OSError) -> str:
 
 def _open_unix(bind: str, path: Path, settings: SocketSettings, kept: KeptSockets) -> Listener:
     """What an earlier master listened on, if the file there still leads to it, or a new one."""
-    owner = _owner(bind, settings.uds_owner)
+    owner = owner_of(bind, settings.uds_owner)
     try:
         with Directory(path.absolute().parent) as directory, directory.turn():
             listener = _take_back_unix(bind, path, directory, kept)
@@ -252,8 +274,11 @@ def _take_back_unix(bind: str, path: Path, directory: Directory, kept: KeptSocke
     return Listener(found[0], path.absolute(), inode, is_taken_back=True)
 
 
-def _owner(bind: str, owner: str) -> tuple[int, int]:
-    """The ids of `user`, `user:group`, `user:` (with the login group) or `:group`; -1 keeps what is."""
+def owner_of(bind: str, owner: str) -> tuple[int, int]:
+    """The ids of `user`, `user:group`, `user:` (with the login group) or `:group`; -1 keeps what is.
+
+    Raises `BindError`.
+    """
     user, colon, group = owner.partition(":")
     try:
         uid = -1 if not user else int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid

@@ -1,6 +1,5 @@
 """Be the master: from settings to an exit status."""
 
-import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -15,7 +14,6 @@ from asgi_master.ipc.prctl import become_subreaper
 from asgi_master.master.admin import open_admin
 from asgi_master.master.carried import Cargo, Carried
 from asgi_master.master.certificates import Certificates
-from asgi_master.master.certificates import check as check_certificates
 from asgi_master.master.handover import CONSENT, Errand, Handover, check_sections, receive, settings_in
 from asgi_master.master.head_start import HeadStart
 from asgi_master.master.kept_sockets import KeptSockets
@@ -27,15 +25,14 @@ from asgi_master.master.place import enter
 from asgi_master.master.privileges import (
     CONTROL_SOCKET,
     PID_FILE,
-    check_user,
     warn_of_exposure,
     warn_of_log_files,
     warn_of_root,
 )
+from asgi_master.master.questions import check
 from asgi_master.master.signals import SignalPipe
 from asgi_master.settings.directory import working_directory
 from asgi_master.settings.model import Settings
-from asgi_master.telemetry.access_log import check_format
 from asgi_master.telemetry.identity import introduce
 
 log = logging.getLogger("asgi_master")
@@ -203,13 +200,5 @@ def _open_new_control(setting: str) -> ControlSocket | None:
 
 def _check(settings: Settings) -> None:
     """What the settings room cannot know: whether what they ask for is there."""
-    errors = check_user(settings)
-    if settings.development.reload and importlib.util.find_spec("watchfiles") is None:
-        errors.append('reload: watchfiles is not installed; `pip install "asgi-master[reload]"` brings it')
-    try:
-        check_format(settings.logging.access_log_format)
-    except ValueError as error:
-        errors.append(f"access-log-format: {error}")
-    errors += check_certificates(settings, working_directory(os.environ) / settings.application.chdir)
-    if errors:
+    if errors := check(settings, working_directory(os.environ) / settings.application.chdir):
         raise SettingsError(errors)

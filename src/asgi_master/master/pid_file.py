@@ -60,17 +60,22 @@ class PidFile:
         os.close(self._fd)
 
 
+def check_kind(path: Path, entry: Entry) -> None:
+    """Raises `AsgiMasterError` if what stands at this path is nothing that a pid file may replace."""
+    found = entry.status
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
+        raise AsgiMasterError(
+            f"cannot write the pid file {path}: what stands there is no file of our own with this one name; "
+            "move it away or give another --pid-file"
+        )
+
+
 def _look(path: Path, entry: Entry | None) -> None:
     """See whether what stands there may be replaced. Raises `AsgiMasterError`, `OSError`."""
     if entry is None:
         return
     with entry:
-        found = entry.status
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
-            raise AsgiMasterError(
-                f"cannot write the pid file {path}: what stands there is no file of our own with this one name; "
-                "move it away or give another --pid-file"
-            )
+        check_kind(path, entry)
         fd = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if _is_locked(fd):

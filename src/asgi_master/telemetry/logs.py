@@ -200,11 +200,11 @@ def _apply(path: Path) -> None:
             case _:
                 raise ValueError("the name must end in .json, .toml or .ini")
     except OSError as error:
-        raise SettingsError([f"log_config: {path}: {error.strerror or error}"]) from error
+        raise SettingsError([f"log-config: {path}: {error.strerror or error}"]) from error
     except Exception as error:
         # The file may name any class and pass it anything; what went wrong there is the cause.
         reason = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
-        raise SettingsError([f"log_config: {path}: {one_line(reason or repr(error))}"]) from error
+        raise SettingsError([f"log-config: {path}: {one_line(reason or repr(error))}"]) from error
 
 
 def _apply_dict(config: dict[str, Any]) -> None:

@@ -1,0 +1,96 @@
+"""What the start asks of this machine before it takes anything: one list, for the start and for `--check-config`.
+
+What only the moment decides is not asked here: an address or pid file that is in use may be so by the master that runs,
+and descriptors are passed by whoever starts it.
+"""
+
+import errno
+import importlib.util
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from asgi_master.directories import Directory
+from asgi_master.errors import AsgiMasterError, BindError, SettingsError
+from asgi_master.master import listening
+from asgi_master.master.admin import admin_sockets
+from asgi_master.master.certificates import check as check_certificates
+from asgi_master.master.pid_file import check_kind
+from asgi_master.master.privileges import check_user
+from asgi_master.settings.bind import TcpAddress, UnixAddress, parse_bind
+from asgi_master.settings.model import Settings, SocketSettings
+from asgi_master.telemetry.access_log import check_format
+from asgi_master.telemetry.identity import introduce
+
+
+def check(settings: Settings, directory: Path) -> list[str]:
+    """A line for each thing that the settings ask for and that is not there; relative paths begin in `directory`."""
+    errors = check_user(settings)
+    if settings.development.reload and importlib.util.find_spec("watchfiles") is None:
+        errors.append('reload: watchfiles is not installed; `pip install "asgi-master[reload]"` brings it')
+    try:
+        check_format(settings.logging.access_log_format)
+    except ValueError as error:
+        errors.append(f"access-log-format: {error}")
+    return errors + check_certificates(settings, directory)
+
+
+def rehearse(settings: Settings, directory: Path) -> list[str]:
+    """All that a start would be refused for, without it; for a program that only asks: its log is set up after this."""
+    os.chdir(directory)
+    errors = check(settings, directory)
+    try:
+        introduce("master", settings)
+    except SettingsError as error:
+        errors += error.errors
+    errors += _pid_file(settings.process.pid_file)
+    for sockets in (settings.sockets, admin_sockets(settings)):
+        for bind in sockets.bind:
+            errors += _bind(bind, sockets)
+    return errors
+
+
+def _pid_file(name: str) -> Iterator[str]:
+    if not name:
+        return
+    path = Path(name).absolute()
+    try:
+        with Directory(path.parent) as directory:
+            if (entry := directory.entry(path.name)) is not None:
+                with entry:
+                    check_kind(path, entry)
+            if not os.access(path.parent, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except AsgiMasterError as error:
+        yield str(error)
+    except OSError as error:
+        yield f"cannot write the pid file {path}: {error.strerror or error}"
+
+
+def _bind(bind: str, sockets: SocketSettings) -> Iterator[str]:
+    try:
+        match parse_bind(bind):
+            case TcpAddress() as address:
+                listening.try_tcp(bind, address)
+            case UnixAddress(path):
+                _unix(bind, Path(path), sockets)
+    except BindError as error:
+        yield str(error)
+
+
+def _unix(bind: str, path: Path, sockets: SocketSettings) -> None:
+    """Raises `BindError`."""
+    listening.owner_of(bind, sockets.uds_owner)
+    try:
+        if path.exists() and not stat.S_ISSOCK(path.lstat().st_mode):
+            raise BindError(f"cannot bind {bind}: a file that is not a socket stands there; move it away")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            number = errno.EACCES if path.parent.is_dir() else errno.ENOENT
+            raise OSError(number, os.strerror(number))
+        with socket.socket(socket.AF_UNIX) as sock:
+            # Too long a name is said before anything is looked for.
+            sock.connect_ex(os.fspath(path))
+    except OSError as error:
+        raise BindError(f"cannot bind {bind}: {error.strerror or error}") from None

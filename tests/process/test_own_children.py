@@ -141,3 +141,30 @@ def test_a_pool_ends_with_its_worker(fleet: Fleet) -> None:
         assert client.get("/pool").text == "[1, 4, 9]"
     fleet.stop_cleanly()
     fleet._ended_by_test = True
+
+
+HOLDER = """
+import contextlib, os, probe, socket, subprocess
+async def hold(scope, receive, send, query):
+    sockets = []
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{fd}").startswith("socket:") and socket.socket(fileno=os.dup(fd)).getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                sockets.append(fd)
+    await probe.answer(send, str(subprocess.Popen(["sleep", "60"], pass_fds=sockets).pid).encode())
+probe.ENDPOINTS |= {"/hold": hold}
+app = probe.app
+"""
+
+
+def test_who_is_left_and_keeps_the_port_is_named(fleet: Fleet) -> None:
+    fleet.expect_log(r"WARNING.*keeps http://127.0.0.1:\d+ in use: sleep 60 \[\d+\]")
+    fleet.serve_source(HOLDER, workers=1, env=WITH_PROBE)
+    with fleet.client() as client:
+        holder = int(client.get("/hold").text)
+    port = fleet.port
+    assert fleet.stop() == 0
+    try:
+        fleet.wait_line(rf"keeps http://127.0.0.1:{port} in use: sleep 60 \[{holder}\]")
+    finally:
+        psutil.Process(holder).kill()

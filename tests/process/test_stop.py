@@ -1,5 +1,6 @@
 """TERM and INT finish what is in flight; the second is quick; the third kills."""
 
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from apps import holding
-from fleet import PATIENCE, Fleet, wait_until
+from fleet import APPS, PATIENCE, SOURCE, Fleet, wait_until
 
 BLOCKED = "block?seconds=60"
 
@@ -129,3 +130,37 @@ def test_a_stop_while_booting(fleet: Fleet) -> None:
     fleet.expect_log("WARNING")
     fleet.send(signal.SIGTERM)
     assert fleet.wait_exit() in (0, 6)
+
+
+SLOW_START = """
+import asyncio, os, probe
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        print("begins", os.getpid(), flush=True)
+        await receive()
+        await asyncio.sleep(float(os.environ.get("STARTS_FOR", "0")))
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+    else:
+        await probe.app(scope, receive, send)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("starts_for", ["0", "30"])
+def test_the_whole_group_is_told_and_nobody_is_replaced(fleet: Fleet, signum, starts_for: str) -> None:
+    """As by supervisord's stopasgroup: the workers hear of it before the master does."""
+    fleet.expect_log("WARNING.*leaving: SIGTERM")
+    fleet.write("slow_start.py", SLOW_START)
+    env = {"STARTS_FOR": starts_for, "PYTHONPATH": f"{SOURCE}:{APPS}"}
+    fleet.start("--workers", "2", "--bind", "127.0.0.1:0", "slow_start:app", env=env)
+    if starts_for == "0":
+        fleet.wait_ready(2)
+    wait_until(lambda: len(fleet.output) == 2, "both began")
+    for worker in fleet.workers():
+        os.kill(worker.pid, signum)
+    fleet.send(signum)
+    assert fleet.wait_exit() == 0
+    assert len(fleet.output) == 2
+    assert "replace" not in fleet.log

@@ -30,6 +30,8 @@ class Listeners:
         """`kept` is what systemd holds for us, if it does; `cargo` is what the program before left, in `section`."""
         self._kept = kept if kept is not None else KeptSockets(Notifier({}), {}, 0)
         self._by_bind: dict[str, list[Listener]] = {}
+        self.urls: dict[int, str] = {}
+        """Where clients connected to each that was ever open, by the socket's inode: others may hold it open still."""
         if cargo is not None:
             cargo.pack(section, self._carry)
             if (carried := cargo.unpack(section)) is not None:
@@ -52,6 +54,7 @@ class Listeners:
                 listener.abandon()
             raise
         self._by_bind |= opened
+        self._note(_flatten(opened.values()))
         for bind, listeners in opened.items():
             if is_ours(bind):
                 for listener in listeners:
@@ -132,7 +135,11 @@ class Listeners:
                 )
                 for known in listeners
             ]
+        self._note(_flatten(self._by_bind.values()))
         self._kept.adopt(carried.values.get("passed", {}))
+
+    def _note(self, listeners: list[Listener]) -> None:
+        self.urls |= {os.fstat(listener.sock.fileno()).st_ino: listener.url for listener in listeners}
 
     def close(self) -> None:
         """Close all. The file of a Unix socket that systemd keeps stays: the next master listens on that socket."""

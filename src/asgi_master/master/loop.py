@@ -264,7 +264,8 @@ class Master:
         return held
 
     def _on_signals(self) -> None:
-        for signum in self._signals.read():
+        # Who is told to stop need not replace whoever died of the same signal.
+        for signum in sorted(self._signals.read(), key=lambda signum: signum == signal.SIGCHLD):
             match signum:
                 case signal.SIGTERM | signal.SIGINT:
                     self._facts.append(StopRequested())

@@ -31,6 +31,7 @@ from asgi_master.master.privileges import (
 )
 from asgi_master.master.questions import check
 from asgi_master.master.signals import SignalPipe
+from asgi_master.master.strangers import name_holders
 from asgi_master.settings.directory import working_directory
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry.identity import introduce
@@ -52,11 +53,15 @@ def run(read: Callable[[], Settings], head_start: HeadStart) -> ExitCode:
             if handover is not None and handover.errand is Errand.CHECK:
                 return _consent(handover, read)
             cargo = Cargo(handover.sections if handover is not None else None)
-            master = _assemble(held, cargo, read, head_start)
-        return master.run()
+            master, listeners = _assemble(held, cargo, read, head_start)
+        status = master.run()
+        name_holders(listeners.urls)
+        return status
 
 
-def _assemble(held: ExitStack, cargo: Cargo, read: Callable[[], Settings], head_start: HeadStart) -> Master:
+def _assemble(
+    held: ExitStack, cargo: Cargo, read: Callable[[], Settings], head_start: HeadStart
+) -> tuple[Master, Listeners]:
     """A master of all its parts; `held` lets go of them, the last first. Raises `AsgiMasterError`, `OSError`."""
     settings = _settings(cargo, read)
     signals = SignalPipe(cargo)
@@ -107,7 +112,7 @@ def _assemble(held: ExitStack, cargo: Cargo, read: Callable[[], Settings], head_
     held.callback(master.close)
     for name in cargo.close_leftovers():
         log.info("upgrade: the former program's %s is not known to this one", name)
-    return master
+    return master, listeners
 
 
 @contextmanager

@@ -164,6 +164,10 @@ def _take_over_signals(assignment: Assignment) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+_GROUP_SIGNALLED = 0.3
+"""Seconds in which a master that was told to stop by the same signal will have given its order."""
+
+
 class Worker:
     """One worker with its loop running."""
 
@@ -182,6 +186,7 @@ class Worker:
         self._telling: set[asyncio.Task[None]] = set()
         self._exit_code = ExitCode.OK
         self._was_terminated = False
+        self._is_told = False
         self._is_admitted = not assignment.order.standby
         self._acceptor: Acceptor | None = None
         self._tls: TlsServer | None = None
@@ -337,6 +342,7 @@ class Worker:
             return
         match received.message:
             case Drain() as order:
+                self._is_told = True
                 self._orders.put_nowait(order)
             case Accept():
                 self._is_admitted = True
@@ -363,6 +369,7 @@ class Worker:
 
     def _take_listeners(self, fds: list[int], secure: list[int]) -> None:
         listeners = [socket.socket(fileno=fd) for fd in fds]
+        own_children.close_in_children(listeners)
         self._secure = [listeners[place] for place in secure]
         if self._acceptor is not None:
             self._acceptor.renew_listeners(listeners, self._secure)
@@ -382,12 +389,20 @@ class Worker:
         self._say(TasksTold(asked.number, total, groups))
 
     def _on_terminate(self) -> None:
-        """Ask to leave, so that a successor is there first; a second time, and while booting, leave."""
-        if self._state == RowState.DRAINING:
+        """Ask to leave, so that a successor is there first; a second time, and while booting, leave.
+
+        Whoever signals the whole group means the master, and no successor.
+        """
+        if self._was_terminated:
+            self._leave_unless_told("SIGTERM")
             return
-        may_ask = self._state in (RowState.READY, RowState.STANDBY) and not self._was_terminated
         self._was_terminated = True
-        if may_ask and self._say(WantsToLeave("SIGTERM")):
+        asyncio.get_running_loop().call_later(_GROUP_SIGNALLED, self._follow_terminate)
+
+    def _follow_terminate(self) -> None:
+        if self._is_told or self._state == RowState.DRAINING:
+            return
+        if self._state in (RowState.READY, RowState.STANDBY) and self._say(WantsToLeave("SIGTERM")):
             log.info("SIGTERM: serving until the master has a replacement, or for %g s", PATIENCE)
             asyncio.get_running_loop().call_later(
                 PATIENCE, self._leave_unless_told, f"SIGTERM, and no order within {PATIENCE:g} s"

@@ -192,6 +192,13 @@ class Fork:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerGone:
+    """Master to zygote: the worker that was this process is dead, and reaped. Clear away what it left in files."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Accept:
     """Master to worker: accept from now on; you are a spare no more."""
 
@@ -243,6 +250,7 @@ Message = (
     | TasksTold
     | Boot
     | Fork
+    | WorkerGone
     | Accept
     | TakeCertificates
     | TakeHandOff

@@ -38,6 +38,7 @@ from asgi_master.ipc.messages import (
     TasksTold,
     TellTasks,
     WantsToLeave,
+    WorkerGone,
 )
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master.carried import Carried
@@ -265,8 +266,15 @@ class Children(Roll):
             self._outlive(self._hearing.hang_up, zygote.channel)
         for worker in workers:
             self._forget(worker, status, out_of_memory=out_of_memory, is_reaped=True)
+            self._outlive(self._tell_zygotes, WorkerGone(pid))
         if told is not None:
             self._outlive(told, status)
+
+    def _tell_zygotes(self, news: WorkerGone) -> None:
+        """Whichever of them lives; those of a version that does not know the word name no directory either."""
+        for zygote in self._zygotes.values():
+            if zygote.directory and zygote.channel.fileno() >= 0:
+                zygote.channel.send(news)
 
     def expect_exit(self, pid: int, told: Callable[[int], None]) -> None:
         """Have `told` called with the status of a child that is neither zygote nor worker, once it is reaped."""

@@ -52,6 +52,7 @@ from asgi_master.worker.heartbeat import Heartbeat
 from asgi_master.worker.leaving import leave_at_once, run_and_end
 from asgi_master.worker.lifespan import Lifespan
 from asgi_master.worker.probe import probe
+from asgi_master.worker.prometheus import forget_this_process
 from asgi_master.worker.randomness import make_different
 from asgi_master.worker.recycling import Recycler, limits_of
 from asgi_master.worker.serving import NewContext
@@ -105,6 +106,8 @@ def work(assignment: Assignment) -> NoReturn:
         # The master gave this worker up before it came to life, or is gone.
         sys.exit(ExitCode.MASTER_LOST)
     faults.point("after_forked")
+    # What is registered first runs last.
+    atexit.register(forget_this_process)
     try:
         _settle(assignment)
         loop_name = assignment.inheritance.settings.loop.loop

@@ -25,6 +25,7 @@ from asgi_master.ipc.messages import (
     Fork,
     ForkFailed,
     ImportFailed,
+    WorkerGone,
 )
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Scoreboard
@@ -37,6 +38,7 @@ from asgi_master.worker.fork_hazards import ForkHazards
 from asgi_master.worker.main import Assignment, Inheritance, work
 from asgi_master.worker.own_children import forget_in_children, pass_over
 from asgi_master.worker.privileges import drop_privileges
+from asgi_master.worker.prometheus import forget_process
 from asgi_master.worker.randomness import generators
 from asgi_master.worker.serving import serving
 
@@ -181,6 +183,8 @@ def _start_again_without_preload(channel_fd: int) -> NoReturn:
 def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:
     while (received := channel.receive()) is not None:
         order = received.message
+        if isinstance(order, WorkerGone):
+            forget_process(order.pid)
         if not isinstance(order, Fork):
             continue
         put_fd, take_fd, worker_channel_fd, stack_fd, *listener_fds = received.fds

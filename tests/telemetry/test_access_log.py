@@ -54,6 +54,84 @@ def show(capfdbinary):
     return show
 
 
+def logs(exclude, **changes):
+    log = AccessLog("%(U)s", exclude=exclude)
+    log.record(scope(**changes), 200, 1, 0.1)
+    return bool(taken(log))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "is_logged"),
+    [
+        ("/healthz", b"/healthz", False),
+        ("/healthz", b"/healthz/", True),
+        ("/healthz", b"/Healthz", True),
+        ("/healthz", b"/a/healthz", True),
+        ("/health%7A", b"/health%7A", False),
+        ("/healthz", b"/health%7A", True),
+        ("/static/*", b"/static/css/a.css", False),
+        ("/static/*", b"/static", True),
+        ("*.css", b"/static/css/a.css", False),
+        ("/v?/ping", b"/v2/ping", False),
+        ("/[ab]", b"/b", False),
+        ("*", b"/", False),
+        ("/a.c", b"/abc", True),
+        ("/(", b"/(", False),
+        ("/[", b"/[", False),
+    ],
+)
+def test_a_path_can_be_left_out(pattern, path, is_logged):
+    assert logs([pattern], raw_path=path) is is_logged
+    assert logs(["/other", pattern, "user-agent:nobody"], raw_path=path) is is_logged
+
+
+def test_a_path_is_left_out_with_or_without_where_it_is_mounted():
+    mounted = {"raw_path": b"/api/healthz", "root_path": "/api"}
+    assert not logs(["/healthz"], **mounted)
+    assert not logs(["/api/healthz"], **mounted)
+    assert logs(["/ealthz"], **mounted)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "agent", "is_logged"),
+    [
+        ("user-agent:kube-probe/*", b"kube-probe/1.30", False),
+        ("user-agent:Kube-Probe/*", b"kube-probe/1.30", False),
+        ("User-Agent:kube-probe/*", b"kube-probe/1.30", False),
+        ("user-agent: kube-probe/*", b"kube-probe/1.30", False),
+        ("user-agent:kube-probe", b"kube-probe/1.30", True),
+        ("user-agent:*bot*", b"Mozilla/5.0 (compatible; Googlebot/2.1)", False),
+        ("user-agent:", None, True),
+        ("user-agent:*", None, True),
+    ],
+)
+def test_a_client_can_be_left_out(pattern, agent, is_logged):
+    if pattern == "user-agent:":
+        with pytest.raises(ValueError, match="names no client"):
+            AccessLog("common", exclude=[pattern])
+        return
+    headers = [(b"host", b"a"), *([(b"user-agent", agent)] if agent is not None else [])]
+    assert logs([pattern], headers=headers) is is_logged
+
+
+@given(
+    paths=st.lists(st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), max_size=8), min_size=1)
+)
+def test_what_no_pattern_names_is_logged(paths):
+    literal = [f"/x{path}".translate({ord(char): "-" for char in "*?[]"}) for path in paths]
+    assert all(not logs(literal, raw_path=path.encode()) for path in literal)
+    assert logs(literal, raw_path=b"/y")
+
+
+def test_a_connection_tells_what_is_not_left_out():
+    log = AccessLog("%(U)s", exclude=["/healthz"])
+    connection = log.of_connection()
+    probe, other = object(), object()
+    for request, path in ((probe, b"/healthz"), (other, b"/"), (probe, b"/healthz"), (probe, b"/healthz")):
+        connection.record(request, scope(raw_path=path), 200, 1, 0.1)
+    assert taken(log) == ["/\n"]
+
+
 def test_a_request_that_was_described_once_is_told_again(capfdbinary):
     log = AccessLog('%(h)s "%(r)s" %(s)s %(B)s %(a)s')
     connection = log.of_connection()

@@ -65,7 +65,7 @@ def test_the_access_log(capfdbinary, json):
         "query_string": data,
         "headers": [(b"user-agent", data), (b"referer", data)],
     }
-    log = AccessLog("combined", json=json)
+    log = AccessLog("combined", form="json" if json else "text")
     log.record(scope, 200, 0, 0.1)
     log.flush()
     written = capfdbinary.readouterr().out

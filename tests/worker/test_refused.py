@@ -105,7 +105,7 @@ def test_a_body_that_does_not_arrive_in_time(variant):
     ],
 )
 def test_in_json(variant, sent, known):
-    log = AccessLog("", json=True)
+    log = AccessLog("", form="json")
     with serve(hello, access_log=log, **variant) as server:
         sock = server.connect()
         sock.sendall(sent)

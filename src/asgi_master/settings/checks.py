@@ -8,6 +8,7 @@ from typing import Any
 
 from asgi_master.settings.bind import TLS_PREFIX, InheritedFd, TcpAddress, parse_bind, speaks_tls
 from asgi_master.settings.env_file import parse_env_file
+from asgi_master.settings.exclusions import parse_exclusion
 from asgi_master.settings.headers import parse_header
 from asgi_master.settings.model import Settings
 from asgi_master.settings.peers import parse_peer
@@ -70,6 +71,7 @@ class _Checks:
         yield from self._tls()
         yield from self._http()
         yield from self._proxies()
+        yield from _each("access_log_exclude", self._settings.logging.access_log_exclude, parse_exclusion)
         yield from self._files()
         yield from self._times()
 

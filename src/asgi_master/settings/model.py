@@ -498,6 +498,12 @@ class LoggingSettings:
         metavar="FORMAT",
         help="The access log's line: combined, common, or atoms such as '%(h)s %(s)s'.",
     )
+    access_log_exclude: tuple[str, ...] = setting(
+        (),
+        metavar="PATTERN",
+        help="Requests that the access log leaves out: a path such as /healthz or /static/*, or "
+        "user-agent:kube-probe/*; may be repeated.",
+    )
     log_config: str = setting(
         "",
         kind=PATH,

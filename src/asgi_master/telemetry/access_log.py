@@ -12,12 +12,13 @@ import os
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from select import PIPE_BUF
 from time import time
 from typing import Any
 
+from asgi_master.settings.exclusions import Exclusions, compile_exclusions
 from asgi_master.telemetry.clock import at
 from asgi_master.telemetry.presets import FORMATTERS, request_template
 from asgi_master.telemetry.streams import Stream
@@ -99,16 +100,26 @@ _Happened = tuple[_Description, int, int, float, float]
 class AccessLog:
     """Collects what happened; `flush` writes it. One per process."""
 
-    def __init__(self, format: str, *, form: str = "text") -> None:  # noqa: A002 -- the name of the setting
+    def __init__(
+        self,
+        format: str,  # noqa: A002 -- the names of the settings
+        *,
+        form: str = "text",
+        exclude: Sequence[str] = (),
+    ) -> None:
         """Compile `format`: `combined`, `common`, or text with atoms such as `%(h)s`; a JSON `form` replaces it.
 
-        Raises `ValueError` for an atom that does not exist.
+        `exclude` are the patterns of what is left out, see `settings.exclusions`. Raises `ValueError` for an atom
+        that does not exist.
         """
         is_json = form in FORMATTERS
         template = request_template(form, os.getpid()) if is_json else _SHORTHANDS.get(format, format)
         self._template = template
         self._describe, self._render, self._wanted = _compile(template)
         self._describe_refused: _Describe | None = None
+        self._is_left_out = _left_out(compile_exclusions(exclude)) if exclude else None
+        if exclude:
+            self._wanted |= {b"user-agent"}
         self.is_timed = any(f"%({atom})s" in template for atom in _TIMED_ATOMS)
         """Whether a line tells how long its request took."""
         self.held: list[_Happened] = []
@@ -140,10 +151,12 @@ class AccessLog:
             self.flush()
 
     def describe(self, scope: Mapping[str, Any]) -> _Description | None:
-        """What its line says of the request; `None` if its scope is spoilt."""
+        """What its line says of the request; `None` if it is left out, or its scope is spoilt."""
         wanted = self._wanted
         try:
             fields = {name: value for name, value in scope["headers"] if name in wanted} if wanted else {}
+            if self._is_left_out is not None and self._is_left_out(scope, fields):
+                return None
             return self._describe(scope, fields)
         except Exception:
             # The application may have put anything into its scope.
@@ -214,6 +227,30 @@ class ConnectionLog:
         held.append((self._description, status, body_bytes, duration, time()))
         if len(held) >= _MOST_HELD:
             self._access_log.flush()
+
+
+def _left_out(exclusions: Exclusions) -> Callable[[Mapping[str, Any], Mapping[bytes, bytes]], bool]:
+    """What tells whether a request is left out, by its scope and headers."""
+    paths, agents = exclusions.paths, exclusions.agents
+
+    # The same few come again and again, as below.
+    @lru_cache(maxsize=1024)
+    def is_hidden_path(raw_path: bytes, root_path: str) -> bool:
+        path = raw_path.decode("latin-1")
+        # A probe of the same pod does not know where a proxy mounts the application.
+        return paths is not None and bool(paths.match(path) or paths.match(path.removeprefix(root_path)))
+
+    @lru_cache(maxsize=1024)
+    def is_hidden_agent(agent: bytes) -> bool:
+        return agents is not None and agents.match(agent.decode("latin-1")) is not None
+
+    def is_left_out(scope: Mapping[str, Any], fields: Mapping[bytes, bytes]) -> bool:
+        if is_hidden_path(scope["raw_path"][:_LONGEST_FIELD], scope.get("root_path", "")):
+            return True
+        agent = fields.get(b"user-agent") if agents is not None else None
+        return agent is not None and is_hidden_agent(agent[:_LONGEST_FIELD])
+
+    return is_left_out
 
 
 def check_format(format: str) -> None:  # noqa: A002 -- the name of the setting

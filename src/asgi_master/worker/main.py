@@ -328,7 +328,11 @@ class Worker:
         logging_settings = self._settings.logging
         if not logging_settings.access_log:
             return None
-        return AccessLog(logging_settings.access_log_format, form=logging_settings.log_format)
+        return AccessLog(
+            logging_settings.access_log_format,
+            form=logging_settings.log_format,
+            exclude=logging_settings.access_log_exclude,
+        )
 
     def _on_channel(self) -> None:
         try:

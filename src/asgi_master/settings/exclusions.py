@@ -1,0 +1,50 @@
+"""What the access log leaves out: `/healthz`, `/static/*`, `user-agent:kube-probe/*`.
+
+A pattern is a path as the log shows it, or behind `user-agent:` what the client calls itself. `*` stands for any
+characters, `/` among them, `?` for one, `[ab]` for one of these. Paths are compared as they are, names of clients
+without regard to case.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import translate
+
+AGENT_PREFIX = "user-agent:"
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusions:
+    """The patterns, compiled; `None` where there are none of a kind."""
+
+    paths: re.Pattern[str] | None
+    agents: re.Pattern[str] | None
+
+
+def parse_exclusion(text: str) -> tuple[bool, str]:
+    """Whether it is about the client, and the pattern. Raises `ValueError`, whose text completes `<text> ...`."""
+    if text.lower().startswith(AGENT_PREFIX):
+        pattern = text[len(AGENT_PREFIX) :].strip()
+        if not pattern:
+            raise ValueError(
+                f"names no client: write {AGENT_PREFIX}PATTERN, such as {AGENT_PREFIX}kube-probe/*"
+            )
+        return True, pattern
+    if not text.startswith(("/", "*")):
+        raise ValueError(f"is neither a path, such as /healthz, nor {AGENT_PREFIX}PATTERN")
+    if "?" in text and "=" in text.partition("?")[2]:
+        raise ValueError("has a query: only the path is looked at")
+    return False, text
+
+
+def compile_exclusions(texts: Iterable[str]) -> Exclusions:
+    """All patterns as one of each kind. Raises `ValueError`."""
+    parsed = [parse_exclusion(text) for text in texts]
+    return Exclusions(
+        _any_of([pattern for is_agent, pattern in parsed if not is_agent], 0),
+        _any_of([pattern for is_agent, pattern in parsed if is_agent], re.IGNORECASE),
+    )
+
+
+def _any_of(patterns: list[str], flags: int) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(translate, patterns)), flags) if patterns else None

@@ -65,7 +65,9 @@ def test_what_only_the_command_line_can_ask_for():
     assert asked == Asked(
         dict.fromkeys(asked.flags), "a.toml", check_config=True, print_config=True, version=True
     )
-    assert _asked("-h", "--help-all") == Asked(dict.fromkeys(asked.flags), help=True, help_all=True)
+    assert _asked("-h", "--help-all", "--check") == Asked(
+        dict.fromkeys(asked.flags), check=True, help=True, help_all=True
+    )
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,8 @@ def _carry_out(asked: "Asked") -> int:
         return _tell_help(everything=asked.help_all)
     if asked.version:
         return _tell_version()
+    if asked.check:
+        return _rehearse(asked)
     if asked.print_config or asked.check_config:
         with told_in_a_line("cannot tell of the settings"):
             return _tell_of_settings(asked)
@@ -97,14 +99,30 @@ def _tell_of_settings(asked: "Asked") -> int:
         print(to_toml(resolved), end="")  # noqa: T201 -- it was asked for
         return ExitCode.OK
     from asgi_master.master.privileges import exposures  # noqa: PLC0415 -- as in `main`
-    from asgi_master.master.questions import rehearse  # noqa: PLC0415 -- as in `main`
+    from asgi_master.master.questions import refusals  # noqa: PLC0415 -- as in `main`
 
     directory = working_directory(os.environ) / resolved.settings.application.chdir
-    if errors := rehearse(resolved.settings, directory):
+    if errors := refusals(resolved.settings, directory):
         raise SettingsError(errors)
     for line in exposures(resolved.settings, directory):
         print(f"{_PROGRAM}: warning: {line}", file=sys.stderr)  # noqa: T201 -- there is no log
     print("The settings are right.")  # noqa: T201 -- it was asked for
+    return ExitCode.OK
+
+
+def _rehearse(asked: "Asked") -> int:
+    from asgi_master.master.head_start import HeadStart  # noqa: PLC0415 -- as in `main`
+
+    with HeadStart(os.environ) as head_start:
+        from asgi_master.master.rehearsal import rehearse  # noqa: PLC0415 -- what the first zygote is ahead of
+
+        read = _reader(asked)
+        app = read().settings.application.app
+        status = rehearse(lambda: read().settings, head_start)
+    if status is not ExitCode.OK:
+        what = "would not start" if status is ExitCode.BOOT_FAILED else "was stopped before it was known"
+        return _complain([f"{app} {what}"], status, None)
+    print(f"{app} would start.")  # noqa: T201 -- it was asked for
     return ExitCode.OK
 
 

@@ -11,6 +11,7 @@ class Asked:
     flags: dict[str, Any]
     """By the setting's name; `None` for those not given."""
     config: str | None = None
+    check: bool = False
     check_config: bool = False
     print_config: bool = False
     version: bool = False

@@ -16,6 +16,7 @@ PROGRAM = "asgi-master"
 
 COMMAND_OPTIONS = (
     ("--config", "-c", "FILE", f"Settings file instead of {FILE_NAME}."),
+    ("--check", "", "", "Would it start? Import and startup are tried; nothing is bound."),
     ("--check-config", "", "", "Check the settings and exit; the application is not imported."),
     ("--print-config", "", "", "Print all settings, with their origins, and exit."),
     ("--version", "", "", "Print the version and exit."),
@@ -57,7 +58,7 @@ FIRST = {
 }
 """The settings that most need, in the order of need, each with a few words."""
 
-_FIRST_COMMAND_OPTIONS = ("--config", "--check-config", "--print-config")
+_FIRST_COMMAND_OPTIONS = ("--config", "--check", "--check-config", "--print-config")
 _EXAMPLES = (
     ("asgi-master main:app", "on http://127.0.0.1:8000"),
     ("asgi-master --reload --access-log main:app", "while you develop"),

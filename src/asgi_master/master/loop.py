@@ -207,6 +207,14 @@ class Master:
         self._children.reap()
         self._facts.append(self._children.read_heartbeats())
 
+    def accompany(self, companion: Companion) -> None:
+        """Have one more follow what happens."""
+        self._companions.insert(0, companion)
+
+    def stop(self) -> None:
+        """As `SIGTERM` does."""
+        self._facts.append(StopRequested())
+
     def close(self) -> None:
         """Let go of everything; children that still live see the end of file and leave."""
         for companion in self._companions:

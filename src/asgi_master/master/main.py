@@ -127,7 +127,7 @@ def _telling(notifier: Notifier) -> Iterator[None]:
 
 def _consent(handover: Handover, read: Callable[[], Settings]) -> ExitCode:
     """Say that this program can take over. Raises `AsgiMasterError` if it cannot."""
-    _check(read())
+    check_settings(read())
     introduce("master", check_sections(handover.sections))
     print(f"{CONSENT}{__version__}")  # noqa: T201 -- to the master that asks
     return ExitCode.OK
@@ -140,7 +140,7 @@ def _settings(cargo: Cargo, read: Callable[[], Settings]) -> Settings:
         # Those that serve. What the files say now is for the reload that follows, and that can be refused.
         return settings_in(left)
     settings = read()
-    _check(settings)
+    check_settings(settings)
     return settings
 
 
@@ -203,7 +203,7 @@ def _open_new_control(setting: str) -> ControlSocket | None:
     return control
 
 
-def _check(settings: Settings) -> None:
-    """What the settings room cannot know: whether what they ask for is there."""
+def check_settings(settings: Settings) -> None:
+    """What the settings room cannot know: whether what they ask for is there. Raises `SettingsError`."""
     if errors := check(settings, working_directory(os.environ) / settings.application.chdir):
         raise SettingsError(errors)

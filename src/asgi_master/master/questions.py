@@ -37,7 +37,7 @@ def check(settings: Settings, directory: Path) -> list[str]:
     return errors + check_certificates(settings, directory)
 
 
-def rehearse(settings: Settings, directory: Path) -> list[str]:
+def refusals(settings: Settings, directory: Path) -> list[str]:
     """All that a start would be refused for, without it; for a program that only asks: its log is set up after this."""
     os.chdir(directory)
     errors = check(settings, directory)

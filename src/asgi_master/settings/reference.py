@@ -28,7 +28,8 @@ directory.
 `asgi-master --check-config` checks all settings and tells every error at once, each with the place it
 came from, and asks all that a start asks of this machine: user, certificates, log-config, whether the
 addresses and the pid file could be had (in use they may be, by the master that runs). The application is
-not imported, and nothing is bound. `asgi-master --print-config` prints all settings with their
+not imported, and nothing is bound. `asgi-master --check` does all that a start does, beside one that may be
+running (see [restart](../howto/restart.md)). `asgi-master --print-config` prints all settings with their
 origins, in the form of a settings file. SIGHUP reads the settings again: what applies on *reload* is in
 force from then on, what applies at *start* waits for a restart, and settings with errors change nothing.
 """

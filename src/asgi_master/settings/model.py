@@ -48,7 +48,8 @@ class ApplicationSettings:
     env_file: str = setting(
         "",
         kind=PATH,
-        help="File of KEY=VALUE lines for the application's environment; variables that exist already win.",
+        help="File of KEY=VALUE lines for the application's environment; variables that exist already win. Quotes, "
+        "values over several lines and ${NAME} are understood; settings of asgi-master in it are refused.",
     )
 
 

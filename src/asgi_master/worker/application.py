@@ -42,7 +42,7 @@ def prepare_environment(application: ApplicationSettings, *, is_known: bool = Fa
 
 def _read_env_file(path: Path) -> dict[str, str]:
     try:
-        variables, errors = parse_env_file(path.read_text(encoding="utf-8"))
+        variables, errors = parse_env_file(path.read_text(encoding="utf-8"), os.environ)
     except OSError as error:
         raise ApplicationError(f"cannot read the environment file {path}: {error.strerror}") from None
     except UnicodeDecodeError:

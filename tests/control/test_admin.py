@@ -150,12 +150,40 @@ def test_no_command_is_reachable(path: str, method: str) -> None:
     assert refused.value.status == 404
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "TRACE"])
 def test_only_questions(admin: Admin, method: str) -> None:
     request = f"{method} /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{{}}".encode()
     status, head, _body = admin.exchange(request)
     assert status == 405
-    assert b"allow: get, head" in head
+    assert b"allow: get, head, options" in head
+
+
+@pytest.mark.parametrize(
+    "target", ["/", "*", "/livez", "/readyz", "/readyz/", "/startupz", "/metrics", "/readyz?verbose"]
+)
+@pytest.mark.parametrize("version", ["HTTP/1.0\r\n\r\n", "HTTP/1.1\r\nhost: x\r\n\r\n"])
+def test_options_are_told(admin: Admin, target: str, version: str) -> None:
+    """`OPTIONS / HTTP/1.0` is how haproxy asks unless it is told what to ask."""
+    status, head, body = admin.exchange(f"OPTIONS {target} {version}".encode())
+    assert status == 200
+    assert b"allow: get, head, options" in head
+    assert b"/readyz" in body
+
+
+def test_options_of_nothing_are_none(admin: Admin) -> None:
+    assert admin.exchange(b"OPTIONS /status HTTP/1.1\r\nhost: x\r\n\r\n")[0] == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_slash_at_the_end_changes_nothing(admin: Admin, method: str) -> None:
+    admin.observer.age = 30.0
+    for path, expected in (
+        ("/livez/", 200),
+        ("/readyz/", 503),
+        ("/readyz/?verbose", 503),
+        ("/readyz//", 404),
+    ):
+        assert admin.exchange(f"{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())[0] == expected
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from asgi_master.control.health import Condition, Verdict, is_live, is_ready, is
 from asgi_master.control.http_server import HttpServer, Limits
 from asgi_master.supervision.notices import Notice
 
-_METHODS = ("GET", "HEAD")
+_METHODS = ("GET", "HEAD", "OPTIONS")
 _PATHS = ("/livez", "/readyz", "/startupz", "/metrics")
 _TEXT = "text/plain; charset=utf-8"
 _LIMITS = Limits(connections=64, makes_room=True, request_bytes=16 * 1024)
@@ -40,11 +40,17 @@ def respond(method: str, target: str, observer: Observer) -> Response:
         verbose = "verbose" in dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=10))
     except ValueError:
         raise Refusal(400, "the request's target is not a path") from None
-    if parts.path not in _PATHS:
+    path = parts.path.removesuffix("/") or "/"
+    if method == "OPTIONS" and path in {"/", "*", *_PATHS}:
+        # What haproxy asks unless it is told what to ask.
+        return Response(
+            200, f"there are {', '.join(_PATHS)}\n".encode(), _TEXT, [("allow", ", ".join(_METHODS))]
+        )
+    if path not in _PATHS:
         raise Refusal(404, f"nothing here; there are {', '.join(_PATHS)}")
     if method not in _METHODS:
-        raise Refusal(405, f"{parts.path} is for GET", allow=", ".join(_METHODS))
-    match parts.path:
+        raise Refusal(405, f"{path} is for GET", allow=", ".join(_METHODS))
+    match path:
         case "/livez":
             return _health(is_live(), verbose=verbose)
         case "/readyz":

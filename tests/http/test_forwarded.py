@@ -253,3 +253,74 @@ def test_nothing_but_addresses_comes_out(chain, proto):
 def test_a_node_is_an_address_or_nothing(text):
     node = read_node(text)
     assert node is None or str(ip_address(node[0])) == node[0]
+
+
+# -- what was taken away -----------------------------------------------------------------------------
+
+
+def prefix(*lines, chain=(), trust=OURS, reads=True):
+    headers = [(b"x-forwarded-for", line) for line in chain] + [
+        (b"x-forwarded-prefix", line) for line in lines
+    ]
+    return Forwarded(trust, prefix=reads).origin(headers).prefix
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([b"/api"], b"/api"),
+        ([b"/api/"], b"/api"),
+        ([b"/api/v1"], b"/api/v1"),
+        ([b"/a%20b/~x:@"], b"/a%20b/~x:@"),
+        ([b"/"], b""),
+        ([b""], b""),
+        ([b"api"], b""),
+        ([b"//evil.example"], b""),
+        ([b"/a//b"], b""),
+        ([b"/a/../b"], b""),
+        ([b"/.."], b""),
+        ([b"/."], b""),
+        ([b"/...x"], b"/...x"),
+        ([b"/%2e%2e"], b""),
+        ([b"/a%2Fb"], b""),
+        ([b"/a%00"], b""),
+        ([b"/a%zz"], b""),
+        ([b"/a?b"], b""),
+        ([b"/a b"], b""),
+        ([b"/\xc3\xa4"], b""),
+        ([b"http://a/b"], b""),
+        ([b"/" + b"a" * 600], b""),
+        ([b"/evil", b"/api"], b"/api"),
+        ([b"/evil, /api"], b"/api"),
+    ],
+)
+def test_the_prefix_that_one_proxy_took_away(lines, expected):
+    assert prefix(*lines) == expected
+
+
+def test_two_proxies_take_one_each():
+    chain = [b"1.2.3.4, 10.0.0.1"]
+    assert prefix(b"/outer", b"/inner", chain=chain) == b"/outer/inner"
+    assert prefix(b"/outer,/inner", chain=chain) == b"/outer/inner"
+    assert prefix(b"/evil,/outer,/inner", chain=chain) == b"/outer/inner"
+    assert prefix(b"/only", chain=chain) == b"/only"
+    assert prefix(b"evil", b"/inner", chain=chain) == b""
+    assert prefix(b"/outer,/inner", chain=[b"1.2.3.4"]) == b"/inner"
+
+
+def test_no_prefix_is_believed_unless_it_is_wanted():
+    assert prefix(b"/api", reads=False) == b""
+    assert Forwarded(OURS, rfc7239=True, prefix=True).origin([(b"x-forwarded-prefix", b"/api")]).prefix == b""
+
+
+def test_a_known_origin_is_not_that_of_another_prefix():
+    reader = Forwarded(OURS, prefix=True)
+    for path in (b"/a", b"/b", b"/a"):
+        assert reader.origin([(b"x-forwarded-prefix", path)]).prefix == path
+
+
+@given(st.lists(st.binary(max_size=12), max_size=4))
+def test_a_prefix_is_a_path_or_nothing(lines):
+    found = prefix(*lines, chain=[b"1.2.3.4, 10.0.0.1"])
+    assert found == b"" or (found[:1] == b"/" and b"//" not in found and not found.endswith(b"/"))
+    assert b"/../" not in found + b"/"

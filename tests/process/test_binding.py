@@ -70,6 +70,23 @@ def test_unix_socket_has_the_mode_asked_for_and_is_removed(fleet: Fleet, tmp_pat
     assert not path.exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's proxy is kept out by root only")
+@pytest.mark.parametrize(
+    ("flags", "is_hinted"),
+    [
+        ((), True),
+        (("--uds-mode", "600"), True),
+        (("--uds-mode", "666"), False),
+        (("--uds-owner", ":root"), False),
+    ],
+)
+def test_a_unix_socket_that_only_root_may_use_is_a_hint(
+    fleet: Fleet, tmp_path: Path, flags: tuple[str, ...], is_hinted: bool
+) -> None:
+    fleet.serve("probe:app", *flags, workers=1, bind=f"unix:{tmp_path}/app.sock")
+    assert ("needs --uds-owner :GROUP" in fleet.log) is is_hinted
+
+
 def test_stale_unix_socket_is_replaced(fleet: Fleet, tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
     with socket.socket(socket.AF_UNIX) as left_behind:

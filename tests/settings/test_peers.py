@@ -101,3 +101,25 @@ def test_wrong_settings_are_told(flags, error, tmp_path):
 def test_a_list_is_separated_by_commas(flags, environment, tmp_path):
     resolved = resolve({"app": "main:app"} | flags, environment, tmp_path)
     assert resolved.settings.proxy.forwarded_allow_ips == ("10.0.0.0/8", "unix")
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (
+            {},
+            "forwarded-prefix: true, but forwarded-allow-ips names no proxy to believe (--forwarded-prefix)",
+        ),
+        (
+            {"forwarded_allow_ips": ["unix"], "forwarded_headers": "forwarded"},
+            (
+                "forwarded-prefix: true, but Forwarded (RFC 7239) knows no prefix: it needs forwarded-headers "
+                "x-forwarded (--forwarded-prefix)"
+            ),
+        ),
+    ],
+)
+def test_a_prefix_needs_somebody_to_say_it(tmp_path, flags, line):
+    with pytest.raises(SettingsError) as caught:
+        resolve({"app": "main:app", "forwarded_prefix": True, **flags}, {}, tmp_path)
+    assert caught.value.errors == [line]

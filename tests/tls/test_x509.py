@@ -10,7 +10,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asgi_master.tls.x509 import pem_certificates, read_certificate
+from asgi_master.tls.x509 import missing_issuer, pem_certificates, read_certificate
 from certified import Authority, chain_of, der_of, parsed
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -130,3 +130,15 @@ def test_a_wrong_byte_does_no_more_than_be_refused(place, byte):
     damaged = WHOLE[:place] + bytes([byte]) + WHOLE[place + 1 :]
     with contextlib.suppress(ValueError):
         read_certificate(damaged)
+
+
+def test_the_issuer_that_is_missing():
+    root = Authority()
+    intermediate = root.child()
+    leaf = intermediate.issue("a.example")
+    chain = chain_of(leaf)
+    first = chain[: chain.index("-----END CERTIFICATE-----") + 26]
+    assert missing_issuer(chain) == ""
+    assert missing_issuer(first) == read_certificate(pem_certificates(chain)[0]).issuer != ""
+    assert missing_issuer(root.pem) == ""  # its own
+    assert missing_issuer("no certificate at all") == ""

@@ -94,6 +94,25 @@ def test_a_proxy_is_believed_for_each_request(variant):
 
 
 @each_variant
+def test_a_proxy_says_where_it_mounted_the_application(variant):
+    believed = Forwarded(LOCAL, prefix=True)
+    with serve(mirror, forwarded=believed, root_path="/always", **variant) as server:
+        client = server.client()
+
+        def paths(*lines: str) -> tuple[str, str]:
+            scope = json.loads(client.get("/x%20y", *lines).body)
+            return scope["root_path"], scope["path"]
+
+        assert paths() == ("/always", "/always/x y")
+        assert paths("X-Forwarded-Prefix: /a") == ("/a", "/a/x y")
+        assert paths("X-Forwarded-Prefix: /b%20c/") == ("/b c", "/b c/x y")
+        assert paths("X-Forwarded-Prefix: //evil") == ("/always", "/always/x y")
+        assert paths() == ("/always", "/always/x y")
+    with serve(mirror, forwarded=Forwarded(LOCAL), **variant) as server:
+        assert json.loads(server.client().get("/x", "X-Forwarded-Prefix: /a").body)["path"] == "/x"
+
+
+@each_variant
 def test_rfc_7239(variant):
     with serve(mirror, forwarded=Forwarded(LOCAL, rfc7239=True), **variant) as server:
         assert seen_by(

@@ -104,13 +104,17 @@ class ForwardedScopes(HttpScopes):
         self._forwarded = forwarded
 
     def scope(self, request: Request, state: dict[str, Any]) -> Scope:
-        """See `HttpScopes.scope`; `client` and `scheme` are what the peer said, if it did."""
+        """See `HttpScopes.scope`; `client`, `scheme` and `root_path` are what the peer said, if it did."""
         scope = super().scope(request, state)
         origin = self._forwarded.origin(request.headers)
         if origin.names_client:
             scope["client"] = origin.client
         if origin.scheme:
             scope["scheme"] = origin.scheme
+        if origin.prefix:
+            scope["root_path"] = root_path = _decoded(origin.prefix)
+            scope["path"] = root_path + _decoded(request.raw_path)
+            scope["raw_path"] = origin.prefix + request.raw_path
         return scope
 
 

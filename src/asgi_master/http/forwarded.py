@@ -4,6 +4,7 @@ Each proxy writes at the right end what it saw, so a list is walked from there f
 The first address that is none is the client; what stands left of it is only the client's word.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,13 @@ _MOST_HOPS = 64
 _MOST_KNOWN = 1024
 _LONGEST_KNOWN = 256
 _LONGEST_NODE = 64
+
+_LONGEST_PREFIX = 512
+_PREFIX_NAME = b"x-forwarded-prefix"
+# Segments as RFC 3986 has them: not empty, as `//host` is a place of its own to browsers, and no `.` or `..`.
+_PREFIX = re.compile(
+    rb"(?:/(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._~!$&'()*+;=:@-]|%(?!00|2[EeFf]|5[Cc])[0-9A-Fa-f]{2})+)+"
+)
 
 _SCHEMES = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 
@@ -47,6 +55,8 @@ class Origin:
     """Address and port (0 if unknown); `None` if they do not know, or hide it."""
     scheme: str = ""
     """`http` or `https`; empty if nothing was said."""
+    prefix: bytes = b""
+    """The path that they took away from the request's, as it was sent; empty if nothing was said."""
 
 
 _NOTHING = Origin()
@@ -87,12 +97,13 @@ class Forwarded:
     One family only: a proxy that writes one lets the other pass as its client sent it.
     """
 
-    def __init__(self, trust: Trust, *, rfc7239: bool = False) -> None:
-        """`rfc7239`: read Forwarded instead of X-Forwarded-For and X-Forwarded-Proto."""
+    def __init__(self, trust: Trust, *, rfc7239: bool = False, prefix: bool = False) -> None:
+        """`rfc7239`: read Forwarded instead of X-Forwarded-*; `prefix`: read X-Forwarded-Prefix too."""
         self.trust = trust
         self._is_rfc7239 = rfc7239
         self._chain_name = b"forwarded" if rfc7239 else b"x-forwarded-for"
-        self._wanted = frozenset((self._chain_name,) if rfc7239 else (self._chain_name, b"x-forwarded-proto"))
+        wanted = [self._chain_name] if rfc7239 else [self._chain_name, b"x-forwarded-proto"]
+        self._wanted = frozenset([*wanted, _PREFIX_NAME] if prefix and not rfc7239 else wanted)
         self._known: dict[tuple[bytes, bytes], Origin] = {}
 
     def origin(self, headers: Headers) -> Origin:
@@ -104,20 +115,28 @@ class Forwarded:
         chain_name = self._chain_name
         chains: list[bytes] = []
         said: list[bytes] = []
+        mounts: list[bytes] = []
         for name, value in fields:
-            (chains if name == chain_name else said).append(value)
+            if name == chain_name:
+                chains.append(value)
+            elif name == _PREFIX_NAME:
+                mounts.append(value)
+            else:
+                said.append(value)
         # Several lines of a name are one list (RFC 9110 §5.2).
-        key = chain, schemes = b",".join(chains), b",".join(said)
+        chain, schemes, prefixes = b",".join(chains), b",".join(said), b",".join(mounts)
+        # No field holds a NUL.
+        key = (chain, schemes + b"\0" + prefixes) if prefixes else (chain, schemes)
         known = self._known.get(key)
         if known is None:
-            known = self._read(chain, schemes)
-            if len(chain) + len(schemes) <= _LONGEST_KNOWN:
+            known = self._read(chain, schemes, prefixes)
+            if len(chain) + len(schemes) + len(prefixes) <= _LONGEST_KNOWN:
                 if len(self._known) >= _MOST_KNOWN:
                     self._known.clear()
                 self._known[key] = known
         return known
 
-    def _read(self, chain: bytes, schemes: bytes) -> Origin:
+    def _read(self, chain: bytes, schemes: bytes, prefixes: bytes) -> Origin:
         if self._is_rfc7239:
             return self._read_forwarded(chain)
         names_client, client, hop = False, None, 0
@@ -128,7 +147,8 @@ class Forwarded:
         said = list(_items(schemes))
         # What the proxy that saw the client said; proxies that overwrite leave fewer than there are hops.
         scheme = said[min(hop, len(said) - 1)] if said else b""
-        return Origin(names_client, client, _SCHEMES.get(scheme.lower(), ""))
+        prefix = _read_prefix(prefixes, hop + 1) if prefixes else b""
+        return Origin(names_client, client, _SCHEMES.get(scheme.lower(), ""), prefix)
 
     def _read_forwarded(self, chain: bytes) -> Origin:
         client, scheme = None, ""
@@ -140,6 +160,19 @@ class Forwarded:
             if client is None or not self.trust.is_proxy(client[0]):
                 break
         return Origin(names_client, client, scheme)
+
+
+def _read_prefix(prefixes: bytes, hops: int) -> bytes:
+    """What the proxies took away, the outermost first; nothing if one of them did not say a path.
+
+    Each adds its own at the right end, if it took something. More than there are proxies came from the client.
+    """
+    taken = [*itertools.islice(_items(prefixes), hops)]
+    parts = [item.rstrip(b"/") for item in reversed(taken)]
+    if not all(part == b"" or _PREFIX.fullmatch(part) for part in parts):
+        return b""
+    prefix = b"".join(parts)
+    return prefix if len(prefix) <= _LONGEST_PREFIX else b""
 
 
 def _items(text: bytes) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ workers of the generation take them at once; if they are not, that is said once 
 are not, they are tried again now and then: what was wrong need not be in the files (no descriptors, a disk that fails).
 """
 
+import contextlib
 import logging
 import os
 import time
@@ -163,6 +164,9 @@ class Certificates:
             os.close(old.fd)
             words.renewed(ends)
         words.remind(ends)
+        if old is None:
+            for name, issuer in _lone(bundle):
+                words.lone(name, issuer)
 
     def _give_to_workers(self, tls: TlsSettings, fd: int) -> None:
         if self._children is not None:
@@ -231,6 +235,18 @@ def _ends(bundle: Bundle, contexts: "Contexts") -> list[tuple[str, float]]:
         (pair.certfile, context.certificate.ends_at)
         for pair, context in zip(bundle.pairs, contexts.all, strict=True)
     ]
+
+
+def _lone(bundle: Bundle) -> list[tuple[str, str]]:
+    """The certificates that stand without their issuer's: the file, and the issuer's name."""
+    from asgi_master.tls.x509 import missing_issuer  # noqa: PLC0415 -- as above
+
+    found = []
+    for pair in bundle.pairs:
+        with contextlib.suppress(ValueError):  # OpenSSL reads more than we do, and this is a hint
+            if issuer := missing_issuer(pair.certificate):
+                found.append((pair.certfile, issuer))
+    return found
 
 
 def _signature(tls: TlsSettings, directory: Path) -> Signature:

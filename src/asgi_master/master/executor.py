@@ -9,6 +9,7 @@ from asgi_master.master.certificates import Certificates
 from asgi_master.master.child import Places
 from asgi_master.master.children import Children
 from asgi_master.master.listeners import Listeners
+from asgi_master.master.listening import Listener
 from asgi_master.master.removed_binds import RemovedBinds
 from asgi_master.settings.model import Settings
 from asgi_master.settings.wire import from_wire, to_wire
@@ -127,6 +128,19 @@ class Executor:
             if listener.url not in self._told:
                 self._told.add(listener.url)
                 log.info("listening on %s", listener.url)
+                if hint := self._hint_of(listener):
+                    log.info("%s", hint)
+
+    def _hint_of(self, listener: Listener) -> str:
+        """What a proxy of another user meets at a Unix socket of root's, where nobody said who may connect."""
+        sockets, rights = self.settings.sockets, self.settings.privileges
+        is_chosen = sockets.uds_owner not in {"", f"{rights.user}:{rights.group}"}
+        if listener.file is None or os.geteuid() != 0 or is_chosen or sockets.uds_mode & 0o002:
+            return ""
+        return (
+            f"{listener.url}: only {rights.user or 'root'} and its group may connect (mode {sockets.uds_mode:03o}); "
+            "a proxy that runs as another user needs --uds-owner :GROUP, with a group of its own, or --uds-mode 666"
+        )
 
     def places_of(self, generation: int) -> Places:
         """Where a worker of this generation accepts."""

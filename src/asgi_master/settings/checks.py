@@ -194,6 +194,18 @@ class _Checks:
         proxy = self._settings.proxy
         yield from _each("forwarded_allow_ips", proxy.forwarded_allow_ips, parse_peer)
         yield from _each("proxy_protocol_allow_ips", proxy.proxy_protocol_allow_ips, parse_peer)
+        if proxy.forwarded_prefix and not proxy.forwarded_allow_ips:
+            yield _Finding(
+                "forwarded_prefix",
+                "true, but forwarded-allow-ips names no proxy to believe",
+                ("forwarded_allow_ips",),
+            )
+        elif proxy.forwarded_prefix and proxy.forwarded_headers != "x-forwarded":
+            yield _Finding(
+                "forwarded_prefix",
+                "true, but Forwarded (RFC 7239) knows no prefix: it needs forwarded-headers x-forwarded",
+                ("forwarded_headers",),
+            )
         if proxy.proxy_protocol and not proxy.proxy_protocol_allow_ips:
             yield _Finding(
                 "proxy_protocol",

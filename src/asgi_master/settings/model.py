@@ -415,6 +415,11 @@ class ProxySettings:
         help="Where they say so: X-Forwarded-For and X-Forwarded-Proto, or Forwarded (RFC 7239). The others are not "
         "looked at, as a proxy that does not write them passes those of its clients on.",
     )
+    forwarded_prefix: bool = setting(
+        False,
+        help="Believe them about the path they took away, too (X-Forwarded-Prefix, as Traefik sends it): it is the "
+        "root path of that request, whatever root-path says. Each of them must set that header or remove it.",
+    )
     proxy_protocol: bool = setting(
         False,
         help="Expect a PROXY header, version 1 or 2, before the first byte of every connection, that of TLS included; "

@@ -21,6 +21,16 @@ def refused(errors: Iterable[str]) -> None:
     log.error("TLS: the changed certificates are refused, the old ones stay in use: %s", "; ".join(errors))
 
 
+def lone(name: str, issuer: str) -> None:
+    """The file holds a certificate without that of its issuer."""
+    log.info(
+        "TLS: %s holds no certificate of its issuer, %s: clients that do not know that one refuse it; the file to name "
+        "is the one with the chain (certbot's fullchain.pem)",
+        name,
+        issuer,
+    )
+
+
 def remind(ends: Iterable[tuple[str, float]]) -> None:
     """Say which of them end soon, or have."""
     now = time.time()

@@ -53,6 +53,8 @@ class Certificate:
     """The distinguished name as RFC 4514 writes it; empty if there is none."""
     names: tuple[str, ...]
     """The host names it is for, in lower case, wildcards as they stand; without any, its common name."""
+    issuer: str
+    """The distinguished name of whoever signed it."""
     ends_at: float
     """The last moment it is valid, in seconds since the epoch."""
 
@@ -70,20 +72,34 @@ def read_certificate(der: bytes) -> Certificate:
         raise ValueError(f"is not a certificate: {error}") from None
 
 
+def missing_issuer(text: str) -> str:
+    """Who signed the first certificate of a PEM text, if that one's own is not in it; else empty.
+
+    Raises `ValueError`. A root that clients know may be missing; an intermediate must not.
+    """
+    certificates = [read_certificate(der) for der in pem_certificates(text)]
+    if not certificates or certificates[0].issuer in {one.subject for one in certificates}:
+        return ""
+    return certificates[0].issuer
+
+
 def _read(der: bytes) -> Certificate:
     _tag, certificate = _element(der)
     _tag, to_be_signed = _element(certificate)
     fields = [*_elements(to_be_signed)]
     if fields[0][0] == _VERSION:
         fields = fields[1:]
-    _serial, _algorithm, _issuer, validity, subject, _key, *optional = fields
+    _serial, _algorithm, issuer, validity, subject, _key, *optional = fields
     (_start_tag, _start), (end_tag, end) = _elements(validity[1])
     attributes = [[*_attributes(rdn)] for _tag, rdn in _elements(subject[1])]
     names = [name for tag, content in optional if tag == _EXTENSIONS for name in _dns_names(content)]
     if not names:
         names = [_text(tag, raw) for rdn in attributes for oid, tag, raw in rdn if oid == _COMMON_NAME]
     return Certificate(
-        _distinguished_name(attributes), tuple(name.lower() for name in names), _time(end_tag, end)
+        subject=_distinguished_name(attributes),
+        names=tuple(name.lower() for name in names),
+        issuer=_distinguished_name([[*_attributes(rdn)] for _tag, rdn in _elements(issuer[1])]),
+        ends_at=_time(end_tag, end),
     )
 
 

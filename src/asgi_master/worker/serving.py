@@ -58,4 +58,6 @@ def serving(settings: Settings) -> NewContext:
 
 def _forwarded(proxy: ProxySettings) -> Forwarded | None:
     trust = trust_of(proxy.forwarded_allow_ips)
-    return Forwarded(trust, rfc7239=proxy.forwarded_headers == "forwarded") if trust else None
+    if not trust:
+        return None
+    return Forwarded(trust, rfc7239=proxy.forwarded_headers == "forwarded", prefix=proxy.forwarded_prefix)

@@ -82,7 +82,7 @@ def test_process_titles():
 
 
 def test_complaints_of_the_command_line(capsys):
-    app._complain([HOSTILE], app.ExitCode.USAGE)
+    app._complain([HOSTILE], app.ExitCode.USAGE, [])
     assert is_shown(capsys.readouterr().err)
 
 
@@ -111,6 +111,7 @@ def test_what_asgi_masterctl_shows(capsys):
         "uptime": 1.0,
         "spares_wanted": 0,
         "listening": [HOSTILE],
+        "totals": {"requests": HOSTILE, "responses_5xx": HOSTILE, "application_errors": HOSTILE},
         "last_reload": {"result": HOSTILE, "at": 0.0, "message": HOSTILE},
     }
     ctl_view.show_status(status)

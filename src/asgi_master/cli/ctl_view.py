@@ -92,7 +92,7 @@ def _totals(status: dict[str, Any], rates: Rates | None) -> Text:
     ]
     if rates is not None and rates.cpu:
         words.append(f"; CPU {sum(rates.cpu.values()):.0%}")
-    return Text("".join(words), "red" if failed or errors else "")
+    return Text(one_line("".join(words)), "red" if failed or errors else "")
 
 
 def show_stacks(found: dict[str, Any], *, everything: bool = True) -> None:

@@ -1,6 +1,7 @@
 """Carry out the supervisor's orders."""
 
 import logging
+import os
 
 from asgi_master import faults
 from asgi_master.errors import BindError, ExitCode, SettingsError

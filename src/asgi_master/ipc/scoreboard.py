@@ -112,6 +112,11 @@ def _believed(word: int, value: int) -> int:
 _STATES = frozenset(RowState)
 
 
+def nanoseconds(seconds: float) -> int:
+    """A sum of times as a word: of ten thousand WebSockets, a month's does not fit."""
+    return min(int(seconds * 1e9), _MOST_NS)
+
+
 class Row:
     """The numbers of one worker."""
 

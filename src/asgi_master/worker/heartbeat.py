@@ -8,7 +8,7 @@ import math
 import time
 from email.utils import formatdate
 
-from asgi_master.ipc.scoreboard import Field, Row
+from asgi_master.ipc.scoreboard import Field, Row, nanoseconds
 from asgi_master.worker.context import Connection, WorkerContext
 from asgi_master.worker.recycling import Recycler
 
@@ -85,9 +85,9 @@ class Heartbeat:
         row[Field.APPLICATION_ERRORS] = stats.application_errors
         row[Field.LATE_ERRORS] = stats.late_errors
         row[Field.TLS_FAILURES] = stats.tls_failures
-        row[Field.RESPONSE_TIME_NS] = int(stats.response_time * 1e9)
+        row[Field.RESPONSE_TIME_NS] = nanoseconds(stats.response_time)
         row[Field.STREAMS] = stats.streams
-        row[Field.STREAM_TIME_NS] = int(stats.stream_time * 1e9)
+        row[Field.STREAM_TIME_NS] = nanoseconds(stats.stream_time)
         row[Field.WEBSOCKETS_ENDED] = stats.websockets_ended
-        row[Field.WEBSOCKET_TIME_NS] = int(stats.websocket_time * 1e9)
+        row[Field.WEBSOCKET_TIME_NS] = nanoseconds(stats.websocket_time)
         row.write_buckets([stats.short_responses, *stats.long_responses[1:]])

@@ -180,7 +180,7 @@ def test_workers_that_import_for_themselves(dropping: Fleet, program: tuple[str,
         secret = dropping.directory / "secret.env"
         secret.write_text("LEAVES_A_THREAD=1\n")
         secret.chmod(0o600)
-        dropping.expect_log("forks badly")
+        dropping.expect_log("does not survive a fork")
         serve(dropping, program, "--env-file", str(secret))
     told = rights(dropping)
     assert told["import"] == {"uid": NOBODY.pw_uid, "pid": told["pid"]}

@@ -108,7 +108,7 @@ def _own_path() -> tuple[list[str], list[str]]:
         path = os.path.abspath(entry)
         if path in inherited:
             side = back
-        elif path != os.path.dirname(sys.executable):  # where a console script lies; it means no module there
+        elif path not in side and path != os.path.dirname(sys.executable):  # where a console script lies; it means no module there
             side.append(path)
     return front, back
 

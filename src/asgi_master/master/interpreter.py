@@ -99,6 +99,7 @@ def options_of(words: Sequence[str]) -> list[str]:
 def _own_path() -> tuple[list[str], list[str]]:
     """The entries of `sys.path` that another interpreter would not have by itself: before and after those it would."""
     inherited = {os.path.abspath(entry) for entry in _inherited_path()}
+    scripts = os.path.dirname(sys.executable)  # first on the path of a console script, which means no module there
     front: list[str] = []
     back: list[str] = []
     side = front
@@ -108,7 +109,7 @@ def _own_path() -> tuple[list[str], list[str]]:
         path = os.path.abspath(entry)
         if path in inherited:
             side = back
-        elif path not in side and path != os.path.dirname(sys.executable):  # where a console script lies; it means no module there
+        elif path not in side and path != scripts:
             side.append(path)
     return front, back
 

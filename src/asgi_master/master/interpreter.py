@@ -99,7 +99,9 @@ def options_of(words: Sequence[str]) -> list[str]:
 def _own_path() -> tuple[list[str], list[str]]:
     """The entries of `sys.path` that another interpreter would not have by itself: before and after those it would."""
     inherited = {os.path.abspath(entry) for entry in _inherited_path()}
-    scripts = os.path.dirname(sys.executable)  # first on the path of a console script, which means no module there
+    scripts = os.path.dirname(
+        sys.executable
+    )  # first on the path of a console script, which means no module there
     front: list[str] = []
     back: list[str] = []
     side = front

@@ -1,10 +1,11 @@
-"""Faults of ours that repeat."""
+"""Faults that repeat."""
 
 import logging
 
 import pytest
 
 from asgi_master.master.outlive import Outlive
+from asgi_master.telemetry.setbacks import Setbacks
 
 
 def fail(what: str = "") -> None:
@@ -15,22 +16,25 @@ def also_fail() -> None:
     raise ValueError
 
 
-def test_the_same_fault_is_told_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_fault_is_told_once_and_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "asgi_master")
     now = 0.0
-    outlive = Outlive(lambda: now)
+    setbacks = Setbacks(lambda: now)
+    outlive = Outlive(setbacks)
     for turn in range(1000):
         outlive(fail, str(turn))
-    assert len(caplog.records) == 1
-    assert "fail('0',) failed; the master goes on" in caplog.text
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "fail(str) failed: ValueError: 0; the master goes on" in caplog.text
     assert caplog.records[0].exc_info
     now = 61.0
+    setbacks.sweep()
+    assert "over; it failed 1000 times" in caplog.text
     outlive(fail)
-    assert "failed, for the 1000th time in a while" in caplog.text
-    assert {record.levelno for record in caplog.records} == {logging.ERROR}
+    assert len(caplog.records) == 3
 
 
-def test_another_place_is_another_fault(caplog: pytest.LogCaptureFixture) -> None:
-    outlive = Outlive(lambda: 0.0)
+def test_another_work_is_another_fault(caplog: pytest.LogCaptureFixture) -> None:
+    outlive = Outlive()
     outlive(fail)
     outlive(also_fail)
     assert len(caplog.records) == 2

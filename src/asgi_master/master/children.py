@@ -79,6 +79,7 @@ class Children(Roll):
         hand_off: HandOff,
         new_zygote: Callable[[], tuple[int, Channel]],
         tell: Callable[[Event], None],
+        outlive: Outlive | None = None,
     ) -> None:
         super().__init__()
         self._scoreboard = scoreboard
@@ -88,7 +89,7 @@ class Children(Roll):
         self._others: dict[int, Callable[[int], None]] = {}
         self._inquiries = Inquiries()
         self._stacks = StackPipes(selector, self._inquiries)
-        self._outlive = Outlive()
+        self._outlive = outlive or Outlive()
         self._hearing = Hearing(selector)
         self.disposal = self._hearing.disposal
         """Closes what children may have sent something through."""

@@ -6,7 +6,7 @@ import selectors
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from asgi_master.control.admin import AdminServer
@@ -29,6 +29,7 @@ from asgi_master.master.outlive import Outlive
 from asgi_master.master.place import Place
 from asgi_master.master.policy import policy_of
 from asgi_master.master.removed_binds import RemovedBinds
+from asgi_master.master.selecting import PatientSelector
 from asgi_master.master.shared_sockets import SharedSockets
 from asgi_master.master.signals import SignalPipe
 from asgi_master.master.steering import MasterSteering
@@ -45,14 +46,25 @@ from asgi_master.supervision.events import (
     ScaleRequested,
     StopRequested,
     TimePassed,
+    WorkerExited,
+    WorkerFailed,
+    ZygoteExited,
+    ZygoteFailed,
 )
 from asgi_master.supervision.notices import Notice, StopDelayed
 from asgi_master.supervision.states import Phase
+from asgi_master.telemetry.setbacks import Setbacks
 
 log = logging.getLogger("asgi_master")
 
 _HEARTBEAT_PERIOD = 0.5
 """Seconds between two looks at the scoreboard."""
+_SHORTEST_PAUSE = 0.01
+_LONGEST_PAUSE = 0.25
+"""Seconds between two turns of the loop while something fails in each of them."""
+
+_GOES_ON = "the master goes on"
+_FAILED_TO_START = "the master failed to start it"
 
 
 class Companion(Protocol):
@@ -89,16 +101,17 @@ class Master:
         self._reread = reread
         self._signals = signals
         self._listeners = listeners
-        self._selector = selectors.DefaultSelector()
+        self._selector = PatientSelector()
+        self._setbacks = Setbacks()
         self._facts: deque[Event] = deque([TimePassed()])
         self._supervisor = parts.supervisor(cargo, settings)
         self._scoreboard = parts.scoreboard(cargo)
         self._hand_off = parts.hand_off(cargo)
+        self._outlive = Outlive(self._setbacks)
         self._children = Children(
-            self._selector, self._scoreboard, self._hand_off, new_zygote, self._facts.append
+            self._selector, self._scoreboard, self._hand_off, new_zygote, self._facts.append, self._outlive
         )
         removed_binds = RemovedBinds(self._hand_off)
-        self._outlive = Outlive()
         self._certificates = certificates
         self._executor = Executor(
             self._children,
@@ -171,41 +184,27 @@ class Master:
             self._upgrade,
         ]
         self._is_upgraded = cargo.is_upgrade
+        self._next_look = time.monotonic() + _HEARTBEAT_PERIOD
         self._pack(cargo)
 
     def run(self) -> ExitCode:
-        """Supervise until nothing is left to supervise."""
+        """Supervise until nothing is left to supervise. Raises `OSError` only before anything was begun."""
         self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
         if self._watcher is not None:
             self._selector.register(self._watcher.fd, selectors.EVENT_READ, self._on_changes)
-        next_look = time.monotonic() + _HEARTBEAT_PERIOD
         if self._is_upgraded:
-            self._take_over()
-        self._judge()
+            self._outlive(self._take_over)
+        self._outlive(self._judge)
         self._outlive(self._children.reap)  # a zygote that died before there was a handler for that
+        failed_turns = 0
         while self._executor.exit_code is None:
-            now = time.monotonic()
-            if now >= next_look:
-                next_look = now + _HEARTBEAT_PERIOD
-                self._outlive(self._look)
-            deadlines = (next_look, self._supervisor.next_deadline(), self._lame_duck.until)
-            wait = min(deadline for deadline in deadlines if deadline is not None) - now
-            for key, _events in self._selector.select(max(0.0, wait)):
-                self._outlive(key.data)
-            self._facts.append(StopRequested() if self._lame_duck.is_due(time.monotonic()) else TimePassed())
-            self._judge()
-            while self._control.obey():
-                self._judge()
-            for companion in self._companions:
-                self._outlive(companion.sweep)
+            setbacks = self._setbacks.count
+            self._outlive(self._turn)
+            failed_turns = failed_turns + 1 if self._setbacks.count > setbacks else 0
+            if failed_turns:
+                # What failed is tried again at the next turn, which may be at once.
+                time.sleep(min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(failed_turns, 10)))
         return self._oom_exit.status(self._executor.exit_code)
-
-    def _look(self) -> None:
-        """See what nobody tells."""
-        self._children.oom_kills.look()
-        # Whoever died while there was no descriptor, or no memory, to reap with.
-        self._children.reap()
-        self._facts.append(self._children.read_heartbeats())
 
     def accompany(self, companion: Companion) -> None:
         """Have one more follow what happens."""
@@ -218,13 +217,58 @@ class Master:
     def close(self) -> None:
         """Let go of everything; children that still live see the end of file and leave."""
         for companion in self._companions:
-            companion.close()
-        self._children.close()
+            self._outlive(companion.close)
+        self._outlive(self._children.close)
         if self._watcher is not None:
-            self._watcher.close()
+            self._outlive(self._watcher.close)
         # The hand-off queue is left to the exit: to close what somebody put there may take as long as they like.
-        self._scoreboard.close()
-        self._selector.close()
+        for part in (self._scoreboard, self._selector):
+            self._outlive(part.close)
+
+    def _turn(self) -> None:
+        """Wait for facts, for half a second at most, and do what follows from them."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _HEARTBEAT_PERIOD
+            self._look()
+        deadlines = (self._next_look, self._supervisor.next_deadline(), self._lame_duck.until)
+        wait = min(deadline for deadline in deadlines if deadline is not None) - now
+        for key, _events in self._ready(max(0.0, wait)):
+            self._outlive(key.data)
+        self._facts.append(StopRequested() if self._lame_duck.is_due(time.monotonic()) else TimePassed())
+        self._judge()
+        self._outlive(self._obey)
+        for companion in self._companions:
+            self._outlive(companion.sweep)
+        self._setbacks.sweep()
+
+    def _look(self) -> None:
+        """Look at what tells nobody when it changes, and at what was told and not heard because something failed."""
+        self._outlive(self._children.oom_kills.look)
+        self._on_signals()
+        self._outlive(self._children.reap)
+        self._facts.extend(self._missing())
+        self._facts.append(self._children.read_heartbeats())
+
+    def _missing(self) -> Iterator[Event]:
+        """The end of each process that the supervisor knows and that is not there: to start it, or to tell, failed."""
+        fleet = self._supervisor.fleet
+        if self._facts:
+            # They may tell of just that.
+            return
+        for worker in fleet.workers.keys() - self._children.rows().keys():
+            yield WorkerFailed(worker, _FAILED_TO_START)
+            yield WorkerExited(worker, ExitCode.FAILURE)
+        for generation in fleet.zygotes.keys() - {boot.generation for boot in self._children.boots()}:
+            yield ZygoteFailed(generation, _FAILED_TO_START)
+            yield ZygoteExited(generation, ExitCode.FAILURE)
+
+    def _ready(self, wait: float) -> list[tuple[selectors.SelectorKey, int]]:
+        try:
+            return self._selector.select(wait)
+        except OSError as error:
+            self._setbacks.note("waiting for events", error, _GOES_ON, logging.ERROR)
+            return []
 
     def _pack(self, cargo: Cargo) -> None:
         """Say what a program that replaces this one will need, and adopt what the one before left."""
@@ -245,13 +289,23 @@ class Master:
         self._judge()
 
     def _judge(self) -> None:
-        """Feed each fact to the supervisor and carry out what it orders before the next."""
+        """Feed each fact to the supervisor and carry out what it orders before the next. Raises `MemoryError`."""
         while self._facts:
             fact = self._facts.popleft()
             if isinstance(fact, StopRequested) and self._holds_back(fact):
                 continue
-            for action in self._supervisor.handle(fact, time.monotonic()):
+            try:
+                actions = self._supervisor.handle(fact, time.monotonic())
+            except MemoryError:
+                # It is judged again at the next turn.
+                self._facts.appendleft(fact)
+                raise
+            for action in actions:
                 self._carry_out(action)
+
+    def _obey(self) -> None:
+        while self._control.obey():
+            self._judge()
 
     def _carry_out(self, action: Action) -> None:
         self._outlive(self._executor.execute, action)
@@ -272,23 +326,27 @@ class Master:
         return held
 
     def _on_signals(self) -> None:
+        self._outlive(self._signals.wake)
         # Who is told to stop need not replace whoever died of the same signal.
-        for signum in sorted(self._signals.read(), key=lambda signum: signum == signal.SIGCHLD):
-            match signum:
-                case signal.SIGTERM | signal.SIGINT:
-                    self._facts.append(StopRequested())
-                case signal.SIGQUIT:
-                    self._facts.append(StopRequested(quick=True))
-                case signal.SIGHUP:
-                    self._reload("SIGHUP")
-                case signal.SIGTTIN:
-                    self._facts.append(ScaleRequested(+1))
-                case signal.SIGTTOU:
-                    self._facts.append(ScaleRequested(-1))
-                case signal.SIGUSR2:
-                    self._upgrade.request()
-                case signal.SIGCHLD:
-                    self._children.reap()
+        for signum in sorted(self._signals.take(), key=lambda signum: signum == signal.SIGCHLD):
+            self._outlive(self._on_signal, signum)
+
+    def _on_signal(self, signum: signal.Signals) -> None:
+        match signum:
+            case signal.SIGTERM | signal.SIGINT:
+                self._facts.append(StopRequested())
+            case signal.SIGQUIT:
+                self._facts.append(StopRequested(quick=True))
+            case signal.SIGHUP:
+                self._reload("SIGHUP")
+            case signal.SIGTTIN:
+                self._facts.append(ScaleRequested(+1))
+            case signal.SIGTTOU:
+                self._facts.append(ScaleRequested(-1))
+            case signal.SIGUSR2:
+                self._upgrade.request()
+            case signal.SIGCHLD:
+                self._children.reap()
 
     def _on_changes(self) -> None:
         assert self._watcher is not None
@@ -317,7 +375,7 @@ class Master:
             self._listeners.open(settings.sockets)
         except Exception as error:
             # Whatever the files, the directory and the network are like now, it is no reason to leave.
-            if not isinstance(error, AsgiMasterError):
+            if not isinstance(error, AsgiMasterError | OSError | MemoryError):
                 log.exception("%s: the settings could not be taken", why)
             errors = error.errors if isinstance(error, SettingsError) else [str(error) or repr(error)]
             for line in errors:

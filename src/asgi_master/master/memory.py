@@ -53,6 +53,8 @@ class MemorySampler:
         """Look at one of those that live now: whoever was never looked at, else the longest ago."""
         self._found = {subject: memory for subject, memory in self._found.items() if subject in subjects}
         began = self._clock()
+        # Also where looking fails.
+        self._due = began + _PERIOD
         new = (subject for subject in subjects if subject not in self._found)
         subject = next(new, None) or next(iter(self._found), None)
         if subject is not None:

@@ -53,8 +53,11 @@ class OomKills:
         for file in self._files:
             try:
                 return count_in(file.read_text())
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
                 continue
+            except OSError:
+                # It is there, and cannot be read now. The next one counts for others too.
+                break
         return 0
 
 

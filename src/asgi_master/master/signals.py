@@ -1,10 +1,20 @@
-"""Signals as readable bytes: handlers do nothing, the wakeup descriptor tells the selector which one came."""
+"""Signals for a selector: the handlers note which one came, the wakeup descriptor has the loop look.
+
+The interpreter writes to that descriptor, and says nothing to us where it cannot. Then the signal is not lost but late:
+whoever calls `take` now and then gets it.
+"""
 
 import contextlib
 import signal
 import socket
+import sys
+from collections import deque
+from typing import TYPE_CHECKING
 
 from asgi_master.master.carried import Cargo
+
+if TYPE_CHECKING:
+    from asgi_master.telemetry.setbacks import Setbacks
 
 SECTION = "signals"
 """The name of what is carried across an upgrade: which signals were blocked before it."""
@@ -29,12 +39,16 @@ class SignalPipe:
     """Receives the process' signals until closed."""
 
     def __init__(self, cargo: Cargo) -> None:
-        """A program that replaced another one finds them blocked; from here on they are received."""
+        """A program that replaced another one finds them blocked; from here on they are received. Raises `OSError`."""
+        self._setbacks = _setbacks()
+        self._noted: deque[signal.Signals] = deque()
         self._read, self._write = socket.socketpair()
         for end in (self._read, self._write):
             end.setblocking(False)
+        self._previous_hook = sys.unraisablehook
+        sys.unraisablehook = self._on_unraisable
         self._previous_fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        self._previous = {signum: signal.signal(signum, _do_nothing) for signum in HANDLED}
+        self._previous = {signum: signal.signal(signum, self._note) for signum in HANDLED}
         self._previous |= {signum: signal.signal(signum, signal.SIG_IGN) for signum in IGNORED}
         if (left := cargo.unpack(SECTION)) is not None:
             unblock(left.values["blocked"])
@@ -43,21 +57,36 @@ class SignalPipe:
         """The descriptor, for selectors."""
         return self._read.fileno()
 
-    def read(self) -> list[signal.Signals]:
-        """The signals that came since the last call, in order."""
-        received = b""
+    def wake(self) -> None:
+        """Take note that the loop is awake; to be called before `take`. Raises `OSError`."""
         with contextlib.suppress(BlockingIOError):
-            while chunk := self._read.recv(512):
-                received += chunk
-        return [signal.Signals(number) for number in received]
+            while self._read.recv(512):
+                pass
+
+    def take(self) -> list[signal.Signals]:
+        """The signals that came since the last call, in order."""
+        self._setbacks.sweep()
+        return [self._noted.popleft() for _ in range(len(self._noted))]
 
     def close(self) -> None:
         """Give the signals back to whoever had them."""
         signal.set_wakeup_fd(self._previous_fd)
+        sys.unraisablehook = self._previous_hook
         for signum, handler in self._previous.items():
             signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
         self._read.close()
         self._write.close()
+
+    def _on_unraisable(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        error = unraisable.exc_value
+        if isinstance(error, OSError) and unraisable.object is None:
+            # Of the interpreter's write; a traceback for each signal would say no more.
+            self._setbacks.note("waking the loop for a signal", error, "the signal is seen at the next turn")
+        else:
+            self._previous_hook(unraisable)
+
+    def _note(self, signum: int, _frame: object) -> None:
+        self._noted.append(signal.Signals(signum))
 
 
 def block_all() -> list[int]:
@@ -70,5 +99,7 @@ def unblock(before: list[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _do_nothing(_signum: int, _frame: object) -> None:
-    """The wakeup descriptor carries the signal; a handler must exist for it to be written."""
+def _setbacks() -> "Setbacks":
+    from asgi_master.telemetry.setbacks import Setbacks  # noqa: PLC0415 -- the first zygote is ahead of it
+
+    return Setbacks()

@@ -1,5 +1,6 @@
 """Start a zygote: a fresh interpreter, nothing inherited but its channel and the standard streams."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -30,14 +31,15 @@ def spawn_zygote(interpreter: Interpreter) -> tuple[int, socket.socket]:
     """Start one; returns its pid and our end of its channel, as a socket. Raises `OSError`."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
+        ours.setblocking(False)
         command = interpreter.command("asgi_master.worker.zygote", str(_CHANNEL_FD), str(os.getpid()))
         pid = spawn_python(command, {theirs.fileno(): _CHANNEL_FD}, blocked=HANDLED)
     except OSError:
         ours.close()
         raise
     finally:
-        theirs.close()
-    ours.setblocking(False)
+        with contextlib.suppress(OSError):
+            theirs.close()
     return pid, ours
 
 

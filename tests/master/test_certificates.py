@@ -34,12 +34,14 @@ class Fleet:
     def __init__(self, *settings):
         self.settings = settings
         self.given = []
+        self.takes = True
 
     def boots(self):
         return [Zygote(place, to_wire(settings)) for place, settings in enumerate(self.settings, 1)]
 
     def give_certificates(self, generations, fd):
         self.given.append((generations, Bundle.of_memory(fd)))
+        return self.takes
 
 
 class Zygote:
@@ -100,6 +102,20 @@ def test_new_files_go_to_the_workers_once(world, caplog):
     assert line.startswith("TLS: certificates renewed: site.pem until ")
     world.pass_time(60)
     assert len(world.fleet.given) == 1
+
+
+def test_workers_that_could_not_be_told_are_told_later(world, caplog):
+    world.fleet.takes = False
+    AUTHORITY.write(world.directory, "site")
+    world.pass_time(6)
+    assert len(world.fleet.given) > 2
+    assert sum("it is tried again" in line for line in told(caplog)) == 1
+    world.fleet.takes = True
+    world.pass_time(2)
+    told_so_far = len(world.fleet.given)
+    world.pass_time(60)
+    assert len(world.fleet.given) == told_so_far
+    assert world.fleet.given[-1][1] == world.bundle()
 
 
 def test_a_half_written_pair_is_waited_out(world, caplog):

@@ -62,12 +62,15 @@ class Channel:
         self._socket.setblocking(flag)
 
     def send(self, message: Message, fds: tuple[int, ...] = ()) -> bool:
-        """Send; false if either side is closed or the queue is full (the other side is then about to be found hung)."""
+        """Send; false if either side is closed, the kernel is out of something, or the queue is full.
+
+        Where it is full, the other side is about to be found hung.
+        """
         if self.fileno() < 0:
             return False
         try:
             socket.send_fds(self._socket, [encode(message)], fds)
-        except (BrokenPipeError, ConnectionResetError, BlockingIOError):
+        except OSError:
             return False
         return True
 

@@ -7,6 +7,7 @@ dangerous even unread: whoever closes it last waits as long as its sender had it
 import array
 import contextlib
 import logging
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -99,3 +100,9 @@ def are_next(sock: socket.socket, is_told_senders: bool) -> bool:
     room = socket.CMSG_SPACE(_SENDER.size) if is_told_senders else 0
     _data, _ancillary, found, _address = sock.recvmsg(1, room, _PEEK | DO_NOT_WAIT)
     return bool(found & _LOST)
+
+
+def close(fd: int) -> None:
+    """Let go of a descriptor. Whatever error the kernel tells, it is closed then, so that changes nothing."""
+    with contextlib.suppress(OSError):
+        os.close(fd)

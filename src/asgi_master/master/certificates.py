@@ -7,7 +7,6 @@ are not, they are tried again now and then: what was wrong need not be in the fi
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asgi_master.errors import SettingsError
+from asgi_master.ipc import descriptors
 from asgi_master.master.carried import Cargo, Carried
 from asgi_master.master.children import Children
 from asgi_master.settings.bind import speaks_tls
@@ -62,6 +62,8 @@ class _Loaded:
     """What is wrong with these."""
     told: list[str] = field(default_factory=list)
     """What was said of it."""
+    is_owed: bool = False
+    """Whether some worker could not be given them yet."""
 
 
 class Certificates:
@@ -121,12 +123,14 @@ class Certificates:
     def close(self) -> None:
         """Let go of what is in memory."""
         for loaded in self._loaded.values():
-            os.close(loaded.fd)
+            descriptors.close(loaded.fd)
         self._loaded.clear()
 
     # ---
 
     def _look(self, loaded: _Loaded, now: float) -> None:
+        if loaded.is_owed:
+            self._give_to_workers(loaded)
         signature = _signature(loaded.tls, self._directory)
         if signature == loaded.signature:
             loaded.seen = ()
@@ -160,27 +164,30 @@ class Certificates:
         ends = _ends(bundle, contexts)
         self._loaded[tls] = _Loaded(tls, bundle, fd, ends, signature)
         if old is not None:
-            self._give_to_workers(tls, fd)
-            os.close(old.fd)
+            self._give_to_workers(self._loaded[tls])
+            descriptors.close(old.fd)
             words.renewed(ends)
         words.remind(ends)
         if old is None:
             for name, issuer in _lone(bundle):
                 words.lone(name, issuer)
 
-    def _give_to_workers(self, tls: TlsSettings, fd: int) -> None:
-        if self._children is not None:
-            self._children.give_certificates(
-                {boot.generation for boot in self._children.boots() if from_wire(boot.settings).tls == tls},
-                fd,
-            )
+    def _give_to_workers(self, loaded: _Loaded) -> None:
+        if self._children is None:
+            return
+        boots = self._children.boots()
+        generations = {boot.generation for boot in boots if from_wire(boot.settings).tls == loaded.tls}
+        told = self._children.give_certificates(generations, loaded.fd)
+        if not told and not loaded.is_owed:
+            log.warning("TLS: not every worker could be given the new certificates; it is tried again")
+        loaded.is_owed = not told
 
     def _forget_unused(self) -> None:
         if len(self._loaded) < 2 or self._children is None:
             return
         used = {from_wire(boot.settings).tls for boot in self._children.boots()} | {self._upcoming()}
         for tls in self._loaded.keys() - used:
-            os.close(self._loaded.pop(tls).fd)
+            descriptors.close(self._loaded.pop(tls).fd)
 
     def _carry(self) -> Carried:
         known = [
@@ -199,7 +206,7 @@ class Certificates:
             except (SettingsError, OSError, ValueError) as error:
                 # Its generation serves on; the reload that follows an upgrade reads the files again.
                 log.error("upgrade: certificates that are in use cannot be read: %s", error)
-                os.close(known["fd"])
+                descriptors.close(known["fd"])
                 continue
             self._loaded[tls] = _Loaded(tls, bundle, known["fd"], ends, ())
 

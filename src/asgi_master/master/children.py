@@ -10,10 +10,11 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from asgi_master import faults
 from asgi_master.control.stacks import Asked, Inquiries, Inquiry
+from asgi_master.ipc import descriptors
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.conduct import BreachError
 from asgi_master.ipc.hand_off import HandOff
@@ -155,8 +156,8 @@ class Children(Roll):
         """What a worker needs, and the descriptors to lend it, which `theirs` closes. Raises `OSError`."""
         with contextlib.ExitStack() as ours:
             stack_read, stack_write = os.pipe()
-            ours.callback(os.close, stack_read)
-            theirs.callback(os.close, stack_write)
+            ours.callback(descriptors.close, stack_read)
+            theirs.callback(descriptors.close, stack_write)
             channel, end = Channel.pair()
             ours.callback(channel.close)
             theirs.callback(end.close)
@@ -170,16 +171,23 @@ class Children(Roll):
     def admit_worker(self, worker: int) -> None:
         """Have a spare accept."""
         child = self._workers.get(worker)
-        if child is not None:
-            child.channel.send(Accept())
+        if child is not None and not child.channel.send(Accept()):
+            # It would count as one that serves, and serve nobody.
+            self.kill_worker(worker)
 
-    def give_certificates(self, generations: set[int], certificates_fd: int) -> None:
-        """Have the workers of these generations serve new connections with the bundle behind the descriptor."""
+    def give_certificates(self, generations: set[int], certificates_fd: int) -> bool:
+        """Have the workers of these generations serve new connections with the bundle behind the descriptor.
+
+        Returns whether all could be told.
+        """
+        all_told = True
         for child in self._workers.values():
             if child.generation in generations and not child.channel.send(
                 TakeCertificates(), (certificates_fd,)
             ):
-                log.warning("worker %d could not be given the new certificates", child.slot)
+                # One whose channel is closed can never be told.
+                all_told = all_told and child.channel.fileno() < 0
+        return all_told
 
     def give_hand_off(self) -> set[int]:
         """Have all workers use the hand-off queue as it is now; returns those that could not be told."""
@@ -322,8 +330,8 @@ class Children(Roll):
     def _heard_zygote(self, zygote: Zygote, message: Message) -> None:
         match message:
             case BootWanted():
-                with _closing(self._scoreboard.roster_for_reading()) as roster:
-                    zygote.channel.send(zygote.boot, (self._scoreboard.fd, roster))
+                if not self._boot(zygote):
+                    self._tell(ZygoteFailed(zygote.generation, "it could not be told what to import"))
             case ApplicationImported(directory=directory):
                 zygote.directory = directory
                 self._tell(ZygoteReady(zygote.generation))
@@ -336,6 +344,17 @@ class Children(Roll):
                 if child.pid is None:
                     self._tell(WorkerFailed(worker, reason))
                     self._forget(child, _NEVER_STARTED)
+
+    def _boot(self, zygote: Zygote) -> bool:
+        """Tell it what to import; false if that is not possible."""
+        try:
+            roster = self._scoreboard.roster_for_reading()
+        except OSError:
+            return False
+        try:
+            return zygote.channel.send(zygote.boot, (self._scoreboard.fd, roster))
+        finally:
+            descriptors.close(roster)
 
     def _read_worker(self, child: Worker, most: int = MESSAGES_A_TURN) -> None:
         try:
@@ -397,14 +416,6 @@ class Children(Roll):
         self._outlive(self._inquiries.gone, child.worker, time.monotonic())
         self._outlive(self._hearing.hang_up, child.channel)
         self._outlive(self._scoreboard.release, child.row)
-
-
-@contextlib.contextmanager
-def _closing(fd: int) -> Iterator[int]:
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _cannot_start(error: OSError) -> str:

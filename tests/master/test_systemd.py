@@ -1,6 +1,7 @@
 """What is said to systemd and when: against a real datagram socket, with the supervisor and the clock in hand."""
 
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -220,6 +221,31 @@ def test_a_manager_that_went_away_is_told_once(manager, notifier, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         f"cannot notify systemd at '{manager.path}': No such file or directory"
     ]
+
+
+def test_what_the_kernel_has_no_memory_for_is_said_later(manager, notifier, monkeypatch, caplog):
+    def fails(*_arguments):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(socket.socket, "sendmsg", fails)
+    notifier.tell({"STATUS": "a"})
+    monkeypatch.undo()
+    notifier.flush()
+    assert manager.take("STATUS") == ["a"]
+    assert not caplog.records
+
+
+def test_a_start_without_a_descriptor_to_notify_with_goes_on(manager, monkeypatch):
+    def fails(*_arguments):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", fails)
+    notifier = Notifier({"NOTIFY_SOCKET": manager.path})
+    notifier.tell({"STATUS": "a"})
+    monkeypatch.undo()
+    notifier.flush()
+    assert manager.take("STATUS") == ["a"]
+    notifier.close()
 
 
 # --- what the service manager hears

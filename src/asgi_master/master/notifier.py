@@ -1,6 +1,7 @@
 """Datagrams to the service manager: in order, never waited for, and no trouble ever reaches the caller."""
 
 import array
+import contextlib
 import errno
 import logging
 import socket
@@ -12,8 +13,10 @@ from asgi_master.master.systemd_words import datagram, notify_address
 log = logging.getLogger("asgi_master")
 
 _MOST_PENDING = 64
-_LATER = frozenset({errno.EAGAIN, errno.ENOBUFS})
-"""The queue of the service manager is full."""
+_LATER = frozenset(
+    {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS}
+)
+"""The queue of the service manager is full, or the kernel is out of something."""
 
 
 class Notifier:
@@ -28,9 +31,6 @@ class Notifier:
             self._address = notify_address(environ)
         except ValueError as error:
             log.warning("systemd is not notified: %s", error)
-        if self._address is not None:
-            self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._sock.setblocking(False)
 
     @property
     def is_heard(self) -> bool:
@@ -39,17 +39,17 @@ class Notifier:
 
     def tell(self, words: Mapping[str, str | int], fds: Sequence[int] = ()) -> None:
         """Send the words in one datagram, with descriptors; what cannot be sent now is sent by `flush`."""
-        if self._sock is not None:
+        if self._address is not None:
             self._pending.append((datagram(words), tuple(fds)))
             self.flush()
 
     def flush(self) -> None:
         """Send what waits, as far as it is taken."""
-        while self._pending and self._sock is not None:
+        while self._pending:
             data, fds = self._pending[0]
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
             try:
-                self._sock.sendmsg([data], rights, socket.MSG_NOSIGNAL, self._address)
+                self._opened().sendmsg([data], rights, socket.MSG_NOSIGNAL, self._address)
             except OSError as error:
                 if error.errno in _LATER:
                     return
@@ -60,9 +60,18 @@ class Notifier:
         """The last call."""
         self.flush()
         self._pending.clear()
+        self._address = None
         if self._sock is not None:
-            self._sock.close()
+            with contextlib.suppress(OSError):
+                self._sock.close()
             self._sock = None
+
+    def _opened(self) -> socket.socket:
+        if self._sock is None:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            sock.setblocking(False)
+            self._sock = sock
+        return self._sock
 
     def _complain(self, error: OSError) -> None:
         if not self._complained:

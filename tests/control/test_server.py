@@ -393,7 +393,22 @@ class TestBounds:
             served.call(lambda: monkeypatch.setattr(socket.socket, "accept", real))
             served.wait(1.1)
             assert parse(read_all(sock))[0] == 200
-        assert caplog.text.count("cannot accept") == 1
+        assert caplog.text.count("accept failed") == 1
+
+    def test_whose_credentials_cannot_be_told_is_closed_and_nobody_else(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fails(*_arguments: object) -> None:
+            raise OSError(105, "No buffer space available")
+
+        served.call(lambda: monkeypatch.setattr(socket.socket, "getsockopt", fails))
+        for _ in range(5):
+            with served.connect() as sock:
+                assert read_all(sock) == b""
+        assert caplog.text.count("No buffer space available") == 1
+        assert "Traceback" not in caplog.text
+        served.call(monkeypatch.undo)
+        assert parse(exchange(served, b"GET /status HTTP/1.1\r\nhost: x\r\n\r\n"))[0] == 200
 
 
 def _with_long_list(status: FleetStatus) -> FleetStatus:

@@ -11,8 +11,7 @@ from typing import Protocol
 
 from asgi_master.control.api import Refusal
 from asgi_master.control.connection import Connection, Request, Response, encode
-
-log = logging.getLogger("asgi_master")
+from asgi_master.telemetry.setbacks import Setbacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,7 @@ class HttpServer:
         """In the order in which they came."""
         self._pausing: dict[socket.socket, float] = {}
         """Listeners that are not watched, and until when."""
+        self._setbacks = Setbacks(clock)
         self._sockets = list(sockets)
         for sock in self._sockets:
             self._watch(sock)
@@ -82,8 +82,10 @@ class HttpServer:
         try:
             connection.answer(response)
             connection.flush()
-        except Exception:
-            log.exception("%s: cannot answer", self._service.name)
+        except Exception as error:  # noqa: BLE001 -- it is told
+            self._setbacks.note(
+                f"{self._service.name}: an answer", error, "its connection is closed", logging.ERROR
+            )
             connection.is_done = True
         self._arrange(connection)
 
@@ -93,8 +95,9 @@ class HttpServer:
         for connection in [c for c in self._connections if c.deadline is not None and c.deadline <= now]:
             self._close(connection)
         for sock in [sock for sock, until in self._pausing.items() if until <= now]:
-            del self._pausing[sock]
             self._watch(sock)
+            del self._pausing[sock]
+        self._setbacks.sweep()
 
     def close(self) -> None:
         """Let go of every connection, and of the listeners, which stay open."""
@@ -110,22 +113,29 @@ class HttpServer:
         self._selector.register(sock, selectors.EVENT_READ, lambda: self._accept(sock))
 
     def _accept(self, listener: socket.socket) -> None:
+        pause = self._limits.accept_pause
         try:
             sock, _address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
-            log.warning("%s: cannot accept: %s", self._service.name, error.strerror)
+            self._setbacks.note(
+                f"{self._service.name}: accept", error, f"it is tried again every {pause:g} s"
+            )
             self._selector.unregister(listener)
-            self._pausing[listener] = self._clock() + self._limits.accept_pause
+            self._pausing[listener] = self._clock() + pause
             return
-        sock.setblocking(False)
         try:
+            sock.setblocking(False)
             peer = self._service.admit(sock)
             if len(self._connections) >= self._limits.connections and not self._made_room():
                 raise Refusal(503, f"too many {self._service.name} connections")
         except Refusal as refusal:
             _turn_away(sock, self._service.refuse(refusal))
+            return
+        except OSError as error:
+            self._setbacks.note(f"{self._service.name}: a connection", error, "it is closed")
+            _close(sock)
             return
         connection = Connection(sock, peer, self._limits.request_bytes)
         connection.deadline = self._clock() + self._limits.request_time
@@ -153,9 +163,9 @@ class HttpServer:
         except Refusal as refusal:
             self.answer(connection, self._service.refuse(refusal))
             return
-        except Exception:
+        except Exception as error:  # noqa: BLE001 -- it is told
             # A question must not end the service, whatever is wrong with the answer.
-            log.exception("%s: a request failed", self._service.name)
+            self._setbacks.note(f"{self._service.name}: a request", error, "it is refused", logging.ERROR)
             self.answer(connection, self._service.refuse(Refusal(500, "failed; the log says why")))
             return
         self._arrange(connection)
@@ -173,11 +183,17 @@ class HttpServer:
             return
         del self._connections[connection]
         self._selector.unregister(connection.sock)
-        connection.sock.close()
+        _close(connection.sock)
         self._service.lost(connection)
 
 
 def _turn_away(sock: socket.socket, response: Response) -> None:
     """Say so without reading a word, as far as that goes at once."""
-    with sock, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
         sock.send(encode(response))
+    _close(sock)
+
+
+def _close(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.close()

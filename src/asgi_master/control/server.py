@@ -16,6 +16,7 @@ from asgi_master.control.reloads import Reloads
 from asgi_master.control.steering import Steering, carry_out
 from asgi_master.control.waits import Wait
 from asgi_master.supervision.notices import Notice
+from asgi_master.telemetry.setbacks import Setbacks
 
 log = logging.getLogger("asgi_master")
 
@@ -42,6 +43,7 @@ class ControlServer:
         self._steering = steering
         self._uid = uid
         self._reloads = reloads if reloads is not None else Reloads()
+        self._setbacks = Setbacks(clock)
         self._commands: deque[tuple[Connection, Command]] = deque()
         self._waits: dict[Connection, Wait] = {}
         self._clock = clock
@@ -59,9 +61,9 @@ class ControlServer:
             result = carry_out(command, self._steering, self._reloads)
         except Refusal as refusal:
             result = refuse(refusal)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 -- it is told
             # A question must not end the service, whatever is wrong with the answer.
-            log.exception("control: %s failed", command)
+            self._failed(f"control: {command}", error)
             result = _FAILED
         if isinstance(result, Answer):
             self._answer(connection, result)
@@ -89,13 +91,17 @@ class ControlServer:
                 del self._waits[connection]
                 self._answer(connection, answer)
         self._http.sweep()
+        self._setbacks.sweep()
 
     def _look(self, wait: Wait) -> Answer | None:
         try:
             return wait.look(self._clock())
-        except Exception:
-            log.exception("control: an answer failed")
+        except Exception as error:  # noqa: BLE001 -- it is told
+            self._failed("control: an answer", error)
             return _FAILED
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self._setbacks.note(what, error, "whoever asked is told", logging.ERROR)
 
     def close(self) -> None:
         """Tell those who wait that it is over, and let go."""

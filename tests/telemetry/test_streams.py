@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -178,3 +179,42 @@ def test_closed_standard_descriptors_are_opened_on_nothing(program, environment,
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *program(code)]
     subprocess.run(command, env=environment(), timeout=30, check=True)
     assert (tmp_path / "out").read_text() == "/dev/null /dev/null /dev/null"
+
+
+def test_a_stream_is_not_closed_because_the_kernel_could_not_tell_what_it_is(pipe, monkeypatch):
+    def fails(_fd):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    read, write = pipe
+    monkeypatch.setattr(os, "fstat", fails)
+    stream = Stream(write)
+    monkeypatch.undo()
+    assert stream.write(b"line\n")
+    assert os.read(read, 100) == b"line\n"
+    stream.close()
+
+
+def test_a_socket_is_written_to_without_a_descriptor_of_our_own_too(monkeypatch):
+    def fails(_fd):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "dup", fails)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        stream = Stream(theirs.fileno())
+        assert stream.write(b"line\n")
+        assert ours.recv(100) == b"line\n"
+        stream.close()
+
+
+def test_waiting_that_fails_drops_the_line(pipe, monkeypatch):
+    _read, write = pipe
+    stream = Stream(write)
+    fill(write)
+
+    def fails(_stream, _timeout):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(Stream, "_writable", fails)
+    assert not stream.write(b"dropped\n")
+    stream.close()

@@ -1,6 +1,7 @@
 """Writing to standard output and error without ever raising, or waiting long for a reader that is stuck."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -51,12 +52,16 @@ class Stream:
         self._is_shared = False
         try:
             mode = os.fstat(fd).st_mode
-        except OSError:
-            self._fd = -1  # closed; whatever gets its number later is none of ours
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                self._fd = -1  # closed; whatever gets its number later is none of ours
+            else:
+                self._asks_first = True
             return
         self._is_shared = stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)
         if stat.S_ISSOCK(mode):
-            self._socket = socket.socket(fileno=os.dup(fd))
+            self._socket = _socket_of(fd)
+            self._asks_first = self._socket is None
         elif stat.S_ISFIFO(mode):
             self._is_pipe = True
             self._reopened = self._reopen_without_blocking()
@@ -96,10 +101,11 @@ class Stream:
 
     def close(self) -> None:
         """Close what was opened here; the descriptor that was given stays open. The last call."""
-        if self._socket is not None:
-            self._socket.close()
-        if self._reopened:
-            os.close(self._fd)
+        with contextlib.suppress(OSError):
+            if self._socket is not None:
+                self._socket.close()
+            if self._reopened:
+                os.close(self._fd)
 
     def _write_new(self, data: bytes, deadline: float) -> bool:
         with self._turn(deadline) as is_ours:
@@ -219,6 +225,19 @@ class Stream:
         return bool(poll.poll(timeout * 1000))
 
 
+def _socket_of(fd: int) -> socket.socket | None:
+    """The socket behind the descriptor, under a number of our own; `None` if there is none for it now."""
+    try:
+        own = os.dup(fd)
+    except OSError:
+        return None
+    try:
+        return socket.socket(fileno=own)
+    except OSError:
+        os.close(own)
+        return None
+
+
 def open_missing() -> None:
     """Open `/dev/null` on each of the descriptors 0 to 2 that is closed.
 
@@ -227,5 +246,7 @@ def open_missing() -> None:
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                continue
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

@@ -118,6 +118,22 @@ def test_the_exit_status_is_the_masters(monkeypatch, capsys):
     assert capsys.readouterr().err == "asgi-master: error: cannot bind 127.0.0.1:80: permission denied\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(24, "Too many open files"), "Too many open files"),
+        (MemoryError(), "no memory is left"),
+    ],
+)
+def test_what_the_system_lacks_is_one_line(monkeypatch, capsys, error, line):
+    def run(_read, _head_start):
+        raise error
+
+    _serve_with(monkeypatch, run)
+    assert main(["main:app"]) == ExitCode.FAILURE
+    assert capsys.readouterr().err == f"asgi-master: error: the system refuses what is needed: {line}\n"
+
+
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(_SOURCE)}
     return subprocess.run(

@@ -4,6 +4,7 @@ Started by the master with `python -m asgi_master.worker.zygote FD MASTER_PID [n
 It runs no loop, starts no thread and accepts nothing. End of file on the channel ends it.
 """
 
+import errno
 import gc
 import logging
 import os
@@ -16,6 +17,7 @@ from typing import NoReturn
 
 from asgi_master import faults
 from asgi_master.errors import ApplicationError, AsgiMasterError, ExitCode
+from asgi_master.ipc import descriptors
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
@@ -25,12 +27,14 @@ from asgi_master.ipc.messages import (
     Fork,
     ForkFailed,
     ImportFailed,
+    Message,
     WorkerGone,
 )
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.settings.wire import from_wire
 from asgi_master.telemetry.identity import introduce
+from asgi_master.telemetry.setbacks import Setbacks
 from asgi_master.telemetry.tracebacks import for_another_process
 from asgi_master.worker import prints, unhandled
 from asgi_master.worker.application import load_application, prepare_environment
@@ -45,6 +49,9 @@ from asgi_master.worker.serving import serving
 log = logging.getLogger("asgi_master")
 
 _NO_PRELOAD = "no-preload"
+_PAUSE = 0.05
+"""Seconds between two attempts to speak with the master, where the kernel is out of something."""
+_ATTEMPTS = 40
 _HANDLED = (
     signal.SIGINT,
     signal.SIGQUIT,
@@ -66,7 +73,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning, "__main__")
     _die_with(master_pid)
     channel = Channel.of_fd(channel_fd)
-    channel.send(BootWanted())
+    _say(channel, BootWanted())
     received = channel.receive()
     if received is None or not isinstance(received.message, Boot):
         sys.exit(ExitCode.OK)
@@ -80,7 +87,7 @@ def main() -> None:
         traceback, exception = for_another_process(
             error.__cause__, full=inheritance.settings.logging.traceback == "full"
         )
-        channel.send(ImportFailed(str(error), traceback, exception))
+        _say(channel, ImportFailed(str(error), traceback, exception))
         sys.exit(ExitCode.BOOT_FAILED)
     if hazards:
         _tell_of(hazards, inheritance.settings.process.preload)
@@ -91,9 +98,18 @@ def main() -> None:
     # more before that takes time and leaves holes, which the workers would fill, and so copy (ADR 8).
     gc.freeze()
     faults.point("after_import")
-    channel.send(ApplicationImported(hazards, directory))
+    _say(channel, ApplicationImported(hazards, directory))
     _serve(channel, inheritance, master_pid)
     channel.leave_open()
+
+
+def _say(channel: Channel, message: Message) -> None:
+    """Tell the master what it waits for; one that cannot be told starts another zygote when this one is gone."""
+    for _ in range(_ATTEMPTS):
+        if channel.send(message):
+            return
+        time.sleep(_PAUSE)
+    sys.exit(ExitCode.MASTER_LOST)
 
 
 def _die_with(master_pid: int) -> None:
@@ -181,55 +197,78 @@ def _start_again_without_preload(channel_fd: int) -> NoReturn:
 
 
 def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:
-    while (received := channel.receive()) is not None:
-        order = received.message
-        if isinstance(order, WorkerGone):
-            forget_process(order.pid)
-        if not isinstance(order, Fork):
-            continue
-        put_fd, take_fd, worker_channel_fd, stack_fd, *listener_fds = received.fds
-        certificates_fd = listener_fds.pop(0) if order.secure else -1
+    setbacks = Setbacks()
+    while True:
         try:
-            faults.point("before_fork", slot=order.slot)
-            in_worker = _double_fork(master_pid)
-        except OSError as error:
-            channel.send(ForkFailed(order.worker, f"fork failed: {error.strerror}"))
-            in_worker = False
-        if in_worker:
-            channel.close()
-            listeners = [socket.socket(fileno=fd) for fd in listener_fds]
-            worker_channel = Channel.of_fd(worker_channel_fd)
-            work(
-                Assignment(
-                    inheritance,
-                    order,
-                    worker_channel,
-                    stack_fd,
-                    HandOff.of_fds(put_fd, take_fd),
-                    listeners,
-                    master_pid,
-                    certificates_fd,
-                )
+            received = channel.receive()
+        except (OSError, MemoryError) as error:
+            # The order stays in the channel.
+            setbacks.note("receiving an order", error, "it is tried again")
+            time.sleep(_PAUSE)
+            continue
+        if received is None:
+            return
+        setbacks.sweep()
+        match received.message:
+            case Fork() as order:
+                _fork(order, received.fds, channel, inheritance, master_pid)
+            case WorkerGone(pid):
+                forget_process(pid)
+
+
+def _fork(order: Fork, fds: list[int], channel: Channel, inheritance: Inheritance, master_pid: int) -> None:
+    """Fork a worker, which does not return from here."""
+    put_fd, take_fd, worker_channel_fd, stack_fd, *listener_fds = fds
+    certificates_fd = listener_fds.pop(0) if order.secure else -1
+    try:
+        faults.point("before_fork", slot=order.slot)
+        in_worker = _double_fork(master_pid)
+    except OSError as error:
+        in_worker = False
+        # Where that cannot be said, the worker's channel tells by its end.
+        channel.send(ForkFailed(order.worker, f"fork failed: {error.strerror}"))
+    if in_worker:
+        channel.close()
+        listeners = [socket.socket(fileno=fd) for fd in listener_fds]
+        worker_channel = Channel.of_fd(worker_channel_fd)
+        hand_off = HandOff.of_fds(put_fd, take_fd)
+        work(
+            Assignment(
+                inheritance,
+                order,
+                worker_channel,
+                stack_fd,
+                hand_off,
+                listeners,
+                master_pid,
+                certificates_fd,
             )
-        for fd in received.fds:
-            os.close(fd)
+        )
+    for fd in fds:
+        descriptors.close(fd)
 
 
 def _double_fork(master_pid: int) -> bool:
-    """Fork a grandchild whose parent becomes the master (its subreaper). True in the grandchild, false here."""
+    """Fork a grandchild whose parent becomes the master (its subreaper). True in the grandchild, false here.
+
+    Raises `OSError`.
+    """
     prints.flush()
     # None of these may reach a child, and be ignored, between its fork and the moment it has set its own handlers.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+    child = -1
     try:
         child = os.fork()
-    except OSError:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        raise
-    if child == 0:
-        _become_grandchild(master_pid)
-        return True
-    _pid, status = os.waitpid(child, 0)
-    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if child == 0:
+            try:
+                _become_grandchild(master_pid)
+            except BaseException:  # noqa: BLE001 -- it must not go on as a second zygote
+                os._exit(errno.ENOMEM)
+            return True
+        _pid, status = os.waitpid(child, 0)
+    finally:
+        if child != 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     code = os.waitstatus_to_exitcode(status)
     if code > 0:
         raise OSError(code, os.strerror(code))

@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -334,3 +335,60 @@ def test_a_queue_that_is_over_makes_no_work_and_another_takes_its_place(
             server.run(lambda: acceptor.renew_hand_off(fresh))
             again.sendall(request("GET", "/"))
             assert Client(again).response().body == b"hello"
+
+
+class Loop:
+    """A loop that cannot watch anything for now."""
+
+    def __init__(self) -> None:
+        self.refuses = True
+        self.watched: list[object] = []
+        self.later: list[Any] = []
+
+    def add_reader(self, file: object, *_callback: object) -> None:
+        if self.refuses:
+            raise OSError(28, "No space left on device")
+        self.watched.append(file)
+
+    def remove_reader(self, _file: object) -> None:
+        pass
+
+    def call_later(self, _seconds: float, callback: Any, *arguments: object) -> None:
+        self.later.append(partial(callback, *arguments))
+
+    def time(self) -> float:
+        return 0.0
+
+
+def test_a_listener_that_cannot_be_watched_now_is_watched_later(board: Scoreboard) -> None:
+    """Otherwise the worker would live, count as ready, and serve nobody."""
+    loop = Loop()
+    context = cast("Any", SimpleNamespace(loop=loop, stats=Stats()))
+    with contextlib.closing(HandOff.create()) as hand_off, socket.socket() as listener:
+        acceptor = Acceptor(context, [listener], hand_off, board, board.allocate(), max_connections=0)
+        acceptor._running = True
+        acceptor._continue()
+        acceptor._watch_handed_off()
+        for _ in range(10):
+            for callback in loop.later[:]:
+                loop.later.remove(callback)
+                callback()
+        assert len(loop.later) == 2
+        loop.refuses = False
+        for callback in loop.later[:]:
+            callback()
+        assert loop.watched == [listener, hand_off.fds[1]]
+
+
+def test_a_connection_that_cannot_be_made_ready_is_closed_alone(
+    acceptor: Acceptor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_sock: socket.socket, _flag: bool) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(socket.socket, "setblocking", fails)
+    for _ in range(3):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            acceptor._open(ours, is_tls=False)
+            assert theirs.recv(1) == b""

@@ -93,3 +93,21 @@ def test_times_that_do_not_fit_a_word_do_not_stop_the_heart(heartbeat, context):
     heartbeat._publish()
     row = heartbeat._row
     assert row[Field.WEBSOCKET_TIME_NS] == row[Field.STREAM_TIME_NS] == row[Field.RESPONSE_TIME_NS] == 2**62
+
+
+def test_what_fails_at_a_beat_ends_neither_the_beats_nor_the_sweeps(heartbeat, context, monkeypatch):
+    """A worker that beats no more is killed as one that hangs."""
+    counts = Counter()
+    made = _connections(context, 8, counts)
+
+    def fails(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(heartbeat._recycler, "tick", fails)
+    with pytest.raises(OSError, match="No space left"):
+        heartbeat._beat()
+    assert not heartbeat._timer.cancelled()
+    assert heartbeat._timer.when() > context.loop.time()
+    for _ in range(3):
+        heartbeat._beat()
+    assert counts == dict.fromkeys(made, 1)

@@ -191,3 +191,7 @@ def test_where_memory_cannot_be_measured_it_is_said_once(monkeypatch, caplog):
     assert asked.reasons == []
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "/proc/self/statm" in caplog.text
+    monkeypatch.undo()
+    for now in (1000.0, 2000.0, 3000.0):
+        worker.tick(now)
+    assert len(asked.reasons) == 1, "its limits hold again as soon as it can"

@@ -133,26 +133,42 @@ class Acceptor:
     def _watch(self) -> None:
         for listener in self._listeners:
             if listener not in self._set_aside:
-                self._loop.add_reader(listener, self._on_readable, listener)
+                self._watch_one(listener)
+
+    def _watch_one(self, listener: socket.socket) -> None:
+        # Not to be left unwatched: the worker would count as one that serves.
+        if not self._outlive(listener, "accept failed", self._add_reader, listener):
+            self._set_aside_for_now(listener)
+
+    def _add_reader(self, listener: socket.socket) -> None:
+        self._loop.add_reader(listener, self._on_readable, listener)
+
+    def _set_aside_for_now(self, listener: socket.socket) -> None:
+        self._set_aside[listener] = self._loop.call_later(_PAUSE_AFTER_A_FAULT, self._try_again, listener)
 
     def _unwatch(self) -> None:
         for listener in self._listeners:
             self._loop.remove_reader(listener)
 
     def _watch_handed_off(self) -> None:
-        if self._running and not self._hand_off.is_over:
-            self._loop.add_reader(self._hand_off.fds[1], self._on_handed_off)
+        if not self._running or self._hand_off.is_over:
+            return
+        if not self._outlive(self._hand_off, _NOT_TAKEN, self._add_taker, self._hand_off.fds[1]):
+            self._loop.call_later(_PAUSE_AFTER_A_FAULT, self._watch_handed_off)
+
+    def _add_taker(self, fd: int) -> None:
+        self._loop.add_reader(fd, self._on_handed_off)
 
     def _on_readable(self, listener: socket.socket) -> None:
         if not self._outlive(listener, "accept failed", self._accept, listener):
             # The queue stays in the kernel, others may take from it meanwhile.
             self._loop.remove_reader(listener)
-            self._set_aside[listener] = self._loop.call_later(_PAUSE_AFTER_A_FAULT, self._try_again, listener)
+            self._set_aside_for_now(listener)
 
     def _try_again(self, listener: socket.socket) -> None:
         del self._set_aside[listener]
         if self._running and self._resume is None:
-            self._loop.add_reader(listener, self._on_readable, listener)
+            self._watch_one(listener)
 
     def _accept(self, listener: socket.socket) -> None:
         # It is shared, and so is whether it waits.
@@ -203,7 +219,12 @@ class Acceptor:
         return True
 
     def _open(self, connection: socket.socket, note: bytes | None = None, *, is_tls: bool) -> None:
-        connection.setblocking(False)
+        try:
+            connection.setblocking(False)
+        except OSError as error:
+            log.debug("a connection could not be opened: %s", error)
+            connection.close()
+            return
         if is_tls:
             if self._tls is not None:
                 Handshake(self._context, self._tls, connection)

@@ -31,7 +31,11 @@ class Endpoints:
     def of(cls, transport: asyncio.BaseTransport) -> "Endpoints":
         """As a transport says."""
         info = transport.get_extra_info
-        return cls._named(info("peername"), info("sockname"), is_tls=info("sslcontext") is not None)
+        is_tls = info("sslcontext") is not None
+        try:
+            return cls._named(info("peername"), info("sockname"), is_tls=is_tls)
+        except OSError:
+            return cls(None, None, is_tls)  # the kernel does not tell
 
     @classmethod
     def of_secure(cls, sock: socket.socket) -> "Endpoints":
@@ -40,7 +44,11 @@ class Endpoints:
             peer = sock.getpeername()
         except OSError:
             peer = None  # gone already
-        return cls._named(peer, sock.getsockname(), is_tls=True)
+        try:
+            own = sock.getsockname()
+        except OSError:
+            own = None  # the kernel does not tell
+        return cls._named(peer, own, is_tls=True)
 
     @classmethod
     def _named(cls, peer: object, own: object, *, is_tls: bool) -> "Endpoints":

@@ -46,12 +46,14 @@ class Heartbeat:
         now = loop.time()
         self._row[Field.LOOP_LAG_NS] = int((now - self._due) * 1e9)
         self._due = now + BEAT_PERIOD
-        self._publish()
-        if self._beats % _SWEEP_EVERY == 0:
-            self._each_second(now)
-        self._sweep(now)
-        self._beats += 1
+        # First, so that what fails below does not end the beats, and with them the worker.
         self._timer = loop.call_at(self._due, self._beat)
+        self._publish()
+        beat = self._beats
+        self._beats = (beat + 1) % _SWEEP_EVERY
+        if beat == 0:
+            self._each_second(now)
+        self._sweep(now, _SWEEP_EVERY - beat)
 
     def _each_second(self, now: float) -> None:
         context = self._context
@@ -61,9 +63,9 @@ class Heartbeat:
             context.access_log.flush()
         self._recycler.tick(now)
 
-    def _sweep(self, now: float) -> None:
+    def _sweep(self, now: float, beats_left: int) -> None:
         """A part of the connections at each beat: thousands at once would hold up the requests of all."""
-        connections, beats_left = self._context.connections, _SWEEP_EVERY - self._beats % _SWEEP_EVERY
+        connections = self._context.connections
         for _ in range(math.ceil(len(self._unswept) / beats_left)):
             connection = self._unswept.pop()
             if connection in connections:

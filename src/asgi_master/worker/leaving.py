@@ -26,13 +26,23 @@ def run_and_end(
 ) -> tuple[ExitCode, bool]:
     """Run `main` in a new loop, then end all other tasks; its result, and whether they ended and the loop is closed.
 
-    Raises what `main` raises, with the loop closed.
+    Raises what `main` raises, with the loop closed unless it is an `OSError`, which may be of the loop itself.
     """
     runner = asyncio.Runner(loop_factory=loop_factory)
     ended = True
     try:
-        code = runner.run(main)
-        ended = runner.run(_end_tasks())
+        try:
+            code = runner.run(main)
+        except OSError:
+            # The loop cannot run, or not any more: nothing in it can be ended.
+            ended = False
+            raise
+        try:
+            ended = runner.run(_end_tasks())
+        except OSError as error:
+            # The loop cannot run again to end what it has.
+            log.warning("leaving without the end of the event loop: %s", error.strerror or error)
+            ended = False
         return code, ended
     finally:
         if ended:

@@ -17,6 +17,7 @@ import uvloop
 
 from asgi_master import faults
 from asgi_master.errors import AsgiMasterError, ExitCode
+from asgi_master.ipc import descriptors
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
@@ -41,6 +42,7 @@ from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.telemetry.identity import introduce
+from asgi_master.telemetry.setbacks import Setbacks
 from asgi_master.telemetry.territory import territory
 from asgi_master.telemetry.tracebacks import for_another_process
 from asgi_master.worker import own_children, unhandled
@@ -66,6 +68,11 @@ _ORPHAN_SIGNAL = signal.SIGUSR2
 
 PATIENCE = 5.0
 """Seconds that a terminated worker gives the master to replace it before it leaves all the same."""
+
+_PAUSE = 0.05
+"""Seconds between two attempts to speak with the master, where the kernel is out of something."""
+_RENEW_AGAIN_AFTER = 30.0
+"""Seconds between two attempts to use new certificates."""
 
 
 @dataclass(slots=True)
@@ -120,6 +127,9 @@ def work(assignment: Assignment) -> NoReturn:
         )
         assignment.channel.send(BootFailed(str(error), traceback, exception))
         code, ended = ExitCode.BOOT_FAILED, True
+    except OSError as error:
+        log.error("leaving: the event loop cannot run: %s", error.strerror or error)
+        code, ended = ExitCode.FAILURE, False
     # What is registered last runs first.
     atexit.register(own_children.end_children)
     if not ended:
@@ -187,22 +197,25 @@ class Worker:
         """As it stands in the row, where siblings could write too."""
         self._orders: asyncio.Queue[Drain] = asyncio.Queue()
         self._telling: set[asyncio.Task[None]] = set()
+        self._setbacks = Setbacks()
         self._exit_code = ExitCode.OK
         self._was_terminated = False
         self._is_told = False
         self._is_admitted = not assignment.order.standby
         self._acceptor: Acceptor | None = None
         self._tls: TlsServer | None = None
+        self._new_certificates = -1
+        """A descriptor, until they are in use."""
         if self._secure:
             self._tls = TlsServer(self._settings.tls, assignment.certificates_fd)
-            os.close(assignment.certificates_fd)
+            descriptors.close(assignment.certificates_fd)
 
     async def run(self) -> ExitCode:
         """Boot, serve until told or forced to leave, drain; returns the exit status. Raises `ApplicationError`."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(unhandled.tell)
         self._channel.setblocking(False)
-        loop.add_reader(self._channel.fileno(), self._on_channel)
+        self._listen()
         loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
         own_children.claim(signal.SIGTERM)
         lifespan = await self._unless_told_to_leave(self._boot())
@@ -233,7 +246,7 @@ class Worker:
         self._acceptor = acceptor
         self._accept_if_admitted()
         faults.point("before_ready")
-        self._channel.send(BecameReady())
+        await self._tell_ready()
         faults.point("after_ready")
         order = await self._orders.get()
         self._become(RowState.DRAINING)
@@ -316,6 +329,13 @@ class Worker:
         self._state = state
         self._row[Field.STATE] = state
 
+    async def _tell_ready(self) -> None:
+        """The master counts on this worker from here on. A master that is gone is an order to leave."""
+        while self._orders.empty():
+            if self._say(BecameReady()):
+                return
+            await asyncio.sleep(_PAUSE)
+
     def _context(self, lifespan: Lifespan) -> WorkerContext:
         return self._inheritance.new_context(
             app=self._app,
@@ -334,10 +354,25 @@ class Worker:
             exclude=logging_settings.access_log_exclude,
         )
 
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            loop.add_reader(self._channel.fileno(), self._on_channel)
+        except OSError as error:
+            self._setbacks.note("listening to the master", error, "it is tried again")
+            loop.call_later(_PAUSE, self._listen)
+
     def _on_channel(self) -> None:
         try:
             received = self._channel.receive()
         except BlockingIOError:
+            return
+        except OSError as error:
+            # The message stays in the channel.
+            self._setbacks.note("receiving what the master says", error, "it is tried again")
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._channel.fileno())
+            loop.call_later(_PAUSE, self._listen)
             return
         except ValueError as error:
             # A master of a newer version, after a live upgrade; what it depends on, it says in words we know.
@@ -387,9 +422,21 @@ class Worker:
 
     def _take_certificates(self, fds: list[int]) -> None:
         for fd in fds:
-            if self._tls is not None:
-                self._tls.renew(fd)
-            os.close(fd)
+            if self._new_certificates >= 0:
+                descriptors.close(self._new_certificates)
+            self._new_certificates = fd
+        self._renew_certificates()
+
+    def _renew_certificates(self) -> None:
+        fd = self._new_certificates
+        if fd < 0:
+            return
+        if self._tls is not None and not self._tls.renew(fd):
+            # The master has checked them: it is this process that is out of something.
+            asyncio.get_running_loop().call_later(_RENEW_AGAIN_AFTER, self._renew_certificates)
+            return
+        descriptors.close(fd)
+        self._new_certificates = -1
 
     async def _tell_tasks(self, asked: TellTasks) -> None:
         total, groups = await tell_tasks(asyncio.get_running_loop(), asked.limit)

@@ -4,7 +4,6 @@ Asking changes nothing here: the worker serves until the master, which starts a 
 `Recycling` decides, without a clock or a file; `Recycler` carries it on the worker's timer.
 """
 
-import logging
 import re
 import resource
 import time
@@ -13,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asgi_master.settings.model import ProcessSettings
+from asgi_master.telemetry.setbacks import Setbacks
 from asgi_master.worker.context import Stats
-
-log = logging.getLogger("asgi_master")
 
 _SAMPLES = 3
 """So many looks in a row must find the memory above its limit: a peak is not a leak."""
@@ -118,6 +116,7 @@ class Recycler:
         self._stats = stats
         self._ask = ask
         self._leave = leave
+        self._setbacks = Setbacks()
         self._has_asked = False
         self._is_done = limits == Limits()
         self._must_watch = limits.memory_hard > 0
@@ -137,8 +136,10 @@ class Recycler:
                     self._leave(f"it has {own / 2**20:.0f} MiB of its own, above max-worker-memory-hard")
                     return
         except OSError as error:
-            self._is_done = True
-            log.warning("cannot tell this worker's memory, so its limits have no effect: %s", error)
+            self._setbacks.note(
+                "telling this worker's memory", error, "its limits have no effect until that is known"
+            )
+        self._setbacks.sweep()
         if reason and not self._has_asked:
             self._has_asked = self._ask(reason)
             self._is_done = self._has_asked and not self._must_watch

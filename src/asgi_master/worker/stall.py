@@ -60,8 +60,14 @@ class StallWatch:
         self._timer = self._loop.call_later(self._period, self._turn)
         self._running.acquire()
         self._ended.acquire()
-        # Not a `threading.Thread`: to make one, each worker copies 0.1 MiB of what it shares with the others.
-        _thread.start_new_thread(self._watch, ())
+        try:
+            # Not a `threading.Thread`: to make one, each worker copies 0.1 MiB of what it shares with the others.
+            _thread.start_new_thread(self._watch, ())
+        except RuntimeError as error:
+            # No memory for its stack, or too many of this user's threads.
+            log.warning("the watch for stalls is off: %s", error)
+            self._timer.cancel()
+            self._timer = None
 
     def stop(self) -> None:
         """End the thread, and say what is over. Called in the loop."""

@@ -33,12 +33,14 @@ class TlsServer:
         self._settings = settings
         self._contexts = self._made(certificates_fd)
 
-    def renew(self, certificates_fd: int) -> None:
-        """Serve those who come from now on with this bundle."""
+    def renew(self, certificates_fd: int) -> bool:
+        """Serve those who come from now on with this bundle; false if that is not possible now."""
         try:
             self._contexts = self._made(certificates_fd)
         except SettingsError as error:
             log.error("TLS: the new certificates cannot be used, the old ones stay: %s", error)
+            return False
+        return True
 
     async def shake_hands(
         self,

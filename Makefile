@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 PYTEST_ARGS ?=
 
-.PHONY: help demo test lint types contracts docs check drill bench guard clean
+.PHONY: help demo test lint types contracts docs check drill drill-faults bench guard clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/installed ## serve the demo application with 2 workers on http://127.0.0.1:8000
 	$(BIN)/asgi-master --workers 2 --drain-timeout 3 --app-dir examples demo:app
@@ -36,6 +36,9 @@ docs: $(VENV)/developing ## generate the reference pages
 drill: $(VENV)/developing ## 200 reloads under clients of every kind, and every fault; takes about 15 minutes
 	DRILL_RELOADS=200 $(BIN)/python -m pytest -s tests/process/test_drill.py
 	DRILL_FAULTS=1 $(BIN)/python -m pytest -n $(JOBS) tests/process/test_faults.py
+
+drill-faults: $(VENV)/developing ## every system call fails, in every role (needs strace); takes about 15 minutes
+	DRILL_SYSTEM_CALLS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/process/test_system_calls.py
 
 bench: ## measure beside other servers; writes docs/benchmarks.md; takes about 25 minutes (needs wrk, taskset)
 	$(PYTHON) benchmarks/run.py

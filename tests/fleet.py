@@ -208,6 +208,12 @@ class Fleet:
             if stream is not None:
                 stream.close()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the master is gone."""
+        assert self._process is not None
+        return self._process.poll() is not None
+
     # -- what can be seen -------------------------------------------------------------------------------------
 
     @property

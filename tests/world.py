@@ -65,6 +65,7 @@ class FakeWorker:
     ready_at: float | None = None
     draining: DrainWorker | None = None
     beats_until: float = NEVER
+    moves_until: float = -NEVER  # seen to get on though it does not beat
     standby: bool = False
 
 
@@ -145,7 +146,8 @@ class World:
             stamps = {
                 w.id: min(self.now, w.beats_until) for w in self.workers.values() if w.ready_at is not None
             }
-            self.tell(HeartbeatsRead(stamps, {w.id: self._tally(w) for w in self._booted_ones()}))
+            progress = {w.id: min(self.now, w.moves_until) for w in self.workers.values()}
+            self.tell(HeartbeatsRead(stamps, {w.id: self._tally(w) for w in self._booted_ones()}, progress))
         while self._queue and self._queue[0][0] <= self.now:
             heapq.heappop(self._queue)[2]()
         self.tell(TimePassed())

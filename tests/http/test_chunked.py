@@ -16,9 +16,11 @@ def decode(pieces, limits=None):
     body, buffer = b"", b""
     for piece in pieces:
         buffer += piece
-        data, position = decoder.decode(buffer, 0)
-        body += data
-        buffer = buffer[position:]
+        data = b"there may be more"
+        while data:
+            data, position = decoder.decode(buffer, 0)
+            body += data
+            buffer = buffer[position:]
     return body, buffer if decoder.is_done else None
 
 
@@ -46,6 +48,15 @@ def test_extensions_may_grow_with_the_body_but_not_without():
     with pytest.raises(ProtocolError) as caught:
         decode([(b"1;" + b"f" * 100 + b"\r\nx\r\n") * 1000])
     assert caught.value.status == 431
+
+
+@pytest.mark.parametrize("extension", [b"", b";a", b";" + b"e" * 40])
+def test_of_tiny_chunks_only_some_are_decoded_at_once(extension):
+    decoder = ChunkedDecoder(HttpLimits())
+    buffer = (b"2" + extension + b"\r\nxy\r\n") * 1000
+    data, position = decoder.decode(buffer, 0)
+    assert 0 < len(data) <= 128
+    assert position < len(buffer) // 4
 
 
 @settings(max_examples=300, deadline=None)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from asgi_master.http import websocket_fast
 from asgi_master.http.websocket import (
+    FRAGMENT,
     Close,
     CloseCode,
     Ping,
@@ -61,7 +62,8 @@ def outcome(engine, pieces: list[bytes]) -> list[object]:
         for piece in pieces:
             engine.receive_data(piece)
             while (event := engine.next_event()) is not None:
-                events.append(event)
+                if event is not FRAGMENT:
+                    events.append(event)
                 if isinstance(event, Close):
                     return events
     except WebSocketError as error:

@@ -30,6 +30,7 @@ FOR_CHILDREN = {
     "TakeListeners",
     "Drain",
     "TellTasks",
+    "WorkerGone",
 }
 
 

@@ -40,3 +40,22 @@ def test_other_workers_serve_while_one_is_blocked(fleet: Fleet) -> None:
             with fleet.client() as client:
                 assert client.get("/").status_code == 200
         assert asked.result(PATIENCE).text == "unblocked\n"
+
+
+def test_a_worker_that_is_busy_is_not_taken_for_stuck(fleet: Fleet) -> None:
+    """Many requests that each hold the loop for less than the time-out, one after the other in one turn of it."""
+    fleet.serve("probe:app", "--hang-timeout", "1", "--stall-warn", "0.2", workers=1)
+    fleet.expect_log("WARNING.*the event loop", "WARNING.*worker 0 .* is busy: no heartbeat for")
+    (worker,) = fleet.workers()
+    clients = [fleet.client() for _ in range(7)]
+    for client in clients:
+        assert client.get("/").status_code == 200
+    with ThreadPoolExecutor(len(clients)) as pool:
+        first = pool.submit(clients[0].get, "/block?seconds=0.6")
+        fleet.wait_blocked()
+        asked = [pool.submit(client.get, "/block?seconds=0.6") for client in clients[1:]]
+        fleet.wait_line(r"worker 0 .* is busy: no heartbeat for")
+        assert all(request.result(PATIENCE).text == "unblocked\n" for request in (first, *asked))
+    for client in clients:
+        client.close()
+    assert [seen.pid for seen in fleet.workers()] == [worker.pid]

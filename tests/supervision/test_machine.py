@@ -230,12 +230,18 @@ class FleetMachine(RuleBasedStateMachine):
         ready = sorted(worker for worker, process in self.workers.items() if process.ready)
         silent = data.draw(st.sets(st.sampled_from(ready))) if ready else set()
         bad = data.draw(st.sets(st.sampled_from(ready))) if ready else set()
+        moving = data.draw(st.sets(st.sampled_from(ready))) if ready else set()
         for worker in ready:
             process = self.workers[worker]
             process.answered += 10 * process.serves
             process.answered_badly += 6 * process.serves * (worker in bad)
+        was_killed = {worker: process.killed for worker, process in self.workers.items()}
         tallies = {w: Tally(self.workers[w].answered, self.workers[w].answered_badly) for w in ready}
-        self.tell(HeartbeatsRead({worker: self.now for worker in ready if worker not in silent}, tallies))
+        beating = {worker: self.now for worker in ready if worker not in silent}
+        self.tell(HeartbeatsRead(beating, tallies, dict.fromkeys(moving, self.now)))
+        for worker in moving:
+            if worker in self.workers:
+                assert not self.workers[worker].killed or was_killed[worker], "who gets on is not hung"
 
     @rule(policy=POLICIES)
     def reload(self, policy):

@@ -661,6 +661,74 @@ def test_a_worker_that_goes_on_after_a_dump_is_left_alone():
     assert world.notices(notices.WorkerRecovered) == [notices.WorkerRecovered(2, 1, 1)]
 
 
+def test_a_worker_that_gets_on_without_a_heartbeat_is_busy_and_left_alone():
+    world = booted(hang_timeout=10, dump_interval=1)
+    busy = world.worker(1)
+    busy.beats_until, busy.moves_until = world.now, NEVER
+    world.run(300)
+    assert world.orders(DumpStacks) == world.orders(KillWorker) == []
+    (said,) = world.notices(notices.WorkerBusy)
+    assert said.slot == 1
+    assert said.silent_for == pytest.approx(10, abs=1.1)
+
+
+def test_each_time_that_a_worker_is_busy_is_said_once():
+    world = booted(hang_timeout=10)
+    busy = world.worker(1)
+    busy.moves_until = NEVER
+    for count in (1, 2):
+        busy.beats_until = world.now
+        world.run(60)
+        busy.beats_until = NEVER
+        world.run(5)
+        assert len(world.notices(notices.WorkerBusy)) == count
+    assert world.orders(DumpStacks) == []
+
+
+def test_a_busy_worker_that_gets_stuck_is_killed():
+    world = booted(hang_timeout=10, dump_interval=1)
+    stuck = world.worker(1)
+    stuck.beats_until, stuck.moves_until = world.now, world.now + 30
+    world.until(lambda: world.orders(KillWorker))
+    assert world.times(DumpStacks)[0] - stuck.moves_until == pytest.approx(10, abs=1.1)
+    (lost,) = world.notices(notices.WorkerLost)
+    assert lost.cause.silent_for > 40
+
+
+def test_a_worker_that_gets_on_after_a_dump_is_not_killed():
+    world = booted(hang_timeout=10, dump_interval=5)
+    slow = world.worker(1)
+    slow.beats_until = world.now
+    world.until(lambda: world.orders(DumpStacks))
+    slow.moves_until = NEVER
+    world.run(30)
+    assert world.orders(KillWorker) == []
+    assert len(world.notices(notices.WorkerRecovered)) == 1
+    assert len(world.notices(notices.WorkerBusy)) == 1
+
+
+def test_progress_of_the_future_protects_nobody_for_ever():
+    world = booted(hang_timeout=10)
+    world.worker(1).beats_until = world.now
+    for _ in range(200):
+        world.run(0.5)
+        if world.orders(KillWorker):
+            break
+        world.tell(HeartbeatsRead({}, {}, {2: 1e9}))
+    assert len(world.orders(KillWorker)) == 1
+
+
+def test_busy_workers_are_not_blamed_for_a_master_that_was_stopped():
+    world = booted(hang_timeout=5)
+    for worker in world.ready():
+        worker.beats_until = worker.moves_until = world.now
+    world.sleep_through(100).run(3)
+    for worker in world.ready():
+        worker.moves_until = NEVER
+    world.run(20)
+    assert world.orders(DumpStacks) == []
+
+
 def test_a_worker_that_never_beats_counts_from_ready():
     world = booted(workers=1, codes={1: Code(hangs_after=0.0)}, hang_timeout=3)
     ready_at = world.worker(0).ready_at

@@ -83,6 +83,11 @@ LINES = [
         "worker 3 (generation 7) is being replaced: it served 1000 requests",
     ),
     (
+        n.WorkerBusy(*WHO, 30.4),
+        WARN,
+        "worker 3 (generation 7) is busy: no heartbeat for 30.4 s, but its work gets on; it is not killed",
+    ),
+    (
         n.WorkerHung(*WHO, 30.4, 2.0),
         ERROR,
         (

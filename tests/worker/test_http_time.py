@@ -202,7 +202,7 @@ def _is_write_paused(server):
 
 
 def _is_read_paused(server):
-    return any(connection.is_read_paused for connection in server.context.connections)
+    return any(connection.holds for connection in server.context.connections)
 
 
 def test_a_body_that_is_not_read_stays_with_the_peer(variant):
@@ -225,7 +225,7 @@ def test_a_body_that_is_not_read_stays_with_the_peer(variant):
         sender.result(10)
         client.sock.settimeout(10)
         assert client.response().body == body
-        assert not connection.is_read_paused
+        assert not connection.holds
 
 
 async def _send_all(loop, client, data):

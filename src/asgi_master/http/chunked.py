@@ -9,6 +9,8 @@ from asgi_master.http.limits import HttpLimits
 _CR = 0x0D
 _LINE_LIMIT = 4096
 """Bytes of a chunk's first line, extensions included."""
+_CHUNKS_AT_ONCE = 64
+"""Chunks that one call decodes at most: tiny ones cost microseconds each, and a read may bring ten thousands."""
 _SIZE_DIGITS_LIMIT = 16
 _SIZE_LIMIT = 2**63 - 1
 
@@ -53,7 +55,7 @@ class ChunkedDecoder:
     def decode(self, buffer: bytes | bytearray, position: int) -> tuple[bytes | bytearray, int]:
         """The body bytes in `buffer` from `position`, and the position up to which it was used.
 
-        Raises `ProtocolError`.
+        There may be more of them in it, if there are any. Raises `ProtocolError`.
         """
         pieces: list[bytes | bytearray] = []
         while self._state is not _State.DONE:
@@ -66,6 +68,8 @@ class ChunkedDecoder:
                 self._remaining -= len(piece)
                 if not self._remaining:
                     self._state = _State.DATA_END
+                    if len(pieces) == _CHUNKS_AT_ONCE:
+                        break
             elif self._state is _State.DATA_END:
                 end = buffer[position : position + 2]
                 if not b"\r\n".startswith(end):

@@ -59,8 +59,15 @@ class Close:
     reason: str
 
 
-Event = str | bytes | Ping | Pong | Close
-"""A whole text message, a whole binary message, or a control frame."""
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A part of a message came that does not end it: nothing is to be told yet, and more may be here."""
+
+
+FRAGMENT: Final = Fragment()
+
+Event = str | bytes | Ping | Pong | Close | Fragment
+"""A whole text message, a whole binary message, a control frame, or a part of a message."""
 
 
 class Engine(Protocol):
@@ -69,8 +76,15 @@ class Engine(Protocol):
     def receive_data(self, data: bytes) -> None:
         """Take what the peer sent. Costs nothing until `next_event` asks."""
 
+    @property
+    def held(self) -> int:
+        """Bytes that wait for `next_event`, or for the rest of their message."""
+
     def next_event(self) -> Event | None:
-        """The next event; `None` if more bytes are needed. `WebSocketError` is the end of it."""
+        """The next event; `None` if more bytes are needed. `WebSocketError` is the end of it.
+
+        A call reads one frame, or a part of one, so that who asks decides how many in a row.
+        """
 
     def text(self, text: str) -> bytes:
         """The frame of a text message."""

@@ -11,6 +11,9 @@ _WINDOW_BITS: Final = 12
 _MEMORY_LEVEL: Final = 5
 """A compressor of 32 KiB a connection, where zlib's defaults take 256 KiB for a few per cent less traffic."""
 
+_INFLATED_AT_ONCE: Final = 16 * 1024
+"""Bytes that are made at a time of what a peer compressed."""
+
 _WORTH_IT: Final = 128
 """Messages with fewer bytes go uncompressed, as each may: their header would outweigh what is won."""
 
@@ -50,13 +53,15 @@ class DeflateParameters:
 class Compression:
     """Both directions of one connection, seen from the server. Contexts are made when first needed."""
 
-    __slots__ = ("_deflater", "_inflater", "_parameters", "_window_bits")
+    __slots__ = ("_deflated", "_deflater", "_ends", "_inflater", "_parameters", "_window_bits")
 
     def __init__(self, parameters: DeflateParameters) -> None:
         self._parameters = parameters
         self._window_bits = min(_WINDOW_BITS, parameters.server_max_window_bits or _WINDOW_BITS)
         self._deflater: zlib._Compress | None = None
         self._inflater: zlib._Decompress | None = None
+        self._deflated = b""  # what is to be inflated yet
+        self._ends = False  # whether the message ends with that
 
     def deflate(self, data: bytes) -> bytes | None:
         """The payload of a compressed message; `None` if it is better sent as it is."""
@@ -69,8 +74,15 @@ class Compression:
                 self._deflater = deflater
         return (deflater.compress(data) + deflater.flush(zlib.Z_SYNC_FLUSH))[: -len(_TAIL)]
 
-    def inflate(self, payload: bytes, *, final: bool, room: int) -> bytes:
-        """What one frame of a compressed message adds to it; `final` if it is the last.
+    def receive(self, payload: bytes, *, final: bool) -> None:
+        """Take in a part of a compressed message; `final` if it is the last. `inflate` makes something of it."""
+        self._deflated = payload + _TAIL if final else payload
+        self._ends = final
+
+    def inflate(self, room: int) -> tuple[bytes, bool]:
+        """What the part that was received adds to its message, or the next bit of that; and whether more follows.
+
+        A few bytes can become megabytes: so much at a time is made as holds nobody up.
 
         Raises `InflateOverflowError` once that is more than `room` bytes, having made hardly more, and
         `InflateError` for bytes that are no DEFLATE.
@@ -79,16 +91,19 @@ class Compression:
         if inflater is None:
             # Reads whatever window the client uses.
             inflater = self._inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+        most = min(room + 1, _INFLATED_AT_ONCE)
         try:
-            data = inflater.decompress(payload, room + 1)
-            if final and len(data) <= room:
-                data += inflater.decompress(_TAIL, room + 1 - len(data))
+            data = inflater.decompress(self._deflated, most)
         except zlib.error as error:
             raise InflateError(str(error)) from None
         if len(data) > room:
             raise InflateOverflowError
-        if inflater.eof and inflater.unused_data not in _AFTER_FINAL:
-            raise InflateError("data after the final block")
-        if final and (inflater.eof or self._parameters.client_no_context_takeover):
+        self._deflated = inflater.unconsumed_tail
+        if inflater.eof:
+            if inflater.unused_data not in _AFTER_FINAL:
+                raise InflateError("data after the final block")
+        elif self._deflated or len(data) == most:
+            return data, True
+        if self._ends and (inflater.eof or self._parameters.client_no_context_takeover):
             self._inflater = None
-        return data
+        return data, False

@@ -7,10 +7,12 @@ every other frame the long one. Both are tested against `websocket_reference.Wsp
 from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Callable
 from importlib import import_module
+from io import BytesIO, StringIO
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 from asgi_master.http.websocket import (
+    FRAGMENT,
     UNLIMITED,
     Close,
     CloseCode,
@@ -85,15 +87,18 @@ class FastEngine:
         "_buffer",
         "_compressed",
         "_compression",
+        "_control",
         "_decoder",
+        "_final",
         "_first",
+        "_is_inflating",
         "_key",
         "_limit",
         "_message",
         "_missing",
         "_opcode",
-        "_payload",
         "_position",
+        "_size",
     )
 
     def __init__(self, *, message_size: int, compression: Compression | None) -> None:
@@ -105,11 +110,14 @@ class FastEngine:
         self._missing = 0
         self._first = 0
         self._key = b""
-        self._payload = bytearray()
-        # A message whose fragments are still arriving; opcode 0 if none is.
+        self._control = b""
+        # A message whose parts are still arriving; opcode 0 if none is.
         self._opcode = _CONTINUATION
         self._compressed = False
-        self._message = bytearray()
+        self._is_inflating = False
+        self._final = False
+        self._size = 0
+        self._message: Any = None  # `StringIO` or `BytesIO`
         self._decoder: IncrementalDecoder | None = None
 
     def receive_data(self, data: bytes) -> None:
@@ -119,11 +127,16 @@ class FastEngine:
         self._buffer = data
         self._position = 0
 
+    @property
+    def held(self) -> int:
+        """See `Engine`."""
+        return len(self._buffer) - self._position + self._size
+
     def next_event(self) -> Event | None:
         """See `Engine`."""
         buffer = self._buffer
         start = self._position + 6
-        if start - 6 == len(buffer) and not self._missing:
+        if start - 6 == len(buffer) and not (self._missing or self._is_inflating):
             return None
         # The short path skips no check that could fail here: FIN is set and RSV is not, the payload is masked
         # and its length minimal, and neither a frame nor a message is underway.
@@ -138,38 +151,41 @@ class FastEngine:
             self._position = end
             payload = unmask(buffer[start:end], buffer[start - 4 : start])
             return payload if first & _OPCODE == _BINARY else _decode(payload)
-        while (frame := self._read_frame()) is not None:
-            event = self._interpret(*frame)
-            if event is not None:
-                return event
-        return None
-
-    def _read_frame(self) -> tuple[int, bytes] | None:
-        """First byte and unmasked payload of the next frame, once it is complete."""
-        if not self._missing:
-            header = self._read_header()
-            if header is None:
-                return None
-            first, size, key = header
-            buffer, start = self._buffer, self._position
-            end = start + size
-            if end <= len(buffer):
-                self._position = end
-                return first, unmask(buffer[start:end], key)
-            self._first, self._missing, self._key = first, size, key
-        if not self._collect():
+        if self._is_inflating:
+            return self._inflate()
+        if self._missing:
+            return self._collect()
+        header = self._read_header()
+        if header is None:
             return None
-        payload = unmask(self._payload, self._key)
-        self._payload.clear()
-        return self._first, payload
+        first, size, key = header
+        start = self._position
+        end = start + size
+        if end <= len(buffer):
+            self._position = end
+            return self._interpret(first, unmask(buffer[start:end], key))
+        self._first, self._missing, self._key = first, size, key
+        self._control = b""
+        if first & _OPCODE in (_TEXT, _BINARY):
+            self._begin_message(first)
+        return self._collect()
 
-    def _collect(self) -> bool:
-        """Move what arrived of a payload out of the buffer; whether it is complete."""
+    def _collect(self) -> Event | None:
+        """Use what arrived of a payload whose frame is not complete yet."""
         piece = self._buffer[self._position : self._position + self._missing]
-        self._position += len(piece)
-        self._payload += piece
-        self._missing -= len(piece)
-        return not self._missing
+        size = len(piece)
+        if not size:
+            return None
+        self._position += size
+        self._missing -= size
+        key, turn = self._key, size & 3
+        self._key = key[turn:] + key[:turn]
+        piece = unmask(piece, key)
+        ends = not self._missing
+        if self._first & _OPCODE in _DATA_OPCODES:
+            return self._add(piece, final=ends and bool(self._first & _FIN))
+        self._control += piece
+        return self._interpret(self._first, self._control) if ends else None
 
     def _read_header(self) -> tuple[int, int, bytes] | None:
         """First byte, payload length and masking key of the next frame, if all are there (RFC 6455 §5.2)."""
@@ -218,12 +234,12 @@ class FastEngine:
         if first & _OPCODE in _CONTROL_OPCODES:
             return
         compressed = first & _RSV1 or (self._opcode and self._compressed)
-        room = self._limit + (self._limit >> 8) + 64 if compressed else self._limit - len(self._message)
+        room = self._limit + (self._limit >> 8) + 64 if compressed else self._limit - self._size
         if size > room:
             raise WebSocketError(CloseCode.TOO_BIG, "message too big")
 
-    def _interpret(self, first: int, payload: bytes) -> Event | None:
-        """What a frame means, its header being valid; `None` for a fragment that ends no message."""
+    def _interpret(self, first: int, payload: bytes) -> Event:
+        """What a whole frame means, its header being valid."""
         opcode = first & _OPCODE
         if opcode == _PING:
             return Ping(payload)
@@ -231,42 +247,62 @@ class FastEngine:
             return Pong(payload)
         if opcode == _CLOSE:
             return _read_close(payload)
-        final = bool(first & _FIN)
         if opcode != _CONTINUATION:
-            self._compressed = bool(first & _RSV1)
-        if self._compressed:
-            payload = self._inflate(payload, final=final)
-        if final and opcode != _CONTINUATION:
-            return payload if opcode == _BINARY else _decode(payload)
-        return self._assemble(opcode, payload, final=final)
+            self._begin_message(first)
+        return self._add(payload, final=bool(first & _FIN))
 
-    def _inflate(self, payload: bytes, *, final: bool) -> bytes:
+    def _begin_message(self, first: int) -> None:
+        self._opcode = first & _OPCODE
+        self._compressed = bool(first & _RSV1)
+        self._size = 0
+        self._message = None
+
+    def _add(self, payload: bytes, *, final: bool) -> Event:
+        """Add what came of a message; `final` if that is the end of it."""
+        if not self._compressed:
+            return self._append(payload, final=final)
+        assert self._compression is not None
+        self._compression.receive(payload, final=final)
+        self._final = final
+        return self._inflate()
+
+    def _inflate(self) -> Event:
+        """Add a bit of what is compressed in the last part of a message."""
         assert self._compression is not None
         try:
-            return self._compression.inflate(payload, final=final, room=self._limit - len(self._message))
+            payload, self._is_inflating = self._compression.inflate(self._limit - self._size)
         except InflateOverflowError:
             raise WebSocketError(CloseCode.TOO_BIG, "message too big") from None
         except InflateError as error:
             raise WebSocketError(CloseCode.INVALID_DATA, str(error)) from None
+        return self._append(payload, final=self._final and not self._is_inflating)
 
-    def _assemble(self, opcode: int, payload: bytes, *, final: bool) -> Event | None:
-        """Add a fragment to its message. Text is checked as it comes, so that bad text fails early."""
-        if opcode != _CONTINUATION:
-            self._opcode = opcode
-            self._decoder = _utf8_decoder() if opcode == _TEXT else None
-        self._message += payload
-        if self._decoder is not None:
+    def _append(self, payload: bytes, *, final: bool) -> Event:
+        """Add to a message what is not compressed (any more). Text is checked as it comes: bad text fails early."""
+        if self._message is None:
+            if final:
+                is_text, self._opcode = self._opcode == _TEXT, _CONTINUATION
+                return _decode(payload) if is_text else payload
+            if self._opcode == _TEXT:
+                self._message, self._decoder = StringIO(), _utf8_decoder()
+            else:
+                self._message, self._decoder = BytesIO(), None
+        message = self._message
+        self._size += len(payload)
+        if self._decoder is None:
+            message.write(payload)
+        else:
             try:
-                self._decoder.decode(payload, final)
+                message.write(self._decoder.decode(payload, final))
             except UnicodeDecodeError:
-                raise WebSocketError(CloseCode.INVALID_DATA, "text is not UTF-8") from None
+                raise _not_utf8() from None
         if not final:
-            return None
-        message = bytes(self._message)
-        text = self._opcode == _TEXT
-        self._message = bytearray()
+            return FRAGMENT
         self._opcode = _CONTINUATION
-        return _decode(message) if text else message
+        self._message = None
+        self._size = 0
+        whole: str | bytes = message.getvalue()
+        return whole
 
     def text(self, text: str) -> bytes:
         """See `Engine`."""
@@ -312,11 +348,15 @@ class FastEngine:
 _utf8_decoder: Final = getincrementaldecoder("utf-8")
 
 
+def _not_utf8() -> WebSocketError:
+    return WebSocketError(CloseCode.INVALID_DATA, "text is not UTF-8")
+
+
 def _decode(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
-        raise WebSocketError(CloseCode.INVALID_DATA, "text is not UTF-8") from None
+        raise _not_utf8() from None
 
 
 def _read_close(payload: bytes) -> Close:

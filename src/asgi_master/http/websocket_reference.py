@@ -7,8 +7,20 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
-from asgi_master.http.websocket import UNLIMITED, Close, CloseCode, Event, Ping, Pong, WebSocketError
+from asgi_master.http.websocket import (
+    FRAGMENT,
+    UNLIMITED,
+    Close,
+    CloseCode,
+    Event,
+    Ping,
+    Pong,
+    WebSocketError,
+)
 from asgi_master.http.websocket_deflate import Compression, InflateError, InflateOverflowError
+
+_DEFLATED_AT_ONCE = 256
+"""Bytes of a connection with compression that are read at a time: they become a quarter of a megabyte at most."""
 
 
 class WsprotoEngine:
@@ -24,6 +36,14 @@ class WsprotoEngine:
         self._text: list[str] = []
         self._data = bytearray()
         self._size = 0
+        self._is_compressed = compression is not None
+        self._unread = b""
+        self._position = 0
+
+    @property
+    def held(self) -> int:
+        """See `Engine`. What wsproto has of it is little, or all of what arrived last."""
+        return len(self._unread) - self._position + self._size
 
     @property
     def room(self) -> int:
@@ -32,22 +52,25 @@ class WsprotoEngine:
 
     def receive_data(self, data: bytes) -> None:
         """See `Engine`."""
-        self._connection.receive_data(data)
+        self._unread = self._unread[self._position :] + data
+        self._position = 0
 
     def next_event(self) -> Event | None:
         """See `Engine`."""
-        while True:
-            event = next(self._events, None)
-            if event is None:
-                self._events = iter(self._connection.events())
-                event = next(self._events, None)
-                if event is None:
-                    return None
-            found = self._read(event)
-            if found is not None:
-                return found
+        event = next(self._events, None)
+        if event is None:
+            start = self._position
+            if start == len(self._unread):
+                return None
+            # wsproto inflates all that it has of a frame: give it no more than does not take long.
+            piece = self._unread[start : start + _DEFLATED_AT_ONCE] if self._is_compressed else self._unread
+            self._position += len(piece)
+            self._connection.receive_data(piece)
+            self._events = iter(self._connection.events())
+            return FRAGMENT
+        return self._read(event)
 
-    def _read(self, event: wsproto_events.Event) -> Event | None:
+    def _read(self, event: wsproto_events.Event) -> Event:
         match event:
             case wsproto_events.TextMessage():
                 self._grow(len(event.data.encode()))
@@ -71,7 +94,7 @@ class WsprotoEngine:
                 return Pong(bytes(event.payload))
             case wsproto_events.CloseConnection():
                 return self._read_close(event)
-        return None
+        return FRAGMENT
 
     def _read_close(self, event: wsproto_events.CloseConnection) -> Close:
         """Tell the peer's close frame from a failure: only the state of wsproto does."""
@@ -161,8 +184,13 @@ class _BoundedDeflate(Extension):
         return self._inflate(b"", final=True) if compressed else None
 
     def _inflate(self, data: bytes, *, final: bool) -> bytes | CloseReason:
+        inflated, more = b"", True
+        self._compression.receive(data, final=final)
         try:
-            return self._compression.inflate(data, final=final, room=self._engine.room)
+            while more:
+                piece, more = self._compression.inflate(self._engine.room - len(inflated))
+                inflated += piece
+            return inflated
         except InflateOverflowError:
             return CloseReason.MESSAGE_TOO_BIG
         except InflateError:

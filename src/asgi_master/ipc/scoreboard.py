@@ -64,6 +64,8 @@ class Field(IntEnum):
     """Of the application errors, those after a response (or WebSocket) had begun that is not counted as 5xx."""
     TLS_FAILURES = 23
     """TLS handshakes that failed, or took too long."""
+    PROGRESS_NS = 24
+    """`CLOCK_MONOTONIC` of when a thread of the worker last saw it get on, be it that its loop turned or not."""
 
 
 COUNTERS = (
@@ -140,6 +142,10 @@ class Row:
         """
         stamp = self[Field.HEARTBEAT_NS]
         return min(stamp / 1e9, now) if stamp else None
+
+    def progress(self, now: float) -> float:
+        """When the worker was last seen to get on, on the clock of `now`, and not after it; 0 if it never was."""
+        return min(self[Field.PROGRESS_NS] / 1e9, now)
 
     @property
     def buckets(self) -> list[int]:

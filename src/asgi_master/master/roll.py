@@ -50,6 +50,7 @@ class Roll:
                 if (stamp := child.row.heartbeat(now)) is not None
             },
             {child.worker: _tally(child.row) for child in self._workers.values()},
+            {child.worker: child.row.progress(now) for child in self._workers.values()},
         )
 
     def rows(self) -> dict[int, Row]:

@@ -99,7 +99,7 @@ class ProcessSettings:
     hang_timeout: float = setting(
         30.0,
         minimum=0,
-        help="A worker whose event loop is blocked for longer is killed, its stacks logged; 0: never.",
+        help="A worker whose event loop is blocked by one call for longer is killed, its stacks logged; 0: never.",
     )
     stall_warn: float = setting(
         1.0,

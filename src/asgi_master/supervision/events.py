@@ -81,6 +81,8 @@ class HeartbeatsRead:
     stamps: Mapping[int, float]
     tallies: Mapping[int, Tally] = field(default_factory=dict)
     """What each worker answered so far."""
+    progress: Mapping[int, float] = field(default_factory=dict)
+    """When each was last seen to get on, its loop turning or not; on the same clock."""
 
 
 @dataclass(frozen=True, slots=True)

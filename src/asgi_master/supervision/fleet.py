@@ -46,6 +46,12 @@ class Worker:
     """The newest heartbeat."""
     alive_at: float = 0.0
     """Silence counts from here: the newest sign of life, plus the time the master itself did not run."""
+    progress: float = float("-inf")
+    """The newest progress that was seen, whether or not the loop turned."""
+    moved_at: float = 0.0
+    """As `alive_at`, of progress."""
+    is_busy: bool = False
+    """Whether it was called busy since its loop last turned."""
     dumps: int = 0
     dumped_at: float = 0.0
     wish: str = ""

@@ -2,7 +2,8 @@
 
 Rules of this file:
   - Starved is not hung: time in which the master itself did not run is not held against a worker.
-  - A hung worker's stacks are dumped twice before it is killed: two samples tell "stuck here" from "busy".
+  - Busy is not hung: a worker that was seen to get on, though its loop does not turn, is left alone.
+  - A hung worker's stacks are dumped twice before it is killed: two samples tell "stuck here" from "slow".
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ class Verdict(StrEnum):
 
     FINE = "fine"
     RECOVERED = "recovered"
+    BUSY = "busy"
+    """Say that its loop does not turn, and that it gets on."""
     DUMP = "dump"
     WAIT = "wait"
     KILL = "kill"
@@ -29,8 +32,11 @@ def judge(worker: Worker, now: float, policy: Policy) -> Verdict:
     """Judge one worker whose newest heartbeat was just read."""
     if policy.hang_timeout <= 0 or not worker.beats:
         return Verdict.FINE
-    if now - worker.alive_at <= policy.hang_timeout:
-        return Verdict.RECOVERED if worker.dumps else Verdict.FINE
+    if now - max(worker.alive_at, worker.moved_at) <= policy.hang_timeout:
+        if worker.dumps:
+            return Verdict.RECOVERED
+        is_silent = now - worker.alive_at > policy.hang_timeout
+        return Verdict.BUSY if is_silent and not worker.is_busy else Verdict.FINE
     if worker.dumps == 0:
         return Verdict.DUMP
     if now < worker.dumped_at + policy.dump_interval:
@@ -43,12 +49,21 @@ def note_heartbeat(worker: Worker, stamp: float, now: float) -> None:
     if stamp > worker.stamp:
         worker.stamp = stamp
         worker.alive_at = max(worker.alive_at, min(stamp, now))
+        worker.is_busy = False
+
+
+def note_progress(worker: Worker, stamp: float, now: float) -> None:
+    """Record when a worker was last seen to get on, its loop turning or not. It is its own word, as a heartbeat is."""
+    if stamp > worker.progress:
+        worker.progress = stamp
+        worker.moved_at = max(worker.moved_at, min(stamp, now))
 
 
 def forgive(worker: Worker, seconds: float, now: float) -> None:
     """Do not count the `seconds` that the master was late against the worker."""
     if worker.ready_at is not None:
         worker.alive_at = min(now, worker.alive_at + seconds)
+        worker.moved_at = min(now, worker.moved_at + seconds)
         worker.dumped_at += seconds
 
 

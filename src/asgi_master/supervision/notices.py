@@ -218,6 +218,13 @@ class WorkerHung(OfWorker):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerBusy(OfWorker):
+    """The worker's loop has not turned for long, but it gets on. It is left alone; said once until the loop turns."""
+
+    silent_for: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerRecovered(OfWorker):
     """A worker that was called hung goes on."""
 
@@ -359,6 +366,7 @@ Notice = (
     | WorkerRecycling
     | WorkerLost
     | WorkerHung
+    | WorkerBusy
     | WorkerRecovered
     | WorkerKilled
     | WorkerDiedLeaving

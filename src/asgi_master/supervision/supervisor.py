@@ -160,9 +160,10 @@ class Supervisor:
                 worker = self.fleet.workers.get(event.worker)
                 if worker is not None and worker.serves and not worker.wish:
                     worker.wish, worker.wished_at = event.reason, now
-            case HeartbeatsRead(stamps, tallies):
+            case HeartbeatsRead(stamps, tallies, progress):
                 for worker in self.fleet.living():
                     hang.note_heartbeat(worker, stamps.get(worker.id, worker.stamp), now)
+                    hang.note_progress(worker, progress.get(worker.id, worker.progress), now)
                     if not self._clock.lenient:
                         self._judge_heartbeat(worker, now)
                 self._deployment.tallies_were_read(tallies)
@@ -242,6 +243,9 @@ class Supervisor:
             case hang.Verdict.RECOVERED:
                 worker.dumps = 0
                 self._orders.announce(notices.WorkerRecovered(*_name(worker)))
+            case hang.Verdict.BUSY:
+                worker.is_busy = True
+                self._orders.announce(notices.WorkerBusy(*_name(worker), silent_for))
             case hang.Verdict.DUMP:
                 if worker.dumps == 0:
                     kill_in = 2 * self.policy.dump_interval

@@ -58,6 +58,9 @@ def _of_worker(notice: n.OfWorker, who: str) -> tuple[int, str]:
         case n.WorkerHung(silent_for=silent_for, kill_in=kill_in):
             follows = f"dumping its stacks and killing it in {_seconds(kill_in)} unless it goes on"
             return logging.ERROR, f"{who} hangs: no heartbeat for {_seconds(silent_for)}; {follows}"
+        case n.WorkerBusy(silent_for=silent_for):
+            what = f"no heartbeat for {_seconds(silent_for)}, but its work gets on; it is not killed"
+            return logging.WARNING, f"{who} is busy: {what}"
         case n.WorkerRecovered():
             return logging.WARNING, f"{who} goes on and is not killed"
         case n.WorkerKilled(cause=n.Hung() as cause):

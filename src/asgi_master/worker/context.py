@@ -15,6 +15,7 @@ from asgi_master.http.response import ServerFields
 from asgi_master.ipc.scoreboard import BUCKET_COUNT, DURATION_BOUNDS
 from asgi_master.worker.outbox import Outbox
 from asgi_master.worker.refusals import Refusals
+from asgi_master.worker.turns import Turns
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -158,9 +159,11 @@ class WorkerContext:
     connections: set[Connection] = field(default_factory=set)
     refusals: Refusals = field(default_factory=Refusals)
     outbox: Outbox = field(init=False)
+    turns: Turns = field(init=False)
     on_connection_lost: Callable[[], None] | None = None
     """Called after a connection left `connections`; the drain waits on it."""
 
     def __post_init__(self) -> None:
         self.outbox = Outbox(self.loop)
+        self.turns = Turns(self.loop)
         self.is_timed = self.counts_durations or (self.access_log is not None and self.access_log.is_timed)

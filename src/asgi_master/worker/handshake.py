@@ -55,7 +55,9 @@ class Handshake:
         except BaseException:
             sock.close()
             raise
-        begin = await tls.shake_hands(context.loop, sock, lambda: HttpConnection(context, ends))
+        begin = await tls.shake_hands(
+            context.loop, sock, context.turns, lambda: HttpConnection(context, ends)
+        )
         self._leave()
         begin()
 

@@ -23,6 +23,7 @@ from asgi_master.worker.http_writer import PLAIN_TEXT, HttpWriter
 from asgi_master.worker.stream_socket import has_unread_bytes, move
 from asgi_master.worker.subject import mark
 from asgi_master.worker.tls import tls_extension
+from asgi_master.worker.turns import AHEAD, FREE, LARGE, TakesTurns
 from asgi_master.worker.websocket_connection import WebSocketConnection
 
 log = logging.getLogger("asgi_master")
@@ -38,7 +39,7 @@ _DISCARD_LIMIT = 256 * 1024
 """Bytes of a body that nobody read, which are taken in to save the connection."""
 
 
-class HttpConnection(asyncio.Protocol):
+class HttpConnection(TakesTurns, asyncio.Protocol):
     """The protocol of an accepted connection until it closes, is given away or becomes a WebSocket."""
 
     __slots__ = (
@@ -69,18 +70,16 @@ class HttpConnection(asyncio.Protocol):
         "_served",
         "_taken",
         "_told_ends",
-        "_transport",
         "context",
         "is_cancelled",
-        "is_read_paused",
         "writer",
     )
 
     def __init__(self, context: WorkerContext, ends: Endpoints | None = None) -> None:
         """`ends` are whose connection it is, if the socket does not tell."""
+        super().__init__(context.turns)
         self.context = context
         self._told_ends = ends
-        self.is_read_paused = False
         self.is_cancelled = False
         self._loop = context.loop
         self._access_log = None if context.access_log is None else context.access_log.of_connection()
@@ -122,6 +121,8 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes arrived."""
         if self._closing:
+            if len(data) >= LARGE:
+                self._has_read_much()
             return
         self._received += len(data)
         self._parser.receive_data(data)
@@ -135,8 +136,8 @@ class HttpConnection(asyncio.Protocol):
         if self._closing or not self._is_plaintext:
             return False  # a peer that ended TLS gets no more, whatever is said here
         if current is None:
-            # What it asked for ahead waits until it reads.
-            return self.writer.is_paused and self._parser.buffered > 0
+            # What it asked for ahead waits until it reads, or for its turn.
+            return (self.writer.is_paused or self._is_queued) and self._parser.buffered > 0
         if current.is_complete:
             return False
         current.peer_stopped()
@@ -150,7 +151,7 @@ class HttpConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The peer caught up."""
         self.writer.resume()
-        if self._current is None and (self._parser.buffered or self._eof or self.is_read_paused):
+        if self._current is None and (self._parser.buffered or self._eof or self.holds):
             self.advance_soon()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the loop gives it
@@ -271,6 +272,7 @@ class HttpConnection(asyncio.Protocol):
             and not (self._lost or self._closing)
             and not self._transport.is_closing()
             and self._parser.is_idle
+            and not self._is_queued
         )
 
     def subject(self) -> str:
@@ -305,34 +307,45 @@ class HttpConnection(asyncio.Protocol):
         if not self._closing:
             self._advance()
 
+    def _go_on(self) -> None:
+        self._clean_context.run(self._advance_scheduled_now)
+
     def _advance(self) -> None:
-        """Take everything out of the parser that can be used now."""
-        if self._advancing:
-            return  # the application runs inside `_begin`; the loop below goes on when it waits or returns
+        """Take out of the parser what can be used now, as far as this turn of the loop allows."""
+        # While the application runs inside `_begin`, the loop below goes on when it waits or returns.
+        if self._advancing or self._is_queued:
+            return
         self._advancing = True
         was_busy = self._current is not None
+        events, until = 0, 0.0
         try:
             while not self._closing:
                 current = self._current
                 if current is not None:
                     if current.body_ended or not self._take_body(current):
                         break
-                    continue
-                if self.writer.is_paused:
-                    break  # who does not read is not asked what else it wants
-                request = self._parser.next_request()
-                if request is None:
-                    if self._eof:
-                        self._close()
-                    break
-                self._begin(request)
+                else:
+                    if self.writer.is_paused:
+                        break  # who does not read is not asked what else it wants
+                    request = self._parser.next_request()
+                    if request is None:
+                        if self._eof:
+                            self._close()
+                        break
+                    self._begin(request)
+                events += 1
+                if events > FREE:
+                    until = until or self._turns.slice()
+                    if self._turns.clock() >= until:
+                        self._queue_up()
+                        break
         except ProtocolError as error:
             self._refuse(error)
         finally:
             self._advancing = False
         current = self._current
         if (
-            self.is_read_paused
+            self.holds
             or self.writer.is_paused
             # Of what is sent ahead, the bytes that came with the request itself are here already: others are held.
             or (current is not None and (was_busy or current.inbox_size > _READ_AHEAD))
@@ -383,8 +396,13 @@ class HttpConnection(asyncio.Protocol):
             if body is not None:
                 current.whole_body_received(body)
             else:
+                pieces, until = 0, 0.0
                 while not current.body_ended and self._take_body(current):
-                    pass
+                    pieces += 1
+                    if pieces > FREE:
+                        until = until or self._turns.slice()
+                        if self._turns.clock() >= until:
+                            break  # `_advance` sees to the rest
         stats.in_flight += 1
         self._running.add(current)
         current.start(context.app, self._loop)
@@ -400,8 +418,7 @@ class HttpConnection(asyncio.Protocol):
             return False
         transport = self._transport
         self.writer.flush()
-        if self.is_read_paused:
-            transport.resume_reading()
+        self._let_off()
         self._abandon()
         websocket = WebSocketConnection(
             self.context, transport, request, self._parser.trailing_data(), self._scopes
@@ -423,14 +440,13 @@ class HttpConnection(asyncio.Protocol):
             waiting = self._parser.buffered
         else:
             waiting = current.inbox_size
-        pauses = waiting > _READ_AHEAD
-        if pauses is self.is_read_paused or self._lost or self._eof or self._transport.is_closing():
-            return
-        self.is_read_paused = pauses
-        if pauses:
-            self._transport.pause_reading()
+        if waiting > _READ_AHEAD:
+            self._hold(AHEAD)
         else:
-            self._transport.resume_reading()
+            self._release(AHEAD)
+
+    def _may_read(self) -> bool:
+        return not (self._lost or self._eof or self._transport.is_closing())
 
     # -- responses ---------------------------------------------------------------------------------
 
@@ -476,7 +492,7 @@ class HttpConnection(asyncio.Protocol):
             has_more = self._parser.start_next_cycle()
         if self._give_away is not None:
             self._loop.call_soon(self._hand_over_if_idle, context=self._clean_context)
-        if not self._advancing and (has_more or self._eof or self.is_read_paused):
+        if not self._advancing and (has_more or self._eof or self.holds):
             self.advance_soon()
 
     def _answer(
@@ -536,9 +552,7 @@ class HttpConnection(asyncio.Protocol):
         if transport.can_write_eof():
             transport.write_eof()
         # TLS has no half of an end: the response says that it is the last, and the peer leaves or the time is over.
-        if self.is_read_paused:
-            self.is_read_paused = False
-            transport.resume_reading()
+        self._let_off()
 
     def _abandon(self) -> None:
         """The transport is no longer ours."""
@@ -572,8 +586,8 @@ class HttpConnection(asyncio.Protocol):
             return Wait.WRITE, self._taken
         if self._lingering:
             return Wait.LINGER, 0
-        if self._closing:
-            return Wait.NOTHING, 0
+        if self._closing or self._is_queued:
+            return Wait.NOTHING, 0  # while its turn has not come, nothing is wanted of the peer
         current = self._current
         if current is not None:
             return (Wait.BODY, self._received) if current.body_is_due else (Wait.NOTHING, 0)

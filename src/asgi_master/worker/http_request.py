@@ -13,6 +13,7 @@ from asgi_master.telemetry.requests import asked
 from asgi_master.telemetry.territory import territory
 from asgi_master.worker.eager import begin
 from asgi_master.worker.subject import runs_the_application, waits_at
+from asgi_master.worker.turns import CREDIT
 
 if TYPE_CHECKING:
     from asgi_master.worker.http_connection import HttpConnection
@@ -91,18 +92,26 @@ class HttpRequest(HttpExchange):
 
     async def receive(self) -> Message:
         """ASGI's `receive`."""
+        connection = self._connection
         message = self.next_message()
-        while message is None:
-            waiter = asyncio.get_running_loop().create_future()
-            self.receivers += (waiter,)
-            self._connection.body_wanted(self)
-            try:
-                await waiter
-            finally:
-                self.receivers = tuple(other for other in self.receivers if other is not waiter)
-            message = self.next_message()
-        if self._connection.is_read_paused:
-            self._connection.advance_soon()
+        if message is None:
+            while message is None:
+                waiter = asyncio.get_running_loop().create_future()
+                self.receivers += (waiter,)
+                connection.body_wanted(self)
+                try:
+                    await waiter
+                finally:
+                    self.receivers = tuple(other for other in self.receivers if other is not waiter)
+                message = self.next_message()
+            connection.credit = CREDIT
+        elif message["type"] == "http.disconnect":
+            # It is told as often as it is asked for: who does nothing else shall not hold the loop.
+            connection.credit -= 1
+            if connection.credit < 0:
+                await connection.rest()
+        if connection.holds:
+            connection.advance_soon()
         return message
 
     async def send(self, message: Message) -> None:
@@ -112,8 +121,13 @@ class HttpRequest(HttpExchange):
             return
         connection = self._connection
         connection.send_part(self, part)
-        if connection.writer.is_paused and self.state is not _COMPLETE:
-            await connection.writer.wait_until_resumed()
+        if connection.writer.waits and self.state is not _COMPLETE:
+            writer = connection.writer
+            if not writer.is_paused:
+                writer.waits = False
+                # A peer that reads as fast as this is written would never let the loop turn.
+                await connection.rest()
+            await writer.wait_until_resumed()
             if self.disconnected:
                 raise ClientDisconnectedError("the client disconnected")
 

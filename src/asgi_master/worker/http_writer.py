@@ -8,6 +8,8 @@ from asgi_master.worker.context import WorkerContext
 
 _HOLD_LIMIT = 64 * 1024
 """Bytes that wait for the end of the turn, and are then joined; beyond, they go to the transport as they are."""
+_HOLD_MOST = 128
+"""Pieces that wait so: many tiny ones take as long."""
 
 PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -21,11 +23,13 @@ class HttpWriter:
         "_outbox",
         "_pending",
         "_transport",
+        "_unheld",
         "_waiters",
         "_written",
         "is_paused",
         "keep_alive",
         "passed_on",
+        "waits",
     )
 
     def __init__(self, context: WorkerContext, transport: asyncio.Transport) -> None:
@@ -34,9 +38,12 @@ class HttpWriter:
         self._outbox = context.outbox
         self._pending: list[bytes] = []
         self._written = 0
+        self._unheld = 0
         self._encoder = ResponseEncoder(context.server_fields)
         self._waiters: list[asyncio.Future[None]] = []
         self.is_paused = False
+        self.waits = False
+        """Whether who writes more shall wait before: while paused, or to let the loop turn after so much."""
         self.passed_on = 0
         """Bytes that were given to the transport."""
         self.keep_alive = True
@@ -75,6 +82,8 @@ class HttpWriter:
         data = self._encoder.body(body, more=not is_last)
         if data:
             self._write(data)
+        elif not is_last:
+            self.waits = True  # who writes nothing may do so for ever
 
     def write_continue(self) -> None:
         """Tell the peer to send its body (RFC 9110 §15.2.1)."""
@@ -93,8 +102,14 @@ class HttpWriter:
         self._written += len(data)
         if self._written - self.passed_on > _HOLD_LIMIT:
             self.flush()
+            self.waits = True
         elif len(pending) == 1:
-            self._outbox.add(self)
+            if self._outbox.add(self):
+                self._unheld += 1  # nothing is held back now, so that this is all there is to count
+                self.waits = self.is_paused or self._unheld % _HOLD_MOST == 0
+        elif len(pending) > _HOLD_MOST:
+            self.flush()
+            self.waits = True
 
     def flush(self) -> None:
         """Give what was written in this turn to the transport."""
@@ -106,7 +121,7 @@ class HttpWriter:
         self._pending = []
         if self._transport.is_closing():
             # Whoever goes on sending waits until the loop has said that the peer is gone, and is told then.
-            self.is_paused = True
+            self.pause()
         elif size <= _HOLD_LIMIT:
             self._transport.write(b"".join(pending))
         else:
@@ -116,11 +131,11 @@ class HttpWriter:
 
     def pause(self) -> None:
         """The peer reads more slowly than the application writes."""
-        self.is_paused = True
+        self.is_paused = self.waits = True
 
     def resume(self) -> None:
         """The peer caught up, or is gone."""
-        self.is_paused = False
+        self.is_paused = self.waits = False
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -54,6 +54,7 @@ from asgi_master.worker.heartbeat import Heartbeat
 from asgi_master.worker.leaving import leave_at_once, run_and_end
 from asgi_master.worker.lifespan import Lifespan
 from asgi_master.worker.probe import probe
+from asgi_master.worker.progress import Progress
 from asgi_master.worker.prometheus import forget_this_process
 from asgi_master.worker.randomness import make_different
 from asgi_master.worker.recycling import Recycler, limits_of
@@ -240,7 +241,11 @@ class Worker:
             secure=self._secure,
             tls=self._tls,
         )
-        stall_watch = StallWatch(context.loop, threshold=self._settings.process.stall_warn)
+        stall_watch = StallWatch(
+            context.loop,
+            threshold=self._settings.process.stall_warn,
+            progress=Progress(self._row, context.stats),
+        )
         heartbeat.start()
         stall_watch.start()
         self._acceptor = acceptor

@@ -45,15 +45,16 @@ class Outbox:
         """Seconds that responses were held back for more than it is worth."""
         self._hastens_until = 0.0
 
-    def add(self, waiting: Flushable) -> None:
-        """Flush `waiting` when this turn is over, or at once if turns take too long."""
+    def add(self, waiting: Flushable) -> bool:
+        """Flush `waiting` when this turn is over, or at once if turns take too long; true if that was done."""
         if not self._waiting:
             self._held_since = monotonic()
             if self._held_since < self._hastens_until:
                 waiting.flush()
-                return
+                return True
             self._loop.call_soon(self._flush, context=self._clean_context)
         self._waiting.append(waiting)
+        return False
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -13,6 +13,7 @@ import time
 
 from asgi_master.telemetry.territory import territory
 from asgi_master.worker.places import outwards, place_of
+from asgi_master.worker.progress import Progress
 from asgi_master.worker.stall_judge import Sample, StallJudge, Standing, Verdict, tell
 from asgi_master.worker.subject import is_runner, subject_of, subject_of_frame
 
@@ -28,9 +29,13 @@ _JOIN_AT_MOST = 1.0
 class StallWatch:
     """Watches the loop it is started in until stopped. With a `threshold` of 0 seconds it does nothing."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, threshold: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, threshold: float, progress: Progress | None = None
+    ) -> None:
+        """`progress` is told at each look what the loop's thread does."""
         self._loop = loop
         self._threshold = threshold
+        self._progress = progress
         self._period = min(_LONGEST_PERIOD, max(_SHORTEST_PERIOD, threshold / _LOOKS_PER_STALL))
         self._stamp = 0.0
         self._gap = (0.0, 0.0)
@@ -48,6 +53,8 @@ class StallWatch:
         """Begin. Called in the loop."""
         if self._threshold <= 0:
             return
+        if self._progress is not None:
+            self._progress.begin()
         self._watched = threading.get_ident()
         self._cpu_clock = time.pthread_getcpuclockid(self._watched)
         self._stamp = time.monotonic()
@@ -98,11 +105,13 @@ class StallWatch:
         except Exception:
             # Whatever it is, it shall not cost the worker more than its watch.
             log.exception("the watch for stalls failed and is off")
-            self._judge = None
+            self._judge = self._progress = None
         finally:
             self._ended.release()
 
     def _look(self) -> None:
+        if self._progress is not None:
+            self._progress.look(self._stamp, sys._current_frames().get(self._watched))  # noqa: SLF001 -- as below
         judge = self._judge
         if judge is None:
             return

@@ -15,6 +15,7 @@ from asgi_master.settings.model import TlsSettings
 from asgi_master.tls.bundle import Bundle
 from asgi_master.tls.contexts import Contexts, ServerContext, make_contexts
 from asgi_master.tls.x509 import read_certificate
+from asgi_master.worker.turns import TakesTurns, Turns
 
 log = logging.getLogger("asgi_master")
 
@@ -22,6 +23,9 @@ _SHUTDOWN_TIMEOUT = 2.0
 """Seconds that a peer may take to answer the end of TLS; most that are idle do not look before they ask again."""
 _LOOK_PERIOD = 0.05
 """Seconds between two looks at whether all is sent that has to be before the end."""
+_MOST_READ = 64 * 1024
+_LEAST_READ = 4 * 1024
+"""Bytes that are read and decrypted at once, where records are large, and where they are so tiny that it takes long."""
 _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
 
@@ -46,6 +50,7 @@ class TlsServer:
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
+        turns: Turns,
         protocol: Callable[[], asyncio.Protocol],
     ) -> Callable[[], None]:
         """Do the handshake, within the time-out; returns what lets the protocol begin, to be called in the same turn.
@@ -74,6 +79,7 @@ class TlsServer:
             raise
 
         def begin() -> None:
+            below.set_protocol(_Reader(below, turns))
             tls.set_protocol(connection)
             connection.connection_made(cast("asyncio.Transport", TlsTransport(tls, below, loop)))
             if meanwhile.received:
@@ -144,6 +150,69 @@ class TlsTransport:
             self._loop.call_later(_LOOK_PERIOD, self._close_when_sent)
         else:
             self._tls.close()
+
+
+class _Reader(TakesTurns, asyncio.BufferedProtocol):
+    """Stands between the transport below and TLS, and bounds what is decrypted in a turn.
+
+    A record may hold a single byte, and the loop's TLS goes on until it has decrypted all that was read.
+    """
+
+    __slots__ = ("_is_paused", "_most", "_tls")
+
+    def __init__(self, below: asyncio.Transport, turns: Turns) -> None:
+        super().__init__(turns)
+        self._transport = below
+        self._tls = cast("asyncio.BufferedProtocol", below.get_protocol())
+        self._most = _MOST_READ
+        self._is_paused = False
+
+    def eof_received(self) -> bool | None:
+        """As TLS does it, like all that follows but reading."""
+        return self._tls.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._tls.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._tls.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._tls.resume_writing()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go; that many at most are read."""
+        buffer = memoryview(self._tls.get_buffer(sizehint))
+        return buffer[: _LEAST_READ if self._turns.is_spent else self._most]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes were read. Few of them are no matter."""
+        if nbytes < _LEAST_READ:
+            self._tls.buffer_updated(nbytes)
+            return
+        until = self._turns.slice()
+        self._tls.buffer_updated(nbytes)
+        if self._turns.is_over(until):
+            self._most = max(_LEAST_READ, self._most >> 2)
+            self._queue_up()
+        else:
+            self._most = min(_MOST_READ, self._most << 1)
+
+    def _go_on(self) -> None:
+        self._turns.set_aside()  # for what is read next
+
+    def _hold(self, reason: int) -> None:
+        # TLS pauses the same transport for its own reasons: those are not ours to end.
+        self.holds |= reason
+        self._is_paused = not self._transport.is_closing() and self._transport.is_reading()
+        if self._is_paused:
+            self._transport.pause_reading()
+
+    def _release(self, reason: int) -> None:
+        self.holds &= ~reason
+        if self._is_paused and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._is_paused = False
 
 
 class _Early(asyncio.Protocol):

@@ -23,20 +23,39 @@ from asgi_master.asgi.websocket_session import (
 )
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.request import Request
-from asgi_master.http.websocket import Close, CloseCode, Engine, Ping, Pong, WebSocketError
+from asgi_master.http.websocket import (
+    FRAGMENT,
+    Close,
+    CloseCode,
+    Engine,
+    Fragment,
+    Ping,
+    Pong,
+    WebSocketError,
+)
 from asgi_master.http.websocket_patience import KeepAlive, Verdict, WriteStall
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.requests import asked
 from asgi_master.worker.context import GiveAway, WorkerContext
 from asgi_master.worker.eager import begin
 from asgi_master.worker.subject import mark, runs_the_application
+from asgi_master.worker.turns import AHEAD, CREDIT, LARGE, WEIGHT_SHIFT, TakesTurns
 from asgi_master.worker.websocket_inbox import Inbox
 from asgi_master.worker.websocket_opening import Opening
 
 log = logging.getLogger("asgi_master")
 
+_OPEN = State.OPEN
 
-class WebSocketConnection(asyncio.Protocol):
+_FRAGMENT_WEIGHT = 7
+"""Of a part of a message, beyond 1: it may be much that was inflated. See `CREDIT`."""
+_MESSAGE_WEIGHT = 4
+"""Of a message that the application takes, since it does something with it."""
+_PONGS = 16
+"""Pings that are answered together; of more at once only the newest needs it (RFC 6455 §5.5.3)."""
+
+
+class WebSocketConnection(TakesTurns, asyncio.Protocol):
     """A transport from its upgrade request on. `start` begins the handshake."""
 
     __slots__ = (
@@ -55,13 +74,11 @@ class WebSocketConnection(asyncio.Protocol):
         "_keepalive",
         "_lost",
         "_opening",
-        "_pong_due",
-        "_reading_paused",
+        "_pongs",
         "_request",
         "_session",
         "_stall",
         "_task",
-        "_transport",
         "_writable",
         "_write",
     )
@@ -74,6 +91,7 @@ class WebSocketConnection(asyncio.Protocol):
         trailing: bytes,
         scopes: HttpScopes,
     ) -> None:
+        super().__init__(context.turns)
         self._context = context
         self._transport = transport
         self._write = transport.write
@@ -90,9 +108,9 @@ class WebSocketConnection(asyncio.Protocol):
         self._connect_told = False
         self._inbox = Inbox(context.loop, context.websocket)
         # The transport.
-        self._reading_paused = False
         self._writable: asyncio.Event | None = None
-        self._pong_due: bytes | None = None
+        self._pongs: list[bytes] = []
+        """What the pings asked back that are not answered yet."""
         self._close_sent = False
         self._discarding = False
         """Whether nothing the peer sends matters any more."""
@@ -182,11 +200,20 @@ class WebSocketConnection(asyncio.Protocol):
         if not self._connect_told:
             self._connect_told = True
             return {"type": "websocket.connect"}
-        while (data := self._inbox.take()) is None:
-            if self._session.disconnect is not None:
-                return dict(self._session.disconnect)
-            await self._inbox.wait()
-        if self._reading_paused:
+        if self.credit < 0:
+            await self.rest()  # before a message is taken, so that none is lost if this is cancelled
+        data = self._inbox.take()
+        if data is None:
+            while data is None:
+                if self._session.disconnect is not None:
+                    self.credit -= 1
+                    return dict(self._session.disconnect)
+                await self._inbox.wait()
+                data = self._inbox.take()
+            self.credit = CREDIT
+        else:
+            self.credit -= _MESSAGE_WEIGHT
+        if self.holds:
             self._pump()
         if type(data) is str:
             return {"type": "websocket.receive", "text": data}
@@ -194,19 +221,21 @@ class WebSocketConnection(asyncio.Protocol):
 
     async def send(self, message: Message) -> None:
         """The application's `send`. Waits while the peer does not read."""
+        if self.credit < 0:
+            await self.rest()
         while self._writable is not None:
             await self._writable.wait()
+            self.credit = CREDIT
         if self._transport.is_closing():
             # It broke, and `connection_lost` is about to say so.
             self._session.disconnected(CloseCode.ABNORMAL)
-        if self._session.state is State.OPEN and message["type"] == "websocket.send":
-            self._send_data(data_of(message))
-        else:
+        if self._session.state is not _OPEN or message["type"] != "websocket.send":
             self._carry_out(self._session.interpret(message))
-
-    def _send_data(self, data: str | bytes) -> None:
-        assert self._engine is not None
-        self._write(self._engine.binary(data) if isinstance(data, bytes) else self._engine.text(data))
+            return
+        data, engine = data_of(message), self._engine
+        assert engine is not None
+        self.credit -= 1 + (len(data) >> WEIGHT_SHIFT)
+        self._write(engine.text(data) if type(data) is str else engine.binary(data))  # type: ignore[arg-type]
 
     def _carry_out(self, order: Order) -> None:
         match order:
@@ -222,13 +251,14 @@ class WebSocketConnection(asyncio.Protocol):
             case StartDenial():
                 self._session.advance(order)
             case ContinueDenial():
+                self.credit -= 1 + (len(order.part[1]) >> WEIGHT_SHIFT)
                 self._opening.deny(order.part)
                 self._session.advance(order)
                 if order.is_last:
                     self._session.disconnected(CloseCode.ABNORMAL)
                     self._hang_up()
             case Send():
-                self._send_data(order.data)
+                raise AssertionError("messages of an open WebSocket are sent without an order")
             case CloseWith():
                 self._session.advance(order)
                 self._inbox.clear()
@@ -247,45 +277,68 @@ class WebSocketConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         self._heard = True
+        engine = self._engine
         if self._discarding:
-            return
-        if self._engine is None:
+            pass
+        elif engine is None:
             # A client should wait for the answer. What comes earlier is kept, and no more is read.
             self._early += data
-            self._pause_reading()
+            self._hold(AHEAD)
         else:
-            self._engine.receive_data(data)
+            engine.receive_data(data)
+            if self._turns.is_spent and engine.held >= LARGE:
+                self._queue_up()  # the end of a large message is no small event, however few bytes it comes in
+                return
+            self._pump()
+        if len(data) >= LARGE:
+            self._has_read_much()
+
+    def _go_on(self) -> None:
+        if not self._discarding:
             self._pump()
 
     def _pump(self) -> None:
-        """Turn received bytes into messages, as long as there is room for them."""
+        """Turn received bytes into messages, as long as there is room for them and this turn of the loop allows."""
+        if self.holds and (self._is_queued or not (self._close_sent or self._inbox.has_room)):
+            return
         assert self._engine is not None
         next_event = self._engine.next_event
         inbox = self._inbox
+        credit, until = CREDIT, 0.0
         try:
-            while self._close_sent or inbox.has_room:
-                event = next_event()
-                if event is None:
-                    self._resume_reading()
-                    break
+            while (event := next_event()) is not None:
                 if isinstance(event, (str, bytes)):
-                    if not self._close_sent:
-                        inbox.put(event)
+                    if not self._close_sent and not inbox.put(event):
+                        self._hold(AHEAD)
+                        break
+                elif event is FRAGMENT:
+                    credit -= _FRAGMENT_WEIGHT
                 elif not self._goes_on_after(event):
                     break
+                credit -= 1
+                if credit < 0:
+                    until = until or self._turns.slice()
+                    if self._turns.is_over(until):
+                        self._queue_up()
+                        break
+                    credit = CREDIT
             else:
-                self._pause_reading()
+                if self.holds:
+                    self._release(AHEAD)
         except WebSocketError as error:
             self._discarding = True
             self._close(error.code, error.reason)
             self._hang_up()
-        self._inbox.wake()
+        if self._pongs:
+            self._write_pongs()
+        inbox.wake()
 
-    def _goes_on_after(self, event: Ping | Pong | Close) -> bool:
+    def _goes_on_after(self, event: Ping | Pong | Close | Fragment) -> bool:
         """Answer a control frame; false if it is the last one."""
         assert self._engine is not None
         if isinstance(event, Close):
             if not self._close_sent:
+                self._write_pongs()
                 self._close_sent = True
                 self._write(self._engine.close(event.code, ""))
             self._session.disconnected(event.code, event.reason)
@@ -295,18 +348,23 @@ class WebSocketConnection(asyncio.Protocol):
             self._transport.close()
             return False
         if isinstance(event, Ping) and not self._close_sent:
-            if self._writable is None:
-                self._write(self._engine.pong(event.payload))
-            else:
-                # Only the newest ping needs its pong (RFC 6455 §5.5.3); more would pile up unread.
-                self._pong_due = event.payload
+            if self._writable is not None or len(self._pongs) >= _PONGS:
+                self._pongs.clear()  # more would pile up unread
+            self._pongs.append(event.payload)
         return True
+
+    def _write_pongs(self) -> None:
+        """Answer the pings, once the peer reads."""
+        if self._close_sent:
+            self._pongs.clear()
+        elif self._pongs and self._writable is None and self._engine is not None:
+            pongs, self._pongs = self._pongs, []
+            self._write(b"".join([self._engine.pong(payload) for payload in pongs]))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the application learns 1006 either way
         """The transport is gone."""
         self._lost = True
         self._discarding = True
-        self._reading_paused = False
         self._context.stats.connections -= 1
         self._context.stats.websockets -= 1
         self._opening.lost()
@@ -338,26 +396,14 @@ class WebSocketConnection(asyncio.Protocol):
         self._heard = True  # it reads, so it lives
         if self._deadline:
             self._set_deadline()
-        if self._pong_due is not None and not self._close_sent and self._engine is not None:
-            self._write(self._engine.pong(self._pong_due))
-        self._pong_due = None
+        if self._pongs:
+            self._write_pongs()
 
     def _let_write(self) -> None:
         self._stall = None
         if self._writable is not None:
             self._writable.set()
             self._writable = None
-
-    def _pause_reading(self) -> None:
-        if not self._reading_paused:
-            self._reading_paused = True
-            self._transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        if self._reading_paused:
-            self._reading_paused = False
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
 
     # Endings.
 
@@ -369,10 +415,11 @@ class WebSocketConnection(asyncio.Protocol):
     def _begin_close(self, code: int, reason: str) -> None:
         """Send the first close frame, and give the peer its time to answer."""
         if not self._close_sent and self._engine is not None:
+            self._write_pongs()
             self._close_sent = True
             self._write(self._engine.close(code, reason))
             self._set_deadline()
-            if self._reading_paused and not self._discarding:
+            if self.holds and not self._discarding:
                 self._pump()
         self._inbox.wake()
 
@@ -380,7 +427,7 @@ class WebSocketConnection(asyncio.Protocol):
         """End our side, and read on: closing at once could reset the connection under our last bytes."""
         self._discarding = True
         self._set_deadline()
-        self._resume_reading()
+        self._let_off()
         if not self._transport.can_write_eof():
             self._transport.close()
         elif not self._transport.is_closing():
@@ -408,7 +455,7 @@ class WebSocketConnection(asyncio.Protocol):
     def _keep_alive(self, now: float) -> None:
         assert self._engine is not None
         # While reading is paused nothing can be heard, and that is not the peer's fault.
-        verdict = self._keepalive.judge(now, heard=self._heard or self._reading_paused)
+        verdict = self._keepalive.judge(now, heard=self._heard or self.holds > 0)
         self._heard = False
         if verdict is Verdict.PING:
             self._write(self._engine.ping(b""))

@@ -28,10 +28,12 @@ class Inbox:
         """Whether one more message may be put."""
         return len(self._messages) < self._most and self._bytes < self._most_bytes
 
-    def put(self, message: str | bytes) -> None:
-        """Add a message. The caller wakes the application."""
-        self._messages.append(message)
+    def put(self, message: str | bytes) -> bool:
+        """Add a message; false if it was the last that there is room for. The caller wakes the application."""
+        messages = self._messages
+        messages.append(message)
         self._bytes += len(message)
+        return len(messages) < self._most and self._bytes < self._most_bytes
 
     def take(self) -> str | bytes | None:
         """The oldest message, if there is one."""

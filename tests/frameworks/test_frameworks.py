@@ -71,7 +71,7 @@ def running(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     socket = directory / "app.sock"
     fleet = Fleet(directory)
     if framework == "litestar":
-        fleet.expect_log("importing the application left thread")  # its queue listener for logging
+        fleet.expect_log("importing the application left behind")  # its queue listener for logging
     try:
         fleet.serve(f"{framework}_app:app", "--bind", f"unix:{socket}", workers=WORKERS)
         yield Served(framework, fleet, socket)

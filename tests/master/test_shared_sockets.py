@@ -189,17 +189,16 @@ def test_a_new_hand_off_queue_is_given_to_all_workers(tcp: Home, caplog: pytest.
 def test_a_worker_whose_channel_is_full_gets_it_later(tcp: Home) -> None:
     theirs = with_worker(tcp)
     full = 0
-    while tcp.children.give_certificates({1}, 0) is None and full < 2000:
+    while tcp.children.give_certificates({1}, 0) and full < 2000:
         full += 1
     with socket.socket(fileno=os.dup(tcp.hand_off.fds[0])) as end:
         end.shutdown(socket.SHUT_RDWR)
     tcp.sweep()
-    while full:
+    for _ in range(full + 1):
         found = theirs.receive()
         assert found is not None
         for fd in found.fds:
             os.close(fd)
-        full -= 1
         tcp.sweep()
         if isinstance(found.message, TakeHandOff):
             break

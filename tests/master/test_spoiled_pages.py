@@ -85,6 +85,8 @@ class Master(Household):
             reload=list,
             phase=lambda: self.supervisor.phase,
             started_at=0.0,
+            totals=lambda: self.scoreboard.totals()[0],
+            condition=self.observer.condition,
         )
         self.service_manager = ServiceManager(Notifier({}), self.supervisor, self.children.rows, {})
         self.followed: list[tuple[int, Channel]] = []

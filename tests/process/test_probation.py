@@ -90,7 +90,7 @@ def test_a_worker_serves_once_it_is_well(fleet: Fleet) -> None:
 
 def test_new_code_that_is_not_well_changes_nothing(fleet: Fleet) -> None:
     serve(fleet, "--health-path", "/health?deep=1", "--health-timeout", "0.5")
-    fleet.expect_log("ERROR")
+    fleet.expect_log("ERROR", "Traceback")
     before = fleet.workers()
     with Traffic(fleet) as traffic:
         fleet.write("changing.py", ILL)
@@ -108,7 +108,7 @@ def test_new_code_that_is_not_well_changes_nothing(fleet: Fleet) -> None:
 
 def test_new_code_that_answers_with_errors_is_taken_back(fleet: Fleet) -> None:
     serve(fleet, "--watch-time", "15")
-    fleet.expect_log("failed on purpose", "ERROR")
+    fleet.expect_log("failed on purpose", "ERROR", "Traceback")
     before = {worker.pid for worker in fleet.workers()}
     with Traffic(fleet, clients=2) as traffic:
         fleet.write("changing.py", FAILING)

@@ -71,11 +71,16 @@ def way(request) -> Way:
     return WAYS[request.param]
 
 
+OTHERS_DIRECTORY = "can be replaced by others"
+"""What root is warned of: the proxies' user owns the directory of the socket."""
+
+
 def serve(fleet: Fleet, proxies: Proxies, way: Way, *arguments: str) -> int:
     """Serve behind the proxy; returns its port."""
     bind, port = "127.0.0.1:0", 0
     if "unix" in way.server:
         bind = f"unix:{proxies.place}/app.sock"
+        fleet.expect_log(OTHERS_DIRECTORY)
         arguments += ("--uds-mode", "666")
     fleet.serve("proxied:app", *way.arguments, *arguments, workers=WORKERS, bind=bind)
     if "unix" not in way.server:
@@ -252,6 +257,7 @@ def test_haproxy_asks_the_master_whether_it_is_ready(fleet: Fleet, proxies: Prox
 def test_clients_on_another_host(fleet: Fleet, proxies: Proxies, two_hosts: TwoHosts, name: str) -> None:
     """The proxy on one host of a private network, a client on the other; IPv4 and IPv6."""
     way = WAYS[name]
+    fleet.expect_log(OTHERS_DIRECTORY)
     fleet.serve(
         "proxied:app", *way.arguments, "--uds-mode", "666", bind=f"unix:{proxies.place}/app.sock", workers=1
     )

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
-from holding import hold
+from holding import hold, idle
 
 settings.configure(
     SECRET_KEY="only for tests",
@@ -40,6 +40,10 @@ async def sse(request):
     return StreamingHttpResponse(events(), content_type="text/event-stream")
 
 
+async def idle_stream(request):
+    return StreamingHttpResponse(idle(request.GET["name"]))
+
+
 async def poll(request):
     await hold(request.GET["name"])
     return HttpResponse("news")
@@ -58,6 +62,7 @@ urlpatterns = [
     path("", home),
     path("stream", stream),
     path("sse", sse),
+    path("idle", idle_stream),
     path("poll", poll),
     path("upload", upload),
 ]

@@ -6,7 +6,7 @@ import os
 
 from fastapi import FastAPI, Request, UploadFile, WebSocket
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from holding import hold
+from holding import hold, idle
 
 
 @contextlib.asynccontextmanager
@@ -44,6 +44,11 @@ async def sse():
             yield f"data: {number}\n\n"
 
     return StreamingResponse(events(), media_type="text/event-stream")
+
+
+@app.get("/idle")
+async def idle_stream(name: str):
+    return StreamingResponse(idle(name))
 
 
 @app.get("/poll")

@@ -4,6 +4,7 @@ A request that shall be held until the test says so arrives, and waits to be rel
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 _LIMIT = 30.0
@@ -28,3 +29,12 @@ async def hold(name: str) -> None:
     async with asyncio.timeout(_LIMIT):
         while not mark.exists():  # noqa: ASYNC110 -- the event comes from another process
             await asyncio.sleep(0.01)
+
+
+async def idle(name: str) -> AsyncIterator[bytes]:
+    """A stream that has something to say once, and tells when it is cleaned up."""
+    try:
+        yield b"begun"
+        await asyncio.Event().wait()
+    finally:
+        arrive(f"{name}-ended")

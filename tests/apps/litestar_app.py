@@ -4,7 +4,7 @@ import hashlib
 import os
 from typing import Annotated, Any
 
-from holding import hold
+from holding import hold, idle
 from litestar import Litestar, Request, get, post, websocket
 from litestar.connection import WebSocket
 from litestar.datastructures import UploadFile
@@ -51,6 +51,11 @@ async def sse() -> Stream:
     return Stream(events(), media_type="text/event-stream")
 
 
+@get("/idle")
+async def idle_stream(request: Request) -> Stream:
+    return Stream(idle(request.query_params["name"]))
+
+
 @get("/poll", media_type=MediaType.TEXT)
 async def poll(request: Request) -> str:
     await hold(request.query_params["name"])
@@ -77,7 +82,7 @@ async def echo(socket: WebSocket) -> None:
 
 
 app = Litestar(
-    route_handlers=[home, started, stream, sse, poll, upload, echo],
+    route_handlers=[home, started, stream, sse, idle_stream, poll, upload, echo],
     on_startup=[start],
     on_shutdown=[stop],
 )

@@ -3,7 +3,7 @@
 import hashlib
 import os
 
-from holding import hold
+from holding import hold, idle
 from quart import Quart, request, websocket
 
 app = Quart(__name__)
@@ -47,6 +47,11 @@ async def sse():
             yield f"data: {number}\n\n"
 
     return events(), {"content-type": "text/event-stream"}
+
+
+@app.get("/idle")
+async def idle_stream():
+    return idle(request.args["name"]), {"content-type": "text/event-stream"}
 
 
 @app.get("/poll")

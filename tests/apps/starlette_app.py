@@ -5,7 +5,7 @@ import hashlib
 import os
 import time
 
-from holding import hold
+from holding import hold, idle
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
@@ -44,6 +44,10 @@ async def sse(request):
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
+async def idle_stream(request):
+    return StreamingResponse(idle(request.query_params["name"]))
+
+
 async def poll(request):
     began = time.monotonic()
     await hold(request.query_params["name"])
@@ -76,6 +80,7 @@ app = Starlette(
         Route("/state", state),
         Route("/stream", stream),
         Route("/sse", sse),
+        Route("/idle", idle_stream),
         Route("/poll", poll),
         Route("/upload", upload, methods=["POST"]),
         WebSocketRoute("/ws", echo),

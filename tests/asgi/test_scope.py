@@ -20,7 +20,7 @@ def scope_of(raw_path=b"/", query=b"", *, websocket=False, **overrides):
 def test_an_http_scope():
     assert scope_of(b"/x", b"y=%20") == {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.0",
         "method": "GET",
         "scheme": "https",

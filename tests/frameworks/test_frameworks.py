@@ -143,6 +143,13 @@ def test_server_sent_events(served: Served) -> None:
     assert events == ["data: 0", "data: 1", "data: 2"]
 
 
+def test_an_idle_stream_ends_when_its_client_leaves(served: Served) -> None:
+    name = f"idle-{served.over}"
+    with served.client() as client, client.stream("GET", "/idle", params={"name": name}) as response:
+        assert next(response.iter_raw()) == b"begun"
+    wait_until(lambda: holding.arrived(served.fleet.directory, f"{name}-ended"), "the stream was cleaned up")
+
+
 def test_long_polling(served: Served) -> None:
     name = f"poll-{served.over}"
     with served.client() as client, ThreadPoolExecutor(1) as pool:

@@ -43,7 +43,7 @@ def test_the_scope(variant):
         seen = json.loads(client.response().body)
         assert seen == {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "method": "POST",
             "scheme": "http",

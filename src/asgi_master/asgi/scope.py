@@ -10,6 +10,11 @@ Scope = dict[str, Any]
 Address = tuple[str, int | None]
 
 
+_HTTP_SPEC = "2.3"
+"""Starlette reads it as leave to watch no more for a client that left, from 2.4 on (ADR 18)."""
+_WEBSOCKET_SPEC = "2.4"
+
+
 class HttpScopes:
     """Makes the scopes of one connection's requests: what all of them share is put together once.
 
@@ -67,7 +72,7 @@ class HttpScopes:
             common["query_string"] = request.query_string
         scope = common.copy()
         # What an application may change is its own.
-        scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
+        scope["asgi"] = {"version": "3.0", "spec_version": _HTTP_SPEC}
         scope["headers"] = request.headers.copy()
         scope["state"] = state
         if self._tls is not None:
@@ -77,6 +82,7 @@ class HttpScopes:
     def websocket_scope(self, request: Request, state: dict[str, Any]) -> Scope:
         """The scope of a WebSocket handshake, without subprotocols. `state` is as for `scope`."""
         scope = self.scope(request, state)
+        scope["asgi"]["spec_version"] = _WEBSOCKET_SPEC
         del scope["method"]
         scope["type"] = "websocket"
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"

@@ -94,7 +94,7 @@ KINDS = {
     "pipelined POSTs of a byte": Kind(lambda: POST * 4000),
     "pipelined chunked POSTs": Kind(lambda: CHUNKED_POST * 1000),
     "1-byte chunks, read": Kind(lambda: b"1\r\nx\r\n" * 8000, UPLOAD % b"/read"),
-    "1-byte chunks, not read": Kind(lambda: b"1\r\nx\r\n" * 8000, UPLOAD % b"/large"),
+    "1-byte chunks, not read": Kind(lambda: b"1\r\nx\r\n" * 8000, UPLOAD % b"/idle"),
     "1-byte chunks, answered before": Kind(lambda: b"1\r\nx\r\n" * 8000, UPLOAD % b"/a"),
     "chunk extensions": Kind(lambda: b"2;a=b\r\nxy\r\n" * 6000, UPLOAD % b"/read"),
     "a body without end, read": Kind(lambda: bytes(4 * 2**20), LONG % b"/read"),
@@ -234,8 +234,13 @@ def serving(sources: Path, arguments: argparse.Namespace, *, is_tls: bool) -> It
         command += ["--http", arguments.http, "--control-socket", "none", "--log-level", "error"]
         if is_tls:
             command += certified(Path(directory))
+        command += ["--hang-timeout", "0", "--drain-timeout", "1"]
         master = subprocess.Popen(
-            command, cwd=directory, env={**os.environ, "PYTHONPATH": str(sources)}, start_new_session=True
+            command,
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": str(sources)},
+            stderr=None if sources == SOURCES else subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             deadline = time.monotonic() + _PATIENCE

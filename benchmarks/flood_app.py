@@ -1,5 +1,7 @@
 """The application of benchmarks/flood.py: it never waits for anything but its client."""
 
+import asyncio
+
 PART = b"x" * 100
 LARGE_PART = b"x" * 1_000_000
 
@@ -44,6 +46,10 @@ async def large_parts(receive, send):
         await send({"type": "http.response.body", "body": LARGE_PART, "more_body": True})
 
 
+async def idle(receive, send):
+    await asyncio.sleep(3600)
+
+
 async def deaf(receive, send):
     """Asks on and on, also when there is nothing to hear any more: a fault that is seen in the wild."""
     while (await receive())["type"] != "http.never":
@@ -58,4 +64,4 @@ async def echo(receive, send):
         await send({"type": "websocket.send", "text": str(size)})
 
 
-_ANSWERS = {"/read": read, "/small": small_parts, "/large": large_parts, "/deaf": deaf}
+_ANSWERS = {"/read": read, "/small": small_parts, "/large": large_parts, "/idle": idle, "/deaf": deaf}

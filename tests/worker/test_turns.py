@@ -5,6 +5,7 @@ two looks is what counts; a turn of the loop is what passes in `asyncio.sleep(0)
 """
 
 import asyncio
+import errno
 import importlib
 import itertools
 import pkgutil
@@ -343,6 +344,28 @@ def test_a_connection_that_is_lost_in_the_queue_is_let_go(variant):
         assert lab.context.connections == set()
 
     run(variant, main)
+
+
+@of_each_variant
+def test_a_peer_that_broke_the_connection_unnoticed_is_no_error(variant, caplog):
+    """While reading is paused, the loop does not see it; asyncio tells when our side is to be ended."""
+
+    def broken():
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    async def main(parser):
+        lab = Lab(Reading(), parser)
+        http = lab.connect()
+        http.write_eof = broken
+        http.protocol.data_received(GET * 1000 + b"nonsense\r\n\r\n")
+        await until(lambda: http.protocol._lingering and http.reads)
+        websocket, _ = await lab.open()
+        websocket.write_eof = broken
+        websocket.protocol.data_received(frame(0xF))
+        assert websocket.protocol._discarding
+
+    run(variant, main)
+    assert "could not go on" not in caplog.text
 
 
 @of_each_variant

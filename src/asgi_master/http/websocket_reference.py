@@ -19,8 +19,8 @@ from asgi_master.http.websocket import (
 )
 from asgi_master.http.websocket_deflate import Compression, InflateError, InflateOverflowError
 
-_DEFLATED_AT_ONCE = 256
-"""Bytes of a connection with compression that are read at a time: they become a quarter of a megabyte at most."""
+_DEFLATED_AT_ONCE = 128
+"""Bytes of a connection with compression that are read at a time: they become an eighth of a megabyte at most."""
 
 
 class WsprotoEngine:

@@ -122,7 +122,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         """Bytes arrived."""
         if self._closing:
             if len(data) >= LARGE:
-                self._has_read_much()
+                self._queue_up()
             return
         self._received += len(data)
         self._parser.receive_data(data)
@@ -308,7 +308,10 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
             self._advance()
 
     def _go_on(self) -> None:
-        self._clean_context.run(self._advance_scheduled_now)
+        if self._closing:
+            self._turns.set_aside()  # for what is read next, and dropped
+        else:
+            self._clean_context.run(self._advance)
 
     def _advance(self) -> None:
         """Take out of the parser what can be used now, as far as this turn of the loop allows."""
@@ -550,7 +553,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         self._closing = self._lingering = True
         self._current = None
         if transport.can_write_eof():
-            transport.write_eof()
+            self._end_writing()
         # TLS has no half of an end: the response says that it is the last, and the peer leaves or the time is over.
         self._let_off()
 

@@ -11,6 +11,7 @@ Whatever consumes input of a peer, or runs the application without the loop turn
 """
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 from abc import abstractmethod
@@ -210,6 +211,12 @@ class TakesTurns:
         """Wait for nothing any more, and read."""
         self._is_queued = False
         self._release(self.holds)
+
+    def _end_writing(self) -> None:
+        """Send no more, but read on."""
+        # While reading is paused nobody notices that the peer broke the connection; asyncio tells it here.
+        with contextlib.suppress(OSError):
+            self._transport.write_eof()
 
     def _may_read(self) -> bool:
         """Whether there is anything to pause: not after the end, which the loop would tell again."""

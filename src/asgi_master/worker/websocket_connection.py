@@ -279,8 +279,10 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
         self._heard = True
         engine = self._engine
         if self._discarding:
-            pass
-        elif engine is None:
+            if len(data) >= LARGE:
+                self._queue_up()
+            return
+        if engine is None:
             # A client should wait for the answer. What comes earlier is kept, and no more is read.
             self._early += data
             self._hold(AHEAD)
@@ -294,7 +296,9 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
             self._has_read_much()
 
     def _go_on(self) -> None:
-        if not self._discarding:
+        if self._discarding:
+            self._turns.set_aside()  # for what is read next, and dropped
+        else:
             self._pump()
 
     def _pump(self) -> None:
@@ -431,7 +435,7 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
         if not self._transport.can_write_eof():
             self._transport.close()
         elif not self._transport.is_closing():
-            self._transport.write_eof()
+            self._end_writing()
         self._inbox.wake()
 
     def _abort(self) -> None:

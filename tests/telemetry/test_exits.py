@@ -25,6 +25,17 @@ def test_words(status, words):
     assert describe_status(status) == words
 
 
+@pytest.mark.parametrize("status", [0, 2, 3, 4, 6, 7, 42])
+def test_a_worker_that_served_ends_with_no_such_status_of_ours(status):
+    words = f"exit status {status} (chosen by the application, which ended the process)"
+    assert describe_status(status, served=True) == words
+
+
+@pytest.mark.parametrize("status", [1, 5, -9])
+def test_a_worker_that_served_may_end_so(status):
+    assert describe_status(status, served=True) == describe_status(status)
+
+
 @pytest.mark.parametrize("code", list(ExitCode))
 def test_every_status_of_ours_has_words(code):
     assert describe_status(code).startswith(f"exit status {code.value}")

@@ -47,7 +47,7 @@ LINES = [
     (
         n.WorkerLost(*WHO, n.Died(3, 7, 63.21), 0.0),
         ERROR,
-        "worker 3 (generation 7) died after serving for 63.2 s: exit status 7; a replacement starts at once",
+        "worker 3 (generation 7) died after serving for 63.2 s: exit status 7 (chosen by the application, which ended the process); a replacement starts at once",
     ),
     (
         n.WorkerLost(*WHO, n.Died(3, 7, None), 1.5),

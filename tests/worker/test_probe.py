@@ -146,3 +146,13 @@ def test_a_body_shorter_than_announced_is_no_good_answer():
         await answer(send, 200, b"12", headers=[(b"content-length", b"5")])
 
     refused(app)
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), BaseExceptionGroup("two", [SystemExit(3)])]
+)
+def test_whatever_is_raised_is_not_healthy(error):
+    async def app(scope, receive, send):
+        raise error
+
+    assert " raised " in str(refused(app))

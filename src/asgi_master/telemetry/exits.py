@@ -4,13 +4,15 @@ import signal
 
 from asgi_master.errors import ExitCode
 
-# Only what no application's own exit status is likely to mean.
 _MEANINGS: dict[int, str] = {
     ExitCode.BOOT_FAILED: "boot failed",
     ExitCode.BIND_FAILED: "an address could not be bound",
     ExitCode.MASTER_LOST: "its master was gone",
     ExitCode.KILLED: "stopped by force",
 }
+
+_OF_WORKERS_THAT_SERVED = frozenset({ExitCode.FAILURE, ExitCode.MASTER_LOST})
+"""What such a worker may end with, besides 0. Another number was chosen by the application."""
 
 _HINTS = {
     signal.SIGKILL: "the kernel's OOM killer, or someone's kill -9",
@@ -24,10 +26,15 @@ _HINTS = {
 }
 
 
-def describe_status(status: int) -> str:
-    """An exit status as `subprocess` tells it (-N for signal N), for people: `killed by SIGSEGV (…)`."""
+def describe_status(status: int, *, served: bool = False) -> str:
+    """An exit status as `subprocess` tells it (-N for signal N), for people: `killed by SIGSEGV (…)`.
+
+    `served`: of a worker that was ready, whose number may be the application's own.
+    """
     if status >= 0:
         meaning = _MEANINGS.get(status)
+        if served and status not in _OF_WORKERS_THAT_SERVED:
+            meaning = "chosen by the application, which ended the process"
         return f"exit status {status}" + (f" ({meaning})" if meaning else "")
     try:
         signum = signal.Signals(-status)

@@ -68,7 +68,7 @@ def _of_worker(notice: n.OfWorker, who: str) -> tuple[int, str]:
         case n.WorkerKilled(cause=n.Overstayed(seconds=seconds)):
             return logging.ERROR, f"{who} had not left after {_seconds(seconds)}; killed"
         case n.WorkerDiedLeaving(status=status):
-            return logging.ERROR, f"{who} died while leaving: {describe_status(status)}"
+            return logging.ERROR, f"{who} died while leaving: {describe_status(status, served=True)}"
         case n.WorkerAbandoned(seconds=seconds):
             return (
                 logging.ERROR,
@@ -173,7 +173,7 @@ def _what_happened(cause: n.WorkerCause) -> str:
 def _ending(death: n.Died) -> str:
     if death.out_of_memory:
         return "killed by SIGKILL (the kernel's OOM killer: the control group counted a kill)"
-    return describe_status(death.status)
+    return describe_status(death.status, served=death.ready_for is not None)
 
 
 def _replaced(retry_in: float | None) -> str:

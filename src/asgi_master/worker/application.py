@@ -90,7 +90,7 @@ def _import(place: Target) -> ModuleType:
     except SystemExit as error:
         status = "" if error.code is None else f" with {describe(error)}"
         raise ApplicationError(f"importing {place.module} ended the program{status}") from error
-    except Exception as error:
+    except BaseException as error:
         raise ApplicationError(f"importing {place.module} failed: {describe(error)}") from error
 
 
@@ -184,7 +184,7 @@ def _call_factory(factory: Any, place: Target) -> Any:
         made = factory()
     except SystemExit as error:
         raise ApplicationError(f'the factory "{place}" ended the program') from error
-    except Exception as error:
+    except BaseException as error:
         raise ApplicationError(f'the factory "{place}" failed: {describe(error)}') from error
     if inspect.iscoroutine(made):
         made.close()

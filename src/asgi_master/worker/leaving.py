@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 from asgi_master.errors import ExitCode
-from asgi_master.worker import prints
+from asgi_master.worker import prints, turning
 
 log = logging.getLogger("asgi_master")
 
@@ -32,13 +32,13 @@ def run_and_end(
     ended = True
     try:
         try:
-            code = runner.run(main)
+            code = turning.run(runner.get_loop(), main)
         except OSError:
             # The loop cannot run, or not any more: nothing in it can be ended.
             ended = False
             raise
         try:
-            ended = runner.run(_end_tasks())
+            ended = turning.run(runner.get_loop(), _end())
         except OSError as error:
             # The loop cannot run again to end what it has.
             log.warning("leaving without the end of the event loop: %s", error.strerror or error)
@@ -47,6 +47,13 @@ def run_and_end(
     finally:
         if ended:
             runner.close()
+
+
+async def _end() -> bool:
+    """End tasks and asynchronous generators; false, with a line in the log, if some tasks do not end."""
+    ended = await _end_tasks()
+    await asyncio.get_running_loop().shutdown_asyncgens()
+    return ended
 
 
 async def _end_tasks() -> bool:

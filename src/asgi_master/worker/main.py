@@ -41,6 +41,7 @@ from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry.access_log import AccessLog
+from asgi_master.telemetry.failures import describe
 from asgi_master.telemetry.identity import introduce
 from asgi_master.telemetry.setbacks import Setbacks
 from asgi_master.telemetry.territory import territory
@@ -131,6 +132,10 @@ def work(assignment: Assignment) -> NoReturn:
     except OSError as error:
         log.error("leaving: the event loop cannot run: %s", error.strerror or error)
         code, ended = ExitCode.FAILURE, False
+    except (SystemExit, KeyboardInterrupt) as error:
+        # Not by a request: a signal handler of the application, say, in the midst of our own code.
+        log.error("leaving: the application raised %s", describe(error), exc_info=error)
+        code, ended = ExitCode.FAILURE, True
     # What is registered last runs first.
     atexit.register(own_children.end_children)
     if not ended:

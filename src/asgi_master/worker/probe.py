@@ -65,7 +65,9 @@ class _Attempt:
     async def _call(self, app: App) -> None:
         try:
             await app(self.scope, self._receive, self._send)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever it raises, it is not well
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 -- whatever it raises, it is not well
             if not self._exchange.disconnected:
                 self.error = error
         finally:

@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     """Stopped by force: some worker had to be killed."""
     OUT_OF_MEMORY = 7
     """The kernel killed a worker for want of memory, and `--on-oom exit` asked to stop then."""
+    LEFT_BEHIND = 8
+    """A worker left in time, without the end of the application's threads or of what runs at exit."""
 
 
 class AsgiMasterError(Exception):

@@ -106,6 +106,14 @@ LINES = [
         ERROR,
         "worker 3 (generation 7) had not left after 31 s; killed",
     ),
+    (
+        n.WorkerDiedLeaving(*WHO, 8),
+        WARN,
+        (
+            "worker 3 (generation 7) left in time: "
+            "exit status 8 (threads of the application, or what runs at exit, had not ended)"
+        ),
+    ),
     (n.WorkerDiedLeaving(*WHO, 1), ERROR, "worker 3 (generation 7) died while leaving: exit status 1"),
     (
         n.WorkerAbandoned(*WHO, 10.0),

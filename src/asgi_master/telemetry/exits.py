@@ -9,9 +9,10 @@ _MEANINGS: dict[int, str] = {
     ExitCode.BIND_FAILED: "an address could not be bound",
     ExitCode.MASTER_LOST: "its master was gone",
     ExitCode.KILLED: "stopped by force",
+    ExitCode.LEFT_BEHIND: "threads of the application, or what runs at exit, had not ended",
 }
 
-_OF_WORKERS_THAT_SERVED = frozenset({ExitCode.FAILURE, ExitCode.MASTER_LOST})
+_OF_WORKERS_THAT_SERVED = frozenset({ExitCode.FAILURE, ExitCode.MASTER_LOST, ExitCode.LEFT_BEHIND})
 """What such a worker may end with, besides 0. Another number was chosen by the application."""
 
 _HINTS = {

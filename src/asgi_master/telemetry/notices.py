@@ -67,6 +67,8 @@ def _of_worker(notice: n.OfWorker, who: str) -> tuple[int, str]:
             return logging.ERROR, f"{who} {_what_happened(cause)} while leaving"
         case n.WorkerKilled(cause=n.Overstayed(seconds=seconds)):
             return logging.ERROR, f"{who} had not left after {_seconds(seconds)}; killed"
+        case n.WorkerDiedLeaving(status=ExitCode.LEFT_BEHIND):
+            return logging.WARNING, f"{who} left in time: {describe_status(ExitCode.LEFT_BEHIND)}"
         case n.WorkerDiedLeaving(status=status):
             return logging.ERROR, f"{who} died while leaving: {describe_status(status, served=True)}"
         case n.WorkerAbandoned(seconds=seconds):

@@ -26,34 +26,43 @@ def run_and_end(
 ) -> tuple[ExitCode, bool]:
     """Run `main` in a new loop, then end all other tasks; its result, and whether they ended and the loop is closed.
 
-    Raises what `main` raises, with the loop closed unless it is an `OSError`, which may be of the loop itself.
+    Raises what `main` raises, with the loop closed unless it is an `OSError`, which may be of the loop itself. Threads
+    of the loop's executor are not waited for.
     """
-    runner = asyncio.Runner(loop_factory=loop_factory)
+    loop = loop_factory()
     ended = True
     try:
         try:
-            code = turning.run(runner.get_loop(), main)
+            code = turning.run(loop, main)
         except OSError:
             # The loop cannot run, or not any more: nothing in it can be ended.
             ended = False
             raise
-        try:
-            ended = turning.run(runner.get_loop(), _end())
-        except OSError as error:
-            # The loop cannot run again to end what it has.
-            log.warning("leaving without the end of the event loop: %s", error.strerror or error)
-            ended = False
+        finally:
+            if ended:
+                ended = _end(loop)
         return code, ended
     finally:
         if ended:
-            runner.close()
+            loop.close()
 
 
-async def _end() -> bool:
-    """End tasks and asynchronous generators; false, with a line in the log, if some tasks do not end."""
-    ended = await _end_tasks()
-    await asyncio.get_running_loop().shutdown_asyncgens()
-    return ended
+def _end(loop: asyncio.AbstractEventLoop) -> bool:
+    """End tasks and asynchronous generators; false, with a line in the log, if that is not possible."""
+    try:
+        return turning.run(loop, _end_tasks()) and turning.run(loop, _end_generators(loop))
+    except OSError as error:
+        # The loop cannot run again to end what it has.
+        log.warning("leaving without the end of the event loop: %s", error.strerror or error)
+        return False
+
+
+async def _end_generators(loop: asyncio.AbstractEventLoop) -> bool:
+    ending = asyncio.ensure_future(loop.shutdown_asyncgens())
+    done, _ = await asyncio.wait({ending}, timeout=_CANCEL_SLICE)
+    if not done:
+        log.warning("leaving without the end of an asynchronous generator that does not end")
+    return bool(done)
 
 
 async def _end_tasks() -> bool:

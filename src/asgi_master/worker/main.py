@@ -52,6 +52,7 @@ from asgi_master.worker.application import load_application
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.drain import drain
 from asgi_master.worker.heartbeat import Heartbeat
+from asgi_master.worker.last_call import LastCall, LeaveBy
 from asgi_master.worker.leaving import leave_at_once, run_and_end
 from asgi_master.worker.lifespan import Lifespan
 from asgi_master.worker.probe import probe
@@ -117,11 +118,13 @@ def work(assignment: Assignment) -> NoReturn:
     faults.point("after_forked")
     # What is registered first runs last.
     atexit.register(forget_this_process)
+    process = assignment.inheritance.settings.process
+    leave_by = LeaveBy()
     try:
         _settle(assignment)
         loop_name = assignment.inheritance.settings.loop.loop
         loop_factory = uvloop.new_event_loop if loop_name == "uvloop" else asyncio.new_event_loop
-        code, ended = run_and_end(Worker(assignment).run(), loop_factory)
+        code, ended = run_and_end(Worker(assignment, leave_by).run(), loop_factory)
         faults.point("before_exit")
     except AsgiMasterError as error:
         traceback, exception = for_another_process(
@@ -138,6 +141,9 @@ def work(assignment: Assignment) -> NoReturn:
         code, ended = ExitCode.FAILURE, True
     # What is registered last runs first.
     atexit.register(own_children.end_children)
+    # Who could not boot has the time that the master gives it then.
+    leave_by.within(process.drain_timeout if code != ExitCode.BOOT_FAILED else process.shutdown_timeout)
+    LastCall(assignment.channel, leave_by.time, process.kill_grace, code).start()
     if not ended:
         leave_at_once(code)
     _let_go(assignment)
@@ -150,7 +156,6 @@ def _let_go(assignment: Assignment) -> None:
     for listener in assignment.listeners:
         listener.close()
     assignment.hand_off.close()
-    assignment.channel.leave_open()
 
 
 def _settle(assignment: Assignment) -> None:
@@ -190,7 +195,8 @@ _GROUP_SIGNALLED = 0.3
 class Worker:
     """One worker with its loop running."""
 
-    def __init__(self, assignment: Assignment) -> None:
+    def __init__(self, assignment: Assignment, leave_by: LeaveBy) -> None:
+        self._leave_by = leave_by
         self._inheritance = assignment.inheritance
         self._slot = assignment.order.slot
         self._hand_off = assignment.hand_off
@@ -395,7 +401,7 @@ class Worker:
         match received.message:
             case Drain() as order:
                 self._is_told = True
-                self._orders.put_nowait(order)
+                self._take_order(order)
             case Accept():
                 self._is_admitted = True
                 if self._state == RowState.STANDBY:
@@ -492,4 +498,8 @@ class Worker:
         self._exit_code = code
         self._say(BeganLeaving(reason))
         # Without a master nobody else is left to take connections over.
-        self._orders.put_nowait(Drain(self._settings.process.drain_timeout, code == ExitCode.OK))
+        self._take_order(Drain(self._settings.process.drain_timeout, code == ExitCode.OK))
+
+    def _take_order(self, order: Drain) -> None:
+        self._leave_by.within(order.timeout)
+        self._orders.put_nowait(order)

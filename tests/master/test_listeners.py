@@ -119,6 +119,24 @@ def test_a_socket_that_cannot_be_made_leaves_nothing_open(listeners, refusing, b
     assert descriptors() == before
 
 
+def test_newcomers_are_turned_away_where_the_sockets_are_ours(listeners, tmp_path):
+    path = tmp_path / "app.sock"
+    with socket.socket() as passed:
+        passed.bind(("127.0.0.1", 0))
+        passed.listen()
+        tcp, _unix, inherited = listeners.open(
+            sockets("127.0.0.1:0", f"unix:{path}", f"fd://{passed.fileno()}")
+        )
+        addresses = tcp.address, inherited.address
+        listeners.turn_away()
+        assert not path.exists()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(addresses[0])
+    with socket.create_connection(addresses[1]):
+        pass
+    listeners.turn_away()
+
+
 def test_the_backlog_is_real(listeners):
     (listener,) = listeners.open(sockets("127.0.0.1:0", backlog=1))
     clients = []

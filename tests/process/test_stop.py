@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -164,3 +166,41 @@ def test_the_whole_group_is_told_and_nobody_is_replaced(fleet: Fleet, signum, st
     assert fleet.wait_exit() == 0
     assert len(fleet.output) == 2
     assert "replace" not in fleet.log
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_newcomers_are_turned_away_at_once(fleet: Fleet, kind: str) -> None:
+    path = fleet.directory / "app.sock"
+    fleet.serve(workers=2, bind=f"unix:{path}" if kind == "unix" else "127.0.0.1:0")
+    family = socket.AF_UNIX if kind == "unix" else socket.AF_INET
+    address: Any = str(path) if kind == "unix" else ("127.0.0.1", fleet.port)
+
+    def opened() -> socket.socket:
+        connection = socket.socket(family)
+        connection.settimeout(PATIENCE)
+        try:
+            connection.connect(address)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def is_refused() -> bool:
+        try:
+            opened().close()
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        except ConnectionResetError:
+            pass
+        return False
+
+    with opened() as holding_up:
+        holding_up.sendall(b"GET /hold?name=work HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: holding.arrived(fleet.directory, "work"), "the request arrived")
+        fleet.send(signal.SIGTERM)
+        wait_until(is_refused, "newcomers are refused")
+        assert fleet.workers()
+        assert not path.exists()
+        holding.release(fleet.directory, "work")
+        assert holding_up.recv(4096).startswith(b"HTTP/1.1 200")
+    assert fleet.wait_exit() == 0

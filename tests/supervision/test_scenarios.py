@@ -5,6 +5,7 @@ import pytest
 from asgi_master.errors import ExitCode
 from asgi_master.supervision import notices
 from asgi_master.supervision.actions import (
+    CloseListeners,
     DrainWorker,
     DumpStacks,
     ExitMaster,
@@ -23,6 +24,7 @@ from asgi_master.supervision.events import (
     WorkerExited,
     WorkerLeaving,
     WorkerReady,
+    WorkerStoppedAccepting,
     ZygoteReady,
 )
 from asgi_master.supervision.policy import MOST_WORKERS, Policy
@@ -814,6 +816,37 @@ def test_a_graceful_stop_drains_everybody_without_hand_off():
     assert world.run(60).exit_code is ExitCode.OK
     assert world.notices(notices.Stopping) == [notices.Stopping(notices.StopLevel.GRACEFUL, 4)]
     assert world.notices(notices.Stopped) == [notices.Stopped(ExitCode.OK)]
+
+
+def test_newcomers_are_turned_away_once_nobody_accepts():
+    world = booted(codes={1: Code(drain_time=NEVER)}, drain_timeout=30)
+    first, *others, last = world.ready()
+    world.tell(StopRequested())
+    for worker in (first, *others):
+        world.tell(WorkerStoppedAccepting(worker.id))
+    assert world.orders(CloseListeners) == []
+    world.tell(WorkerStoppedAccepting(last.id))
+    assert world.orders(CloseListeners) == [CloseListeners()]
+    world.run(60)
+    assert world.orders(CloseListeners) == [CloseListeners()]
+
+
+def test_who_does_not_say_that_it_accepts_no_more_is_waited_for_shortly():
+    world = booted(codes={1: Code(drain_time=NEVER)}, drain_timeout=30)
+    world.tell(StopRequested())
+    world.run(0.9)
+    assert world.orders(CloseListeners) == []
+    world.run(0.2)
+    assert world.orders(CloseListeners) == [CloseListeners()]
+
+
+def test_a_reload_closes_no_listener():
+    world = booted()
+    for worker in world.ready():
+        world.tell(WorkerStoppedAccepting(worker.id))
+    world.tell(ReloadRequested(world.policy))
+    world.run(60)
+    assert world.orders(CloseListeners) == []
 
 
 def test_each_further_stop_is_harsher():

@@ -196,6 +196,30 @@ def test_what_is_taken_in_the_turn_in_which_it_stops_is_a_connection_when_it_has
         assert Client(client).get().body == b"hello"
 
 
+@pytest.mark.parametrize(("room", "left"), [(0, 0), (5, 15)])
+def test_what_waits_is_taken_before_the_last_worker_stops(board: Scoreboard, room: int, left: int) -> None:
+    with serve(hello) as server, socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        listener.setblocking(False)
+        clients = [socket.create_connection(listener.getsockname(), TIMEOUT) for _ in range(20)]
+        hand_off = HandOff.create()
+        acceptor = Acceptor(
+            server.context, [listener.dup()], hand_off, board, board.allocate(), max_connections=room
+        )
+
+        async def stop() -> int:
+            acceptor._running = True
+            await acceptor.take_the_rest()
+            await acceptor.stop()
+            return len(server.context.connections)
+
+        assert server.run(stop) == 20 - left
+        for client in clients[: 20 - left]:
+            assert Client(client).get().body == b"hello"
+        for client in clients:
+            client.close()
+        hand_off.close()
+
+
 @contextlib.contextmanager
 def listening(board: Scoreboard, server: Server) -> Iterator[tuple[Acceptor, HandOff, socket.socket]]:
     """An acceptor at work in the server's loop, on a listener of its own."""

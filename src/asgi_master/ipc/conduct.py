@@ -15,6 +15,7 @@ from asgi_master.ipc.messages import (
     ForkFailed,
     ImportFailed,
     Message,
+    StoppedAccepting,
     TasksTold,
     WantsToLeave,
 )
@@ -47,7 +48,7 @@ ZYGOTE = Role(
 )
 WORKER = Role(
     Forked,
-    once=frozenset({Forked, BecameReady, BootFailed}),
+    once=frozenset({Forked, BecameReady, BootFailed, StoppedAccepting}),
     often=frozenset({BeganLeaving, WantsToLeave, TasksTold}),
 )
 

@@ -124,6 +124,11 @@ class BeganLeaving:
 
 
 @dataclass(frozen=True, slots=True)
+class StoppedAccepting:
+    """Worker: I drain, and hold no listener any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class WantsToLeave:
     """Worker: replace me, please. I serve until I am told to leave."""
 
@@ -246,6 +251,7 @@ Message = (
     | BecameReady
     | BootFailed
     | BeganLeaving
+    | StoppedAccepting
     | WantsToLeave
     | TasksTold
     | Boot

@@ -33,6 +33,7 @@ from asgi_master.ipc.messages import (
     ForkFailed,
     ImportFailed,
     Message,
+    StoppedAccepting,
     TakeCertificates,
     TakeHandOff,
     TakeListeners,
@@ -58,6 +59,7 @@ from asgi_master.supervision.events import (
     WorkerFailed,
     WorkerLeaving,
     WorkerReady,
+    WorkerStoppedAccepting,
     WorkerWantsToLeave,
     ZygoteExited,
     ZygoteFailed,
@@ -377,6 +379,8 @@ class Children(Roll):
                 self._tell(WorkerFailed(child.worker, reason))
             case BeganLeaving(reason):
                 self._tell(WorkerLeaving(child.worker, reason))
+            case StoppedAccepting():
+                self._tell(WorkerStoppedAccepting(child.worker))
             case WantsToLeave(reason):
                 self._tell(WorkerWantsToLeave(child.worker, reason))
             case TasksTold():

@@ -18,6 +18,7 @@ from asgi_master.supervision.actions import (
     Action,
     AdmitWorker,
     Announce,
+    CloseListeners,
     DrainWorker,
     DumpStacks,
     ExitMaster,
@@ -95,6 +96,8 @@ class Executor:
                 self._children.kill_worker(worker)
             case Announce(notice):
                 self._announce(notice)
+            case CloseListeners():
+                self._listeners.turn_away()
             case ExitMaster(code):
                 self.exit_code = code
 

@@ -141,6 +141,14 @@ class Listeners:
     def _note(self, listeners: list[Listener]) -> None:
         self.urls |= {os.fstat(listener.sock.fileno()).st_ino: listener.url for listener in listeners}
 
+    def turn_away(self) -> None:
+        """Close those that no service manager keeps: who connects now is refused."""
+        if self._kept.is_kept:
+            return
+        for bind in [bind for bind in self._by_bind if is_ours(bind)]:
+            for listener in self._by_bind.pop(bind):
+                listener.close()
+
     def close(self) -> None:
         """Close all. The file of a Unix socket that systemd keeps stays: the next master listens on that socket."""
         for listener in _flatten(self._by_bind.values()):

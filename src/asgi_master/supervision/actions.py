@@ -77,6 +77,11 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class CloseListeners:
+    """Nobody will accept any more: turn newcomers away, except where a service manager keeps the socket."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExitMaster:
     """Nothing is left alive: leave with this status."""
 
@@ -93,5 +98,6 @@ Action = (
     | DumpStacks
     | KillWorker
     | Announce
+    | CloseListeners
     | ExitMaster
 )

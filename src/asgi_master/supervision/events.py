@@ -57,6 +57,13 @@ class WorkerLeaving:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerStoppedAccepting:
+    """The worker, which leaves, holds no listener any more."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerWantsToLeave:
     """The worker asked to be replaced, and serves on until it is told to leave. `reason` is one line."""
 
@@ -123,6 +130,7 @@ Event = (
     | WorkerReady
     | WorkerFailed
     | WorkerLeaving
+    | WorkerStoppedAccepting
     | WorkerWantsToLeave
     | WorkerExited
     | HeartbeatsRead

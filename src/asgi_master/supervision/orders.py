@@ -7,6 +7,7 @@ from asgi_master.supervision.actions import (
     Action,
     AdmitWorker,
     Announce,
+    CloseListeners,
     DrainWorker,
     DumpStacks,
     ExitMaster,
@@ -122,6 +123,10 @@ class Orders:
         worker.dumps += 1
         worker.dumped_at = now
         self._actions.append(DumpStacks(worker.id))
+
+    def close_listeners(self) -> None:
+        """Turn newcomers away."""
+        self._actions.append(CloseListeners())
 
     def kill(self, worker: Worker, trigger: WorkerTrigger, now: float) -> None:
         """End it."""

@@ -24,6 +24,7 @@ from asgi_master.supervision.events import (
     WorkerFailed,
     WorkerLeaving,
     WorkerReady,
+    WorkerStoppedAccepting,
     WorkerWantsToLeave,
     ZygoteExited,
     ZygoteFailed,
@@ -56,6 +57,8 @@ _HARSHER = {
 _QUIET_STATUSES = frozenset({0, -15})
 """How a worker that was told to leave may end: by itself, or (still booting) by SIGTERM."""
 _SIGKILLED = -9
+_STOPS_ACCEPTING_WITHIN = 1.0
+"""Seconds that workers which are told to leave get to take what waits in the listeners' queues."""
 
 
 def _is_quiet(worker: Worker, status: int) -> bool:
@@ -97,6 +100,11 @@ class Supervisor:
         self._stop: StopLevel | None = None
         self._boot_failed = False
         self._forced = False
+        self._deaf: set[int] = set()
+        """Workers that said that they accept no more."""
+        self._close_by: float | None = None
+        """When a stop closes the listeners, whoever still accepts."""
+        self._is_closed = False
 
     @property
     def phase(self) -> Phase:
@@ -139,6 +147,8 @@ class Supervisor:
         now = self._clock.now
         times = [max(time, self._clock.lenient_until) for time in self.fleet.deadlines()]
         times += self._deployment.deadlines()
+        if self._close_by is not None and not self._is_closed:
+            times.append(self._close_by)
         look = hang.next_look(self.fleet.living(), now, self.policy)
         if look is not None:
             times.append(look)
@@ -156,6 +166,9 @@ class Supervisor:
                 worker = self.fleet.workers.get(event.worker)
                 if worker is not None:
                     self._record_worker(event, worker, now)
+            case WorkerStoppedAccepting(worker_id):
+                if worker_id in self.fleet.workers:
+                    self._deaf.add(worker_id)
             case WorkerWantsToLeave():
                 worker = self.fleet.workers.get(event.worker)
                 if worker is not None and worker.serves and not worker.wish:
@@ -221,6 +234,7 @@ class Supervisor:
             case WorkerExited(_, status, out_of_memory):
                 worker.move(WorkerTrigger.EXITED)
                 del self.fleet.workers[worker.id]
+                self._deaf.discard(worker.id)
                 ready_for = None if worker.ready_at is None else now - worker.ready_at
                 if served:
                     died = notices.Died(
@@ -278,6 +292,8 @@ class Supervisor:
             self._deployment.reconcile_workers(now)
         else:
             self._empty(now)
+        if self.phase is Phase.STOPPING:
+            self._turn_newcomers_away(now)
         self._deployment.reconcile_zygotes(now)
         if self.phase is Phase.STOPPING and not self.fleet.living() and not self.fleet.living_zygotes():
             self._exit()
@@ -327,6 +343,19 @@ class Supervisor:
             for zygote in self.fleet.living_zygotes():
                 if zygote.state is not ZygoteState.KILLED:
                     self._orders.kill_zygote(zygote, ZygoteTrigger.STOPPED_BY_FORCE, now)
+
+    def _turn_newcomers_away(self, now: float) -> None:
+        """Close the listeners once every worker has taken what waited there, or could have."""
+        if self._close_by is None:
+            self._close_by = now + _STOPS_ACCEPTING_WITHIN
+        accepting = [
+            worker
+            for worker in self.fleet.living()
+            if worker.ready_at is not None and worker.id not in self._deaf
+        ]
+        if not self._is_closed and (not accepting or now >= self._close_by):
+            self._is_closed = True
+            self._orders.close_listeners()
 
     def _kill(self, worker: Worker, trigger: WorkerTrigger, now: float) -> None:
         self._forced = self._forced or self.phase is Phase.STOPPING

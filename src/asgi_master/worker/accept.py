@@ -37,6 +37,8 @@ _FRESH_NS = int(3 * BEAT_PERIOD * 1e9)
 _PAUSE_AFTER_A_FAULT = 0.1
 _TOLD_AGAIN_AFTER = 60.0
 _NOT_TAKEN = "connections of other workers cannot be taken"
+_FOR_THE_REST = 0.5
+"""Seconds, well within what the master waits before it closes the listeners."""
 _LEFT_IN_A_QUEUE = 64
 """Connections taken from a queue at once before it is let go."""
 
@@ -86,6 +88,31 @@ class Acceptor:
             listener.setblocking(False)
         self._watch()
         self._watch_handed_off()
+
+    async def take_the_rest(self) -> None:
+        """Accept what waits in the queues, without regard to siblings; as much as there may be, for a short time."""
+        ends = self._loop.time() + _FOR_THE_REST
+        remaining = list(self._listeners) if self._running else []
+        while remaining and self._loop.time() < ends:
+            remaining = [listener for listener in remaining if self._take_some(listener)]
+            await asyncio.sleep(0)
+
+    def _take_some(self, listener: socket.socket) -> bool:
+        """Accept a few; false if no more wait there."""
+        try:
+            for _ in range(_ACCEPTS_PER_TURN):
+                if self._is_full():
+                    # What is being opened may be counted twice.
+                    return bool(self._opening)
+                connection, _address = listener.accept()
+                self._context.stats.accepted += 1
+                self._open(connection, is_tls=listener in self._secure)
+        except OSError as error:
+            return isinstance(error, ConnectionAbortedError)
+        return True
+
+    def _is_full(self) -> bool:
+        return bool(self._max_connections) and self._mine() >= self._max_connections
 
     async def stop(self) -> None:
         """Accept no more; returns when what was accepted is a connection of the worker's.

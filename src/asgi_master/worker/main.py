@@ -30,6 +30,7 @@ from asgi_master.ipc.messages import (
     Fork,
     Forked,
     Message,
+    StoppedAccepting,
     TakeCertificates,
     TakeHandOff,
     TakeListeners,
@@ -266,7 +267,11 @@ class Worker:
         faults.point("after_ready")
         order = await self._orders.get()
         self._become(RowState.DRAINING)
+        if not order.hand_off and order.timeout:
+            # No sibling stays to take what waits.
+            await acceptor.take_the_rest()
         await acceptor.stop()
+        self._say(StoppedAccepting())
         faults.point("drain_start")
         shutdown_slice = self._settings.process.shutdown_timeout if lifespan.supported else 0.0
         await drain(

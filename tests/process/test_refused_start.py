@@ -52,7 +52,7 @@ def judge(fleet: Fleet, status: ExitCode, reason: str) -> None:
         ("mmap.mmap", "ENOMEM", "Cannot allocate memory"),
         ("socket.socketpair", "ENOBUFS", "No buffer space available"),
         ("socket.socketpair", "EMFILE", "raise LimitNOFILE="),
-        ("select.epoll", "EMFILE", "Too many open files (in Master.__init__"),
+        ("select.epoll", "EMFILE", "Too many open files (in PatientSelector.__init__"),
         ("asgi_master.ipc.prctl._prctl", "EPERM", "Operation not permitted (in become_subreaper"),
     ],
 )

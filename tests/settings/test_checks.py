@@ -59,7 +59,7 @@ def errors(tmp_path):
         ),
         (
             {"certfile": ["a.pem"], "bind": ["127.0.0.1:1"]},
-            "certfile: no address speaks TLS: write --bind https://127.0.0.1:1 for one that does (--certfile)",
+            'certfile: no address speaks TLS: write --bind "https://127.0.0.1:1" for one that does (--certfile)',
         ),
         (
             {**SECURE, "keyfile": ["a.key", "b.key"]},

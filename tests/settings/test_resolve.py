@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from asgi_master.errors import ExitCode, SettingsError
@@ -187,6 +187,7 @@ _WORDS = st.one_of(
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from([setting.name for setting in SETTINGS]), _WORDS, max_size=8))
+@example({"bind": "0\x1e0", "certfile": "0"})
 def test_any_words_give_settings_or_errors_of_one_line_each(tmp_path, words):
     environ = {f"ASGI_MASTER_{name.upper()}": text for name, text in words.items()}
     errors = []

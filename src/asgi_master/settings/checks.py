@@ -164,7 +164,7 @@ class _Checks:
             example = next(iter(self._settings.sockets.bind), "0.0.0.0:443")
             yield _Finding(
                 "certfile",
-                f"no address speaks TLS: write --bind {TLS_PREFIX}{example} for one that does",
+                f"no address speaks TLS: write --bind {show(TLS_PREFIX + example)} for one that does",
                 ("bind",),
             )
         if tls.keyfile and len(tls.keyfile) != len(tls.certfile):

@@ -17,6 +17,7 @@ from asgi_master.ipc.messages import (
     Drain,
     Fork,
     Forked,
+    Unknown,
     decode,
     encode,
 )
@@ -95,12 +96,16 @@ def test_the_largest_settings_fit(pair):
 
 def test_words_of_a_newer_version_are_ignored_and_missing_ones_take_their_defaults():
     assert decode(b'["ApplicationImported", {"colour": "blue"}]').hazards == []
+    assert decode(b'["Sing", {"song": "Summertime"}]') == Unknown("Sing")
 
 
 @pytest.mark.parametrize(
     "datagram",
     [
-        b'["Sing", {}]',
+        b'["Sing", []]',
+        b'["sing", {}]',
+        b'["Si ng", {}]',
+        b'["S' + b"i" * 100 + b'ng", {}]',
         b"5",
         b"[]",
         b'["Forked"]',

@@ -18,6 +18,7 @@ from asgi_master.ipc.messages import (
     ImportFailed,
     Message,
     TasksTold,
+    Unknown,
     WantsToLeave,
 )
 
@@ -113,3 +114,17 @@ def test_who_is_taken_over_has_said_its_first_word():
     taken_over.judge(BecameReady(), 0.0)
     with pytest.raises(BreachError, match="twice"):
         taken_over.judge(Forked(1), 0.0)
+
+
+@pytest.mark.parametrize("role", [ZYGOTE, WORKER])
+def test_a_word_of_a_newer_version_is_passed_over_but_counted(role):
+    made = conduct(role, role.first(1) if role is WORKER else role.first())
+    made.judge(Unknown("SaysMore"), 0.0)
+    with pytest.raises(BreachError, match="talks without end"):
+        for _ in range(100):
+            made.judge(Unknown("SaysMore"), 0.0)
+
+
+def test_a_word_of_a_newer_version_is_not_the_first_of_a_child():
+    with pytest.raises(BreachError, match="before"):
+        conduct(WORKER, Unknown("SaysMore"))

@@ -73,6 +73,7 @@ BREACHES = {
     "ready twice": (say(b'["BecameReady", {}]'), "said BecameReady twice"),
     "leaves for ever": (flood(b'["WantsToLeave", {"reason": "x"}]'), "talks without end"),
     "nonsense for ever": (flood(b"nonsense"), "said what no version of this program says"),
+    "words of a newer version for ever": (flood(b'["SaysMore", {"x": 1}]'), "talks without end"),
     "reasons for ever": (
         flood(b'["BeganLeaving", {"reason": "' + b"x" * 60_000 + b'"}]'),
         "talks without end",

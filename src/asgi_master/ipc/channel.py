@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass
 
 from asgi_master.ipc import descriptors
-from asgi_master.ipc.messages import Message, decode, encode
+from asgi_master.ipc.messages import Message, Unknown, decode, encode
 
 # One message with all settings must fit; Linux' default send buffer bounds a datagram at about 200 KiB.
 _DATAGRAM_LIMIT = 200 * 1024
@@ -18,7 +18,7 @@ _FD_LIMIT = 253
 class Received:
     """A message and the descriptors that came with it; the receiver owns them."""
 
-    message: Message
+    message: Message | Unknown
     fds: list[int]
     sender: int = 0
     """The process that sent it, where descriptors are refused and the kernel tells; else 0."""

@@ -17,6 +17,7 @@ from asgi_master.ipc.messages import (
     Message,
     StoppedAccepting,
     TasksTold,
+    Unknown,
     WantsToLeave,
 )
 
@@ -58,7 +59,7 @@ class Conduct:
     """How one child has behaved so far. Times are in seconds on one monotonic clock."""
 
     role: Role
-    _said: set[type[Message]] = field(default_factory=set)
+    _said: set[type[Message | Unknown]] = field(default_factory=set)
     _credit: float = _AT_ONCE
     _counted_at: float = 0.0
 
@@ -70,10 +71,10 @@ class Conduct:
         """It said its first word to a master before this one; what else it said is not known."""
         self._said.add(self.role.first)
 
-    def judge(self, message: Message, now: float) -> None:
-        """Take note of what it said. Raises `BreachError` if it may not."""
+    def judge(self, message: Message | Unknown, now: float) -> None:
+        """Take note of what it said. Raises `BreachError` if it may not. A newer version may have more words."""
         kind, role = type(message), self.role
-        if kind not in role.once and kind not in role.often:
+        if kind not in role.once and kind not in role.often and kind is not Unknown:
             raise BreachError(f"said {kind.__name__}, which is not its word")
         if role.first not in self._said and kind is not role.first:
             raise BreachError(f"said {kind.__name__} before {role.first.__name__}")

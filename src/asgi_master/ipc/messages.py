@@ -1,18 +1,20 @@
 """The words master, zygotes and workers say to each other, and their form on the wire.
 
 A message is one datagram of JSON, `["Name", {fields}]`. JSON because the two ends may be different versions of this
-program (a reload starts a new interpreter): unknown fields are ignored, missing ones take their defaults.
+program (a reload starts a new interpreter): unknown messages and fields are ignored, missing ones take their defaults.
 
 What children say is bounded: the annotations `Line`, `Text`, `Names` and `Object` cut to size, on both ends,
 what is longer.
 """
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, NoReturn, get_args, get_origin
 
+_NAME = re.compile(r"[A-Z][A-Za-z]{2,39}")
 _SHOWN = 100
 """Bytes of a datagram that is no message, for the log."""
 _LARGEST = 1 << 63
@@ -242,6 +244,13 @@ class TellTasks:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """What another version of this program says, and this one does not know: heard, and passed over."""
+
+    name: str
+
+
 Message = (
     BootWanted
     | ApplicationImported
@@ -293,7 +302,7 @@ def encode(message: Message) -> bytes:
     return json.dumps([kind.__name__, values]).encode()
 
 
-def decode(datagram: bytes) -> Message:
+def decode(datagram: bytes) -> Message | Unknown:
     """The message of a datagram. Raises `ValueError` for what no version of ours says."""
     try:
         said = json.loads(datagram, parse_constant=_refuse)
@@ -302,6 +311,8 @@ def decode(datagram: bytes) -> Message:
     match said:
         case [str(name), dict(values)] if name in _KINDS:
             kind = _KINDS[name]
+        case [str(name), dict()] if _NAME.fullmatch(name):
+            return Unknown(name)
         case _:
             raise ValueError(f"no message of ours: {datagram[:_SHOWN]!r}")
     types, bounds = _TYPES[kind], _BOUNDS[kind]

@@ -39,6 +39,7 @@ from asgi_master.ipc.messages import (
     TakeListeners,
     TasksTold,
     TellTasks,
+    Unknown,
     WantsToLeave,
     WorkerGone,
 )
@@ -329,7 +330,7 @@ class Children(Roll):
             zygote.process.signal(signal.SIGKILL)
             self._hearing.hang_up(zygote.channel)
 
-    def _heard_zygote(self, zygote: Zygote, message: Message) -> None:
+    def _heard_zygote(self, zygote: Zygote, message: Message | Unknown) -> None:
         match message:
             case BootWanted():
                 if not self._boot(zygote):
@@ -368,7 +369,7 @@ class Children(Roll):
             # The zygote died with the order in its queue, or the child before it could say its pid.
             self._forget(child, _NEVER_STARTED)
 
-    def _heard_worker(self, child: Worker, message: Message, sender: int) -> None:
+    def _heard_worker(self, child: Worker, message: Message | Unknown, sender: int) -> None:
         match message:
             case Forked(pid):
                 child.process = Process(self._checked(pid, sender))

@@ -130,9 +130,11 @@ def test_a_child_that_is_none_is_left_and_told_of(fleet: Fleet) -> None:
     with fleet.client() as client:
         child = int(client.get("/start", params={"what": "sleep"}).text)
     port = fleet.port
-    assert fleet.stop() == 0
+    fleet.send(signal.SIGTERM)
+    fleet.wait_line("stopped: all processes are gone")
     with socket.create_server(("127.0.0.1", port)):
-        psutil.Process(child).kill()
+        psutil.Process(child).kill()  # it holds our end of the log
+    assert fleet.wait_exit() == 0
 
 
 def test_a_pool_ends_with_its_worker(fleet: Fleet) -> None:
@@ -163,8 +165,9 @@ def test_who_is_left_and_keeps_the_port_is_named(fleet: Fleet) -> None:
     with fleet.client() as client:
         holder = int(client.get("/hold").text)
     port = fleet.port
-    assert fleet.stop() == 0
+    fleet.send(signal.SIGTERM)
     try:
         fleet.wait_line(rf"keeps http://127.0.0.1:{port} in use: sleep 60 \[{holder}\]")
     finally:
-        psutil.Process(holder).kill()
+        psutil.Process(holder).kill()  # it holds our end of the log
+    assert fleet.wait_exit() == 0

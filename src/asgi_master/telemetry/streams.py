@@ -109,7 +109,8 @@ class Stream:
 
     def _write_new(self, data: bytes, deadline: float) -> bool:
         with self._turn(deadline) as is_ours:
-            if not is_ours or (len(data) > PIPE_BUF and not self._has_room(len(data), deadline)):
+            # What the kernel writes whole is written also while another process, which may be stopped, has its turn.
+            if len(data) > PIPE_BUF and not (is_ours and self._has_room(len(data), deadline)):
                 return False
             self._rest = memoryview(data)
             self._write_rest(deadline)

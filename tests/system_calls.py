@@ -24,6 +24,9 @@ MASTER = {
     "ioctl": "ENOTTY EPERM",
     "fcntl": "EPERM ENOMEM EMFILE",
     "close": "EIO EINTR",
+    "pwrite64": "EIO ENOSPC",
+    "fchmod": "EPERM EROFS",
+    "unlinkat": "EACCES EBUSY",
     "pipe2": "EMFILE ENFILE",
     "memfd_create": "EMFILE ENOMEM",
     # Sockets.
@@ -32,6 +35,7 @@ MASTER = {
     "accept4": "EMFILE ENOBUFS ECONNABORTED EPERM",
     "getsockopt": "ENOBUFS ENOPROTOOPT EPERM",
     "getsockname": "ENOBUFS",
+    "getpeername": "ENOTCONN ENOBUFS",
     "recvfrom": "ENOMEM ECONNRESET EINTR EAGAIN",
     "recvmsg": "ENOMEM ECONNRESET EINTR EAGAIN",
     "sendto": "ENOBUFS EPIPE EAGAIN",
@@ -40,6 +44,8 @@ MASTER = {
     "clone3": "EAGAIN ENOMEM EPERM",
     "waitid": "EINTR ECHILD EPERM",
     "wait4": "EINTR ECHILD",
+    "pidfd_open": "EMFILE ENOMEM ESRCH",
+    "pidfd_send_signal": "EPERM ESRCH",
     "kill": "EPERM ESRCH",
     # Memory, and the rest.
     "mmap": "ENOMEM",
@@ -67,6 +73,7 @@ ZYGOTE = {
     "ioctl": "EPERM",
     "fcntl": "EPERM",
     "lseek": "ESPIPE",
+    "getcwd": "ENOENT",
     "mprotect": "ENOMEM",
 }
 
@@ -78,6 +85,8 @@ WORKER = {
     "read": "EIO ECONNRESET ENOMEM",
     "write": "EIO EPIPE EAGAIN ENOBUFS",
     "close": "EIO",
+    "pwrite64": "EIO ENOSPC",
+    "fchmod": "EPERM",
     "newfstatat": "ENOMEM EIO",
     "lseek": "ESPIPE",
     "ioctl": "EPERM",
@@ -113,7 +122,7 @@ BOOT = {
 }
 """Of a worker before it serves: what its zygote calls fails with it."""
 
-START = {call: errors.split()[0] for call, errors in MASTER.items()} | {
+START = {call: errors.split()[0] for call, errors in MASTER.items() if call != "brk"} | {
     "bind": "EADDRINUSE",
     "listen": "EADDRINUSE",
     "setsockopt": "ENOMEM",
@@ -125,7 +134,10 @@ START = {call: errors.split()[0] for call, errors in MASTER.items()} | {
     "flock": "ENOLCK",
     "prctl": "EINVAL",
 }
-"""Of a master from its first step until it is ready."""
+"""Of a master from its first step until it is ready.
+
+Without `brk`: an interpreter that is refused memory in the middle of an import may end by SIGSEGV.
+"""
 
 _CANNOT = "it cannot fail"
 _ARGUMENTS = "it fails only for arguments that are wrong"
@@ -149,7 +161,8 @@ LEFT_OUT = {
         ("exit", "exit_group", "rt_sigreturn", "restart_syscall", "sched_yield", "pause"), _CANNOT
     ),
     **dict.fromkeys(
-        ("rt_sigaction", "rt_sigprocmask", "sigaltstack", "clock_gettime", "prlimit64"), _ARGUMENTS
+        ("rt_sigaction", "rt_sigprocmask", "sigaltstack", "clock_gettime", "getitimer", "prlimit64"),
+        _ARGUMENTS,
     ),
     **dict.fromkeys(
         ("arch_prctl", "set_tid_address", "set_robust_list", "rseq", "access", "prctl"), _ARGUMENTS

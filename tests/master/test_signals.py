@@ -5,11 +5,13 @@ import select
 import signal
 import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from asgi_master.master.carried import Cargo
 from asgi_master.master.signals import SignalPipe
+from asgi_master.telemetry import strays
 
 
 @pytest.fixture
@@ -56,7 +58,10 @@ def test_a_signal_is_there_though_the_wakeup_cannot_be_read(signals, monkeypatch
     assert signals.take() == [signal.SIGTERM]
 
 
-def test_a_write_that_fails_is_told_once(signals, caplog, capsys):
+def test_a_write_that_fails_is_told_once(signals, caplog, capsys, monkeypatch):
+    # The log is set up later, and again with each reload.
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    strays.listen(to_warnings=False)
     read, write = os.pipe()
     os.set_blocking(write, False)
     os.close(read)
@@ -68,7 +73,12 @@ def test_a_write_that_fails_is_told_once(signals, caplog, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_what_it_took_it_gives_back():
-    hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGTERM)
+def test_what_it_took_it_gives_back(monkeypatch):
+    reached = []
+    monkeypatch.setattr(sys, "unraisablehook", reached.append)
+    handler = signal.getsignal(signal.SIGTERM)
     SignalPipe(Cargo()).close()
-    assert (sys.unraisablehook, signal.getsignal(signal.SIGTERM)) == (hook, handler)
+    assert signal.getsignal(signal.SIGTERM) == handler
+    found = SimpleNamespace(exc_value=OSError("of a write"), object=None)
+    sys.unraisablehook(found)
+    assert reached == [found]

@@ -7,13 +7,15 @@ whoever calls `take` now and then gets it.
 import contextlib
 import signal
 import socket
-import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
+from asgi_master import unraisable
 from asgi_master.master.carried import Cargo
 
 if TYPE_CHECKING:
+    import sys
+
     from asgi_master.telemetry.setbacks import Setbacks
 
 SECTION = "signals"
@@ -45,8 +47,7 @@ class SignalPipe:
         self._read, self._write = socket.socketpair()
         for end in (self._read, self._write):
             end.setblocking(False)
-        self._previous_hook = sys.unraisablehook
-        sys.unraisablehook = self._on_unraisable
+        unraisable.take(self._take_failed_wakeup)
         self._previous_fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         self._previous = {signum: signal.signal(signum, self._note) for signum in HANDLED}
         self._previous |= {signum: signal.signal(signum, signal.SIG_IGN) for signum in IGNORED}
@@ -71,19 +72,19 @@ class SignalPipe:
     def close(self) -> None:
         """Give the signals back to whoever had them."""
         signal.set_wakeup_fd(self._previous_fd)
-        sys.unraisablehook = self._previous_hook
+        unraisable.leave(self._take_failed_wakeup)
         for signum, handler in self._previous.items():
             signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
         self._read.close()
         self._write.close()
 
-    def _on_unraisable(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        error = unraisable.exc_value
-        if isinstance(error, OSError) and unraisable.object is None:
-            # Of the interpreter's write; a traceback for each signal would say no more.
-            self._setbacks.note("waking the loop for a signal", error, "the signal is seen at the next turn")
-        else:
-            self._previous_hook(unraisable)
+    def _take_failed_wakeup(self, found: "sys.UnraisableHookArgs") -> bool:
+        error = found.exc_value
+        if not isinstance(error, OSError) or found.object is not None:
+            return False
+        # Of the interpreter's write; a traceback for each signal would say no more.
+        self._setbacks.note("waking the loop for a signal", error, "the signal is seen at the next turn")
+        return True
 
     def _note(self, signum: int, _frame: object) -> None:
         self._noted.append(signal.Signals(signum))

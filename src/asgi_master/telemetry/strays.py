@@ -6,6 +6,7 @@ import warnings
 from types import TracebackType
 from typing import Any, TextIO
 
+from asgi_master import unraisable
 from asgi_master.telemetry.failures import describe
 
 log = logging.getLogger("asgi_master")
@@ -16,7 +17,7 @@ _LONGEST = 500
 def listen(*, to_warnings: bool) -> None:
     """Tell of what ends this process, of what fails where nobody can be told and, if asked for, of warnings."""
     sys.excepthook = _ended
-    sys.unraisablehook = _unraisable
+    unraisable.tell_rest(_unraisable)
     if to_warnings:
         warnings.showwarning = _warned
 
@@ -25,15 +26,15 @@ def _ended(kind: type[BaseException], error: BaseException, frames: TracebackTyp
     log.critical("this process ends: %s", describe(error), exc_info=(kind, error, frames))
 
 
-def _unraisable(unraisable: Any) -> None:
-    where = unraisable.err_msg or "exception ignored in"
+def _unraisable(found: Any) -> None:
+    where = found.err_msg or "exception ignored in"
     try:
-        what = "" if unraisable.object is None else f" {unraisable.object!r}"[:_LONGEST]
+        what = "" if found.object is None else f" {found.object!r}"[:_LONGEST]
     except Exception:  # noqa: BLE001 -- the application's `__repr__` may do anything
-        what = f" a {type(unraisable.object).__name__}"
-    error = unraisable.exc_value
-    told = unraisable.exc_type.__name__ if error is None else describe(error)
-    raised = None if error is None else (unraisable.exc_type, error, unraisable.exc_traceback)
+        what = f" a {type(found.object).__name__}"
+    error = found.exc_value
+    told = found.exc_type.__name__ if error is None else describe(error)
+    raised = None if error is None else (found.exc_type, error, found.exc_traceback)
     log.error("%s%s: %s", where, what, told, exc_info=raised)
 
 

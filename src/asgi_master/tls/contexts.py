@@ -1,14 +1,18 @@
 """The contexts that connections are served with: one for each certificate, chosen by the name a client asks for."""
 
 import ssl
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from asgi_master import unraisable
 from asgi_master.errors import SettingsError
 from asgi_master.settings.model import TlsSettings
 from asgi_master.settings.values import show
 from asgi_master.tls.bundle import Bundle, Pair, as_file
 from asgi_master.tls.x509 import Certificate, pem_certificates, read_certificate
+
+if TYPE_CHECKING:
+    import sys
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _CLIENT_CERTIFICATE = {
@@ -42,8 +46,7 @@ class Contexts:
                 self._by_name.setdefault(name, context)
         if len(contexts) > 1:
             self.first.sni_callback = self._choose
-            if not isinstance(sys.unraisablehook, _Unraisable):
-                sys.unraisablehook = _Unraisable(sys.unraisablehook)
+            unraisable.take(_take_unreadable_name)
 
     def of_name(self, name: str) -> ServerContext:
         """The context for a host name: the one whose certificate names it, by itself or by a wildcard; or the first."""
@@ -64,21 +67,13 @@ class Contexts:
             connection.context = self.of_name(name)
 
 
-class _Unraisable:
-    """Overlooks names that are not ASCII.
+def _take_unreadable_name(found: "sys.UnraisableHookArgs") -> bool:
+    """Overlook names that are not ASCII.
 
     CPython decodes a name before it asks `sni_callback`. One that it cannot decode ends the handshake, which the worker
     counts, and is told here besides: any client could fill the log so.
     """
-
-    def __init__(self, before: Callable[["sys.UnraisableHookArgs"], object]) -> None:
-        self._before = before
-
-    def __call__(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        if not (
-            isinstance(unraisable.exc_value, UnicodeDecodeError) and isinstance(unraisable.object, bytes)
-        ):
-            self._before(unraisable)
+    return isinstance(found.exc_value, UnicodeDecodeError) and isinstance(found.object, bytes)
 
 
 def make_contexts(bundle: Bundle, tls: TlsSettings) -> Contexts:

@@ -16,9 +16,7 @@ def test_it_is_over_when_all_have_answered() -> None:
     inquiry = begin(inquiries, 1, 0)
     for worker in (1, 0):
         assert not inquiry.look(NOW)
-        assert inquiries.threads_told(worker, "Thread", NOW)
-        assert not inquiry.look(NOW)
-        inquiries.tasks_told(worker, TasksTold(inquiry.number, 5, [GROUP]), NOW)
+        inquiries.tasks_told(worker, TasksTold(inquiry.number, 5, [GROUP], "Thread"), NOW)
     assert inquiry.look(NOW)
     assert [found.slot for found in inquiry.found()] == [0, 1]
     found = inquiry.found()[0]
@@ -35,6 +33,20 @@ def test_a_loop_that_does_not_run_tells_nothing() -> None:
     (found,) = inquiry.found()
     assert (found.tasks, found.task_count, found.threads) == (None, None, "Thread")
     assert "did not answer within 1 s" in found.note
+
+
+def test_who_is_silent_is_asked_past_its_loop_once() -> None:
+    inquiries = Inquiries()
+    inquiry = begin(inquiries, 0, 1, 2)
+    assert inquiries.silent(NOW) == set()
+    inquiries.tasks_told(1, TasksTold(inquiry.number, 1, []), NOW)
+    inquiries.gone(2, NOW)
+    assert inquiries.silent(NOW + 0.5 * PATIENCE) == {0}
+    assert inquiries.silent(NOW + 0.5 * PATIENCE) == set()
+    inquiries.threads_told(0, "Stack", NOW)
+    assert inquiry.look(NOW + PATIENCE)
+    assert "its tasks and other threads are not known" in inquiry.found()[0].note
+    assert inquiries.silent(NOW + PATIENCE) == set()
 
 
 def test_a_stopped_process_tells_nothing_at_all() -> None:

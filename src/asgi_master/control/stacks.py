@@ -1,7 +1,7 @@
 """What workers told when they were asked what they do: the tasks of their loops, the stacks of their threads. Pure.
 
-The loop tells its tasks, if it runs. The threads' stacks are written from C whatever the worker is doing; nothing
-marks their end, so what came until the worker told its tasks, or until time is up, is all there is.
+The loop tells its tasks and the stacks of all threads, if it runs. If not, the stack of its thread is written from C,
+whatever that is doing. Nothing marks the end of that, so what came until time is up is all there is.
 """
 
 from collections.abc import Iterable
@@ -12,6 +12,8 @@ from asgi_master.ipc.messages import TasksTold
 
 PATIENCE = 1.0
 """Seconds for a worker to answer."""
+_LOOP_PATIENCE = 0.2
+"""Seconds for its loop to do so; then its stack is asked for past the loop."""
 
 _MOST_BYTES = 64 * 1024
 """Of one worker's tasks, and again of its threads: fits a datagram, and what a pipe holds."""
@@ -33,7 +35,10 @@ class WorkerStacks:
     tasks_left_out: int
     """How many tasks had no room in `tasks`."""
     threads: str | None
-    """The stacks of all threads, as faulthandler writes them, innermost frame first; `None` if none came."""
+    """The stacks of all threads, or of the loop's alone if the loop did not answer; `None` if none came.
+
+    As faulthandler writes them, innermost frame first.
+    """
     note: str
     """What is missing, and why; empty if nothing is."""
 
@@ -48,6 +53,8 @@ class Asked:
     pid: int | None
     told: TasksTold | None = None
     threads: str = ""
+    is_pressed: bool = False
+    """Whether the stack of its loop was asked for past the loop."""
     is_gone: bool = False
     is_logged_too: bool = False
     """Whether its stacks were meanwhile ordered for the log as well."""
@@ -55,7 +62,7 @@ class Asked:
     @property
     def is_complete(self) -> bool:
         """Whether nothing more is to come."""
-        return self.is_gone or self.pid is None or (self.told is not None and bool(self.threads))
+        return self.is_gone or self.pid is None or self.told is not None
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +70,7 @@ class Inquiry:
     """One question to some workers, and what they answered so far."""
 
     number: int
-    deadline: float
+    begun_at: float
     asked: dict[int, Asked]
     limit: int
     """Bytes that the tasks of each worker may take, and again its threads."""
@@ -72,7 +79,9 @@ class Inquiry:
     def look(self, now: float) -> bool:
         """Whether everybody has answered, or had time enough; from then on nothing is added."""
         self.is_over = (
-            self.is_over or now >= self.deadline or all(one.is_complete for one in self.asked.values())
+            self.is_over
+            or now >= self.begun_at + PATIENCE
+            or all(one.is_complete for one in self.asked.values())
         )
         return self.is_over
 
@@ -93,18 +102,30 @@ class Inquiries:
         self._last_number += 1
         workers = {one.worker: one for one in asked}
         limit = min(_MOST_BYTES, _MOST_BYTES_OF_ALL // max(1, len(workers)))
-        inquiry = Inquiry(self._last_number, now + PATIENCE, workers, limit)
+        inquiry = Inquiry(self._last_number, now, workers, limit)
         self._open.append(inquiry)
         return inquiry
+
+    def silent(self, now: float) -> set[int]:
+        """The workers whose loops do not answer, each once an inquiry: their stacks are to be had past the loop."""
+        silent = set()
+        for inquiry in self._open:
+            if not inquiry.look(now) and now >= inquiry.begun_at + _LOOP_PATIENCE:
+                for one in inquiry.asked.values():
+                    if not (one.is_pressed or one.is_complete):
+                        one.is_pressed = True
+                        silent.add(one.worker)
+        return silent
 
     def tasks_told(self, worker: int, told: TasksTold, now: float) -> None:
         """A worker's loop has answered."""
         for inquiry, one in self._asking(worker, now):
             if inquiry.number == told.number:
                 one.told = told
+                one.threads = told.threads[: inquiry.limit] or one.threads
 
     def threads_told(self, worker: int, text: str, now: float) -> bool:
-        """A worker's stacks came; returns whether somebody asked, so that they need not go to the log."""
+        """What a worker wrote past its loop came; returns whether somebody asked, so that it need not go to the log."""
         asking = self._asking(worker, now)
         for inquiry, one in asking:
             one.threads += text[: inquiry.limit - len(one.threads)]
@@ -151,7 +172,8 @@ def _note(one: Asked) -> str:
         return "it has ended meanwhile"
     missing = []
     if one.told is None:
-        missing.append(f"its event loop did not answer within {PATIENCE:g} s, so its tasks are not known")
+        unknown = "its tasks and other threads are" if one.is_pressed else "its tasks are"
+        missing.append(f"its event loop did not answer within {PATIENCE:g} s, so {unknown} not known")
     if not one.threads:
         missing.append("it did not write the stacks of its threads")
     return "; ".join(missing)

@@ -48,6 +48,12 @@ def _small(value: dict[str, Any]) -> dict[str, Any]:
     return value if len(json.dumps(value)) <= _OBJECT else {}
 
 
+def _ascii(value: str) -> str:
+    """The beginning of a long text, of characters that take two bytes at most."""
+    return value[:_LONG_TEXT].encode("ascii", "backslashreplace")[:_LONG_TEXT].decode()
+
+
+_LONG_TEXT = 32 * 1024
 # Characters; each may take twelve bytes, and a whole message must fit a datagram.
 _LINE = 1000
 _TEXT = 12 * 1024
@@ -60,8 +66,13 @@ Text = Annotated[str, _tail]
 Names = Annotated[list[str], _very_few]
 Object = Annotated[dict[str, Any], _small]
 
-STACK_SIGNAL = signal.SIGUSR1
-"""Makes a worker write all its stacks to its stack pipe, from C, whatever the interpreter is doing."""
+STACKS_SIGNAL = signal.SIGUSR1
+"""Makes a worker write all its stacks to its stack pipe, from C, whatever the interpreter is doing.
+
+Only for a worker that is about to be killed: to look at the frames of a thread that runs may crash the process.
+"""
+STACK_SIGNAL = signal.SIGURG
+"""The same, of the thread alone that is interrupted, the loop's: that is safe. Without a handler it does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +171,15 @@ _GROUP = {"count": int, "coroutine": str, "names": list, "serves": list, "more_s
 
 @dataclass(frozen=True, slots=True)
 class TasksTold:
-    """Worker: my asyncio tasks, as far as there was room; the answer to the `TellTasks` of the same number."""
+    """Worker: my asyncio tasks and threads, as far as there was room; the answer to the `TellTasks` of that number."""
 
     number: int
     total: int = 0
-    """How many there are, shown or not."""
+    """How many tasks there are, shown or not."""
     groups: Annotated[list[dict[str, Any]], _groups] = field(default_factory=list)
     """`asgi_master.worker.tasks.TaskGroup`, as dictionaries."""
+    threads: Annotated[str, _ascii] = ""
+    """The stacks of the threads."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from asgi_master.ipc.conduct import BreachError
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
     STACK_SIGNAL,
+    STACKS_SIGNAL,
     Accept,
     ApplicationImported,
     BecameReady,
@@ -222,23 +223,28 @@ class Children(Roll):
         if child is not None and child.process is not None:
             self._inquiries.ordered_for_log(worker, time.monotonic())
             self._stacks.asked(child)
-            child.process.signal(STACK_SIGNAL)
+            child.process.signal(STACKS_SIGNAL)
 
     def inquire(self, workers: list[int]) -> Inquiry:
         """Ask workers for their tasks and stacks; the answers gather in what is returned."""
         children = [self._workers[worker] for worker in workers if worker in self._workers]
-        for child in children:
-            # What was written before is not the answer.
-            self._stacks.read(child)
         asked = [Asked(child.worker, child.slot, child.generation, child.pid) for child in children]
         inquiry = self._inquiries.begin(asked, time.monotonic())
         for child in children:
             if child.process is not None:
-                self._stacks.asked(child)
-                child.process.signal(STACK_SIGNAL)
                 child.conduct.asked()
                 child.channel.send(TellTasks(inquiry.number, inquiry.limit))
         return inquiry
+
+    def press(self) -> None:
+        """Ask those past their loops whose loops do not answer; to be called each half second."""
+        for worker in self._inquiries.silent(time.monotonic()):
+            child = self._workers.get(worker)
+            if child is not None and child.process is not None:
+                # What was written before is not the answer.
+                self._stacks.read(child)
+                self._stacks.asked(child)
+                child.process.signal(STACK_SIGNAL)
 
     def kill_worker(self, worker: int) -> None:
         """SIGKILL it. One that was never heard of is given up: it leaves by itself if it ever comes to life."""
@@ -385,7 +391,7 @@ class Children(Roll):
             case WantsToLeave(reason):
                 self._tell(WorkerWantsToLeave(child.worker, reason))
             case TasksTold():
-                # Its stacks were written before: the signal interrupts whatever waits for messages.
+                # A stack asked for past its loop was written before: the signal interrupts what waits for messages.
                 self._stacks.read(child)
                 self._inquiries.tasks_told(child.worker, message, time.monotonic())
 

@@ -245,6 +245,7 @@ class Master:
     def _look(self) -> None:
         """Look at what tells nobody when it changes, and at what was told and not heard because something failed."""
         self._outlive(self._children.oom_kills.look)
+        self._outlive(self._children.press)
         self._on_signals()
         self._outlive(self._children.reap)
         self._facts.extend(self._missing())

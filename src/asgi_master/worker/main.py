@@ -22,6 +22,7 @@ from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
     STACK_SIGNAL,
+    STACKS_SIGNAL,
     Accept,
     BecameReady,
     BeganLeaving,
@@ -63,7 +64,7 @@ from asgi_master.worker.randomness import make_different
 from asgi_master.worker.recycling import Recycler, limits_of
 from asgi_master.worker.serving import NewContext
 from asgi_master.worker.stall import StallWatch
-from asgi_master.worker.tasks import tell_tasks
+from asgi_master.worker.tasks import stacks_of_threads, tell_tasks
 from asgi_master.worker.tls import TlsServer
 
 log = logging.getLogger("asgi_master")
@@ -182,7 +183,8 @@ def _take_over_signals(assignment: Assignment) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     own_children.handle(_ORPHAN_SIGNAL, orphaned)
     os.set_blocking(assignment.stack_fd, False)
-    faulthandler.register(STACK_SIGNAL, file=assignment.stack_fd, all_threads=True)
+    faulthandler.register(STACKS_SIGNAL, file=assignment.stack_fd, all_threads=True)
+    faulthandler.register(STACK_SIGNAL, file=assignment.stack_fd, all_threads=False)
     signal_when_parent_dies(_ORPHAN_SIGNAL)
     if os.getppid() != assignment.master_pid:
         sys.exit(ExitCode.MASTER_LOST)
@@ -461,7 +463,7 @@ class Worker:
 
     async def _tell_tasks(self, asked: TellTasks) -> None:
         total, groups = await tell_tasks(asyncio.get_running_loop(), asked.limit)
-        self._say(TasksTold(asked.number, total, groups))
+        self._say(TasksTold(asked.number, total, groups, stacks_of_threads()))
 
     def _on_terminate(self) -> None:
         """Ask to leave, so that a successor is there first; a second time, and while booting, leave.

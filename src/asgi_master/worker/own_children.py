@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from asgi_master.ipc.messages import STACK_SIGNAL
+from asgi_master.ipc.messages import STACK_SIGNAL, STACKS_SIGNAL
 
 log = logging.getLogger("asgi_master")
 
@@ -59,6 +59,7 @@ def _forget() -> None:
     with contextlib.suppress(ValueError, OSError):
         signal.set_wakeup_fd(-1)
         # This puts back what was before it.
+        faulthandler.unregister(STACKS_SIGNAL)
         faulthandler.unregister(STACK_SIGNAL)
         faulthandler.cancel_dump_traceback_later()
         for signum, handlers in _ours.items():

@@ -1,4 +1,4 @@
-"""What a worker's loop has in hand: its tasks, those that wait at the same place folded into one.
+"""What a worker has in hand: its threads, and its tasks, those that wait at the same place folded into one.
 
 Told in slices between other callbacks, so that ten thousand tasks hold up nobody; those that end meanwhile are told
 as they were when their turn came.
@@ -8,13 +8,15 @@ import asyncio
 import itertools
 import json
 import re
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from asgi_master.worker.places import Place, places_of, waiting_frames
+from asgi_master.worker.places import Place, outwards, places_of, waiting_frames
 from asgi_master.worker.subject import request_of
 
 _SLICE = 0.005
@@ -59,6 +61,23 @@ class _Fold:
 _Key = tuple[int | str, ...]
 _Folds = dict[_Key, _Fold]
 """By what is quick to compare of the frames: where their code lies in memory, and the line."""
+
+
+def stacks_of_threads() -> str:
+    """The stacks of all threads, as faulthandler would write them, with the names of the threads.
+
+    Safe, unlike what a signal handler does: while this looks at the frames, no thread runs.
+    """
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    lines: list[str] = []
+    for ident, innermost in sys._current_frames().items():  # noqa: SLF001 -- documented, in spite of its name
+        name = names.get(ident, "")
+        lines.append(f"Thread 0x{ident:016x} {f'[{name}] ' if name else ''}(most recent call first):")
+        lines += (
+            f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}'
+            for frame in outwards(innermost)
+        )
+    return "\n".join(lines)
 
 
 async def tell_tasks(loop: asyncio.AbstractEventLoop, limit: int) -> tuple[int, list[dict[str, Any]]]:

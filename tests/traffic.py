@@ -79,6 +79,10 @@ class RawConnection:
         self._socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
         self._file = self._socket.makefile("rb")
 
+    def fileno(self) -> int:
+        """Of its socket, to wait for."""
+        return self._socket.fileno()
+
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 

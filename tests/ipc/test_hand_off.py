@@ -22,7 +22,7 @@ def queue():
 def test_unread_bytes_travel_with_the_connection(queue):
     client, server = socket.socketpair()
     client.sendall(b"GET / HTTP/1.1\r\n")
-    assert queue.put(server)
+    assert queue.put(server, b"")
     server.close()
     (taken,) = queue.take(10)
     assert (taken.note, taken.is_tls) == (b"", False)
@@ -40,7 +40,7 @@ def test_an_empty_queue_gives_nothing_and_does_not_wait(queue):
 def test_no_more_are_taken_than_asked_for(queue):
     pairs = [socket.socketpair() for _ in range(3)]
     for _client, server in pairs:
-        assert queue.put(server)
+        assert queue.put(server, b"")
         server.close()
     taken = [taken.connection for taken in queue.take(2)]
     assert len(taken) == 2
@@ -51,7 +51,7 @@ def test_no_more_are_taken_than_asked_for(queue):
 def test_a_full_queue_refuses(queue):
     client, server = socket.socketpair()
     offered = 0
-    while queue.put(server):
+    while queue.put(server, b""):
         offered += 1
         assert offered < 100_000
     assert offered > 0
@@ -85,7 +85,7 @@ def test_a_new_one_says_whether_it_begins_with_tls(queue, is_tls):
 def test_what_there_is_no_descriptor_for_stays_in_the_queue(queue):
     client, server = socket.socketpair()
     with client:
-        assert queue.put(server)
+        assert queue.put(server, b"")
         server.close()
         with no_descriptor_left() as held:
             with pytest.raises(OSError) as caught:
@@ -145,7 +145,7 @@ def test_what_is_no_connection_is_closed_and_nobody_waits_for_it(queue):
             give(queue, data, fd)
         os.close(fd)
     client, server = socket.socketpair()
-    assert queue.put(server)
+    assert queue.put(server, b"")
     server.close()
     taken = []
     while not taken:
@@ -168,7 +168,7 @@ def test_whoever_shut_it_down_is_found_out(queue, end, how):
 
 def test_what_was_in_a_queue_that_was_shut_down_can_be_taken(queue):
     client, server = socket.socketpair()
-    queue.put(server)
+    queue.put(server, b"")
     server.close()
     with socket.socket(fileno=os.dup(queue.fds[0])) as end:
         end.shutdown(socket.SHUT_RDWR)
@@ -187,7 +187,7 @@ def test_a_queue_becomes_another(queue):
     assert not queue.is_over
     assert not queue.is_shut_down
     client, server = socket.socketpair()
-    assert queue.put(server)
+    assert queue.put(server, b"")
     (taken,) = queue.take(10)
     for connection in (client, server, taken.connection):
         connection.close()
@@ -199,7 +199,7 @@ def test_nobody_waits_whatever_others_made_of_it(queue):
     for fd in queue.fds:
         os.set_blocking(fd, True)
     assert list(queue.take(10)) == []
-    while queue.put(server):
+    while queue.put(server, b""):
         pass
     client.close()
     server.close()
@@ -210,7 +210,7 @@ def test_who_takes_one_does_not_wait_when_it_closes_it(queue):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         lingering = socket.create_connection(listening.getsockname())
         lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 15))
-        assert queue.put(lingering)
+        assert queue.put(lingering, b"")
         lingering.close()
         (taken,) = queue.take(1)
         linger = taken.connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)

@@ -17,6 +17,7 @@ from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
 from asgi_master.tls.bundle import read_bundle
 from asgi_master.worker.accept import Acceptor
 from asgi_master.worker.context import Stats
+from asgi_master.worker.standing import FRESH
 from asgi_master.worker.tls import TlsServer
 from certified import Authority
 from descriptor_limit import no_descriptor_left
@@ -130,7 +131,7 @@ def test_who_has_no_descriptor_leaves_in_the_queue_what_was_given_away(
     client, connection = ends
     with serve(hello) as server, taking(board, server) as (_acceptor, hand_off):
         with no_descriptor_left():
-            assert hand_off.put(connection)
+            assert hand_off.put(connection, FRESH.note())
             client.sendall(request("GET", "/"))
             wait_until(lambda: "pausing for 0.1 s" in caplog.text, "the worker pauses")
         connection.close()
@@ -144,12 +145,12 @@ def test_who_is_full_leaves_in_the_queue_what_was_given_away(
     with serve(hello) as server, taking(board, server, max_connections=1) as (acceptor, hand_off):
         first = Client(server.connect())
         first.get()
-        assert hand_off.put(connection)
+        assert hand_off.put(connection, FRESH.note())
         connection.close()
         server.run(acceptor._on_handed_off)
         (left,) = hand_off.take(1)
         with left.connection:
-            assert hand_off.put(left.connection)
+            assert hand_off.put(left.connection, FRESH.note())
         first.sock.close()
         assert Client(client).get().body == b"hello"
 
@@ -185,7 +186,7 @@ def test_what_is_taken_in_the_turn_in_which_it_stops_is_a_connection_when_it_has
     client, connection = ends
 
     async def take_and_stop() -> int:
-        assert hand_off.put(connection)
+        assert hand_off.put(connection, FRESH.note())
         acceptor._on_handed_off()
         await acceptor.stop()
         return len(server.context.connections)
@@ -332,7 +333,7 @@ def test_a_queue_that_is_over_makes_no_work_and_another_takes_its_place(
 ) -> None:
     client, connection = ends
     with serve(hello) as server, taking(board, server) as (acceptor, hand_off):
-        assert hand_off.put(connection)
+        assert hand_off.put(connection, FRESH.note())
         with socket.socket(fileno=os.dup(hand_off.fds[0])) as end:
             end.shutdown(socket.SHUT_RDWR)
         wait_until(lambda: hand_off.is_over, "it is seen")
@@ -354,7 +355,7 @@ def test_a_queue_that_is_over_makes_no_work_and_another_takes_its_place(
         again, given = socket.socketpair()
         again.settimeout(TIMEOUT)
         with again, given:
-            assert fresh.put(given)
+            assert fresh.put(given, FRESH.note())
             given.close()
             server.run(lambda: acceptor.renew_hand_off(fresh))
             again.sendall(request("GET", "/"))

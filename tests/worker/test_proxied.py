@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asgi_master.http.forwarded import Forwarded
-from asgi_master.worker.endpoints import Endpoints, trust_of
+from asgi_master.worker.endpoints import trust_of
 from asgi_master.worker.http_connection import HttpConnection
 from asgi_master.worker.proxy_opening import ProxyOpening, protocol_of
 from asgi_master.worker.refusals import Refusals
+from asgi_master.worker.standing import Standing
 from http_apps import hello, mirror
 from http_client import request
 from serving import VARIANTS, serve
@@ -282,7 +283,7 @@ def take_over(server, moved):
     for sock, note in moved:
         server.run(
             lambda sock=sock, note=note: server.loop.connect_accepted_socket(
-                lambda: protocol_of(server.context, note), sock
+                lambda: protocol_of(server.context, Standing.of_note(note)), sock
             )
         )
     moved.clear()
@@ -359,15 +360,6 @@ def test_silent_connections_end_when_nobody_takes_them(variant):
         server.context.draining = True
         server.run(lambda: [connection.drain() for connection in list(server.context.connections)])
         assert client.is_closed()
-
-
-def test_a_note_says_it_all():
-    for ends in (
-        Endpoints(("1.2.3.4", 5), ("::1", 6), is_tls=True),
-        Endpoints(None, ("/run/app.sock", None), is_tls=False, is_unix=True),
-        Endpoints(None, None, is_tls=False),
-    ):
-        assert Endpoints.of_note(ends.note()) == ends
 
 
 # -- any cut, any loop -------------------------------------------------------------------------------

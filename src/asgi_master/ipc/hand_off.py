@@ -21,7 +21,7 @@ from asgi_master.ipc import descriptors
 _MARK = b"c"
 _NEW = b"n"
 _NEW_TLS = b"t"
-_MOST_NOTE = 1024
+_MOST_NOTE = 2048
 _FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6, socket.AF_UNIX})
 _GARBAGE_A_TURN = 64
 """Things that are no connections, closed before others have their turn."""
@@ -86,10 +86,10 @@ class HandOff:
         self.is_over = False
         return before
 
-    def put(self, connection: socket.socket, note: bytes = b"") -> bool:
+    def put(self, connection: socket.socket, note: bytes) -> bool:
         """Offer a connection to the other workers; false if the queue is full. The caller still closes its own copy.
 
-        `note`, of a few hundred bytes at most, is for the worker that takes it.
+        `note`, of two kilobytes at most, says to the worker that takes it what the connection is.
         """
         try:
             faults.point("before_hand_off")
@@ -149,11 +149,16 @@ class HandOff:
                     descriptors.refuse(connection)
                 connection.getpeername()
                 return connection
-            self.refused += 1
         except OSError:
-            pass  # its client is gone
-        descriptors.close_at_once(connection)
+            descriptors.close_at_once(connection)  # its client is gone
+            return None
+        self.refuse(connection)
         return None
+
+    def refuse(self, connection: socket.socket) -> None:
+        """Close what is no connection that one of ours gave away."""
+        self.refused += 1
+        descriptors.close_at_once(connection)
 
     def close(self) -> None:
         """Close both ends; connections that nobody holds another copy of are closed with them."""

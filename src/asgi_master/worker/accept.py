@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from asgi_master.ipc.hand_off import HandOff
+from asgi_master.ipc.hand_off import HandOff, Taken
 from asgi_master.ipc.scoreboard import Field, Row, Scoreboard
 from asgi_master.telemetry.seldom import Seldom
 from asgi_master.worker.context import WorkerContext
@@ -23,6 +23,7 @@ from asgi_master.worker.eager import begin
 from asgi_master.worker.handshake import Handshake
 from asgi_master.worker.heartbeat import BEAT_PERIOD
 from asgi_master.worker.proxy_opening import protocol_of
+from asgi_master.worker.standing import Standing
 from asgi_master.worker.tls import TlsServer
 
 log = logging.getLogger("asgi_master")
@@ -231,10 +232,18 @@ class Acceptor:
         for taken in self._hand_off.take(most):
             if self._troubles.found:
                 self._troubles.ended(self._hand_off)
-            self._open(taken.connection, taken.note, is_tls=taken.is_tls)
+            self._open_taken(taken)
         if self._hand_off.refused:
             self._troubles.refused(self._hand_off.refused)
             self._hand_off.refused = 0
+
+    def _open_taken(self, taken: Taken) -> None:
+        try:
+            standing = None if taken.note is None else Standing.of_note(taken.note)
+        except ValueError:
+            self._hand_off.refuse(taken.connection)
+        else:
+            self._open(taken.connection, standing, is_tls=taken.is_tls)
 
     def _outlive(self, source: object, failed: str, work: Callable[[Any], None], argument: object) -> bool:
         """Do it; false if that failed, which is told once, and again when it works."""
@@ -245,7 +254,7 @@ class Acceptor:
             return False
         return True
 
-    def _open(self, connection: socket.socket, note: bytes | None = None, *, is_tls: bool) -> None:
+    def _open(self, connection: socket.socket, standing: Standing | None = None, *, is_tls: bool) -> None:
         try:
             connection.setblocking(False)
         except OSError as error:
@@ -261,7 +270,7 @@ class Acceptor:
             return
         # Begun at once, it reads a turn earlier.
         task = begin(
-            self._loop.connect_accepted_socket(lambda: protocol_of(self._context, note), connection),
+            self._loop.connect_accepted_socket(lambda: protocol_of(self._context, standing), connection),
             self._loop,
         )
         self._opening.add(task)

@@ -22,7 +22,7 @@ Message = MutableMapping[str, Any]
 
 
 GiveAway = Callable[[socket.socket, bytes], bool]
-"""Offers a connection to the other workers, with a note of what the socket does not tell (see `Endpoints.note`).
+"""Offers a connection to the other workers, with a note of what the socket does not tell (see `Standing.note`).
 
 False if they cannot take it now. The caller closes its own copy.
 """

@@ -1,7 +1,6 @@
 """Whose connection it is: as the socket says, or as a proxy said in its PROXY header."""
 
 import asyncio
-import json
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -63,21 +62,11 @@ class Endpoints:
             return self
         return Endpoints(header.source, header.destination or self.server, header.is_tls or self.is_tls)
 
-    @classmethod
-    def of_note(cls, note: bytes) -> "Endpoints":
-        """As another worker noted them with `note`."""
-        client, server, is_tls, is_unix = json.loads(note)
-        return cls(client and tuple(client), server and tuple(server), is_tls, is_unix)
-
     def are_believed_by(self, trust: Trust) -> bool:
         """Whether the peer is one to believe."""
         if self.is_unix:
             return trust.believes(None)
         return self.client is not None and trust.believes(self.client[0])
-
-    def note(self) -> bytes:
-        """To travel with the connection to another worker, which cannot read the header again."""
-        return json.dumps((self.client, self.server, self.is_tls, self.is_unix)).encode()
 
 
 def trust_of(peers: Iterable[str]) -> Trust:

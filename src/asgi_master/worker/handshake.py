@@ -11,6 +11,7 @@ from asgi_master.http.proxy_protocol import ProxyHeader, ProxyHeaderError, read_
 from asgi_master.worker.context import GiveAway, WorkerContext
 from asgi_master.worker.endpoints import Endpoints
 from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.worker.standing import Standing
 from asgi_master.worker.tls import TlsServer
 
 log = logging.getLogger("asgi_master")
@@ -56,7 +57,7 @@ class Handshake:
             sock.close()
             raise
         begin = await tls.shake_hands(
-            context.loop, sock, context.turns, lambda: HttpConnection(context, ends)
+            context.loop, sock, context.turns, lambda: HttpConnection(context, Standing(ends))
         )
         self._leave()
         begin()

@@ -20,6 +20,7 @@ from asgi_master.worker.endpoints import Endpoints, scopes_of
 from asgi_master.worker.http_request import HttpRequest
 from asgi_master.worker.http_timeouts import BodyRate, Patience, Wait
 from asgi_master.worker.http_writer import PLAIN_TEXT, HttpWriter
+from asgi_master.worker.standing import FRESH, Standing
 from asgi_master.worker.stream_socket import has_unread_bytes, move
 from asgi_master.worker.subject import mark
 from asgi_master.worker.tls import tls_extension
@@ -75,11 +76,11 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         "writer",
     )
 
-    def __init__(self, context: WorkerContext, ends: Endpoints | None = None) -> None:
-        """`ends` are whose connection it is, if the socket does not tell."""
+    def __init__(self, context: WorkerContext, standing: Standing = FRESH) -> None:
+        """`standing` is what it was in another worker, if it was."""
         super().__init__(context.turns)
         self.context = context
-        self._told_ends = ends
+        self._told_ends = standing.ends
         self.is_cancelled = False
         self._loop = context.loop
         self._access_log = None if context.access_log is None else context.access_log.of_connection()
@@ -102,8 +103,10 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         self._draining = False
         self._give_away: GiveAway | None = None
         self._is_staying = False  # cannot move, and is told of the end when it asks again
-        self._received = 0
-        self._served = 0
+        self._received = standing.received
+        self._served = standing.served
+        if standing.idle_since is not None:
+            self._patience.resume(*self._idling(), standing.idle_since, now=self._loop.time())
         self._taken = 0  # bytes that were written and sent, as far as the sweep saw
 
     # -- called by the loop ------------------------------------------------------------------------
@@ -289,8 +292,13 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         self.writer.flush()
         if not self.is_idle() or not self._is_plaintext or self._eof or transport.get_write_buffer_size():
             return False
-        note = b"" if self._told_ends is None else self._told_ends.note()
-        if not move(transport, give_away, note):
+        standing = Standing(
+            ends=self._told_ends,
+            received=self._received,
+            served=self._served,
+            idle_since=self._patience.since(*self._idling()),
+        )
+        if not move(transport, give_away, standing.note()):
             return False
         self._abandon()
         self._leave_when_done()
@@ -596,6 +604,9 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
             return (Wait.BODY, self._received) if current.body_is_due else (Wait.NOTHING, 0)
         if not self._parser.is_idle:
             return Wait.HEADER, self._served
+        return self._idling()
+
+    def _idling(self) -> tuple[Wait, int]:
         return (Wait.NEXT_REQUEST, self._served) if self._received else (Wait.FIRST_BYTE, 0)
 
     def _sweep_body(self, now: float) -> None:

@@ -85,6 +85,15 @@ class Patience:
         self._waiting: tuple[Wait, int] = (Wait.NOTHING, 0)
         self._since = 0.0
 
+    def since(self, wait: Wait, progress: int) -> float | None:
+        """Since when it has waited so, without progress; `None` if nobody looked meanwhile."""
+        return self._since if (wait, progress) == self._waiting else None
+
+    def resume(self, wait: Wait, progress: int, since: float, *, now: float) -> None:
+        """Go on with a wait that began elsewhere, as told by `since` there; it did not begin later than now."""
+        self._waiting = (wait, progress)
+        self._since = min(since, now)
+
     def is_over(self, wait: Wait, progress: int, *, now: float, draining: bool) -> bool:
         """Whether this wait has lasted too long without progress."""
         waiting = (wait, progress)

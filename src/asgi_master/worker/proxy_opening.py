@@ -8,17 +8,17 @@ from asgi_master.worker.context import GiveAway, WorkerContext
 from asgi_master.worker.endpoints import Endpoints
 from asgi_master.worker.http_connection import HttpConnection
 from asgi_master.worker.http_timeouts import Patience, Wait
+from asgi_master.worker.standing import Standing
 from asgi_master.worker.stream_socket import move
 
-_HEADER_TO_COME = b"header to come"
-"""The note of a connection that moves to another worker before a byte was read."""
 
-
-def protocol_of(context: WorkerContext, note: bytes | None) -> asyncio.Protocol:
-    """Who serves a connection that was accepted (`None`), or that another worker gave away with this note."""
-    if note == _HEADER_TO_COME or (note is None and context.proxies is not None):
-        return ProxyOpening(context)
-    return HttpConnection(context, Endpoints.of_note(note) if note else None)
+def protocol_of(context: WorkerContext, standing: Standing | None) -> asyncio.Protocol:
+    """Who serves a connection that was accepted (`None`), or that another worker gave away as this."""
+    if standing is None:
+        standing = Standing(expects_proxy_header=context.proxies is not None)
+    if standing.expects_proxy_header:
+        return ProxyOpening(context, standing)
+    return HttpConnection(context, standing)
 
 
 class ProxyOpening(asyncio.Protocol):
@@ -26,10 +26,12 @@ class ProxyOpening(asyncio.Protocol):
 
     __slots__ = ("_context", "_ends", "_is_over", "_patience", "_received", "_transport")
 
-    def __init__(self, context: WorkerContext) -> None:
+    def __init__(self, context: WorkerContext, standing: Standing) -> None:
         self._context = context
         self._received = bytearray()
         self._patience = Patience(context.http)
+        if standing.idle_since is not None:
+            self._patience.resume(Wait.FIRST_BYTE, 0, standing.idle_since, now=context.loop.time())
         self._is_over = False
 
     # -- called by the loop ------------------------------------------------------------------------
@@ -61,7 +63,7 @@ class ProxyOpening(asyncio.Protocol):
             return
         rest = bytes(self._received[header.size :])
         self._end()
-        connection = HttpConnection(self._context, self._ends.told_by(header))
+        connection = HttpConnection(self._context, Standing(self._ends.told_by(header)))
         self._transport.set_protocol(connection)
         connection.connection_made(self._transport)
         if rest:
@@ -84,7 +86,10 @@ class ProxyOpening(asyncio.Protocol):
 
     def drain(self, give_away: GiveAway | None = None) -> None:
         """See `Connection.drain`. One that cannot move gets a little time to come to its request."""
-        if give_away is not None and self.is_idle() and move(self._transport, give_away, _HEADER_TO_COME):
+        if give_away is None or not self.is_idle():
+            return
+        standing = Standing(expects_proxy_header=True, idle_since=self._patience.since(Wait.FIRST_BYTE, 0))
+        if move(self._transport, give_away, standing.note()):
             self._end()
 
     def hurry(self) -> None:

@@ -1,0 +1,101 @@
+"""What a connection was in the worker that gave it away, and is in the one that takes it.
+
+The socket travels with it and tells its addresses. This is the rest: one value, made by the giver and believed by the
+taker as far as it can be read. Whatever a connection comes to know that outlives an idle moment belongs here.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Final, TypeVar
+
+from asgi_master.worker.endpoints import Endpoints
+
+T = TypeVar("T")
+
+_MOST = 2**63
+"""Above all that is counted or timed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Of an idle connection; as it stands here, that of a fresh one."""
+
+    ends: Endpoints | None = None
+    """Whose connection it is, where the socket does not tell: what a proxy said in its PROXY header."""
+    expects_proxy_header: bool = False
+    """Whether a PROXY header comes first, and has not begun."""
+    received: int = 0
+    """Bytes of requests, so far."""
+    served: int = 0
+    """Responses, so far."""
+    idle_since: float | None = None
+    """Since when its peer is waited for: seconds on the monotonic clock, the same for all processes of a host.
+
+    `None` if the giver had not begun to count.
+    """
+
+    def note(self) -> bytes:
+        """To travel with the connection."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def of_note(cls, note: bytes) -> "Standing":
+        """As the giver noted it. Keys that only another version knows are passed over.
+
+        Raises `ValueError` for what no version of ours writes.
+        """
+        try:
+            known = json.loads(note)
+            return cls(
+                ends=_ends(known.get("ends")),
+                expects_proxy_header=_is(known.get("expects_proxy_header", False), bool),
+                received=_count(known.get("received", 0)),
+                served=_count(known.get("served", 0)),
+                idle_since=_time(known.get("idle_since")),
+            )
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"no standing of a connection: {error!r}") from None
+
+
+FRESH: Final = Standing()
+"""Of a connection that was just accepted."""
+
+
+def _ends(known: Any) -> Endpoints | None:
+    if known is None:
+        return None
+    return Endpoints(
+        _address(known["client"]),
+        _address(known["server"]),
+        _is(known["is_tls"], bool),
+        _is(known["is_unix"], bool),
+    )
+
+
+def _address(known: Any) -> tuple[str, int | None] | None:
+    if known is None:
+        return None
+    host, port = known
+    return _is(host, str), None if port is None else _count(port)
+
+
+def _count(value: Any) -> int:
+    count = _is(value, int)
+    if not 0 <= count < _MOST:
+        raise ValueError(f"{count} is no count")
+    return count
+
+
+def _time(value: Any) -> float | None:
+    if value is None:
+        return None
+    time = _is(value, float)
+    if not 0 <= time < _MOST:
+        raise ValueError(f"{time} is no time")
+    return time
+
+
+def _is(value: Any, kind: type[T]) -> T:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value

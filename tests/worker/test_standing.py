@@ -1,0 +1,164 @@
+"""What a connection was travels with it: each part of its standing, and nothing that cannot be read."""
+
+import json
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asgi_master.http.limits import HttpLimits
+from asgi_master.worker.endpoints import Endpoints
+from asgi_master.worker.proxy_opening import protocol_of
+from asgi_master.worker.standing import FRESH, Standing
+from http_apps import hello
+from serving import serve
+
+_ADDRESSES = st.none() | st.tuples(st.text(max_size=108), st.none() | st.integers(0, 65535))
+_ENDS = st.builds(Endpoints, _ADDRESSES, _ADDRESSES, st.booleans(), st.booleans())
+_STANDINGS = st.builds(
+    Standing,
+    ends=st.none() | _ENDS,
+    expects_proxy_header=st.booleans(),
+    received=st.integers(0, 2**62),
+    served=st.integers(0, 2**62),
+    idle_since=st.none() | st.floats(0, 2**40),
+)
+
+
+@given(_STANDINGS)
+def test_a_note_says_it_all(standing):
+    assert Standing.of_note(standing.note()) == standing
+
+
+def test_a_note_has_room_in_the_queue():
+    path = "\udcff" * 108
+    ends = Endpoints((path, None), (path, None), is_tls=True, is_unix=True)
+    assert len(Standing(ends, True, 2**62, 2**62, 2.0**40 + 0.1).note()) < 2048
+
+
+def test_a_newer_version_may_say_more():
+    assert Standing.of_note(b'{"received": 3, "streams": [1]}') == Standing(received=3)
+    assert Standing.of_note(b"{}") == FRESH
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"",
+        b"\xff",
+        b"null",
+        b"[]",
+        b"[" * 2000,
+        b'{"received": -1}',
+        b'{"received": true}',
+        b'{"served": 1e3}',
+        b'{"served": ' + b"9" * 100 + b"}",
+        b'{"idle_since": NaN}',
+        b'{"idle_since": -1.0}',
+        b'{"idle_since": "0"}',
+        b'{"expects_proxy_header": 1}',
+        b'{"ends": 1}',
+        b'{"ends": {}}',
+        b'{"ends": {"client": [1, 2], "server": null, "is_tls": false, "is_unix": false}}',
+        b'{"ends": {"client": ["a"], "server": null, "is_tls": false, "is_unix": false}}',
+        b'{"ends": {"client": null, "server": null, "is_tls": 1, "is_unix": false}}',
+    ],
+)
+def test_what_no_version_writes_is_no_standing(note):
+    with pytest.raises(ValueError, match="no standing of a connection"):
+        Standing.of_note(note)
+
+
+@given(
+    st.binary(max_size=64)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from([field.name for field in fields(Standing)]), inner)
+        ),
+        max_leaves=8,
+    ).map(lambda value: json.dumps(value).encode())
+)
+def test_whatever_comes_is_a_standing_or_refused(note):
+    try:
+        standing = Standing.of_note(note)
+    except ValueError:
+        return
+    assert Standing.of_note(standing.note()) == standing
+
+
+# -- over two workers --------------------------------------------------------------------------------
+
+LIMITS = HttpLimits(header_timeout=10, keep_alive_timeout=100)
+
+
+def move(old, new):
+    """Give the only connection of one worker to the other; returns it there, and what went along."""
+    moved = []
+
+    def put(sock, note):
+        copy = sock.dup()
+        copy.setblocking(False)
+        moved.append((copy, Standing.of_note(note)))
+        return True
+
+    old.run(lambda: [connection.drain(put) for connection in list(old.context.connections)])
+    ((sock, standing),) = moved
+    new.run(lambda: new.loop.connect_accepted_socket(lambda: protocol_of(new.context, standing), sock))
+    (connection,) = new.context.connections
+    return connection, standing
+
+
+def sweep(server, connection, now):
+    server.run(lambda: connection.sweep(now))
+
+
+@pytest.fixture
+def workers():
+    with serve(hello, http=LIMITS, sweeps=False) as old, serve(hello, http=LIMITS, sweeps=False) as new:
+        yield old, new
+
+
+@pytest.mark.parametrize(("requests", "limit"), [(0, 10), (2, 100)], ids=["silent", "served"])
+def test_the_time_it_was_idle_counts(workers, requests, limit):
+    old, new = workers
+    client = old.client()
+    for _ in range(requests):
+        client.get()
+    old.wait_until(lambda: len(old.context.connections) == 1)
+    (connection,) = old.context.connections
+    began = old.loop.time()
+    sweep(old, connection, began)
+    connection, standing = move(old, new)
+    assert (standing.idle_since, standing.served, bool(standing.received)) == (began, requests, requests > 0)
+    sweep(new, connection, began + limit - 0.1)
+    assert new.context.connections
+    sweep(new, connection, began + limit)
+    assert client.is_closed()
+
+
+def test_what_it_was_served_is_added_to(workers):
+    old, new = workers
+    client = old.client()
+    client.get()
+    move(old, new)
+    client.get()
+    client.get()
+    new.wait_until(lambda: new.context.stats.requests == 2)
+    _connection, standing = move(new, old)
+    assert standing.served == 3
+    assert client.get().status == 200
+
+
+def test_nobody_looked_yet(workers):
+    old, new = workers
+    client = old.client()
+    client.get()
+    connection, standing = move(old, new)
+    assert standing.idle_since is None
+    began = new.loop.time()
+    sweep(new, connection, began)
+    sweep(new, connection, began + 99)
+    assert client.get().status == 200

@@ -57,6 +57,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         "_draining",
         "_eof",
         "_give_away",
+        "_has_more",
         "_is_plaintext",
         "_is_staying",
         "_lingering",
@@ -97,6 +98,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         self._continued = False  # whether `100 Continue` was sent for the current request
         self._discarded = 0
         self._eof = False
+        self._has_more = False  # whether something of the next request came with the last
         self._closing = False  # what still arrives is of no interest
         self._lingering = False
         self._lost = False
@@ -344,6 +346,8 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
                             self._close()
                         break
                     self._begin(request)
+                    if self._current is None and not (self._has_more or self._eof):
+                        break  # answered at once, and there is no more: to ask the parser would cost each request
                 events += 1
                 if events > FREE:
                     until = until or self._turns.slice()
@@ -497,13 +501,13 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         if not self.writer.keep_alive:
             self._close_after(current)
             return
-        has_more = True
+        self._has_more = True
         if current.body_ended:
             self._current = None
-            has_more = self._parser.start_next_cycle()
+            self._has_more = self._parser.start_next_cycle()
         if self._give_away is not None:
             self._loop.call_soon(self._hand_over_if_idle, context=self._clean_context)
-        if not self._advancing and (has_more or self._eof or self.holds):
+        if not self._advancing and (self._has_more or self._eof or self.holds):
             self.advance_soon()
 
     def _answer(

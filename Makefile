@@ -6,8 +6,15 @@ BIN := $(VENV)/bin
 # Process tests mostly wait, so more of them than cores run at once.
 JOBS ?= 4
 PYTEST_ARGS ?=
+# `LOCKED=1` installs what requirements/ names, with its hashes; without it, the newest versions that are allowed.
+LOCKED ?=
+# A wheel to test instead of the sources.
+WHEEL ?=
+# The tag that a release is made of.
+TAG ?=
+PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help demo test lint types contracts docs check drill drill-faults bench guard clean
+.PHONY: help demo test lint types contracts docs check dist lock drill drill-faults bench guard clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -18,9 +25,10 @@ demo: $(VENV)/installed ## serve the demo application with 2 workers on http://1
 test: $(VENV)/developing ## run all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
-lint: $(VENV)/developing ## style
+lint: $(VENV)/developing ## style, and what is unsafe in workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/zizmor --offline --quiet --no-progress .github
 
 types: $(VENV)/developing ## mypy, strict
 	$(BIN)/mypy
@@ -32,6 +40,16 @@ check: lint types contracts test ## everything that must be green
 
 docs: $(VENV)/developing ## generate the reference pages
 	$(BIN)/python -m asgi_master.settings.reference > docs/reference/settings.md
+
+dist: $(VENV)/distributing ## build wheel and sdist, and try them in an empty environment
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python tests/distributions.py dist $(TAG)
+
+lock: ## renew requirements/ (needs uv); versions younger than a week are left out
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --exclude-newer "$$(date -u -d '7 days ago' +%FT00:00:00Z)" --all-extras --group test --group lint --group dist \
+	  --output-file requirements/development.txt pyproject.toml
 
 drill: $(VENV)/developing ## 200 reloads under clients of every kind, and every fault; takes about 15 minutes
 	DRILL_RELOADS=200 $(BIN)/python -m pytest -s tests/process/test_drill.py
@@ -50,7 +68,7 @@ guard: $(VENV)/developing ## a request must not cost much more than it did; take
 	$(BIN)/python benchmarks/guard.py
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # An interpreter without ensurepip (Debian without python3-venv) gets its pip from the one outside.
 $(VENV)/made:
@@ -60,9 +78,14 @@ $(VENV)/made:
 	touch $@
 
 $(VENV)/installed: $(VENV)/made pyproject.toml
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[reload]'
+	$(if $(LOCKED),$(PIP) --require-hashes -r requirements/development.txt)
+	$(PIP) $(if $(WHEEL),'$(WHEEL)[reload]',-e '.[reload]')
 	touch $@
 
 $(VENV)/developing: $(VENV)/installed
-	$(BIN)/python -m pip install -q --disable-pip-version-check --group test --group lint
+	$(PIP) --group test --group lint
+	touch $@
+
+$(VENV)/distributing: $(VENV)/made pyproject.toml
+	$(if $(LOCKED),$(PIP) --require-hashes -r requirements/development.txt,$(PIP) --group dist)
 	touch $@

@@ -26,6 +26,7 @@ from asgi_master.supervision.notices import (
     Notice,
     ReloadCommitted,
     ReloadFailed,
+    ReloadRefused,
     ReloadStarted,
     ReloadSuperseded,
     RollbackAsked,
@@ -132,12 +133,8 @@ def test_a_stand_in_serves() -> None:
 
 def test_bad_settings_are_the_last_result() -> None:
     reloads = Reloads(generation=1)
-    outcome = reloads.refuse(["bind: is empty", "app: missing"], 3.0)
-    assert (
-        reloads.last
-        == outcome
-        == Outcome(Result.REFUSED, None, "not reloading: bind: is empty; app: missing", 3.0)
-    )
+    reloads.note(ReloadRefused("SIGHUP", ("bind: is empty", "app: missing")), 3.0)
+    assert reloads.last == Outcome(Result.REFUSED, None, "not reloading: bind: is empty; app: missing", 3.0)
 
 
 def test_a_rollback_ends_as_a_reload_does() -> None:

@@ -26,6 +26,7 @@ from asgi_master.supervision.notices import (
     MasterReady,
     ReloadCommitted,
     ReloadFailed,
+    ReloadRefused,
     ReloadStarted,
     ReloadSuperseded,
     RollbackStarted,
@@ -206,7 +207,7 @@ class TestWaiting:
         with self.asked(served) as sock:
             status, body = parse(read_all(sock))
         assert (status, body["errors"]) == (422, ["bind: is empty"])
-        served.call(lambda: served.server.refused(["bind: is empty"]))
+        served.call(lambda: served.server.note(ReloadRefused("control", ("bind: is empty",))))
         _, shown = parse(exchange(served, b"GET /status HTTP/1.1\r\nhost: x\r\n\r\n"))
         assert shown["last_reload"]["result"] == "refused"
 
@@ -419,7 +420,7 @@ def test_without_a_socket_it_only_follows() -> None:
     with selectors.DefaultSelector() as selector:
         server = ControlServer(None, selector, Recorder(), uid=0)
         server.note(ReloadStarted(2))
-        server.refused(["x"])
+        server.note(ReloadRefused("SIGHUP", ("x",)))
         server.sweep()
         assert server.obey() is False
         server.close()

@@ -65,7 +65,7 @@ def test_what_the_full_queue_does_not_take_waits_for_the_next_turn(
     filler, other = socket.socketpair()
     with filler, other, connect(listener) as client:
         filled = 0
-        while hand_off.put(filler):
+        while hand_off.put(filler, b""):
             filled += 1
         removed.add(listener)
         assert listener.sock.fileno() >= 0, "it stays open as long as somebody waits"

@@ -20,7 +20,6 @@ from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import ApplicationImported, BecameReady, BootWanted, Fork, Forked
 from asgi_master.ipc.scoreboard import Field, Scoreboard
 from asgi_master.master.executor import Executor
-from asgi_master.master.lame_duck import LameDuck
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.observer import MasterObserver
@@ -72,7 +71,6 @@ class Master(Household):
             self.listeners,
             self.scoreboard,
             Totals(time.monotonic(), time.time()),
-            LameDuck(),
             list,
             is_asked=True,
         )
@@ -83,7 +81,6 @@ class Master(Household):
             self.listeners,
             tell=self.events.append,
             reload=list,
-            phase=lambda: self.supervisor.phase,
             started_at=0.0,
             totals=lambda: self.scoreboard.totals()[0],
             condition=self.observer.condition,

@@ -399,8 +399,7 @@ def _fail_import(told):
 
 def test_refused_settings_are_a_reload_that_failed(told):
     told.boot()
-    told.service.refuse_reload(["workers: no number", "bind: no address"])
-    said = told.manager.read()
+    said = told.feed(events.ReloadRefused("SIGHUP", ("workers: no number", "bind: no address")))
     assert words(said, "RELOADING", "READY") == ["RELOADING", "READY"]
     assert said[-1]["STATUS"].startswith("reload failed: workers: no number; bind: no address; 2/2 workers")
 
@@ -408,8 +407,8 @@ def test_refused_settings_are_a_reload_that_failed(told):
 def test_refused_settings_do_not_end_the_reload_that_is_under_way(told):
     told.boot()
     told.judge(events.ReloadRequested(told.policy))
-    told.service.refuse_reload(["workers: no number"])
-    assert words(told.manager.read(), "RELOADING", "READY") == ["RELOADING", "RELOADING"]
+    refused = events.ReloadRefused("SIGHUP", ("workers: no number",))
+    assert words(told.manager.read() + told.feed(refused), "RELOADING", "READY") == ["RELOADING", "RELOADING"]
 
 
 def test_nothing_is_reloaded_before_it_is_ready_or_while_it_stops(told):
@@ -420,8 +419,8 @@ def test_nothing_is_reloaded_before_it_is_ready_or_while_it_stops(told):
     assert words(said, "STOPPING") == ["STOPPING"]
     assert re.fullmatch(r"stopping: 0/2 workers ready(, 0 req/s)?, 2 leaving", said[0]["STATUS"])
     told.service.begin_reload()
-    told.service.refuse_reload(["no"])
-    assert not words(told.manager.read(), "RELOADING", "READY")
+    refused = events.ReloadRefused("SIGHUP", ("no",))
+    assert not words(told.manager.read() + told.feed(refused), "RELOADING", "READY")
 
 
 def test_a_spare_that_stands_by_is_not_leaving(manager, notifier):

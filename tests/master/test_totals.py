@@ -47,7 +47,7 @@ def test_reloads_and_the_generation():
     assert (counted.generation, counted.reloads["committed"]) == (3, 1)
     counted.note(n.ReloadFailed(generation=4, cause=n.ImportFailed("no"), kept=3))
     counted.note(n.ReloadSuperseded(generation=5))
-    counted.reload_refused()
+    counted.note(n.ReloadRefused("SIGHUP", ("no",)))
     assert counted.generation == 3
     assert counted.reloads == {"committed": 1, "failed": 1, "superseded": 1, "refused": 1}
     counted.note(n.ZygoteReplaced(lost=3, generation=6))

@@ -37,6 +37,12 @@ LINES = [
         INFO,
         "stopping in 10 s: not ready any more, but serving until then; a second signal stops at once",
     ),
+    (n.ReloadRefused("SIGHUP", ("a", "b")), ERROR, "SIGHUP: not reloading: a; b"),
+    (
+        n.StoppingForMemory(),
+        ERROR,
+        "stopping: a worker was killed for want of memory (--on-oom exit)",
+    ),
     (n.Stopping(n.StopLevel.GRACEFUL, 4), INFO, "stopping (requests in flight may finish): 4 workers to go"),
     (n.Stopping(n.StopLevel.QUICK, 2), INFO, "stopping (requests in flight are cancelled): 2 workers to go"),
     (n.Stopping(n.StopLevel.KILL, 1), INFO, "stopping (by force): 1 worker to go"),

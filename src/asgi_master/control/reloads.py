@@ -18,6 +18,7 @@ from asgi_master.supervision.notices import (
     Notice,
     ReloadCommitted,
     ReloadFailed,
+    ReloadRefused,
     ReloadStarted,
     ReloadSuperseded,
     RollbackAsked,
@@ -102,11 +103,6 @@ class Reloads:
         if ticket in self._tickets:
             self._tickets.remove(ticket)
 
-    def refuse(self, errors: list[str], at: float) -> Outcome:
-        """A reload was not even begun."""
-        self.last = Outcome(Result.REFUSED, None, f"not reloading: {'; '.join(errors)}", at)
-        return self.last
-
     def note(self, notice: Notice, at: float) -> None:
         """Follow a notice. `at` is in seconds since the epoch."""
         match notice:
@@ -124,6 +120,8 @@ class Reloads:
                 self._end(_outcome(Result.SUPERSEDED, generation, notice, at))
             case ZygoteReplaced(generation=generation):
                 self.generation = generation
+            case ReloadRefused(errors=errors):
+                self.last = Outcome(Result.REFUSED, None, f"not reloading: {'; '.join(errors)}", at)
             case NothingToRollBackTo():
                 self._answer(self._rollbacks_not_begun(), _outcome(Result.FAILED, None, notice, at))
             case Stopping():

@@ -79,10 +79,6 @@ class ControlServer:
         for wait in self._waits.values():
             wait.note(notice)
 
-    def refused(self, errors: list[str]) -> None:
-        """A reload was asked for, and the settings are wrong."""
-        self._reloads.refuse(errors, time.time())
-
     def sweep(self) -> None:
         """Answer those who have waited long enough, and end what takes too long; call it each half second at least."""
         for connection, wait in list(self._waits.items()):

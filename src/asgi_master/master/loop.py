@@ -20,11 +20,9 @@ from asgi_master.master.carried import Cargo, Carried
 from asgi_master.master.certificates import Certificates
 from asgi_master.master.children import Children
 from asgi_master.master.executor import Executor
-from asgi_master.master.lame_duck import LameDuck
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.observer import MasterObserver
-from asgi_master.master.oom import OomExit
 from asgi_master.master.outlive import Outlive
 from asgi_master.master.place import Place
 from asgi_master.master.policy import policy_of
@@ -42,6 +40,7 @@ from asgi_master.settings.wire import to_wire
 from asgi_master.supervision.actions import Action, Announce
 from asgi_master.supervision.events import (
     Event,
+    ReloadRefused,
     ReloadRequested,
     ScaleRequested,
     StopRequested,
@@ -51,7 +50,7 @@ from asgi_master.supervision.events import (
     ZygoteExited,
     ZygoteFailed,
 )
-from asgi_master.supervision.notices import Notice, StopDelayed
+from asgi_master.supervision.notices import Notice
 from asgi_master.supervision.states import Phase
 from asgi_master.telemetry.setbacks import Setbacks
 
@@ -132,7 +131,6 @@ class Master:
             listeners,
             tell=self._facts.append,
             reload=lambda: self._reload("control"),
-            phase=self._phase,
             started_at=self._totals.started_at,
             totals=lambda: self._scoreboard.totals()[0],
             condition=lambda: self._observer.condition(),  # noqa: PLW0108 -- that one comes later
@@ -145,7 +143,6 @@ class Master:
             uid=os.geteuid(),
         )
         self._service_manager = ServiceManager(notifier, self._supervisor, self._children.rows, os.environ)
-        self._lame_duck = LameDuck()
         sockets = [listener.sock for listener in admin.of(admin_sockets(settings))]
         shared_sockets = SharedSockets(self._children, self._executor, listeners, self._hand_off)
         self._observer = observer = MasterObserver(
@@ -155,7 +152,6 @@ class Master:
             listeners,
             self._scoreboard,
             self._totals,
-            self._lame_duck,
             shared_sockets.silent,
             is_asked=bool(sockets),
         )
@@ -165,12 +161,11 @@ class Master:
             cargo,
             command=place.command,
             directory=place.started_in,
-            phase=self._phase,
-            is_calm=lambda: self._phase() is Phase.STEADY and removed_binds.is_done,
+            phase=lambda: self._supervisor.phase,
+            is_calm=lambda: self._supervisor.phase is Phase.STEADY and removed_binds.is_done,
             settle=self._settle,
             boot_timeout=lambda: self._executor.settings.process.boot_timeout,
         )
-        self._oom_exit = OomExit(self._facts.append, lambda: self._executor.settings.process.on_oom == "exit")
         # The last of them may end this program for the next.
         self._companions: list[Companion] = [
             self._control,
@@ -179,7 +174,6 @@ class Master:
             observer,
             AdminServer(sockets, self._selector, observer),
             removed_binds,
-            self._oom_exit,
             certificates,
             self._upgrade,
         ]
@@ -204,7 +198,7 @@ class Master:
             if failed_turns:
                 # What failed is tried again at the next turn, which may be at once.
                 time.sleep(min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(failed_turns, 10)))
-        return self._oom_exit.status(self._executor.exit_code)
+        return self._executor.exit_code
 
     def accompany(self, companion: Companion) -> None:
         """Have one more follow what happens."""
@@ -231,11 +225,11 @@ class Master:
         if now >= self._next_look:
             self._next_look = now + _HEARTBEAT_PERIOD
             self._look()
-        deadlines = (self._next_look, self._supervisor.next_deadline(), self._lame_duck.until)
-        wait = min(deadline for deadline in deadlines if deadline is not None) - now
+        deadline = self._supervisor.next_deadline()
+        wait = (self._next_look if deadline is None else min(self._next_look, deadline)) - now
         for key, _events in self._ready(max(0.0, wait)):
             self._outlive(key.data)
-        self._facts.append(StopRequested() if self._lame_duck.is_due(time.monotonic()) else TimePassed())
+        self._facts.append(TimePassed())
         self._judge()
         self._outlive(self._obey)
         for companion in self._companions:
@@ -293,8 +287,6 @@ class Master:
         """Feed each fact to the supervisor and carry out what it orders before the next. Raises `MemoryError`."""
         while self._facts:
             fact = self._facts.popleft()
-            if isinstance(fact, StopRequested) and self._holds_back(fact):
-                continue
             try:
                 actions = self._supervisor.handle(fact, time.monotonic())
             except MemoryError:
@@ -313,18 +305,6 @@ class Master:
         if isinstance(action, Announce):
             for companion in self._companions:
                 self._outlive(companion.note, action.notice)
-
-    def _phase(self) -> Phase:
-        return Phase.STOPPING if self._lame_duck.is_leaving else self._supervisor.phase
-
-    def _holds_back(self, stop: StopRequested) -> bool:
-        """Whether the supervisor is to hear of this stop only after the shutdown delay."""
-        delay = self._executor.settings.process.shutdown_delay
-        serves = self._supervisor.phase in {Phase.STEADY, Phase.RELOADING}
-        held = self._lame_duck.holds_back(quick=stop.quick, serves=serves, delay=delay, now=time.monotonic())
-        if held:
-            self._carry_out(Announce(StopDelayed(delay)))
-        return held
 
     def _on_signals(self) -> None:
         self._outlive(self._signals.wake)
@@ -355,7 +335,7 @@ class Master:
         if changed:
             self._reload("files changed")
         elif changed is None:
-            if self._phase() is not Phase.STOPPING:
+            if not self._supervisor.phase.is_ending:
                 log.error("the watcher of --reload is gone: changes are no longer seen; SIGHUP reloads")
             self._selector.unregister(self._watcher.fd)
             self._watcher.close()
@@ -366,7 +346,7 @@ class Master:
 
         Bad settings change nothing: returns a line for each error.
         """
-        if self._lame_duck.is_leaving:
+        if self._supervisor.phase.is_ending:
             log.warning("%s: not reloading: the master is stopping", why)
             return ["the master is stopping"]
         running = self._executor.settings
@@ -379,11 +359,7 @@ class Master:
             if not isinstance(error, AsgiMasterError | OSError | MemoryError):
                 log.exception("%s: the settings could not be taken", why)
             errors = error.errors if isinstance(error, SettingsError) else [str(error) or repr(error)]
-            for line in errors:
-                log.error("%s: not reloading: %s", why, line)
-            self._control.refused(errors)
-            self._service_manager.refuse_reload(errors)
-            self._totals.reload_refused()
+            self._facts.append(ReloadRefused(why, tuple(errors)))
             return errors
         for change in waiting:
             log.warning("%s: %s takes effect after a restart only", why, change.name)

@@ -13,7 +13,6 @@ from asgi_master.ipc.scoreboard import DURATION_BOUNDS, Field, Row, Scoreboard
 from asgi_master.master.accept_queue import queues
 from asgi_master.master.children import Children
 from asgi_master.master.executor import Executor
-from asgi_master.master.lame_duck import LameDuck
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.listening import Listener
 from asgi_master.master.memory import MemorySampler, Subject
@@ -40,7 +39,6 @@ class MasterObserver:
         listeners: Listeners,
         scoreboard: Scoreboard,
         totals: Totals,
-        lame_duck: LameDuck,
         silent: Callable[[], list[Listener]],
         *,
         is_asked: bool,
@@ -55,7 +53,6 @@ class MasterObserver:
         self._listeners = listeners
         self._scoreboard = scoreboard
         self._totals = totals
-        self._lame_duck = lame_duck
         self._silent = silent
         self._is_asked = is_asked
         self._was_started = False
@@ -124,8 +121,8 @@ class MasterObserver:
     def _leaving(self, now: float) -> str:
         if self._supervisor.phase in _LEAVING:
             return "the master is stopping"
-        until = self._lame_duck.until
-        return "" if until is None else f"the master stops in {max(0.0, until - now):.1f} s"
+        stops_at = self._supervisor.stops_at
+        return "" if stops_at is None else f"the master stops in {max(0.0, stops_at - now):.1f} s"
 
     def _subjects(self) -> list[Subject]:
         pids = self._children.worker_pids()

@@ -1,16 +1,9 @@
 """Whether the kernel killed for want of memory in our control group: tells that apart from somebody's `kill -9`."""
 
-import logging
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-from asgi_master.errors import ExitCode
-from asgi_master.supervision.events import Event, StopRequested
-from asgi_master.supervision.notices import Died, Notice
-
-log = logging.getLogger("asgi_master")
 
 _CONTROL_GROUPS = "sys/fs/cgroup"
 """Where systemd and every container runtime mount them."""
@@ -59,33 +52,6 @@ class OomKills:
                 # It is there, and cannot be read now. The next one counts for others too.
                 break
         return 0
-
-
-class OomExit:
-    """Has the master stop when the kernel killed a worker for want of memory, where that is asked for."""
-
-    def __init__(self, tell: Callable[[Event], None], is_asked: Callable[[], bool]) -> None:
-        self._tell = tell
-        self._is_asked = is_asked
-        self._happened = False
-
-    def note(self, notice: Notice) -> None:
-        """See whether it is that."""
-        match getattr(notice, "cause", None):
-            case Died(out_of_memory=True) if self._is_asked() and not self._happened:
-                self._happened = True
-                log.error("stopping: a worker was killed for want of memory (--on-oom exit)")
-                self._tell(StopRequested())
-
-    def sweep(self) -> None:
-        """Nothing is ever due."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def status(self, ended: ExitCode) -> ExitCode:
-        """The exit status of a master that otherwise `ended` so."""
-        return ExitCode.OUT_OF_MEMORY if self._happened else ended
 
 
 def count_in(text: str) -> int:

@@ -15,6 +15,8 @@ def policy_of(settings: Settings) -> Policy:
         drain_timeout=process.drain_timeout,
         shutdown_timeout=process.shutdown_timeout,
         kill_grace=process.kill_grace,
+        shutdown_delay=process.shutdown_delay,
+        exit_on_oom=process.on_oom == "exit",
         hang_timeout=process.hang_timeout,
         backoff_cap=process.backoff_cap,
         # In development nobody is served meanwhile, and the next save comes soon.

@@ -20,7 +20,6 @@ from asgi_master.supervision.events import (
     WorkerWantsToLeave,
 )
 from asgi_master.supervision.fleet import Worker
-from asgi_master.supervision.states import Phase
 from asgi_master.supervision.supervisor import Supervisor
 
 
@@ -36,19 +35,16 @@ class MasterSteering:
         *,
         tell: Callable[[Event], None],
         reload: Callable[[], list[str]],
-        phase: Callable[[], Phase],
         started_at: float,
         totals: Callable[[], Mapping[Field, int]],
         condition: Callable[[], Condition],
     ) -> None:
-        """`phase` is the supervisor's, or that of a stop that is only held back."""
         self._supervisor = supervisor
         self._children = children
         self._executor = executor
         self._listeners = listeners
         self._tell = tell
         self._reload = reload
-        self._phase = phase
         self._started_at = started_at
         self._totals = totals
         self.condition = condition
@@ -56,7 +52,7 @@ class MasterSteering:
     @property
     def stopping(self) -> bool:
         """Whether the master is on its way out."""
-        return self._phase() in {Phase.STOPPING, Phase.STOPPED}
+        return self._supervisor.phase.is_ending
 
     def status(self) -> FleetStatus:
         """The fleet as it is now."""
@@ -72,7 +68,7 @@ class MasterSteering:
             name=settings.process.name or settings.application.app,
             app=settings.application.app,
             uptime=now - self._started_at,
-            phase=self._phase(),
+            phase=self._supervisor.phase,
             listening=[listener.url for listener in self._listeners.of(settings.sockets)],
             held_generation=self._supervisor.held_generation,
             workers_wanted=self._supervisor.policy.workers,

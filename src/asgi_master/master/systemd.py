@@ -6,7 +6,7 @@ committed, rolled back or refused. `WATCHDOG=1` means that the master's loop tur
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from asgi_master.ipc.scoreboard import Field, Row
 from asgi_master.master.notifier import Notifier
@@ -17,6 +17,7 @@ from asgi_master.supervision.notices import (
     Notice,
     ReloadCommitted,
     ReloadFailed,
+    ReloadRefused,
     ReloadStarted,
     RollbackStarted,
     StopDelayed,
@@ -78,6 +79,8 @@ class ServiceManager:
                 self._end_reload("")
             case ReloadFailed():
                 self._end_reload(notices.render(notice)[1])
+            case ReloadRefused(errors=errors):
+                self._refuse_reload(errors)
             case BootFailed():
                 self._trouble = notices.render(notice)[1]
                 self._send_status()
@@ -94,7 +97,7 @@ class ServiceManager:
             words = {"RELOADING": 1, "MONOTONIC_USEC": int(self._clock() * 1e6)}
             self._send_status(words, doing=_DOING[Phase.RELOADING])
 
-    def refuse_reload(self, errors: list[str]) -> None:
+    def _refuse_reload(self, errors: Iterable[str]) -> None:
         """It was not even begun: the settings are wrong. One that is under way goes on."""
         self.begin_reload()
         self._trouble = f"reload failed: {'; '.join(errors)}"

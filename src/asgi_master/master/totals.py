@@ -17,6 +17,7 @@ from asgi_master.supervision.notices import (
     Notice,
     ReloadCommitted,
     ReloadFailed,
+    ReloadRefused,
     ReloadSuperseded,
     WorkerCause,
     WorkerLost,
@@ -55,14 +56,12 @@ class Totals:
                 self.reloads["failed"] += 1
             case ReloadSuperseded():
                 self.reloads["superseded"] += 1
+            case ReloadRefused():
+                self.reloads["refused"] += 1
             case WorkerRecycling():
                 self.restarts["recycled"] += 1
             case WorkerLost(cause=cause, retry_in=float() | int()):
                 self.restarts[_reason(cause)] += 1
-
-    def reload_refused(self) -> None:
-        """A reload was asked for, and the settings are wrong."""
-        self.reloads["refused"] += 1
 
     def remember(self) -> dict[str, Any]:
         """Everything as plain values."""

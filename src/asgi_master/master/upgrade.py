@@ -24,6 +24,7 @@ log = logging.getLogger("asgi_master")
 _NOT_NOW = {
     Phase.BOOTING: "the first workers are still starting",
     Phase.WAITING: "nothing serves yet",
+    Phase.TERMINATING: "the master is stopping",
     Phase.STOPPING: "the master is stopping",
     Phase.STOPPED: "the master is stopping",
 }

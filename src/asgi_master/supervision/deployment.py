@@ -25,7 +25,7 @@ from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.spares import Spares
 from asgi_master.supervision.states import PHASE_TABLE, Phase, PhaseTrigger, ZygoteState
 
-_SERVING_PHASES = frozenset({Phase.BOOTING, Phase.STEADY, Phase.RELOADING})
+_SERVING_PHASES = frozenset({Phase.BOOTING, Phase.STEADY, Phase.RELOADING, Phase.TERMINATING})
 
 
 class Deployment:
@@ -52,13 +52,16 @@ class Deployment:
         self.desired.phase = PHASE_TABLE[self.desired.phase, trigger]
 
     @property
-    def _serves(self) -> bool:
+    def serves(self) -> bool:
+        """Whether workers are wanted."""
         return self.desired.phase in _SERVING_PHASES
 
     @property
     def can_roll_back(self) -> bool:
         """Whether asking for a rollback would change anything."""
-        return self.desired.phase is Phase.RELOADING or self.held_generation is not None
+        return self.desired.phase is Phase.RELOADING or (
+            self.held_generation is not None and not self.desired.phase.is_ending
+        )
 
     @property
     def held_generation(self) -> int | None:
@@ -69,7 +72,7 @@ class Deployment:
 
     def request(self, policy: Policy) -> None:
         """A reload is wanted; one that is under way is dropped for it."""
-        if self.desired.phase in {Phase.STOPPING, Phase.STOPPED}:
+        if self.desired.phase.is_ending:
             return
         if self.desired.rollout is not None:
             self._orders.announce(notices.ReloadSuperseded(self.desired.rollout.generation))
@@ -83,7 +86,7 @@ class Deployment:
     def roll_back(self, now: float) -> None:
         """Go back, if there is somewhere to go: a second request while that is under way changes nothing."""
         desired = self.desired
-        if desired.phase in {Phase.STOPPING, Phase.STOPPED}:
+        if desired.phase.is_ending:
             return
         if desired.phase is Phase.RELOADING:
             self._call_off()
@@ -138,7 +141,7 @@ class Deployment:
 
     def zygote_lost(self, zygote: Zygote, cause: notices.ZygoteCause, now: float) -> None:
         """A zygote failed, or ended unasked."""
-        if not self._serves:
+        if not self.serves:
             return
         if self.desired.rollout is not None and zygote.generation == self.desired.rollout.generation:
             self._fail(self.desired.rollout, cause)
@@ -148,14 +151,14 @@ class Deployment:
             self._orders.announce(notices.ZygoteNotReplaced(zygote.generation, cause, delay))
         elif zygote.generation == self.desired.committed and isinstance(cause, notices.ZygoteDied):
             delay = self._strike_stand_in(zygote, now)
-            retry_in = delay if self.desired.phase is Phase.STEADY else None
+            retry_in = delay if self.desired.is_settled else None
             self._orders.announce(notices.ZygoteLost(zygote.generation, cause.status, retry_in))
         elif zygote.generation == self.held_generation:
             self._let_go(notices.WhyLetGo.DIED)
 
     def worker_lost(self, worker: Worker, cause: notices.WorkerCause, now: float) -> None:
         """A worker stopped serving unasked: fail the rollout, or set when its slot is filled again."""
-        if not self._serves:
+        if not self.serves:
             return
         rollout = self.desired.rollout
         if not worker.spare:
@@ -189,7 +192,7 @@ class Deployment:
             if rollout is not None and watched:
                 is_new = worker.generation == rollout.generation
                 rollout.watch.note(before, worker.tally, is_new=is_new)
-        if rollout is not None and committed is not None and self._serves:
+        if rollout is not None and committed is not None and self.serves:
             errors = rollout.watch.verdict(committed, self.policy.max_error_share)
             if errors is not None:
                 self._fail(rollout, errors)
@@ -337,7 +340,7 @@ class Deployment:
     def reconcile_zygotes(self, now: float) -> None:
         """Retire the zygotes nobody wants, start the one that is missing."""
         wanted: set[int | None] = set()
-        if self._serves:
+        if self.serves:
             if self.desired.held is not None and now >= self.desired.held.until:
                 self._let_go(notices.WhyLetGo.EXPIRED)
             wanted = {self.desired.committed, self.desired.stand_in, self.held_generation}
@@ -348,7 +351,7 @@ class Deployment:
         for zygote in unwanted:
             if zygote.state in {ZygoteState.IMPORTING, ZygoteState.READY}:
                 self._orders.retire_zygote(zygote, now, self.policy)
-        if not self._serves:
+        if not self.serves:
             return
         if self.desired.requested and not unwanted:
             self._start_rollout(now)
@@ -364,14 +367,14 @@ class Deployment:
 
     def _needs_stand_in(self) -> bool:
         return (
-            self.desired.phase is Phase.STEADY
+            self.desired.is_settled
             and self.desired.stand_in is None
             and not self._fleet.can_fork(self.desired.committed)
         )
 
     def deadlines(self) -> Iterator[float]:
         """When something becomes possible that is not yet; times in the past mean nothing."""
-        if not self._serves:
+        if not self.serves:
             return
         if self.desired.rollout is not None:
             yield self._calm_at(self.desired.rollout)

@@ -56,3 +56,10 @@ class Desired:
     stand_in_backoff: Backoff = field(default_factory=Backoff)
     lost: set[int] = field(default_factory=set)
     """Slots that lost their worker, and whose next one has not been ready for `watch_time` yet."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the committed generation serves, and no other is to follow it."""
+        return self.phase is Phase.STEADY or (
+            self.phase is Phase.TERMINATING and self.rollout is None and not self.requested
+        )

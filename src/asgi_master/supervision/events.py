@@ -100,6 +100,14 @@ class ReloadRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadRefused:
+    """A reload was requested by `why` and the settings are wrong, a line for each error: it does not begin."""
+
+    why: str
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RollbackRequested:
     """Go back: give up the reload under way; without one, return to the generation that is held."""
 
@@ -135,6 +143,7 @@ Event = (
     | WorkerExited
     | HeartbeatsRead
     | ReloadRequested
+    | ReloadRefused
     | RollbackRequested
     | ScaleRequested
     | StopRequested

@@ -150,6 +150,19 @@ class StopDelayed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadRefused:
+    """A reload was requested by `why` and does not begin; a line for each reason."""
+
+    why: str
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoppingForMemory:
+    """A stop is requested, as the kernel killed a worker for want of memory."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """Everything is being stopped; `workers` still live."""
 
@@ -357,7 +370,9 @@ Notice = (
     MasterReady
     | BootFailed
     | ScaledTo
+    | ReloadRefused
     | StopDelayed
+    | StoppingForMemory
     | Stopping
     | Stopped
     | WorkerBecameReady

@@ -29,6 +29,10 @@ class Policy:
     """Time between the two stack dumps of a hung worker, and again until its kill."""
     late_after: float = 1.0
     """If the master itself runs this much late, it takes as long to catch up before it enforces deadlines."""
+    shutdown_delay: float = 0.0
+    """How long a graceful stop waits before it begins, readiness gone already."""
+    exit_on_oom: bool = False
+    """Whether the fleet stops when the kernel killed a worker for want of memory."""
     watch_time: float = 1.0
     """How long a reload's first worker must stay ready before others follow, and its last before commit."""
     max_error_share: float = 20.0

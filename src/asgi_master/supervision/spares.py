@@ -13,7 +13,7 @@ from asgi_master.supervision import notices
 from asgi_master.supervision.desired import Desired
 from asgi_master.supervision.fleet import Fleet, Worker
 from asgi_master.supervision.orders import Orders
-from asgi_master.supervision.states import Phase, WorkerState
+from asgi_master.supervision.states import WorkerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Spares:
         plan = SparePlan(
             slots=frozenset(range(policy.workers, policy.workers + policy.spares)),
             keep=desired.settled,
-            settled=desired.phase is Phase.STEADY,
+            settled=desired.is_settled,
             missing=len(desired.lost - served),
             unwell=len(desired.lost),
         )

@@ -77,12 +77,19 @@ class Phase(StrEnum):
     """A generation is committed; lost workers are replaced from it."""
     RELOADING = "reloading"
     """A newer generation is proving itself, slot by slot."""
+    TERMINATING = "terminating"
+    """A stop was requested and waits for the shutdown delay: readiness is gone, the workers serve on."""
     WAITING = "waiting"
     """The first boot failed and development waits for the next reload; nothing serves."""
     STOPPING = "stopping"
     """Everything leaves."""
     STOPPED = "stopped"
     """Nothing lives; no further order is given."""
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether a stop was requested."""
+        return self in {Phase.TERMINATING, Phase.STOPPING, Phase.STOPPED}
 
 
 class PhaseTrigger(StrEnum):
@@ -94,6 +101,7 @@ class PhaseTrigger(StrEnum):
     ROLLED_BACK = "reload failed"
     BOOT_FAILED = "boot failed"
     BOOT_FAILED_WAITING = "boot failed, development"
+    STOP_DELAYED = "stop requested, delayed"
     STOP_REQUESTED = "stop requested"
     EMPTIED = "nothing lives"
 
@@ -152,10 +160,13 @@ PHASE_MOVES: dict[tuple[Phase, PhaseTrigger], Phase] = {
     (_P.BOOTING, _PT.STOP_REQUESTED): _P.STOPPING,
     (_P.STEADY, _PT.REQUESTED): _P.RELOADING,
     (_P.STEADY, _PT.ROLLBACK_REQUESTED): _P.RELOADING,
+    (_P.STEADY, _PT.STOP_DELAYED): _P.TERMINATING,
     (_P.STEADY, _PT.STOP_REQUESTED): _P.STOPPING,
     (_P.RELOADING, _PT.COMMITTED): _P.STEADY,
     (_P.RELOADING, _PT.ROLLED_BACK): _P.STEADY,
+    (_P.RELOADING, _PT.STOP_DELAYED): _P.TERMINATING,
     (_P.RELOADING, _PT.STOP_REQUESTED): _P.STOPPING,
+    (_P.TERMINATING, _PT.STOP_REQUESTED): _P.STOPPING,
     (_P.WAITING, _PT.REQUESTED): _P.BOOTING,
     (_P.WAITING, _PT.STOP_REQUESTED): _P.STOPPING,
     (_P.STOPPING, _PT.EMPTIED): _P.STOPPED,

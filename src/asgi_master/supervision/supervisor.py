@@ -5,7 +5,7 @@ reload, a stop) is not a procedure here but the repeated answer to that comparis
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from asgi_master.errors import ExitCode
 from asgi_master.supervision import hang, notices
@@ -15,6 +15,7 @@ from asgi_master.supervision.desired import Desired
 from asgi_master.supervision.events import (
     Event,
     HeartbeatsRead,
+    ReloadRefused,
     ReloadRequested,
     RollbackRequested,
     ScaleRequested,
@@ -31,9 +32,9 @@ from asgi_master.supervision.events import (
     ZygoteReady,
 )
 from asgi_master.supervision.fleet import Fleet, Urgency, Worker, Zygote
-from asgi_master.supervision.notices import StopLevel
 from asgi_master.supervision.orders import UNKILLABLE_AFTER, Orders
 from asgi_master.supervision.policy import Policy
+from asgi_master.supervision.shutdown import Shutdown, ShutdownState
 from asgi_master.supervision.states import (
     Phase,
     PhaseTrigger,
@@ -43,22 +44,10 @@ from asgi_master.supervision.states import (
     ZygoteTrigger,
 )
 
-_URGENCY = {
-    StopLevel.GRACEFUL: Urgency.GRACEFUL,
-    StopLevel.QUICK: Urgency.QUICK,
-    StopLevel.KILL: Urgency.KILL,
-}
-_HARSHER = {
-    None: StopLevel.GRACEFUL,
-    StopLevel.GRACEFUL: StopLevel.QUICK,
-    StopLevel.QUICK: StopLevel.KILL,
-    StopLevel.KILL: StopLevel.KILL,
-}
 _QUIET_STATUSES = frozenset({0, -15})
 """How a worker that was told to leave may end: by itself, or (still booting) by SIGTERM."""
 _SIGKILLED = -9
-_STOPS_ACCEPTING_WITHIN = 1.0
-"""Seconds that workers which are told to leave get to take what waits in the listeners' queues."""
+_SERVING = frozenset({Phase.STEADY, Phase.RELOADING})
 
 
 def _is_quiet(worker: Worker, status: int) -> bool:
@@ -73,6 +62,7 @@ class Knowledge:
     fleet: Fleet
     desired: Desired
     clock: hang.Punctuality
+    shutdown: ShutdownState = field(default_factory=ShutdownState)
 
 
 class Supervisor:
@@ -97,19 +87,17 @@ class Supervisor:
         self._orders = Orders(self.fleet)
         self._deployment = Deployment(knowledge.desired, self.fleet, self._orders, jitter)
         self._clock = knowledge.clock
-        self._stop: StopLevel | None = None
-        self._boot_failed = False
-        self._forced = False
-        self._deaf: set[int] = set()
-        """Workers that said that they accept no more."""
-        self._close_by: float | None = None
-        """When a stop closes the listeners, whoever still accepts."""
-        self._is_closed = False
+        self._shutdown = Shutdown(knowledge.shutdown, self._orders)
 
     @property
     def phase(self) -> Phase:
         """What the whole is about."""
         return self._deployment.phase
+
+    @property
+    def stops_at(self) -> float | None:
+        """When a stop begins that was requested; `None` if it has begun, or none was requested."""
+        return self._shutdown.state.delayed_until
 
     @property
     def policy(self) -> Policy:
@@ -147,8 +135,7 @@ class Supervisor:
         now = self._clock.now
         times = [max(time, self._clock.lenient_until) for time in self.fleet.deadlines()]
         times += self._deployment.deadlines()
-        if self._close_by is not None and not self._is_closed:
-            times.append(self._close_by)
+        times += self._shutdown.deadlines()
         look = hang.next_look(self.fleet.living(), now, self.policy)
         if look is not None:
             times.append(look)
@@ -168,7 +155,7 @@ class Supervisor:
                     self._record_worker(event, worker, now)
             case WorkerStoppedAccepting(worker_id):
                 if worker_id in self.fleet.workers:
-                    self._deaf.add(worker_id)
+                    self._shutdown.state.not_accepting.add(worker_id)
             case WorkerWantsToLeave():
                 worker = self.fleet.workers.get(event.worker)
                 if worker is not None and worker.serves and not worker.wish:
@@ -182,14 +169,18 @@ class Supervisor:
                 self._deployment.tallies_were_read(tallies)
             case ReloadRequested(policy):
                 self._deployment.request(policy)
+            case ReloadRefused(why, errors):
+                self._orders.announce(notices.ReloadRefused(why, errors))
             case RollbackRequested():
                 self._deployment.roll_back(now)
             case ScaleRequested(delta):
                 self._deployment.scale(delta)
             case StopRequested(quick):
-                self._escalate(quick=quick)
+                self._stop(now, quick=quick)
             case TimePassed():
                 pass
+        if self._shutdown.is_due(now):
+            self._stop(now)
 
     def _record_zygote(
         self, event: ZygoteReady | ZygoteFailed | ZygoteExited, zygote: Zygote, now: float
@@ -234,13 +225,15 @@ class Supervisor:
             case WorkerExited(_, status, out_of_memory):
                 worker.move(WorkerTrigger.EXITED)
                 del self.fleet.workers[worker.id]
-                self._deaf.discard(worker.id)
+                self._shutdown.state.not_accepting.discard(worker.id)
                 ready_for = None if worker.ready_at is None else now - worker.ready_at
                 if served:
                     died = notices.Died(
                         worker.slot, status, ready_for, out_of_memory and status == _SIGKILLED
                     )
                     self._deployment.worker_lost(worker, died, now)
+                    if died.out_of_memory and self.policy.exit_on_oom:
+                        self._out_of_memory(now)
                 elif before is WorkerState.DRAINING and not _is_quiet(worker, status):
                     self._orders.announce(notices.WorkerDiedLeaving(*_name(worker), status))
 
@@ -276,24 +269,35 @@ class Supervisor:
             case hang.Verdict.FINE | hang.Verdict.WAIT:
                 pass
 
-    def _escalate(self, *, quick: bool) -> None:
-        if self._stop is StopLevel.KILL:
-            return
-        self._stop = StopLevel.QUICK if quick and self._stop is None else _HARSHER[self._stop]
-        self._deployment.move(PhaseTrigger.STOP_REQUESTED)
-        self._orders.announce(notices.Stopping(self._stop, len(self.fleet.living())))
+    def _stop(self, now: float, *, quick: bool = False) -> None:
+        serves = self._deployment.phase in _SERVING
+        if self._shutdown.request(self.policy, now, quick=quick, serves=serves):
+            self._deployment.move(PhaseTrigger.STOP_REQUESTED)
+            level = self._shutdown.state.level
+            assert level is not None
+            self._orders.announce(notices.Stopping(level, len(self.fleet.living())))
+        elif self._shutdown.is_delayed:
+            self._deployment.move(PhaseTrigger.STOP_DELAYED)
+
+    def _out_of_memory(self, now: float) -> None:
+        state = self._shutdown.state
+        if not state.is_out_of_memory and self._deployment.phase is not Phase.STOPPING:
+            state.is_out_of_memory = True
+            self._orders.announce(notices.StoppingForMemory())
+            if state.delayed_until is None:
+                self._stop(now)
 
     # Desired against observed
 
     def _reconcile(self, now: float) -> None:
         if not self._clock.lenient:
             self._enforce_deadlines(now)
-        if self.phase in {Phase.BOOTING, Phase.STEADY, Phase.RELOADING}:
+        if self._deployment.serves:
             self._deployment.reconcile_workers(now)
         else:
             self._empty(now)
         if self.phase is Phase.STOPPING:
-            self._turn_newcomers_away(now)
+            self._shutdown.refuse_new_connections(self.fleet.living(), now)
         self._deployment.reconcile_zygotes(now)
         if self.phase is Phase.STOPPING and not self.fleet.living() and not self.fleet.living_zygotes():
             self._exit()
@@ -328,10 +332,9 @@ class Supervisor:
 
     def _empty(self, now: float) -> None:
         """Have everybody leave as urgently as was asked for."""
-        if self.phase is Phase.STOPPING and self._stop is None:
-            self._stop, self._boot_failed = StopLevel.QUICK, True
-        # While development waits for better code, nothing of the bad one is worth waiting for.
-        urgency = Urgency.QUICK if self._stop is None else _URGENCY[self._stop]
+        if self.phase is Phase.STOPPING:
+            self._shutdown.boot_failed()
+        urgency = self._shutdown.urgency
         for worker in self.fleet.living():
             if worker.urgency >= urgency or worker.state is WorkerState.KILLED:
                 continue
@@ -344,27 +347,13 @@ class Supervisor:
                 if zygote.state is not ZygoteState.KILLED:
                     self._orders.kill_zygote(zygote, ZygoteTrigger.STOPPED_BY_FORCE, now)
 
-    def _turn_newcomers_away(self, now: float) -> None:
-        """Close the listeners once every worker has taken what waited there, or could have."""
-        if self._close_by is None:
-            self._close_by = now + _STOPS_ACCEPTING_WITHIN
-        accepting = [
-            worker
-            for worker in self.fleet.living()
-            if worker.ready_at is not None and worker.id not in self._deaf
-        ]
-        if not self._is_closed and (not accepting or now >= self._close_by):
-            self._is_closed = True
-            self._orders.close_listeners()
-
     def _kill(self, worker: Worker, trigger: WorkerTrigger, now: float) -> None:
-        self._forced = self._forced or self.phase is Phase.STOPPING
+        if self.phase is Phase.STOPPING:
+            self._shutdown.state.is_forced = True
         self._orders.kill(worker, trigger, now)
 
     def _exit(self) -> None:
-        code = ExitCode.KILLED if self._forced else ExitCode.OK
-        if self._boot_failed:
-            code = ExitCode.BOOT_FAILED
+        code = self._shutdown.exit_code()
         self._deployment.move(PhaseTrigger.EMPTIED)
         self._orders.announce(notices.Stopped(code))
         self._orders.exit(code)

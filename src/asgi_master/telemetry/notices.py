@@ -25,14 +25,24 @@ def render(notice: n.Notice) -> tuple[int, str]:
         case n.StopDelayed(seconds):
             line = f"stopping in {_seconds(seconds)}: not ready any more, but serving until then"
             return logging.INFO, f"{line}; a second signal stops at once"
+        case n.ReloadRefused(why, errors):
+            return logging.ERROR, f"{why}: not reloading: {'; '.join(errors)}"
+        case n.StoppingForMemory():
+            return logging.ERROR, "stopping: a worker was killed for want of memory (--on-oom exit)"
         case n.Stopping(level, workers):
             return logging.INFO, f"stopping ({_HOW[level]}): {_workers(workers)} to go"
         case n.Stopped(code):
-            how = {ExitCode.OK: "", ExitCode.KILLED: ", some by force"}.get(code, " after a failed start")
-            return logging.INFO, f"stopped: all processes are gone{how}"
+            return logging.INFO, f"stopped: all processes are gone{_ENDED[code]}"
         case _:
             return _of_generation(notice)
 
+
+_ENDED = {
+    ExitCode.OK: "",
+    ExitCode.KILLED: ", some by force",
+    ExitCode.OUT_OF_MEMORY: " after a worker was killed for want of memory",
+    ExitCode.BOOT_FAILED: " after a failed start",
+}
 
 _HOW = {
     n.StopLevel.GRACEFUL: "requests in flight may finish",

@@ -17,7 +17,7 @@ from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
 from asgi_master.tls.bundle import read_bundle
 from asgi_master.worker.accept import Acceptor
 from asgi_master.worker.context import Stats
-from asgi_master.worker.standing import FRESH
+from asgi_master.worker.standing import FRESH, Standing
 from asgi_master.worker.tls import TlsServer
 from certified import Authority
 from descriptor_limit import no_descriptor_left
@@ -177,6 +177,39 @@ def test_a_worker_without_tls_closes_it(board: Scoreboard, ends: tuple[socket.so
         assert hand_off.put_new(connection, is_tls=True)
         connection.close()
         assert client.recv(100) == b""
+
+
+@pytest.mark.parametrize("note", [b"x", b"[1, 2]", b"{", b'{"served": -1}', b"[" * 1023])
+def test_one_whose_note_is_none_is_closed(
+    board: Scoreboard,
+    ends: tuple[socket.socket, socket.socket],
+    note: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client, connection = ends
+    with serve(hello) as server, taking(board, server) as (_acceptor, hand_off):
+        assert hand_off.put(connection, note)
+        connection.close()
+        assert client.recv(100) == b""
+        wait_until(lambda: "is no connection" in caplog.text, "it is told")
+        assert server.context.stats.connections == 0
+
+
+def test_what_moves_is_counted_as_accepted_once(
+    board: Scoreboard, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    """By the worker that accepted it; what the master accepted, by the worker that takes it."""
+    client, connection = ends
+    with serve(hello) as server, taking(board, server) as (_acceptor, hand_off), connection:
+        assert hand_off.put(connection, Standing(served=3).note())
+        assert Client(client).get().body == b"hello"
+        assert server.context.stats.accepted == 0
+        other, fresh = socket.socketpair()
+        with other, fresh:
+            other.settimeout(TIMEOUT)
+            assert hand_off.put_new(fresh, is_tls=False)
+            assert Client(other).get().body == b"hello"
+            assert server.context.stats.accepted == 1
 
 
 def test_what_is_taken_in_the_turn_in_which_it_stops_is_a_connection_when_it_has(

@@ -238,12 +238,16 @@ class Acceptor:
             self._hand_off.refused = 0
 
     def _open_taken(self, taken: Taken) -> None:
+        if taken.note is None:
+            self._context.stats.accepted += 1  # by the master, which does not count
+            self._open(taken.connection, is_tls=taken.is_tls)
+            return
         try:
-            standing = None if taken.note is None else Standing.of_note(taken.note)
+            standing = Standing.of_note(taken.note)
         except ValueError:
             self._hand_off.refuse(taken.connection)
         else:
-            self._open(taken.connection, standing, is_tls=taken.is_tls)
+            self._open(taken.connection, standing, is_tls=False)
 
     def _outlive(self, source: object, failed: str, work: Callable[[Any], None], argument: object) -> bool:
         """Do it; false if that failed, which is told once, and again when it works."""

@@ -51,8 +51,8 @@ lock: ## renew requirements/ (needs uv); versions younger than a week are left o
 	  --exclude-newer "$$(date -u -d '7 days ago' +%FT00:00:00Z)" --all-extras --group test --group lint --group dist \
 	  --output-file requirements/development.txt pyproject.toml
 
-drill: $(VENV)/developing ## 200 reloads under clients of every kind, and every fault; takes about 15 minutes
-	DRILL_RELOADS=200 $(BIN)/python -m pytest -s tests/process/test_drill.py
+drill: $(VENV)/developing ## 200 reloads under clients of every kind, storms, and every fault; takes about 15 minutes
+	DRILL_RELOADS=200 DRILL_STORMS=1 $(BIN)/python -m pytest -s tests/process/test_drill.py
 	DRILL_FAULTS=1 $(BIN)/python -m pytest -n $(JOBS) tests/process/test_faults.py
 
 drill-faults: $(VENV)/developing ## every system call fails, in every role (needs strace); takes about 15 minutes

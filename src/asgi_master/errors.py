@@ -74,8 +74,13 @@ def told_in_a_line(doing: str) -> Iterator[None]:
 def _describe(error: OSError) -> str:
     """What was refused, where in this program, and what to do if that is known: one line."""
     what = f"{error.filename}: " if error.filename else ""
-    advice = _ADVICE.get(error.errno or 0, "")
-    return f"{what}{error.strerror or error} (in {_place(error)})" + (f": {advice}" if advice else "")
+    return f"{what}{error.strerror or error} (in {_place(error)}){advice(error)}"
+
+
+def advice(error: OSError) -> str:
+    """What to do about it, to put behind what it is; empty if that is not known."""
+    known = _ADVICE.get(error.errno or 0, "")
+    return f": {known}" if known else ""
 
 
 def _place(error: OSError) -> str:

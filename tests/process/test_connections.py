@@ -1,14 +1,9 @@
 """Who gets which connection: the limit per worker, and an even load."""
 
 import json
-import os
 import select
-import signal
 import socket
 from collections import Counter
-from collections.abc import Callable
-
-import pytest
 
 from descriptor_limit import fewer_descriptors
 from fleet import PATIENCE, Fleet
@@ -69,46 +64,3 @@ def test_a_stalled_worker_does_not_keep_connections_from_the_others(fleet: Fleet
             connection.close()
         assert len(pids) == 1
         assert blocking.read_answer() == b"unblocked\n"
-
-
-# -- what was served before may be idle for long, in whichever worker ------------------------------------
-
-
-def reload(fleet: Fleet) -> None:
-    fleet.send(signal.SIGHUP)
-    fleet.wait_line("reloaded: 3 workers serving")
-
-
-def scale_down(fleet: Fleet) -> None:
-    fleet.send(signal.SIGTTOU)
-
-
-def recycle(fleet: Fleet) -> None:
-    for worker in fleet.workers():
-        os.kill(worker.pid, signal.SIGTERM)
-
-
-def upgrade(fleet: Fleet) -> None:
-    fleet.send(signal.SIGUSR2)
-    fleet.wait_line("reloaded: 3 workers serving", 2 * PATIENCE)
-
-
-@pytest.mark.parametrize("move", [reload, scale_down, recycle, upgrade])
-def test_a_connection_that_moves_may_be_idle_as_long_as_before(
-    fleet: Fleet, move: Callable[[Fleet], None]
-) -> None:
-    fleet.serve("probe:app", "--header-timeout", "1", "--keep-alive-timeout", "60", workers=3)
-    before = {worker.pid for worker in fleet.workers()}
-    last = fleet.workers()[-1].pid
-    connections = [RawConnection(fleet.port) for _ in range(9)]
-    for connection in connections:
-        connection.ask()
-    move(fleet)
-    left = before if move is not scale_down else {last}
-    fleet.wait_workers(lambda workers: not left & {worker.pid for worker in workers}, "they have left")
-    # As long as an unused one lives, and two looks of the worker.
-    assert select.select(connections, [], [], 3.5)[0] == [], "closed though it may be idle"
-    pids = {json.loads(connection.ask())["pid"] for connection in connections}
-    assert pids <= {worker.pid for worker in fleet.workers()}
-    for connection in connections:
-        connection.close()

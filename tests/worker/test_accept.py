@@ -1,6 +1,7 @@
 """To whom a waiting connection is left, and for how long."""
 
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -15,9 +16,9 @@ import pytest
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
 from asgi_master.tls.bundle import read_bundle
-from asgi_master.worker.accept import Acceptor
+from asgi_master.worker.accept import Acceptor, _Troubles
 from asgi_master.worker.context import Stats
-from asgi_master.worker.standing import FRESH
+from asgi_master.worker.standing import FRESH, Standing
 from asgi_master.worker.tls import TlsServer
 from certified import Authority
 from descriptor_limit import no_descriptor_left
@@ -134,6 +135,7 @@ def test_who_has_no_descriptor_leaves_in_the_queue_what_was_given_away(
             assert hand_off.put(connection, FRESH.note())
             client.sendall(request("GET", "/"))
             wait_until(lambda: "pausing for 0.1 s" in caplog.text, "the worker pauses")
+        assert "raise LimitNOFILE= or ulimit -n" in caplog.text
         connection.close()
         assert Client(client).response().body == b"hello"
 
@@ -177,6 +179,39 @@ def test_a_worker_without_tls_closes_it(board: Scoreboard, ends: tuple[socket.so
         assert hand_off.put_new(connection, is_tls=True)
         connection.close()
         assert client.recv(100) == b""
+
+
+@pytest.mark.parametrize("note", [b"x", b"[1, 2]", b"{", b'{"served": -1}', b"[" * 1023])
+def test_one_whose_note_is_none_is_closed(
+    board: Scoreboard,
+    ends: tuple[socket.socket, socket.socket],
+    note: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client, connection = ends
+    with serve(hello) as server, taking(board, server) as (_acceptor, hand_off):
+        assert hand_off.put(connection, note)
+        connection.close()
+        assert client.recv(100) == b""
+        wait_until(lambda: "is no connection" in caplog.text, "it is told")
+        assert server.context.stats.connections == 0
+
+
+def test_what_moves_is_counted_as_accepted_once(
+    board: Scoreboard, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    """By the worker that accepted it; what the master accepted, by the worker that takes it."""
+    client, connection = ends
+    with serve(hello) as server, taking(board, server) as (_acceptor, hand_off), connection:
+        assert hand_off.put(connection, Standing(served=3).note())
+        assert Client(client).get().body == b"hello"
+        assert server.context.stats.accepted == 0
+        other, fresh = socket.socketpair()
+        with other, fresh:
+            other.settimeout(TIMEOUT)
+            assert hand_off.put_new(fresh, is_tls=False)
+            assert Client(other).get().body == b"hello"
+            assert server.context.stats.accepted == 1
 
 
 def test_what_is_taken_in_the_turn_in_which_it_stops_is_a_connection_when_it_has(
@@ -236,6 +271,15 @@ def listening(board: Scoreboard, server: Server) -> Iterator[tuple[Acceptor, Han
             hand_off.close()
 
 
+class Clock:
+    """Of a loop, as far as one asks it for the time."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+
 def get(listener: socket.socket) -> bytes:
     with socket.create_connection(listener.getsockname(), TIMEOUT) as sock:
         return bytes(Client(sock).get().body)
@@ -265,6 +309,24 @@ def test_a_listener_that_fails_is_told_once_and_when_it_is_over(
         assert get(copy) == b"hello"
         wait_until(lambda: "no longer so: accept failed" in caplog.text, "it is over")
         assert len(caplog.records) == 2
+
+
+def test_what_goes_on_failing_is_told_once_a_minute_with_how_often(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "asgi_master")
+    loop = Clock()
+    troubles = _Troubles(loop)  # type: ignore[arg-type]
+    for second in range(121):
+        loop.now = float(second)
+        troubles.began("a listener", "accept failed", OSError(errno.EMFILE, "Too many open files"))
+    told = [record.getMessage().partition(";")[0] for record in caplog.records]
+    assert told == [
+        "accept failed: Too many open files",
+        "accept failed (60 times since this was told last): Too many open files",
+        "accept failed (60 times since this was told last): Too many open files",
+    ]
+    troubles.ended("a listener")
+    troubles.began("a listener", "accept failed", OSError(errno.EMFILE, "Too many open files"))
+    assert caplog.records[-1].getMessage() == "no longer so: accept failed"
 
 
 def test_a_fault_of_ours_does_not_make_the_loop_spin(

@@ -28,7 +28,7 @@ def detach(connection):
     """Give the connection away to nobody in particular: its socket, or `None` if it cannot move."""
     taken = []
 
-    def give_away(sock, note):
+    def give_away(sock, standing):
         taken.append(sock.dup())
         return True
 

@@ -289,25 +289,26 @@ def take_over(server, moved):
     moved.clear()
 
 
-def give_away_all(server, moved):
-    def put(sock, note):
+def give_away_all(server, moved, *, for_older=False):
+    def put(sock, standing):
         copy = sock.dup()
         copy.setblocking(False)
-        moved.append((copy, note))
+        moved.append((copy, standing.note(for_older=for_older)))
         return True
 
     server.run(lambda: [connection.drain(put) for connection in list(server.context.connections)])
 
 
 @each_variant
-def test_a_connection_that_moves_keeps_what_its_header_said(variant):
+@pytest.mark.parametrize("for_older", [False, True])
+def test_a_connection_that_moves_keeps_what_its_header_said(variant, for_older):
     with serve(mirror, proxies=LOCAL, **variant) as first, serve(mirror, **variant) as second:
         client = first.client()
         client.send(V2)
         assert seen_by(client) == (("1.2.3.4", 1000), "https")
         moved = []
         for target in (second, first):
-            give_away_all(second if target is first else first, moved)
+            give_away_all(second if target is first else first, moved, for_older=for_older)
             assert len(moved) == 1
             take_over(target, moved)
             seen = json.loads(client.get().body)
@@ -316,12 +317,13 @@ def test_a_connection_that_moves_keeps_what_its_header_said(variant):
 
 
 @each_variant
-def test_a_connection_that_moves_before_its_header_has_it_read_there(variant):
+@pytest.mark.parametrize("for_older", [False, True])
+def test_a_connection_that_moves_before_its_header_has_it_read_there(variant, for_older):
     with serve(mirror, proxies=LOCAL, **variant) as first, serve(mirror, **variant) as second:
         client = first.client()
         first.wait_until(lambda: first.context.connections)
         moved = []
-        give_away_all(first, moved)
+        give_away_all(first, moved, for_older=for_older)
         assert first.context.stats.connections == 0
         take_over(second, moved)
         client.send(V1)

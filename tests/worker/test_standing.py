@@ -1,7 +1,7 @@
 """What a connection was travels with it: each part of its standing, and nothing that cannot be read."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,6 @@ _STANDINGS = st.builds(
     Standing,
     ends=st.none() | _ENDS,
     expects_proxy_header=st.booleans(),
-    received=st.integers(0, 2**62),
     served=st.integers(0, 2**62),
     idle_since=st.none() | st.floats(0, 2**40),
 )
@@ -34,24 +33,48 @@ def test_a_note_says_it_all(standing):
 def test_a_note_has_room_in_the_queue():
     path = "\udcff" * 108
     ends = Endpoints((path, None), (path, None), is_tls=True, is_unix=True)
-    assert len(Standing(ends, True, 2**62, 2**62, 2.0**40 + 0.1).note()) < 2048
+    assert len(Standing(ends, True, 2**62, 2.0**40 + 0.1).note()) < 2048
 
 
 def test_a_newer_version_may_say_more():
-    assert Standing.of_note(b'{"received": 3, "streams": [1]}') == Standing(received=3)
+    assert Standing.of_note(b'{"served": 3, "streams": [1]}') == Standing(served=3)
     assert Standing.of_note(b"{}") == FRESH
+
+
+ENDS = Endpoints(("1.2.3.4", 5), ("/run/app.sock", None), is_tls=True)
+OLDER = {
+    b"": Standing(),
+    b"header to come": Standing(expects_proxy_header=True),
+    b'[["1.2.3.4", 5], ["/run/app.sock", null], true, false]': Standing(ENDS),
+}
+"""What versions without this form note."""
+
+
+@pytest.mark.parametrize(("note", "meant"), OLDER.items())
+def test_an_older_version_says_less(note, meant):
+    """Not whether the connection was served, except where a header has to come first."""
+    assert Standing.of_note(note) == replace(meant, served=0 if meant.expects_proxy_header else 1)
+
+
+@pytest.mark.parametrize(("note", "meant"), OLDER.items())
+def test_an_older_version_is_told_what_it_reads(note, meant):
+    assert replace(meant, served=3, idle_since=5.0).note(for_older=True) == note
 
 
 @pytest.mark.parametrize(
     "note",
     [
-        b"",
+        b"x",
         b"\xff",
         b"null",
         b"[]",
+        b"[1, 2, 3, 4]",
+        b"[null, null, 0, 1]",
+        b'[["a", 5], null, true, false, 0]',
+        b'[["a", 5, 6], null, true, false]',
         b"[" * 2000,
-        b'{"received": -1}',
-        b'{"received": true}',
+        b'{"served": -1}',
+        b'{"served": true}',
         b'{"served": 1e3}',
         b'{"served": ' + b"9" * 100 + b"}",
         b'{"idle_since": NaN}',
@@ -98,10 +121,10 @@ def move(old, new):
     """Give the only connection of one worker to the other; returns it there, and what went along."""
     moved = []
 
-    def put(sock, note):
+    def put(sock, standing):
         copy = sock.dup()
         copy.setblocking(False)
-        moved.append((copy, Standing.of_note(note)))
+        moved.append((copy, Standing.of_note(standing.note())))
         return True
 
     old.run(lambda: [connection.drain(put) for connection in list(old.context.connections)])
@@ -132,10 +155,10 @@ def test_the_time_it_was_idle_counts(workers, requests, limit):
     began = old.loop.time()
     sweep(old, connection, began)
     connection, standing = move(old, new)
-    assert (standing.idle_since, standing.served, bool(standing.received)) == (began, requests, requests > 0)
+    assert (standing.idle_since, standing.served) == (began, requests)
     sweep(new, connection, began + limit - 0.1)
     assert new.context.connections
-    sweep(new, connection, began + limit)
+    sweep(new, connection, began + limit + 0.1)
     assert client.is_closed()
 
 
@@ -156,9 +179,29 @@ def test_nobody_looked_yet(workers):
     old, new = workers
     client = old.client()
     client.get()
+    before = old.loop.time()
     connection, standing = move(old, new)
-    assert standing.idle_since is None
-    began = new.loop.time()
-    sweep(new, connection, began)
-    sweep(new, connection, began + 99)
+    assert before <= standing.idle_since <= new.loop.time(), "it begins when it moves, not at each next look"
+    sweep(new, connection, before + 99)
     assert client.get().status == 200
+
+
+def test_an_empty_line_is_no_use_of_a_connection(workers):
+    old, new = workers
+    client = old.client()
+    client.send(b"\r\n")
+    old.wait_until(lambda: any(connection._received for connection in old.context.connections))
+    connection, standing = move(old, new)
+    assert standing.served == 0
+    sweep(new, connection, standing.idle_since + 10.1)
+    assert client.is_closed()
+
+
+def test_one_that_was_served_elsewhere_is_closed_at_once_when_nobody_takes_it(workers):
+    """A fresh one gets a second more: its first request may be on its way."""
+    old, new = workers
+    client = old.client()
+    client.get()
+    connection, _standing = move(old, new)
+    new.run(connection.drain)
+    assert client.is_closed()

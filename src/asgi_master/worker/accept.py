@@ -5,7 +5,7 @@ it finds. So a worker that has clearly more connections than the least busy of i
 them, for a few milliseconds at most, and never in favour of a sibling whose heartbeat is stale.
 
 Listeners and the hand-off queue are everybody's, and whoever has them can spoil them for all: what fails is tried again
-later and told once, and waits in no turn of the loop.
+later and told seldom, and waits in no turn of the loop.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
+from asgi_master.errors import advice
 from asgi_master.ipc.hand_off import HandOff, Taken
 from asgi_master.ipc.scoreboard import Field, Row, Scoreboard
 from asgi_master.telemetry.seldom import Seldom
@@ -238,15 +239,19 @@ class Acceptor:
             self._hand_off.refused = 0
 
     def _open_taken(self, taken: Taken) -> None:
+        if taken.note is None:
+            self._context.stats.accepted += 1  # by the master, which does not count
+            self._open(taken.connection, is_tls=taken.is_tls)
+            return
         try:
-            standing = None if taken.note is None else Standing.of_note(taken.note)
+            standing = Standing.of_note(taken.note)
         except ValueError:
             self._hand_off.refuse(taken.connection)
         else:
-            self._open(taken.connection, standing, is_tls=taken.is_tls)
+            self._open(taken.connection, standing, is_tls=False)
 
     def _outlive(self, source: object, failed: str, work: Callable[[Any], None], argument: object) -> bool:
-        """Do it; false if that failed, which is told once, and again when it works."""
+        """Do it; false if that failed, which is told seldom, and once more when it works."""
         try:
             work(argument)
         except Exception as error:  # noqa: BLE001 -- whatever it is, it would come again at each turn; it is told
@@ -334,7 +339,7 @@ class Acceptor:
 
 
 class _Troubles:
-    """What fails at present, told when it begins and when it is over, and no oftener than once in a while."""
+    """What fails at present, told when it begins, once in a while as long as it lasts, and when it is over."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -343,18 +348,18 @@ class _Troubles:
         """By what fails: what was told of it, empty if nothing was."""
 
     def began(self, source: object, what: str, error: Exception) -> None:
-        """It failed."""
-        if source in self.found:
-            return
+        """It failed, perhaps not for the first time."""
+        self.found.setdefault(source, "")
         reason = (error.strerror if isinstance(error, OSError) else None) or repr(error)
-        is_told = self._seldom.count((what, reason), self._loop.time())
-        self.found[source] = what if is_told else ""
-        if is_told:
+        if times := self._seldom.count((what, reason), self._loop.time()):
+            self.found[source] = what
             log.error(
-                "%s: %s; pausing for %g s each time until it works",
+                "%s%s: %s; pausing for %g s each time until it works%s",
                 what,
+                f" ({times} times since this was told last)" if times > 1 else "",
                 reason,
                 _PAUSE_AFTER_A_FAULT,
+                advice(error) if isinstance(error, OSError) else "",
                 exc_info=None if isinstance(error, OSError) else error,
             )
 

@@ -5,7 +5,7 @@ import socket
 from bisect import bisect_left
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from asgi_master.asgi.scope import Address
 from asgi_master.http.engines import Engines
@@ -17,12 +17,15 @@ from asgi_master.worker.outbox import Outbox
 from asgi_master.worker.refusals import Refusals
 from asgi_master.worker.turns import Turns
 
+if TYPE_CHECKING:
+    from asgi_master.worker.standing import Standing
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 
 
-GiveAway = Callable[[socket.socket, bytes], bool]
-"""Offers a connection to the other workers, with a note of what the socket does not tell (see `Standing.note`).
+GiveAway = Callable[[socket.socket, "Standing"], bool]
+"""Offers a connection to the other workers, with what the socket does not tell.
 
 False if they cannot take it now. The caller closes its own copy.
 """

@@ -10,11 +10,14 @@ The stages, over the time that is not reserved for the lifespan's shutdown:
 import asyncio
 import contextlib
 import logging
+import socket
 from collections import deque
+from collections.abc import Callable
 
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import Drain
-from asgi_master.worker.context import Connection, WorkerContext
+from asgi_master.worker.context import Connection, GiveAway, WorkerContext
+from asgi_master.worker.standing import Standing
 from asgi_master.worker.websocket_connection import WebSocketConnection
 
 log = logging.getLogger("asgi_master")
@@ -34,13 +37,21 @@ async def drain(
     harsher: "asyncio.Queue[Drain]",
     reserved: float,
     hand_off: HandOff,
+    all_read_standings: Callable[[], bool],
 ) -> None:
-    """Empty `context.connections` within the order's time less `reserved` seconds, or sooner by a harsher order."""
+    """Empty `context.connections` within the order's time less `reserved` seconds, or sooner by a harsher order.
+
+    `all_read_standings` is asked whether all who may take a connection are of a version that reads a `Standing`.
+    """
+
+    def give_away(connection: socket.socket, standing: Standing) -> bool:
+        return hand_off.put(connection, standing.note(for_older=not all_read_standings()))
+
     loop = context.loop
     context.draining = True
     lost = asyncio.Event()
     context.on_connection_lost = lost.set
-    departure = _Departure(context, order, reserved, hand_off)
+    departure = _Departure(context, order, reserved, give_away)
     while context.connections:
         while not harsher.empty():
             departure.order(harsher.get_nowait())
@@ -57,10 +68,10 @@ async def drain(
 class _Departure:
     """Who was told what so far."""
 
-    def __init__(self, context: WorkerContext, order: Drain, reserved: float, hand_off: HandOff) -> None:
+    def __init__(self, context: WorkerContext, order: Drain, reserved: float, give_away: GiveAway) -> None:
         self._context = context
         self._reserved = reserved
-        self._hand_off = hand_off
+        self._to_others = give_away
         self._hurried = False
         self._to_close: deque[Connection] = deque(
             connection for connection in context.connections if isinstance(connection, WebSocketConnection)
@@ -73,7 +84,7 @@ class _Departure:
         window = max(0.0, order.timeout - self._reserved - _CANCEL_SLICE)
         self.deadline = self._started + window
         self._half_time = self._started + window / 2
-        self._give_away = self._hand_off.put if order.hand_off else None
+        self._give_away = self._to_others if order.hand_off else None
         self._spacing = min(_CLOSE_SPACING, window / 2 / max(1, len(self._to_close)))
         self._next_close = self._started
 

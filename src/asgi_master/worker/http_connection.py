@@ -105,7 +105,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         self._draining = False
         self._give_away: GiveAway | None = None
         self._is_staying = False  # cannot move, and is told of the end when it asks again
-        self._received = standing.received
+        self._received = 0
         self._served = standing.served
         if standing.idle_since is not None:
             self._patience.resume(*self._idling(), standing.idle_since, now=self._loop.time())
@@ -249,7 +249,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
             self._hand_over_if_idle()
         elif self._is_staying:
             return
-        elif not was_told and self._received and self.is_idle() and not has_unread_bytes(self._transport):
+        elif not was_told and self._served and self.is_idle() and not has_unread_bytes(self._transport):
             self._close()
         # Others may have a request on its way: a fresh connection its first, and one whose last response began before
         # the drain has not been told of it. The sweep ends those that have not.
@@ -296,11 +296,10 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
             return False
         standing = Standing(
             ends=self._told_ends,
-            received=self._received,
             served=self._served,
-            idle_since=self._patience.since(*self._idling()),
+            idle_since=self._patience.since(*self._idling(), now=self._loop.time()),
         )
-        if not move(transport, give_away, standing.note()):
+        if not move(transport, give_away, standing):
             return False
         self._abandon()
         self._leave_when_done()
@@ -611,7 +610,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         return self._idling()
 
     def _idling(self) -> tuple[Wait, int]:
-        return (Wait.NEXT_REQUEST, self._served) if self._received else (Wait.FIRST_BYTE, 0)
+        return (Wait.NEXT_REQUEST if self._served else Wait.FIRST_BYTE), self._served
 
     def _sweep_body(self, now: float) -> None:
         """End a body that comes too slowly, also beside a response that goes on meanwhile."""

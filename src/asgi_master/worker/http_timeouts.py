@@ -85,9 +85,9 @@ class Patience:
         self._waiting: tuple[Wait, int] = (Wait.NOTHING, 0)
         self._since = 0.0
 
-    def since(self, wait: Wait, progress: int) -> float | None:
-        """Since when it has waited so, without progress; `None` if nobody looked meanwhile."""
-        return self._since if (wait, progress) == self._waiting else None
+    def since(self, wait: Wait, progress: int, *, now: float) -> float:
+        """Since when it has waited so, without progress, as far as was seen."""
+        return self._since if (wait, progress) == self._waiting else now
 
     def resume(self, wait: Wait, progress: int, since: float, *, now: float) -> None:
         """Go on with a wait that began elsewhere, as told by `since` there; it did not begin later than now."""

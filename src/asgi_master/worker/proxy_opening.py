@@ -88,8 +88,8 @@ class ProxyOpening(asyncio.Protocol):
         """See `Connection.drain`. One that cannot move gets a little time to come to its request."""
         if give_away is None or not self.is_idle():
             return
-        standing = Standing(expects_proxy_header=True, idle_since=self._patience.since(Wait.FIRST_BYTE, 0))
-        if move(self._transport, give_away, standing.note()):
+        since = self._patience.since(Wait.FIRST_BYTE, 0, now=self._context.loop.time())
+        if move(self._transport, give_away, Standing(expects_proxy_header=True, idle_since=since)):
             self._end()
 
     def hurry(self) -> None:

@@ -2,10 +2,13 @@
 
 The socket travels with it and tells its addresses. This is the rest: one value, made by the giver and believed by the
 taker as far as it can be read. Whatever a connection comes to know that outlives an idle moment belongs here.
+
+A note is a JSON object of which each version passes over the keys that it does not know. Versions before it wrote, and
+read, nothing but an array for `ends`, two words for a PROXY header to come, or nothing: `note` can still write so.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any, Final, TypeVar
 
 from asgi_master.worker.endpoints import Endpoints
@@ -14,6 +17,7 @@ T = TypeVar("T")
 
 _MOST = 2**63
 """Above all that is counted or timed."""
+_OLD_HEADER_TO_COME = b"header to come"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,32 +28,42 @@ class Standing:
     """Whose connection it is, where the socket does not tell: what a proxy said in its PROXY header."""
     expects_proxy_header: bool = False
     """Whether a PROXY header comes first, and has not begun."""
-    received: int = 0
-    """Bytes of requests, so far."""
     served: int = 0
-    """Responses, so far."""
+    """Requests, so far."""
     idle_since: float | None = None
     """Since when its peer is waited for: seconds on the monotonic clock, the same for all processes of a host.
 
-    `None` if the giver had not begun to count.
+    `None` if the giver did not tell.
     """
 
-    def note(self) -> bytes:
-        """To travel with the connection."""
-        return json.dumps(asdict(self)).encode()
+    def note(self, *, for_older: bool = False) -> bytes:
+        """To travel with the connection. `for_older`: as versions before this form read it, who learn less."""
+        if not for_older:
+            return json.dumps(asdict(self)).encode()
+        if self.expects_proxy_header:
+            return _OLD_HEADER_TO_COME
+        return b"" if self.ends is None else json.dumps(astuple(self.ends)).encode()
 
     @classmethod
     def of_note(cls, note: bytes) -> "Standing":
         """As the giver noted it. Keys that only another version knows are passed over.
 
+        An older giver does not tell whether it was served: almost all were, and the others wait longer than they need.
         Raises `ValueError` for what no version of ours writes.
         """
+        if note == _OLD_HEADER_TO_COME:
+            return cls(expects_proxy_header=True)
+        if not note:
+            return cls(served=1)
         try:
             known = json.loads(note)
+            if type(known) is list:
+                client, server, is_tls, is_unix = known
+                ends = {"client": client, "server": server, "is_tls": is_tls, "is_unix": is_unix}
+                return cls(ends=_ends(ends), served=1)
             return cls(
                 ends=_ends(known.get("ends")),
                 expects_proxy_header=_is(known.get("expects_proxy_header", False), bool),
-                received=_count(known.get("received", 0)),
                 served=_count(known.get("served", 0)),
                 idle_since=_time(known.get("idle_since")),
             )

@@ -3,9 +3,13 @@
 import asyncio
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from asgi_master.asgi.scope import Address
 from asgi_master.worker.context import GiveAway
+
+if TYPE_CHECKING:
+    from asgi_master.worker.standing import Standing
 
 
 def address_of(name: object) -> Address | None:
@@ -26,14 +30,14 @@ def has_unread_bytes(transport: asyncio.BaseTransport) -> bool:
             return False
 
 
-def move(transport: asyncio.Transport, give_away: GiveAway, note: bytes) -> bool:
+def move(transport: asyncio.Transport, give_away: GiveAway, standing: "Standing") -> bool:
     """Give the connection away and let go of the transport; false, with all as it was, if nobody takes it.
 
     Nothing is shut down, and unread bytes stay in the kernel.
     """
     transport.pause_reading()
     with _copy(transport) as copy:
-        given = give_away(copy, note)
+        given = give_away(copy, standing)
     if given:
         transport.abort()
     else:

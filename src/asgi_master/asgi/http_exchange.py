@@ -52,6 +52,7 @@ class HttpExchange:
         "_inbox",
         "_remaining",
         "_stopped",
+        "_told_disconnect",
         "_told_end",
         "body_ended",
         "bodyless",
@@ -73,6 +74,7 @@ class HttpExchange:
         self._inbox: list[bytes] = []
         self._told_end = False
         self._stopped = False
+        self._told_disconnect = False
         self._head: ResponseHead | None = None
         self._remaining: int | None = None
 
@@ -83,8 +85,11 @@ class HttpExchange:
 
     @property
     def peer_is_gone(self) -> bool:
-        """Whether the application may take it that nobody waits for its response."""
-        return self._stopped
+        """Whether nobody waits for the response, as far as the application knows.
+
+        A peer that only stopped sending may wait: what an application does that never asked has another reason.
+        """
+        return self.disconnected or self._told_disconnect
 
     # -- what the peer does ------------------------------------------------------------------------
 
@@ -117,7 +122,7 @@ class HttpExchange:
     def next_message(self) -> Message | None:
         """What `receive` returns; `None` means that it has to wait."""
         if self.state is _COMPLETE:
-            return {"type": "http.disconnect"}
+            return self._disconnect()
         inbox = self._inbox
         ended = self.body_ended
         if inbox or (ended and not self._told_end):
@@ -127,14 +132,19 @@ class HttpExchange:
             body = inbox[0] if len(inbox) == 1 else b"".join(inbox)
             return {"type": "http.request", "body": body, "more_body": not ended}
         if self._stopped:
-            return {"type": "http.disconnect"}
+            return self._disconnect()
         return None
+
+    def _disconnect(self) -> Message:
+        self._told_disconnect = True
+        return {"type": "http.disconnect"}
 
     def interpret(self, message: Message) -> Part | None:
         """What a message that the application sends puts on the wire; `None` is nothing yet.
 
         Raises `ClientDisconnectedError` if the peer is gone, `RuntimeError` for a message that may not come now,
-        `KeyError`, `TypeError` and `ValueError` for one that is not well-formed.
+        `KeyError`, `TypeError` and `ValueError` for one that is not well-formed. To an application that was told
+        `http.disconnect`, a message that may not come is the former too: some answer once more, to nobody.
         """
         if self.disconnected:
             raise ClientDisconnectedError("the client disconnected")
@@ -151,6 +161,8 @@ class HttpExchange:
                 self._remaining = head.content_length
             self.state = _HELD
             return None
+        if self._told_disconnect:
+            raise ClientDisconnectedError("the client disconnected, or has its response")
         raise RuntimeError(f"ASGI message {kind!r} cannot be sent: {_EXPECTED[state]}")
 
     def answer_instead(self, head: ResponseHead, body: bytes) -> Part:

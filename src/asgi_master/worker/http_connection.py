@@ -199,6 +199,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         if current.status == 0:
             self._answer(current, 500, "Internal Server Error")
         else:
+            self.context.stats.late_errors += current.status < 500 and not current.peer_is_gone
             self._transport.abort()
 
     def application_returned(self, current: HttpRequest) -> None:

@@ -211,3 +211,12 @@ def test_the_servers_own_answer():
     assert (head.status, *rest) == (500, b"", True, 4)
     assert exchange.is_complete
     assert exchange.next_message() == DISCONNECT
+
+
+@pytest.mark.parametrize(("method", "bodyless"), [("GET", False), ("HEAD", True)])
+@pytest.mark.parametrize("status", [204, 304, 200])
+def test_the_servers_own_answer_in_the_place_of_one_without_a_body(method, bodyless, status):
+    exchange = HttpExchange(method, has_body=False)
+    exchange.interpret({**START, "status": status})
+    _, body, *_ = exchange.answer_instead(ResponseHead(500, []), b"text")
+    assert (exchange.bodyless, body) == (bodyless, b"" if bodyless else b"text")

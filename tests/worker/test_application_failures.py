@@ -340,3 +340,119 @@ def test_who_sends_once_more_after_a_close_makes_no_mistake(closes, kind, caplog
         stats = server.context.stats
         assert (stats.application_errors, stats.late_errors) == (0, 0)
     assert not caplog.records
+
+
+# -- before anything has left ----------------------------------------------------------------------
+
+
+class Log:
+    """An access log that keeps what it is told."""
+
+    is_timed = False
+
+    def __init__(self):
+        self.statuses = []
+
+    def of_connection(self):
+        return self
+
+    def record(self, request, scope, status, body_bytes, duration):
+        self.statuses.append(status)
+
+    def flush(self):
+        pass
+
+
+async def fail():
+    raise LookupError
+
+
+async def leave_it():
+    pass
+
+
+async def cancel_itself():
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("status", [200, 204, 304, 503])
+@pytest.mark.parametrize("parts", [0, 1, 3])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("ends", [fail, leave_it, cancel_itself])
+def test_a_failure_before_anything_has_left_is_a_500(method, status, parts, ends, caplog):
+    async def app(scope, receive, send):
+        if scope["path"] == "/good":
+            await respond(send, body=b"good")
+            return
+        headers = [(b"content-length", b"5")] if scope["path"] == "/length" else []
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if parts:
+            await send(NOTHING_YET)
+        for _ in range(parts - 1):
+            with contextlib.suppress(StopIteration):
+                send(NOTHING_YET).send(None)  # without a turn of the loop
+        await ends()
+
+    log = Log()
+    with serve(app, access_log=log) as server:
+        client = server.client()
+        for path in ("/", "/length"):
+            client.send(request("GET", "/good") + request(method, path) + request("GET", "/good"))
+            assert client.response().body == b"good"
+            response = client.response(method)
+            assert (response.status, response.headers["content-length"]) == (500, "21")
+            assert "transfer-encoding" not in response.headers
+            assert response.body == (b"" if method == "HEAD" else b"Internal Server Error")
+            assert client.response().body == b"good"
+        old = server.client()
+        old.send(f"{method} / HTTP/1.0\r\n\r\n".encode())
+        assert old.response(method).status == 500
+        assert old.is_closed()
+        stats = server.context.stats
+        assert (stats.application_errors, stats.late_errors) == (3, 0)
+        assert stats.responses == [0, 0, 4, 0, 0, 3]
+        assert stats.streams == 0
+    assert log.statuses == [200, 500, 200] * 2 + [500]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_failure_after_an_empty_part_that_has_left_breaks_the_response_off(variant, caplog):
+    async def app(scope, receive, send):
+        await send(START)
+        await send(NOTHING_YET)
+        await left.wait()
+        raise LookupError
+
+    log = Log()
+    with serve(app, access_log=log, **variant) as server:
+        left = server.run(asyncio.Event)
+        client = server.client()
+        client.send(request("GET", "/"))
+        assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200")
+        server.run(left.set)
+        with pytest.raises((EOFError, ConnectionResetError)):
+            client.read(1)
+        assert server.context.stats.late_errors == 1
+    assert log.statuses == [200]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_cancelled_before_anything_has_left_ends_as_if_it_had_not_begun(variant, caplog):
+    async def app(scope, receive, send):
+        if scope["path"] == "/held":
+            await send(START)
+        await asyncio.Event().wait()
+
+    log = Log()
+    with serve(app, access_log=log, **variant) as server:
+        clients = [server.client(), server.client()]
+        for client, path in zip(clients, ("/held", "/silent"), strict=True):
+            client.send(request("GET", path))
+        server.wait_until(lambda: server.context.stats.in_flight == 2)
+        server.run(lambda: [connection.cancel() for connection in list(server.context.connections)])
+        for client in clients:
+            with pytest.raises((EOFError, ConnectionResetError)):
+                client.response()
+        server.wait_until(lambda: not server.context.connections)
+    assert log.statuses == [499, 499]
+    assert not caplog.records

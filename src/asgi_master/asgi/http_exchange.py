@@ -50,6 +50,7 @@ class HttpExchange:
     __slots__ = (
         "_head",
         "_inbox",
+        "_is_head",
         "_remaining",
         "_stopped",
         "_told_disconnect",
@@ -65,7 +66,7 @@ class HttpExchange:
         self.state = _AWAITING
         self.disconnected = False
         """Whether the peer is gone, so that nothing can be sent."""
-        self.bodyless = method == "HEAD"
+        self.bodyless = self._is_head = method == "HEAD"
         """Whether the response has no body by its nature; known for certain from its first part on."""
         self.body_ended = not has_body
         """Whether the peer sent all of the request."""
@@ -166,8 +167,9 @@ class HttpExchange:
         raise RuntimeError(f"ASGI message {kind!r} cannot be sent: {_EXPECTED[state]}")
 
     def answer_instead(self, head: ResponseHead, body: bytes) -> Part:
-        """The server's own answer, in the place of an application that did not begin."""
+        """The server's own answer, in the place of what the application said, none of which was sent."""
         self._head = None
+        self.bodyless = self._is_head
         self._complete()
         return head, b"" if self.bodyless else body, True, len(body)
 

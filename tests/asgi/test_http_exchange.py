@@ -65,6 +65,27 @@ def test_after_the_peer_left_nothing_can_be_sent(state, name):
         exchange.interpret(MESSAGES[name])
 
 
+@pytest.mark.parametrize("left_at", [0, 1])
+def test_an_answer_of_failure_to_a_peer_that_left_is_dropped_once(left_at):
+    exchange = HttpExchange("GET", has_body=False)
+    for index, message in enumerate([{**START, "status": 500}, LAST]):
+        if index == left_at:
+            exchange.peer_left()
+        assert exchange.interpret(message) is None
+    for message in (LAST, MORE, START):
+        with pytest.raises(ClientDisconnectedError):
+            exchange.interpret(message)
+    assert not exchange.is_complete
+
+
+def test_a_stream_of_failure_to_a_peer_that_left_is_not_dropped():
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.peer_left()
+    exchange.interpret({**START, "status": 500})
+    with pytest.raises(ClientDisconnectedError):
+        exchange.interpret(MORE)
+
+
 def test_the_head_is_held_until_the_body():
     exchange = HttpExchange("GET", has_body=False)
     assert exchange.interpret(START) is None

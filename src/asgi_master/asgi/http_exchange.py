@@ -145,12 +145,15 @@ class HttpExchange:
 
         Raises `ClientDisconnectedError` if the peer is gone, `RuntimeError` for a message that may not come now,
         `KeyError`, `TypeError` and `ValueError` for one that is not well-formed. To an application that was told
-        `http.disconnect`, a message that may not come is the former too: some answer once more, to nobody.
+        `http.disconnect`, a message that may not come is the former too: some answer once more, to nobody. An answer of
+        5xx to a peer that is gone is dropped.
         """
-        if self.disconnected:
-            raise ClientDisconnectedError("the client disconnected")
         kind = message["type"]
         state = self.state
+        if self.disconnected:
+            if self._is_answer_of_failure(message):
+                return None  # to nobody
+            raise ClientDisconnectedError("the client disconnected")
         if kind == "http.response.body":
             if state is _HELD or state is _STREAMING:
                 return self._interpret_body(message)
@@ -165,6 +168,24 @@ class HttpExchange:
         if self._told_disconnect:
             raise ClientDisconnectedError("the client disconnected, or has its response")
         raise RuntimeError(f"ASGI message {kind!r} cannot be sent: {_EXPECTED[state]}")
+
+    def _is_answer_of_failure(self, message: Message) -> bool:
+        """Whether this is the start or the whole body of a 5xx.
+
+        Frameworks answer so when the application has raised something, and raise that again afterwards. If the answer
+        raised a disconnect, that would be all that the log hears of.
+        """
+        kind = message["type"]
+        if kind == "http.response.start" and self.state is _AWAITING:
+            head = ResponseHead.of(message["status"], message.get("headers", ()))
+            if head.status < 500:
+                return False
+            self._head = head
+            self.state = _HELD
+            return True
+        held, self._head = self._head, None
+        is_all = kind == "http.response.body" and not message.get("more_body")
+        return is_all and held is not None and held.status >= 500
 
     def answer_instead(self, head: ResponseHead, body: bytes) -> Part:
         """The server's own answer, in the place of what the application said, none of which was sent."""

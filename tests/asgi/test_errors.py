@@ -131,6 +131,18 @@ except EOFError:
 """,
             False,
         ),
+        # And one that takes the only member of a group out of it.
+        (
+            """
+e = KeyError()
+e.__context__ = ClientDisconnectedError()
+try:
+    raise ExceptionGroup('', [e])
+except ExceptionGroup:
+    raise e from e.__context__
+""",
+            False,
+        ),
         ("raise ExceptionGroup('', [ExceptionGroup('', [ClientDisconnectedError(), KeyError()])])", False),
         ("raise ExceptionGroup('', [ExceptionGroup('', [ClientDisconnectedError()]), OwnKind()])", True),
         ("raise ExceptionGroup('', [KeyError()]) from ClientDisconnectedError()", False),

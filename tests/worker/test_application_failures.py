@@ -436,6 +436,29 @@ def test_a_failure_after_an_empty_part_that_has_left_breaks_the_response_off(var
     assert log.statuses == [200]
 
 
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_who_returns_when_it_is_cancelled_makes_no_mistake(variant, begun, caplog):
+    async def app(scope, receive, send):
+        await send(START)
+        if begun:
+            await send(PART)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    with serve(app, **variant) as server:
+        client = server.client()
+        client.send(request("GET", "/"))
+        server.wait_until(lambda: server.context.stats.in_flight)
+        if begun:
+            client.read_until(b"x\r\n")
+        server.run(lambda: [connection.cancel() for connection in list(server.context.connections)])
+        server.wait_until(lambda: not server.context.connections)
+        stats = server.context.stats
+        assert (stats.application_errors, stats.late_errors) == (0, 0)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_is_cancelled_before_anything_has_left_ends_as_if_it_had_not_begun(variant, caplog):
     async def app(scope, receive, send):

@@ -203,7 +203,8 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         if current.status == 0:
             self._answer(current, 500, "Internal Server Error")
         else:
-            self.context.stats.late_errors += current.status < 500 and not current.peer_is_gone
+            is_excused = current.peer_is_gone or self.is_cancelled
+            self.context.stats.late_errors += current.status < 500 and not is_excused
             self._transport.abort()
 
     def application_returned(self, current: HttpRequest) -> None:

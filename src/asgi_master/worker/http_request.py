@@ -156,7 +156,8 @@ class HttpRequest(HttpExchange):
             self._failed(error)
         else:
             if self.state is not _COMPLETE and not self.peer_is_gone:
-                self._log_failure("returned without completing its response")
+                if not connection.is_cancelled:
+                    self._log_failure("returned without completing its response")
                 connection.answer_failure(self)
         connection.application_returned(self)
 

@@ -1,10 +1,8 @@
 """The table of what an HTTP application may say and is told, and every pair of state and message in it."""
 
-from itertools import pairwise
-
 import pytest
 
-from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
+from asgi_master.asgi.errors import ClientDisconnectedError
 from asgi_master.asgi.http_exchange import HttpExchange, State
 from asgi_master.http.response import ResponseHead
 
@@ -65,6 +63,27 @@ def test_after_the_peer_left_nothing_can_be_sent(state, name):
     exchange.peer_left()
     with pytest.raises(ClientDisconnectedError):
         exchange.interpret(MESSAGES[name])
+
+
+@pytest.mark.parametrize("left_at", [0, 1])
+def test_an_answer_of_failure_to_a_peer_that_left_is_dropped_once(left_at):
+    exchange = HttpExchange("GET", has_body=False)
+    for index, message in enumerate([{**START, "status": 500}, LAST]):
+        if index == left_at:
+            exchange.peer_left()
+        assert exchange.interpret(message) is None
+    for message in (LAST, MORE, START):
+        with pytest.raises(ClientDisconnectedError):
+            exchange.interpret(message)
+    assert not exchange.is_complete
+
+
+def test_a_stream_of_failure_to_a_peer_that_left_is_not_dropped():
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.peer_left()
+    exchange.interpret({**START, "status": 500})
+    with pytest.raises(ClientDisconnectedError):
+        exchange.interpret(MORE)
 
 
 def test_the_head_is_held_until_the_body():
@@ -186,9 +205,24 @@ def test_after_the_response_there_is_only_disconnect():
 def test_a_peer_that_stopped_sending_can_still_read():
     exchange = HttpExchange("GET", has_body=False)
     exchange.peer_stopped()
-    assert exchange.peer_is_gone
+    assert not exchange.peer_is_gone, "the application does not know of it"
     exchange.interpret(START)
     assert exchange.interpret(LAST)[2]
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+@pytest.mark.parametrize("state", State)
+def test_who_was_told_of_a_disconnect_may_answer_once_more(state, name):
+    exchange = exchange_in(state)
+    exchange.next_message()
+    exchange.peer_stopped()
+    assert exchange.next_message() == DISCONNECT
+    assert exchange.peer_is_gone
+    if (state, name) in NEXT:
+        exchange.interpret(MESSAGES[name])
+    else:
+        with pytest.raises(ClientDisconnectedError):
+            exchange.interpret(MESSAGES[name])
 
 
 def test_the_servers_own_answer():
@@ -200,31 +234,10 @@ def test_the_servers_own_answer():
     assert exchange.next_message() == DISCONNECT
 
 
-def chain(*errors):
-    for outer, inner in pairwise(errors):
-        outer.__context__ = inner
-    return errors[0]
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (ClientDisconnectedError(), True),
-        (OSError(), False),
-        (chain(ValueError(), KeyError(), ClientDisconnectedError()), True),
-        (chain(ValueError(), KeyError()), False),
-        (
-            ExceptionGroup("", [ClientDisconnectedError(), chain(ValueError(), ClientDisconnectedError())]),
-            True,
-        ),
-        (ExceptionGroup("", [ClientDisconnectedError(), ValueError()]), False),
-    ],
-)
-def test_errors_that_only_tell_of_a_disconnect(error, expected):
-    assert is_disconnect(error) is expected
-
-
-def test_a_circle_of_causes_ends():
-    first, second = ValueError(), KeyError()
-    first.__cause__, second.__cause__ = second, first
-    assert not is_disconnect(first)
+@pytest.mark.parametrize(("method", "bodyless"), [("GET", False), ("HEAD", True)])
+@pytest.mark.parametrize("status", [204, 304, 200])
+def test_the_servers_own_answer_in_the_place_of_one_without_a_body(method, bodyless, status):
+    exchange = HttpExchange(method, has_body=False)
+    exchange.interpret({**START, "status": status})
+    _, body, *_ = exchange.answer_instead(ResponseHead(500, []), b"text")
+    assert (exchange.bodyless, body) == (bodyless, b"" if bodyless else b"text")

@@ -65,6 +65,17 @@ def test_the_root_path_is_put_before_the_path():
     assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/mount", "/mount/a b", b"/mount/a%20b")
 
 
+@pytest.mark.parametrize("prefix", [None, b"/told"])
+def test_a_request_for_the_server_itself_is_below_no_root_path(prefix):
+    headers = [] if prefix is None else [(b"x-forwarded-prefix", prefix)]
+    request = Request("OPTIONS", b"*", b"*", b"", headers, "1.1", keep_alive=True)
+    ends = {"client": ("127.0.0.1", 5), "server": ("::1", 80), "scheme": "http", "root_path": "/mount"}
+    scopes = ForwardedScopes(Forwarded(Trust([], any_peer=True), prefix=True), **ends)
+    scope = scopes.scope(request, {})
+    root_path = "/mount" if prefix is None else "/told"
+    assert (scope["root_path"], scope["path"], scope["raw_path"]) == (root_path, "*", b"*")
+
+
 def test_scopes_share_nothing_that_an_application_may_change():
     first, second = scope_of(), scope_of()
     assert first["asgi"] is not second["asgi"]

@@ -14,6 +14,7 @@ from asgi_master.asgi.websocket_session import (
     WebSocketSession,
     data_of,
 )
+from asgi_master.http.websocket import CloseCode
 
 ACCEPT = {"type": "websocket.accept"}
 CLOSE = {"type": "websocket.close"}
@@ -71,13 +72,17 @@ def test_every_message_in_every_state(state, message):
     session = session_after(*WAYS[state])
     if message in ALLOWED[state]:
         session.interpret(message)
+    elif state is State.CLOSED and message in ALLOWED[State.OPEN]:
+        # The application closed it, and a task of its own may not know.
+        with pytest.raises(ClientDisconnectedError, match="the application closed this WebSocket"):
+            session.interpret(message)
     else:
         with pytest.raises(RuntimeError, match="cannot be sent"):
             session.interpret(message)
     assert session.state is state, "only `advance` changes the state"
 
 
-@pytest.mark.parametrize("state", [State.CONNECTING, State.DENYING, State.OPEN])
+@pytest.mark.parametrize("state", [State.CONNECTING, State.DENYING, State.OPEN, State.CLOSED])
 @pytest.mark.parametrize("message", MESSAGES)
 def test_everything_raises_after_a_disconnect(state, message):
     session = session_after(*WAYS[state])
@@ -98,8 +103,17 @@ def test_who_closed_itself_is_not_surprised_by_the_end():
     session = session_after(ACCEPT, CLOSE)
     session.disconnected(1000)
     assert session.state is State.CLOSED
-    with pytest.raises(RuntimeError, match="the application closed this WebSocket"):
+    with pytest.raises(ClientDisconnectedError):
         session.interpret(SEND)
+
+
+@pytest.mark.parametrize("state", WAYS)
+def test_it_is_over_once_nothing_can_be_sent(state):
+    session = session_after(*WAYS[state])
+    assert session.is_over is (state is State.CLOSED)
+    session.disconnected(CloseCode.ABNORMAL)
+    assert session.is_over
+    assert type(session.disconnect["code"]) is int
 
 
 class TestOrders:

@@ -1,6 +1,8 @@
 """New code proves itself before the old code leaves, and there is a way back for a while afterwards."""
 
+import contextlib
 import signal
+import socket
 
 import httpx
 import pytest
@@ -40,6 +42,24 @@ probe.ENDPOINTS |= {"/health": health, "/attempts": tell}
 app = probe.app
 """
 FAILING = "import probe\nprobe.ENDPOINTS['/who'] = probe.fail\napp = probe.app\n"
+STREAM = """
+import asyncio
+import probe
+
+async def stream(scope, receive, send, query):
+    start = {{"type": "http.response.start", "status": 200, "headers": []}}
+    await send(start)
+    await send({{"type": "http.response.body", "body": b"begun", "more_body": True}})
+    await asyncio.sleep(0)
+    {rest}
+
+probe.ENDPOINTS["/stream"] = stream
+app = probe.app
+"""
+OVER = """while (await receive())["type"] != "http.disconnect":
+        pass"""
+ONCE_MORE = f"{OVER}\n    await send(start)"
+BREAKS_OFF = "raise RuntimeError('failed on purpose')"
 STUCK = "import time; print('importing', flush=True); time.sleep(60)\n"
 
 
@@ -127,6 +147,48 @@ def test_new_code_that_answers_with_errors_is_taken_back(fleet: Fleet) -> None:
         fleet.wait_settled(2)
         traffic.wait_for_more(20)
     assert {worker.pid for worker in fleet.workers()} == before
+
+
+def test_new_code_that_breaks_responses_off_is_taken_back_and_that_is_said(fleet: Fleet) -> None:
+    serve(fleet, "--watch-time", "15", source=STREAM.format(rest=OVER))
+    fleet.expect_log("failed on purpose", "ERROR", "Traceback")
+    fleet.write("changing.py", STREAM.format(rest=BREAKS_OFF))
+    fleet.send(signal.SIGHUP)
+    fleet.wait_line(r"worker 0 \(generation 2\) is ready")
+
+    def taken_back() -> bool:
+        begin_a_stream_and_leave(fleet)
+        return "reload failed" in fleet.log
+
+    wait_until(taken_back, "the reload is given up")
+    fleet.wait_line(r"\d+ of \d+ requests were broken off by an exception after their response had begun")
+    fleet.wait_settled(2)
+
+
+def test_new_code_that_answers_once_more_when_its_client_has_left_is_kept(fleet: Fleet) -> None:
+    serve(fleet, "--watch-time", "2", source=STREAM.format(rest=OVER))
+    fleet.write("changing.py", STREAM.format(rest=ONCE_MORE))
+    fleet.send(signal.SIGHUP)
+    fleet.wait_line(r"worker 0 \(generation 2\) is ready")
+    left = 0
+
+    def committed() -> bool:
+        nonlocal left
+        begin_a_stream_and_leave(fleet)
+        left += 1
+        return "reloaded: 2 workers serving generation 2" in fleet.log
+
+    wait_until(committed, "the reload is committed")
+    assert left > 20
+
+
+def begin_a_stream_and_leave(fleet: Fleet) -> None:
+    with socket.create_connection(("127.0.0.1", fleet.port), timeout=PATIENCE) as sock:
+        sock.sendall(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            while b"begun" not in received and (data := sock.recv(4096)):
+                received += data
 
 
 # --- the way back

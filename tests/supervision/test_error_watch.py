@@ -71,9 +71,9 @@ def test_only_what_happens_meanwhile_counts():
     world.tell(HeartbeatsRead({}, {1: Tally(1000, 1000)}))
     world.tell(ReloadRequested(world.policy))
     world.until(lambda: len(world.ready()) == 2)
-    world.tell(HeartbeatsRead({}, {1: Tally(1010, 1000), 2: Tally(10, 9)}))
+    world.tell(HeartbeatsRead({}, {1: Tally(1010, 1000), 2: Tally(10, 9, 3)}))
     (failed,) = world.notices(notices.ReloadFailed)
-    assert failed.cause == notices.TooManyErrors(9, 10, 1, 0, 10)
+    assert failed.cause == notices.TooManyErrors(9, 10, 1, 0, 10, 3)
 
 
 def test_a_first_boot_has_nothing_to_go_back_to():

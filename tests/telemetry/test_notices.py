@@ -165,6 +165,22 @@ LINES = [
         ),
     ),
     (
+        n.ReloadFailed(8, n.TooManyErrors(12, 40, 7, 0, 300, 12), 7),
+        ERROR,
+        (
+            "reload failed: generation 8: 12 of 40 requests were broken off by an exception after their response had "
+            "begun (generation 7: 0 of 300); staying with generation 7"
+        ),
+    ),
+    (
+        n.ReloadFailed(8, n.TooManyErrors(12, 40, 7, 0, 300, 4), 7),
+        ERROR,
+        (
+            "reload failed: generation 8: 12 of 40 requests failed, 8 answered with 5xx and 4 broken off by an "
+            "exception later (generation 7: 0 of 300); staying with generation 7"
+        ),
+    ),
+    (
         n.ReloadFailed(8, n.RollbackAsked(), 7),
         ERROR,
         "reload failed: generation 8: a rollback was asked for; staying with generation 7",

@@ -246,7 +246,7 @@ class TestHandshake:
         async def refuse(app, _scope, receive, send):
             await send({"type": "websocket.close"})
             app.told.put(await receive())
-            with pytest.raises(RuntimeError):
+            with pytest.raises(OSError, match="disconnected"):
                 await send({"type": "websocket.accept"})
             app.told.put("done")
 
@@ -327,6 +327,7 @@ class TestHandshake:
             with pytest.raises(InvalidStatus) as error:
                 connect(url(server, "/path"))
             assert error.value.response.status_code == 500
+            assert error.value.response.body == b"Internal Server Error", "as to a request"
             wait_until(lambda: not server.context.connections)
             assert server.context.stats.application_errors == 1
             assert server.context.stats.responses[5] == 1
@@ -541,19 +542,23 @@ class TestClosing:
             peer.open()
             assert peer.read_frame() == (FIN | TEXT, b"fine")
 
-    def test_sending_after_closing(self, loop):
+    def test_sending_after_closing(self, loop, caplog):
         async def again(app, _scope, _receive, send):
             await send({"type": "websocket.accept"})
             await send({"type": "websocket.close"})
             try:
                 await send({"type": "websocket.send", "text": "and"})
-            except RuntimeError as error:
+            except OSError as error:
                 app.told.put(str(error))
+                raise
 
         app = App(again)
         with serve(app, loop=loop) as server, Peer(server.connect()) as peer:
             peer.open()
             assert "the application closed this WebSocket" in app.hear()
+            assert peer.read_close() == (1000, "")
+            assert server.context.stats.application_errors == 0
+        assert not caplog.records
 
 
 class TestPing:
@@ -737,7 +742,7 @@ class TestWorker:
             assert lost[-1] == 0
 
     @pytest.mark.parametrize(
-        ("answer", "status", "size"), [("accept", 101, 0), ("close", 403, 10), ("deny", 401, 2)]
+        ("answer", "status", "size"), [("accept", 101, 0), ("close", 403, 9), ("deny", 401, 2)]
     )
     def test_access_log(self, loop, answer, status, size):
         lines: list[tuple[str, int, int]] = []

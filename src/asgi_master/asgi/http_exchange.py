@@ -50,8 +50,10 @@ class HttpExchange:
     __slots__ = (
         "_head",
         "_inbox",
+        "_is_head",
         "_remaining",
         "_stopped",
+        "_told_disconnect",
         "_told_end",
         "body_ended",
         "bodyless",
@@ -64,7 +66,7 @@ class HttpExchange:
         self.state = _AWAITING
         self.disconnected = False
         """Whether the peer is gone, so that nothing can be sent."""
-        self.bodyless = method == "HEAD"
+        self.bodyless = self._is_head = method == "HEAD"
         """Whether the response has no body by its nature; known for certain from its first part on."""
         self.body_ended = not has_body
         """Whether the peer sent all of the request."""
@@ -73,6 +75,7 @@ class HttpExchange:
         self._inbox: list[bytes] = []
         self._told_end = False
         self._stopped = False
+        self._told_disconnect = False
         self._head: ResponseHead | None = None
         self._remaining: int | None = None
 
@@ -83,8 +86,11 @@ class HttpExchange:
 
     @property
     def peer_is_gone(self) -> bool:
-        """Whether the application may take it that nobody waits for its response."""
-        return self._stopped
+        """Whether nobody waits for the response, as far as the application knows.
+
+        A peer that only stopped sending may wait: what an application does that never asked has another reason.
+        """
+        return self.disconnected or self._told_disconnect
 
     # -- what the peer does ------------------------------------------------------------------------
 
@@ -117,7 +123,7 @@ class HttpExchange:
     def next_message(self) -> Message | None:
         """What `receive` returns; `None` means that it has to wait."""
         if self.state is _COMPLETE:
-            return {"type": "http.disconnect"}
+            return self._disconnect()
         inbox = self._inbox
         ended = self.body_ended
         if inbox or (ended and not self._told_end):
@@ -127,19 +133,27 @@ class HttpExchange:
             body = inbox[0] if len(inbox) == 1 else b"".join(inbox)
             return {"type": "http.request", "body": body, "more_body": not ended}
         if self._stopped:
-            return {"type": "http.disconnect"}
+            return self._disconnect()
         return None
+
+    def _disconnect(self) -> Message:
+        self._told_disconnect = True
+        return {"type": "http.disconnect"}
 
     def interpret(self, message: Message) -> Part | None:
         """What a message that the application sends puts on the wire; `None` is nothing yet.
 
         Raises `ClientDisconnectedError` if the peer is gone, `RuntimeError` for a message that may not come now,
-        `KeyError`, `TypeError` and `ValueError` for one that is not well-formed.
+        `KeyError`, `TypeError` and `ValueError` for one that is not well-formed. To an application that was told
+        `http.disconnect`, a message that may not come is the former too: some answer once more, to nobody. An answer of
+        5xx to a peer that is gone is dropped.
         """
-        if self.disconnected:
-            raise ClientDisconnectedError("the client disconnected")
         kind = message["type"]
         state = self.state
+        if self.disconnected:
+            if self._is_answer_of_failure(message):
+                return None  # to nobody
+            raise ClientDisconnectedError("the client disconnected")
         if kind == "http.response.body":
             if state is _HELD or state is _STREAMING:
                 return self._interpret_body(message)
@@ -151,11 +165,32 @@ class HttpExchange:
                 self._remaining = head.content_length
             self.state = _HELD
             return None
+        if self._told_disconnect:
+            raise ClientDisconnectedError("the client disconnected, or has its response")
         raise RuntimeError(f"ASGI message {kind!r} cannot be sent: {_EXPECTED[state]}")
 
+    def _is_answer_of_failure(self, message: Message) -> bool:
+        """Whether this is the start or the whole body of a 5xx.
+
+        Frameworks answer so when the application has raised something, and raise that again afterwards. If the answer
+        raised a disconnect, that would be all that the log hears of.
+        """
+        kind = message["type"]
+        if kind == "http.response.start" and self.state is _AWAITING:
+            head = ResponseHead.of(message["status"], message.get("headers", ()))
+            if head.status < 500:
+                return False
+            self._head = head
+            self.state = _HELD
+            return True
+        held, self._head = self._head, None
+        is_all = kind == "http.response.body" and not message.get("more_body")
+        return is_all and held is not None and held.status >= 500
+
     def answer_instead(self, head: ResponseHead, body: bytes) -> Part:
-        """The server's own answer, in the place of an application that did not begin."""
+        """The server's own answer, in the place of what the application said, none of which was sent."""
         self._head = None
+        self.bodyless = self._is_head
         self._complete()
         return head, b"" if self.bodyless else body, True, len(body)
 

@@ -14,6 +14,9 @@ _HTTP_SPEC = "2.3"
 """Starlette reads it as leave to watch no more for a client that left, from 2.4 on (ADR 18)."""
 _WEBSOCKET_SPEC = "2.4"
 
+_ASTERISK = b"*"
+"""What `OPTIONS *` asks of is the server, wherever the application is mounted (RFC 9112 §3.2.4)."""
+
 
 class HttpScopes:
     """Makes the scopes of one connection's requests: what all of them share is put together once.
@@ -67,8 +70,11 @@ class HttpScopes:
             self._request = request
             common["http_version"] = request.http_version
             common["method"] = request.method
-            common["path"] = self._root_path + _decoded(request.raw_path)
-            common["raw_path"] = self._raw_root_path + request.raw_path
+            if request.raw_path == _ASTERISK:
+                common["path"], common["raw_path"] = "*", _ASTERISK
+            else:
+                common["path"] = self._root_path + _decoded(request.raw_path)
+                common["raw_path"] = self._raw_root_path + request.raw_path
             common["query_string"] = request.query_string
         scope = common.copy()
         # What an application may change is its own.
@@ -119,8 +125,9 @@ class ForwardedScopes(HttpScopes):
             scope["scheme"] = origin.scheme
         if origin.prefix:
             scope["root_path"] = root_path = _decoded(origin.prefix)
-            scope["path"] = root_path + _decoded(request.raw_path)
-            scope["raw_path"] = origin.prefix + request.raw_path
+            if request.raw_path != _ASTERISK:
+                scope["path"] = root_path + _decoded(request.raw_path)
+                scope["raw_path"] = origin.prefix + request.raw_path
         return scope
 
 

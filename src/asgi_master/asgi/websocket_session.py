@@ -98,12 +98,15 @@ class WebSocketSession:
     def interpret(self, message: Message) -> Order:
         """What a message asks for. The state changes only when `advance` is told that it could be done.
 
-        Raises `ClientDisconnectedError` after a disconnect, `RuntimeError` for a message that may not come
-        now, `KeyError`, `TypeError` and `ValueError` for one that is not well-formed.
+        Raises `ClientDisconnectedError` after a disconnect, and for what an open WebSocket takes once the application
+        closed it: of several tasks, one may not know. `RuntimeError` for a message that may not come now, `KeyError`,
+        `TypeError` and `ValueError` for one that is not well-formed.
         """
-        if self.state is State.DISCONNECTED:
+        if self.disconnect is not None:
             raise ClientDisconnectedError("the WebSocket is disconnected")
         kind = message["type"]
+        if self.state is State.CLOSED and (State.OPEN, kind) in _READERS:
+            raise ClientDisconnectedError(_EXPECTED[State.CLOSED])
         if self._denial is not None and kind == "websocket.http.response.body":
             part = self._denial.interpret({**message, "type": "http.response.body"})
             assert part is not None
@@ -127,10 +130,16 @@ class WebSocketSession:
                 if order.is_last:
                     self.state = State.CLOSED
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can be sent any more, whoever ended it."""
+        return self.disconnect is not None or self.state is State.CLOSED
+
     def disconnected(self, code: int, reason: str = "") -> None:
         """Record that the connection ended; only the first cause counts."""
         if self.disconnect is None:
-            self.disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
+            # An application gets no `CloseCode`: it may ask for the type, and prints it.
+            self.disconnect = {"type": "websocket.disconnect", "code": int(code), "reason": reason}
             if self.state is not State.CLOSED:
                 self.state = State.DISCONNECTED
 

@@ -74,4 +74,5 @@ def _tally(row: Row) -> Tally:
     return Tally(
         answered=sum(row[field] for field in _ANSWERS),
         failed=row[Field.RESPONSES_5XX] + row[Field.LATE_ERRORS],
+        broken_off=row[Field.LATE_ERRORS],
     )

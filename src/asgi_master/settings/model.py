@@ -167,8 +167,8 @@ class ProcessSettings:
         20,
         minimum=0,
         maximum=100,
-        help="A reload that is not committed yet fails if new workers answer 5 requests or more with 5xx, and their "
-        "share exceeds that of the old workers by more than so many percent; 0: never.",
+        help="A reload that is not committed yet fails if new workers answer 5 requests or more with 5xx, or break "
+        "off responses, and their share exceeds that of the old workers by more than so many percent; 0: never.",
     )
     rollback_window: float = setting(
         300.0,
@@ -264,7 +264,8 @@ class SocketSettings:
         short="-b",
         metavar="ADDRESS",
         help="Address to listen on: HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N or systemd:NAME (a socket unit's "
-        "FileDescriptorName=), and for TLS https:// before it; may be repeated. Port 0 takes a free one.",
+        "FileDescriptorName=), and for TLS https:// before it; may be repeated. Port 0 takes a free one. [::] is IPv6 "
+        "alone, 0.0.0.0 is IPv4: give both for both.",
     )
     backlog: int = setting(
         2048,
@@ -444,7 +445,10 @@ class WebSocketSettings:
         help="Largest message, decompressed; above, the connection closes (1009).",
     )
     ws_queue_size: int = setting(
-        16, minimum=1, help="Messages that wait for the application before the connection is no longer read."
+        16,
+        minimum=1,
+        help="Messages that wait for the application before the connection is no longer read. The client's close is "
+        "not seen then either: an application that only sends learns of it when a message cannot be sent any more.",
     )
     ws_ping_interval: float = setting(20.0, minimum=0, help="Time between keepalive pings; 0: none.")
     ws_ping_timeout: float = setting(

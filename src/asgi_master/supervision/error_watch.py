@@ -17,13 +17,16 @@ class Tally:
 
     answered: int = 0
     failed: int = 0
-    """Answered with 5xx, or failed by the application after another response had begun."""
+    """Answered with 5xx, or broken off."""
+    broken_off: int = 0
+    """Of those, the ones whose client saw another response, or a WebSocket, begin and not end as it should."""
 
     def plus(self, before: "Tally", after: "Tally") -> "Tally":
         """This, and what was added between two readings of a worker's totals."""
         return Tally(
             self.answered + max(0, after.answered - before.answered),
             self.failed + max(0, after.failed - before.failed),
+            self.broken_off + max(0, after.broken_off - before.broken_off),
         )
 
     @property
@@ -55,4 +58,6 @@ class ErrorWatch:
             or new.percent - old.percent <= max_error_share
         ):
             return None
-        return TooManyErrors(new.failed, new.answered, old_generation, old.failed, old.answered)
+        return TooManyErrors(
+            new.failed, new.answered, old_generation, old.failed, old.answered, new.broken_off
+        )

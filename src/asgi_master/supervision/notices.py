@@ -92,6 +92,8 @@ class TooManyErrors:
     kept: int
     kept_failed: int
     kept_answered: int
+    broken_off: int = 0
+    """Of the failed: those that were not answered with 5xx, but broken off by an exception later."""
 
 
 @dataclass(frozen=True, slots=True)

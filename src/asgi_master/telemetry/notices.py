@@ -149,9 +149,9 @@ _LET_GO = {
 
 def _why(cause: n.Cause) -> str:
     match cause:
-        case n.TooManyErrors(failed, answered, kept, kept_failed, kept_answered):
+        case n.TooManyErrors(failed, answered, kept, kept_failed, kept_answered, broken_off):
             meanwhile = f"generation {kept}: {kept_failed} of {kept_answered}"
-            return f"{failed} of {answered} requests were answered with 5xx ({meanwhile})"
+            return f"{failed} of {answered} requests {_how_they_failed(failed, broken_off)} ({meanwhile})"
         case n.RollbackAsked():
             return "a rollback was asked for"
         case n.ImportFailed(reason):
@@ -162,6 +162,16 @@ def _why(cause: n.Cause) -> str:
             return f"its zygote died: {describe_status(status)}"
         case _:
             return f"worker {cause.slot} {_what_happened(cause)}"
+
+
+def _how_they_failed(failed: int, broken_off: int) -> str:
+    if not broken_off:
+        return "were answered with 5xx"
+    if broken_off == failed:
+        return "were broken off by an exception after their response had begun"
+    return (
+        f"failed, {failed - broken_off} answered with 5xx and {broken_off} broken off by an exception later"
+    )
 
 
 def _what_happened(cause: n.WorkerCause) -> str:

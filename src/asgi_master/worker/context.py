@@ -102,7 +102,7 @@ class Stats:
     tls_failures: int = 0
     """TLS handshakes that failed, or took too long."""
     late_errors: int = 0
-    """Of the application errors, those after a response (or WebSocket) had begun that is not counted as 5xx."""
+    """Of the application errors, those that broke off a response, or a WebSocket, that is not counted as 5xx."""
     short_responses: int = 0
     """Complete responses whose time from the request's head to their end is within `SHORT`. Without streams."""
     long_responses: list[int] = field(default_factory=lambda: [0] * BUCKET_COUNT)

@@ -193,12 +193,18 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
             current.is_stream = True
 
     def answer_failure(self, current: HttpRequest) -> None:
-        """The application failed: 500 if nothing was sent, else the connection breaks, so that the peer can tell."""
+        """The application failed: 500 if nothing has left, else the connection breaks, so that the peer can tell."""
         if current.disconnected or current.is_complete:
             return
+        if current.status and not current.body_bytes and self.writer.take_back_head():
+            self.context.stats.responses[min(current.status // 100, 5)] -= 1
+            current.status = 0
+            current.is_stream = False
         if current.status == 0:
             self._answer(current, 500, "Internal Server Error")
         else:
+            is_excused = current.peer_is_gone or self.is_cancelled
+            self.context.stats.late_errors += current.status < 500 and not is_excused
             self._transport.abort()
 
     def application_returned(self, current: HttpRequest) -> None:

@@ -148,7 +148,7 @@ class HttpRequest(HttpExchange):
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError as error:
             # Once it is cancelled for good reason, or its peer is gone, nobody is left to tell.
-            if not connection.is_cancelled and not self.disconnected:
+            if not connection.is_cancelled and not self.peer_is_gone:
                 self._failed(error)
         except GeneratorExit:
             raise
@@ -156,20 +156,19 @@ class HttpRequest(HttpExchange):
             self._failed(error)
         else:
             if self.state is not _COMPLETE and not self.peer_is_gone:
-                self._log_failure("returned without completing its response")
+                if not connection.is_cancelled:
+                    self._log_failure("returned without completing its response")
                 connection.answer_failure(self)
         connection.application_returned(self)
 
     def _failed(self, error: BaseException) -> None:
-        if self.disconnected and is_disconnect(error):
+        if self.peer_is_gone and is_disconnect(error):
             return
         self._log_failure(f"raised {describe(error)}", error)
         self._connection.answer_failure(self)
 
     def _log_failure(self, what: str, error: BaseException | None = None) -> None:
-        stats = self._connection.context.stats
-        stats.application_errors += 1
-        stats.late_errors += 0 < self.status < 500
+        self._connection.context.stats.application_errors += 1
         request = asked(self.request.method, self.request.target, self.scope)
         told = {"request": request}
         log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=told)

@@ -77,6 +77,13 @@ class HttpWriter:
                 data += body
         self._write(data)
 
+    def take_back_head(self) -> bool:
+        """Forget a head that was written last and without a body; false if it is not here any more."""
+        if not self._pending:
+            return False
+        self._written -= len(self._pending.pop())
+        return True
+
     def write_next(self, body: bytes, is_last: bool) -> None:
         """Write a further part."""
         data = self._encoder.body(body, more=not is_last)

@@ -153,13 +153,13 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
         try:
             await self._context.app(self._opening.scope, self.receive, self.send)
         except asyncio.CancelledError as error:
+            # Once it is cancelled for good reason, or its peer is gone, nobody is left to tell.
             if not self._cancelled:
-                self._application_ended(error)
+                self._application_ended(None if self._session.is_over else error)
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001 -- nothing an application does ends the worker
-            # Once its peer is gone, an application may have nothing better to do than to fail on it.
-            self._application_ended(None if is_disconnect(error) else error)
+            self._application_ended(None if self._session.is_over and is_disconnect(error) else error)
         else:
             self._application_ended(None)
 
@@ -179,8 +179,10 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
         elif unanswered:
             self._log_failure("returned without answering the handshake")
         if state is State.OPEN:
+            self._context.stats.late_errors += error is not None
             self._close(CloseCode.NORMAL if error is None else CloseCode.INTERNAL_ERROR)
         elif unanswered and self._opening.answered:
+            self._context.stats.late_errors += self._opening.answered_well
             self._abort()
         elif unanswered:
             self._session.disconnected(CloseCode.ABNORMAL)
@@ -188,9 +190,7 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
             self._hang_up()
 
     def _log_failure(self, what: str, error: BaseException | None = None) -> None:
-        stats = self._context.stats
-        stats.application_errors += 1
-        stats.late_errors += self._opening.answered_well
+        self._context.stats.application_errors += 1
         request = asked("WebSocket", self._request.target, self._opening.scope)
         told = {"request": request}
         log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=told)

@@ -80,7 +80,7 @@ class Opening:
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
         if status == HTTPStatus.UPGRADE_REQUIRED:
             headers += upgrade_required()
-        body = f"{reason}\n".encode()
+        body = reason.encode()
         self.deny((ResponseHead(status, headers), body, True, len(body)))
 
     def deny(self, part: Part) -> None:

@@ -11,7 +11,6 @@ from asgi_master.ipc.scoreboard import (
     Field,
     RowState,
     Scoreboard,
-    layout,
 )
 
 
@@ -146,28 +145,6 @@ class TestLeastConnections:
         mine = ready(board, connections=9, beat=100)
         ready(board, connections=0, beat=100)[Field.STATE] = RowState.DRAINING
         assert board.least_connections(apart_from=mine.index, fresh_after_ns=50) is None
-
-
-class TestAllReadStandings:
-    """What is given away is noted as the oldest version reads it that may take it."""
-
-    def test_unless_another_one_that_accepts_or_may_soon_does_not(self, board):
-        mine, other, older = (ready(board, connections=0, beat=100) for _ in range(3))
-        other[Field.READS_STANDINGS] = 1
-        for state in (RowState.READY, RowState.STANDBY):
-            older[Field.STATE] = state
-            assert not board.all_read_standings(apart_from=mine.index)
-        for state in (RowState.BOOTING, RowState.DRAINING):
-            older[Field.STATE] = state
-            assert board.all_read_standings(apart_from=mine.index)
-
-    def test_versions_before_go_on_with_the_scoreboard_all_the_same(self):
-        assert Field.READS_STANDINGS.name not in layout()["fields"]
-
-    def test_one_that_is_gone_takes_nothing(self, board):
-        mine, older = (ready(board, connections=0, beat=100) for _ in range(2))
-        board.release(older)
-        assert board.all_read_standings(apart_from=mine.index)
 
 
 WORDS = st.sampled_from([0, 1, 2, -1, 2**40, 2**52, 2**62, 2**63 - 1, -(2**63)]) | st.integers(

@@ -56,11 +56,6 @@ def test_an_older_version_says_less(note, meant):
     assert Standing.of_note(note) == replace(meant, served=0 if meant.expects_proxy_header else 1)
 
 
-@pytest.mark.parametrize(("note", "meant"), OLDER.items())
-def test_an_older_version_is_told_what_it_reads(note, meant):
-    assert replace(meant, served=3, idle_since=5.0).note(for_older=True) == note
-
-
 @pytest.mark.parametrize(
     "note",
     [

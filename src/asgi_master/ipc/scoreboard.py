@@ -66,8 +66,6 @@ class Field(IntEnum):
     """TLS handshakes that failed, or took too long."""
     PROGRESS_NS = 24
     """`CLOCK_MONOTONIC` of when a thread of the worker last saw it get on, be it that its loop turned or not."""
-    READS_STANDINGS = 25
-    """1 in a worker of a version that reads what is noted of a connection as `worker.standing` says."""
 
 
 COUNTERS = (
@@ -288,21 +286,6 @@ class Scoreboard:
                 least = words[base + Field.CONNECTIONS]
         return None if least is None else _believed(Field.CONNECTIONS, least)
 
-    def all_read_standings(self, *, apart_from: int) -> bool:
-        """Whether every other worker that accepts, or may soon, is of a version that does; see `Field`."""
-        words, roster = self._words, self._roster
-        return not any(
-            index != apart_from
-            and roster[index]
-            and words[index * _WORDS + Field.STATE] in (RowState.READY, RowState.STANDBY)
-            and words[index * _WORDS + Field.READS_STANDINGS] != 1
-            for index in range(1, min(roster[0], self.CAPACITY) + 1)
-        )
-
-
-_NOT_NEEDED = frozenset({Field.READS_STANDINGS})
-"""Added since versions before went on with each other's scoreboards, and nothing to who does not know it."""
-
 
 def layout() -> dict[str, Any]:
     """How this version lays a scoreboard out: JSON, for a version that is to go on with it."""
@@ -311,7 +294,7 @@ def layout() -> dict[str, Any]:
         "rows": _ROWS,
         "buckets": [_BUCKETS, *DURATION_BOUNDS],
         "states": {state.name: state.value for state in RowState},
-        "fields": {field.name: field.value for field in Field if field not in _NOT_NEEDED},
+        "fields": {field.name: field.value for field in Field},
     }
 
 

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable
 
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import Drain
@@ -37,15 +36,11 @@ async def drain(
     harsher: "asyncio.Queue[Drain]",
     reserved: float,
     hand_off: HandOff,
-    all_read_standings: Callable[[], bool],
 ) -> None:
-    """Empty `context.connections` within the order's time less `reserved` seconds, or sooner by a harsher order.
-
-    `all_read_standings` is asked whether all who may take a connection are of a version that reads a `Standing`.
-    """
+    """Empty `context.connections` within the order's time less `reserved` seconds, or sooner by a harsher order."""
 
     def give_away(connection: socket.socket, standing: Standing) -> bool:
-        return hand_off.put(connection, standing.note(for_older=not all_read_standings()))
+        return hand_off.put(connection, standing.note())
 
     loop = context.loop
     context.draining = True

@@ -263,7 +263,6 @@ class Worker:
         heartbeat.start()
         stall_watch.start()
         self._acceptor = acceptor
-        self._row[Field.READS_STANDINGS] = 1
         self._accept_if_admitted()
         faults.point("before_ready")
         await self._tell_ready()
@@ -283,9 +282,6 @@ class Worker:
             harsher=self._orders,
             reserved=shutdown_slice,
             hand_off=self._hand_off,
-            all_read_standings=lambda: self._inheritance.scoreboard.all_read_standings(
-                apart_from=self._row.index
-            ),
         )
         stall_watch.stop()
         faults.point("drain_end")

@@ -3,12 +3,12 @@
 The socket travels with it and tells its addresses. This is the rest: one value, made by the giver and believed by the
 taker as far as it can be read. Whatever a connection comes to know that outlives an idle moment belongs here.
 
-A note is a JSON object of which each version passes over the keys that it does not know. Versions before it wrote, and
-read, nothing but an array for `ends`, two words for a PROXY header to come, or nothing: `note` can still write so.
+A note is a JSON object of which each version passes over the keys that it does not know. Versions before it wrote an array
+for `ends`, the words for a PROXY header to come, or nothing: that is still read.
 """
 
 import json
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeVar
 
 from asgi_master.worker.endpoints import Endpoints
@@ -36,13 +36,9 @@ class Standing:
     `None` if the giver did not tell.
     """
 
-    def note(self, *, for_older: bool = False) -> bytes:
-        """To travel with the connection. `for_older`: as versions before this form read it, who learn less."""
-        if not for_older:
-            return json.dumps(asdict(self)).encode()
-        if self.expects_proxy_header:
-            return _OLD_HEADER_TO_COME
-        return b"" if self.ends is None else json.dumps(astuple(self.ends)).encode()
+    def note(self) -> bytes:
+        """To travel with the connection."""
+        return json.dumps(asdict(self)).encode()
 
     @classmethod
     def of_note(cls, note: bytes) -> "Standing":

@@ -73,6 +73,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         "_taken",
         "_told_ends",
         "context",
+        "flow",
         "is_cancelled",
         "writer",
     )
@@ -116,7 +117,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection was accepted, or taken over."""
         self._transport = cast("asyncio.Transport", transport)
-        self.writer = HttpWriter(self.context, self._transport)
+        self.writer = self.flow = HttpWriter(self.context, self._transport)
         self._is_plaintext = transport.get_extra_info("sslcontext") is None
         ends = self._told_ends or Endpoints.of(transport)
         self._scopes = scopes_of(self.context, ends, tls_extension(transport))

@@ -1,26 +1,65 @@
-"""One running HTTP request: the `receive` and `send` of its application, and what happens when that ends."""
+"""One running HTTP request: the `receive` and `send` of its application, and what happens when that ends.
+
+It knows its stream, and nothing of what is below that: bytes, transports and versions of HTTP.
+"""
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
-from asgi_master.asgi.http_exchange import HttpExchange, Message, State
+from asgi_master.asgi.http_exchange import HttpExchange, Message, Part, State
 from asgi_master.asgi.scope import Scope
 from asgi_master.http.request import Request
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.requests import asked
 from asgi_master.telemetry.territory import territory
+from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.eager import begin
-from asgi_master.worker.subject import runs_the_application, waits_at
+from asgi_master.worker.flow import WriteFlow
+from asgi_master.worker.subject import Served, runs_the_application, waits_at
 from asgi_master.worker.turns import CREDIT
-
-if TYPE_CHECKING:
-    from asgi_master.worker.http_connection import HttpConnection
 
 log = logging.getLogger("asgi_master")
 
 _COMPLETE = State.COMPLETE
+
+
+class Stream(Served, Protocol):
+    """Where a request runs: a connection of HTTP/1.1, which serves one after the other, or a stream of HTTP/2.
+
+    Attributes are slots of the class that implements this: what every request reads is found fastest there (ADR 10).
+    """
+
+    context: WorkerContext
+    is_cancelled: bool
+    """Whether the application was cancelled because the worker ends: its failure is not the application's."""
+    holds: int
+    """The reasons not to read from the peer now, one bit each; see `advance_soon`."""
+    credit: int
+    """What the application may still do until `rest` is due; see `worker.turns.TakesTurns`."""
+
+    @property
+    def flow(self) -> WriteFlow:
+        """The flow control of what the application sends."""
+
+    def body_wanted(self, current: "HttpRequest") -> None:
+        """The application waits for a body (RFC 9110 §10.1.1)."""
+
+    def advance_soon(self) -> None:
+        """The application took what had arrived: go on reading, if nothing else holds that back."""
+
+    def send_part(self, current: "HttpRequest", part: Part) -> None:
+        """Write a part of the response."""
+
+    def answer_failure(self, current: "HttpRequest") -> None:
+        """The application failed: answer 500 if nothing was sent, else end the stream so that the peer can tell."""
+
+    def application_returned(self, current: "HttpRequest") -> None:
+        """The application has returned, whether or not its response is complete."""
+
+    async def rest(self) -> None:
+        """Let the loop turn, if the application has had its share of this turn."""
 
 
 class HttpRequest(HttpExchange):
@@ -31,7 +70,7 @@ class HttpRequest(HttpExchange):
 
     # What stands on the class instead is found slowly (ADR 10).
     __slots__ = (
-        "_connection",
+        "_stream",
         "body_bytes",
         "is_last",
         "is_stream",
@@ -43,9 +82,9 @@ class HttpRequest(HttpExchange):
         "task",
     )
 
-    def __init__(self, connection: "HttpConnection", request: Request, scope: Scope) -> None:
+    def __init__(self, stream: Stream, request: Request, scope: Scope) -> None:
         HttpExchange.__init__(self, request.method, request.body_length != 0)
-        self._connection = connection
+        self._stream = stream
         self.request = request
         self.scope = scope
         self.task: asyncio.Task[None] | None = None
@@ -88,30 +127,30 @@ class HttpRequest(HttpExchange):
         """See whether the application was cancelled before its first step: then it never came to `_run`'s end."""
         if self.task is not None and self.task.cancelled():
             self.task = None
-            self._connection.application_returned(self)
+            self._stream.application_returned(self)
 
     async def receive(self) -> Message:
         """ASGI's `receive`."""
-        connection = self._connection
+        stream = self._stream
         message = self.next_message()
         if message is None:
             while message is None:
                 waiter = asyncio.get_running_loop().create_future()
                 self.receivers += (waiter,)
-                connection.body_wanted(self)
+                stream.body_wanted(self)
                 try:
                     await waiter
                 finally:
                     self.receivers = tuple(other for other in self.receivers if other is not waiter)
                 message = self.next_message()
-            connection.credit = CREDIT
+            stream.credit = CREDIT
         elif message["type"] == "http.disconnect":
             # It is told as often as it is asked for: who does nothing else shall not hold the loop.
-            connection.credit -= 1
-            if connection.credit < 0:
-                await connection.rest()
-        if connection.holds:
-            connection.advance_soon()
+            stream.credit -= 1
+            if stream.credit < 0:
+                await stream.rest()
+        if stream.holds:
+            stream.advance_soon()
         return message
 
     async def send(self, message: Message) -> None:
@@ -119,15 +158,15 @@ class HttpRequest(HttpExchange):
         part = self.interpret(message)
         if part is None:
             return
-        connection = self._connection
-        connection.send_part(self, part)
-        if connection.writer.waits and self.state is not _COMPLETE:
-            writer = connection.writer
-            if not writer.is_paused:
-                writer.waits = False
+        stream = self._stream
+        stream.send_part(self, part)
+        if stream.flow.waits and self.state is not _COMPLETE:
+            flow = stream.flow
+            if not flow.is_paused:
+                flow.waits = False
                 # A peer that reads as fast as this is written would never let the loop turn.
-                await connection.rest()
-            await writer.wait_until_resumed()
+                await stream.rest()
+            await flow.wait_until_resumed()
             if self.disconnected:
                 raise ClientDisconnectedError("the client disconnected")
 
@@ -143,12 +182,12 @@ class HttpRequest(HttpExchange):
 
     @runs_the_application
     async def _run(self, app: Any) -> None:
-        connection = self._connection
+        stream = self._stream
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError as error:
             # Once it is cancelled for good reason, or its peer is gone, nobody is left to tell.
-            if not connection.is_cancelled and not self.peer_is_gone:
+            if not stream.is_cancelled and not self.peer_is_gone:
                 self._failed(error)
         except GeneratorExit:
             raise
@@ -156,33 +195,33 @@ class HttpRequest(HttpExchange):
             self._failed(error)
         else:
             if self.state is not _COMPLETE and not self.peer_is_gone:
-                if not connection.is_cancelled:
+                if not stream.is_cancelled:
                     self._log_failure("returned without completing its response")
-                connection.answer_failure(self)
-        connection.application_returned(self)
+                stream.answer_failure(self)
+        stream.application_returned(self)
 
     def _failed(self, error: BaseException) -> None:
         if self.peer_is_gone and is_disconnect(error):
             return
         self._log_failure(f"raised {describe(error)}", error)
-        self._connection.answer_failure(self)
+        self._stream.answer_failure(self)
 
     def _log_failure(self, what: str, error: BaseException | None = None) -> None:
-        self._connection.context.stats.application_errors += 1
+        self._stream.context.stats.application_errors += 1
         request = asked(self.request.method, self.request.target, self.scope)
         told = {"request": request}
         log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=told)
 
     def give_up(self) -> None:
         """Cancel the application, which did not begin its response in time; the connection has answered for it."""
-        context, task = self._connection.context, self.task
+        context, task = self._stream.context, self.task
         assert task is not None
         context.stats.application_errors += 1
         log.warning(
             "%s: cancelled, as it had not begun to respond within %g s (request-timeout); it was waiting at %s",
             self.title,
             context.http.request_timeout,
-            waits_at(task, self._connection, context.loop, territory),
+            waits_at(task, self._stream, context.loop, territory),
         )
         self.peer_left()
         self.cancel()

@@ -5,6 +5,7 @@ import asyncio
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.response import CONTINUE, ResponseEncoder, ResponseHead
 from asgi_master.worker.context import WorkerContext
+from asgi_master.worker.flow import WriteFlow
 
 _HOLD_LIMIT = 64 * 1024
 """Bytes that wait for the end of the turn, and are then joined; beyond, they go to the transport as they are."""
@@ -14,7 +15,7 @@ _HOLD_MOST = 128
 PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
-class HttpWriter:
+class HttpWriter(WriteFlow):
     """Writes the responses of one connection to its transport."""
 
     __slots__ = (
@@ -24,15 +25,13 @@ class HttpWriter:
         "_pending",
         "_transport",
         "_unheld",
-        "_waiters",
         "_written",
-        "is_paused",
         "keep_alive",
         "passed_on",
-        "waits",
     )
 
     def __init__(self, context: WorkerContext, transport: asyncio.Transport) -> None:
+        super().__init__(context.loop)
         self._context = context
         self._transport = transport
         self._outbox = context.outbox
@@ -40,10 +39,6 @@ class HttpWriter:
         self._written = 0
         self._unheld = 0
         self._encoder = ResponseEncoder(context.server_fields)
-        self._waiters: list[asyncio.Future[None]] = []
-        self.is_paused = False
-        self.waits = False
-        """Whether who writes more shall wait before: while paused, or to let the loop turn after so much."""
         self.passed_on = 0
         """Bytes that were given to the transport."""
         self.keep_alive = True
@@ -135,24 +130,3 @@ class HttpWriter:
             # Not `writelines`: on asyncio it forgets to tell that the peer does not keep up.
             for data in pending:
                 self._transport.write(data)
-
-    def pause(self) -> None:
-        """The peer reads more slowly than the application writes."""
-        self.is_paused = self.waits = True
-
-    def resume(self) -> None:
-        """The peer caught up, or is gone."""
-        self.is_paused = self.waits = False
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def wait_until_resumed(self) -> None:
-        """Return once the peer caught up or is gone."""
-        while self.is_paused:
-            waiter = self._context.loop.create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiters.remove(waiter)

@@ -1,6 +1,7 @@
 """What frameworks make of a client that leaves: no error, unless the application makes a mistake of its own meanwhile."""
 
 import asyncio
+import gc
 import socket
 import struct
 
@@ -142,7 +143,7 @@ def litestar():
     return Litestar([stream, upload, *conversations], logging_config=None)
 
 
-def quart(go_on=nothing):
+def quart():
     from quart import Quart, request, websocket
 
     class Socket:
@@ -160,13 +161,6 @@ def quart(go_on=nothing):
     async def stream():
         return pieces()
 
-    @app.get("/careless")
-    async def careless():
-        try:
-            await go_on()
-        finally:
-            {}["what was open"]
-
     @app.post("/upload")
     async def upload():
         return str(len(await request.get_data()))
@@ -183,7 +177,7 @@ def quart(go_on=nothing):
     return app
 
 
-def django(go_on=nothing):
+def django():
     from django import setup
     from django.conf import settings
     from django.core.asgi import get_asgi_application
@@ -198,18 +192,11 @@ def django(go_on=nothing):
     async def stream(request):
         return StreamingHttpResponse(pieces())
 
-    async def careless(request):
-        try:
-            await go_on()
-        finally:
-            {}["what was open"]
-
     async def upload(request):
         return HttpResponse(str(len(request.body)))
 
     urlpatterns[:] = [
         path("stream", stream),
-        path("careless", careless),
         path("upload", csrf_exempt(upload)),
     ]
     return get_asgi_application()
@@ -251,6 +238,8 @@ def test_the_client_of_a_stream_leaves(framework, leave, caplog):
     assert ours(caplog) == []
 
 
+# Django leaves the file of an upload open, which Python complains of once it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("leave", [reset, socket.socket.close])
 @pytest.mark.parametrize("framework", ALL)
 def test_the_client_of_an_upload_leaves(framework, leave, caplog):
@@ -262,6 +251,7 @@ def test_the_client_of_an_upload_leaves(framework, leave, caplog):
         server.wait_until(lambda: not server.context.connections)
         assert server.context.stats.application_errors == 0
     assert ours(caplog) == []
+    gc.collect()
 
 
 @pytest.mark.parametrize("leaves", ["reset", "close", "close frame"])
@@ -281,8 +271,8 @@ def test_the_client_of_a_websocket_leaves(framework, path, leaves, caplog):
     assert ours(caplog) == []
 
 
-# Django and Quart, which cancel the view, log it themselves, and Litestar does where it is configured to.
-@pytest.mark.parametrize("framework", ["starlette", "middleware", "fastapi", "django", "quart"])
+# The others keep it to themselves: Django and Quart, which cancel the view, log it, and Litestar where that is configured.
+@pytest.mark.parametrize("framework", ["starlette", "middleware", "fastapi"])
 def test_a_mistake_when_the_client_of_a_request_has_left(framework, caplog):
     async def go_on():
         await left.wait()
@@ -296,8 +286,7 @@ def test_a_mistake_when_the_client_of_a_request_has_left(framework, caplog):
         server.wait_until(lambda: not server.context.stats.connections)
         server.run(left.set)
         server.wait_until(lambda: not server.context.connections)
-        if framework in {"starlette", "middleware", "fastapi"}:
-            assert server.context.stats.application_errors == 1
+        assert server.context.stats.application_errors == 1
     assert "what was open" in caplog.text
 
 

@@ -217,6 +217,8 @@ def listen_tcp(
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
+            # So that [::] and 0.0.0.0 may be bound side by side, and no client of IPv4 is called ::ffff:192.0.2.1: a
+            # list of trusted peers would have to know that too.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
         sock.listen(backlog)

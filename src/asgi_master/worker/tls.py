@@ -13,8 +13,9 @@ from typing import Any, cast
 from asgi_master.errors import SettingsError
 from asgi_master.settings.model import TlsSettings
 from asgi_master.tls.bundle import Bundle
-from asgi_master.tls.contexts import Contexts, ServerContext, make_contexts
+from asgi_master.tls.contexts import Contexts, ServerContext, make_contexts, on_failed_handshake
 from asgi_master.tls.x509 import read_certificate
+from asgi_master.worker.tls_refusal import Opening, linger, send_last
 from asgi_master.worker.turns import TakesTurns, Turns
 
 log = logging.getLogger("asgi_master")
@@ -57,7 +58,7 @@ class TlsServer:
     ) -> Callable[[], None]:
         """Do the handshake, within the time-out; returns what lets the protocol begin, to be called in the same turn.
 
-        Takes the socket. Raises `OSError`.
+        Takes the socket. Raises `OSError`; a peer whose handshake fails has been told why by then.
         """
         # Made first: it marks the context that the transports' callbacks will run in (see `subject`).
         connection = protocol()
@@ -65,23 +66,29 @@ class TlsServer:
         below.pause_reading()
         # A plain task, whatever the application made of the loop's: its first step comes in the next turn.
         starting = asyncio.Task(self._start_tls(loop, below), loop=loop)
+        shaking: _Shaking | None = None
         try:
             if early.has_ended or below.is_closing():
                 raise ConnectionResetError("the peer left before the handshake")
             await asyncio.sleep(0)  # TLS takes over
             await asyncio.sleep(0)  # and learns of its transport, but has read nothing
-            if early.received and not starting.done():
-                _pass_on(early.received, cast("asyncio.BufferedProtocol", below.get_protocol()))
+            if not starting.done():
+                shaking = _Shaking(below)
+                below.set_protocol(shaking)
+                _pass_on(early.received, shaking)
             tls, meanwhile = await starting
+            assert shaking is not None  # nothing was read before
             if meanwhile.is_lost:
                 raise ConnectionResetError("the peer left after the handshake")
         except BaseException:
             starting.cancel()
             below.abort()
+            if shaking is not None and shaking.refused is not None:
+                await linger(loop, shaking.refused)
             raise
 
         def begin() -> None:
-            below.set_protocol(_Reader(below, turns))
+            below.set_protocol(_Reader(below, shaking.tls, turns))
             tls.set_protocol(connection)
             connection.connection_made(cast("asyncio.Transport", TlsTransport(tls, below, loop)))
             if meanwhile.received:
@@ -154,46 +161,88 @@ class TlsTransport:
             self._tls.close()
 
 
-class _Reader(TakesTurns, asyncio.BufferedProtocol):
-    """Stands between the transport below and TLS, and bounds what is decrypted in a turn.
+class _OnTls(asyncio.BufferedProtocol):
+    """Stands between the transport below and TLS, which does all that a subclass does not do."""
+
+    __slots__ = ()
+
+    tls: asyncio.BufferedProtocol
+
+    def eof_received(self) -> bool | None:
+        return self.tls.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.tls.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self.tls.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.tls.resume_writing()
+
+
+class _Shaking(_OnTls):
+    """Is there for the handshake, and tells the peer why it failed."""
+
+    __slots__ = ("_below", "_buffer", "_opening", "refused", "tls")
+
+    def __init__(self, below: asyncio.Transport) -> None:
+        self.tls = cast("asyncio.BufferedProtocol", below.get_protocol())
+        self._below = below
+        self._buffer = memoryview(b"")
+        self._opening = Opening()
+        self.refused: socket.socket | None = None
+        """The socket of a connection whose handshake failed, to be closed once the peer knows."""
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        self._buffer = memoryview(self.tls.get_buffer(sizehint))
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Go on with the handshake."""
+        self._opening.feed(self._buffer[:nbytes])
+        # Set here, not where TLS begins: uvloop runs what follows in no context of ours.
+        token = on_failed_handshake.set(self._refuse)
+        try:
+            self.tls.buffer_updated(nbytes)
+        finally:
+            on_failed_handshake.reset(token)
+
+    def _refuse(self, alert: bytes) -> None:
+        last = self._opening.refusal(alert)
+        # Behind what the peer has yet to take, it would come in the middle of another record.
+        if last and self.refused is None and not self._below.get_write_buffer_size():
+            self.refused = send_last(self._below.get_extra_info("socket").fileno(), last)
+
+
+class _Reader(TakesTurns, _OnTls):
+    """Bounds what is decrypted in a turn.
 
     A record may hold a single byte, and the loop's TLS goes on until it has decrypted all that was read.
     """
 
-    __slots__ = ("_is_paused", "_most", "_tls")
+    __slots__ = ("_is_paused", "_most", "tls")
 
-    def __init__(self, below: asyncio.Transport, turns: Turns) -> None:
+    def __init__(self, below: asyncio.Transport, tls: asyncio.BufferedProtocol, turns: Turns) -> None:
         super().__init__(turns)
         self._transport = below
-        self._tls = cast("asyncio.BufferedProtocol", below.get_protocol())
+        self.tls = tls
         self._most = _FIRST_READ
         self._is_paused = False
 
-    def eof_received(self) -> bool | None:
-        """As TLS does it, like all that follows but reading."""
-        return self._tls.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._tls.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        self._tls.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._tls.resume_writing()
-
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go; that many at most are read."""
-        buffer = memoryview(self._tls.get_buffer(sizehint))
+        buffer = memoryview(self.tls.get_buffer(sizehint))
         return buffer[: _LEAST_READ if self._turns.is_spent else self._most]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes were read. Few of them are no matter."""
         if nbytes < _LEAST_READ:
-            self._tls.buffer_updated(nbytes)
+            self.tls.buffer_updated(nbytes)
             return
         until = self._turns.slice()
-        self._tls.buffer_updated(nbytes)
+        self.tls.buffer_updated(nbytes)
         if self._turns.is_over(until):
             self._most = max(_LEAST_READ, self._most >> 2)
             self._queue_up()

@@ -1,8 +1,9 @@
 """The contexts that connections are served with: one for each certificate, chosen by the name a client asks for."""
 
 import ssl
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
 from asgi_master import unraisable
 from asgi_master.errors import SettingsError
@@ -24,14 +25,51 @@ _PROTOCOLS = ["http/1.1"]
 """What is offered by ALPN (RFC 7301): what is spoken."""
 
 
+on_failed_handshake: ContextVar[Callable[[bytes], object] | None] = ContextVar(
+    "on_failed_handshake", default=None
+)
+"""Called where a handshake fails, with what OpenSSL has still to send: an alert (RFC 8446 §6.2), or nothing.
+
+The loops throw that away and close the socket, both before they tell anybody.
+"""
+
+
+class _Connection(ssl.SSLObject):
+    """A connection whose last bytes can be had when its handshake fails."""
+
+    outgoing: ssl.MemoryBIO
+
+    def do_handshake(self) -> None:
+        """See `ssl.SSLObject.do_handshake`."""
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError:
+            if (tell := on_failed_handshake.get()) is not None:
+                tell(self.outgoing.read())
+            raise
+
+
 class ServerContext(ssl.SSLContext):
     """The context of one certificate."""
+
+    sslobject_class = _Connection
 
     certificate: Certificate
     certificate_pem: str
     """Without its chain, as the ASGI extension shows it."""
     cipher_suites: dict[str, int]
     """The numbers of the IANA registry, by OpenSSL's name."""
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **more: Any
+    ) -> ssl.SSLObject:
+        """See `ssl.SSLContext.wrap_bio`."""
+        connection = super().wrap_bio(incoming, outgoing, *args, **more)
+        assert isinstance(connection, _Connection)
+        connection.outgoing = outgoing
+        return connection
 
 
 class Contexts:

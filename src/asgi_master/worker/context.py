@@ -161,6 +161,9 @@ class WorkerContext:
     stats: Stats = field(default_factory=Stats)
     connections: set[Connection] = field(default_factory=set)
     refusals: Refusals = field(default_factory=Refusals)
+    """Of peers that may not connect, or whose PROXY header is wrong."""
+    refused_certificates: Refusals = field(default_factory=Refusals)
+    """Of clients that TLS refused for their certificate, told apart lest one kind silence the other."""
     outbox: Outbox = field(init=False)
     turns: Turns = field(init=False)
     on_connection_lost: Callable[[], None] | None = None

@@ -13,6 +13,7 @@ from asgi_master.worker.endpoints import Endpoints
 from asgi_master.worker.http_connection import HttpConnection
 from asgi_master.worker.standing import Standing
 from asgi_master.worker.tls import TlsServer
+from asgi_master.worker.tls_refusal import is_of_certificate, reason_of
 
 log = logging.getLogger("asgi_master")
 
@@ -119,9 +120,18 @@ class Handshake:
             # Who left before the end of it was not refused.
             if not self._is_a_check and isinstance(error, ssl.SSLError | ConnectionAbortedError):
                 self._record(400 if isinstance(error, ssl.SSLError) else 408)
-            log.debug("TLS handshake with %s failed: %s", peer, _reason(error))
+            self._tell(error, peer)
         if context.on_connection_lost is not None:
             context.on_connection_lost()
+
+    def _tell(self, error: BaseException, peer: str) -> None:
+        """Say why it failed; aloud if it is the client's certificate, which both sides would look for in vain."""
+        reason = reason_of(error)
+        if is_of_certificate(error):
+            who = peer if self._client is None else self._client[0]
+            self._context.refused_certificates.tell(who, reason, self._context.loop.time())
+        else:
+            log.debug("TLS handshake with %s failed: %s", peer, reason)
 
     def _record(self, status: int) -> None:
         """Tell the access log of one that was refused without a word."""
@@ -167,9 +177,3 @@ def _peer(sock: socket.socket) -> str:
     except OSError:
         return "a peer that is gone"
     return str(name[0]) if isinstance(name, tuple) else "a Unix socket"
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.replace("_", " ").lower()
-    return str(error) or type(error).__name__

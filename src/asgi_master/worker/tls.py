@@ -4,6 +4,7 @@ After the handshake a connection is like any other, except that it cannot move t
 """
 
 import asyncio
+import contextvars
 import logging
 import socket
 import ssl
@@ -13,8 +14,9 @@ from typing import Any, cast
 from asgi_master.errors import SettingsError
 from asgi_master.settings.model import TlsSettings
 from asgi_master.tls.bundle import Bundle
-from asgi_master.tls.contexts import Contexts, ServerContext, make_contexts
+from asgi_master.tls.contexts import Contexts, ServerContext, make_contexts, on_failed_handshake
 from asgi_master.tls.x509 import read_certificate
+from asgi_master.worker.tls_refusal import Opening, linger, send_last
 from asgi_master.worker.turns import TakesTurns, Turns
 
 log = logging.getLogger("asgi_master")
@@ -57,7 +59,7 @@ class TlsServer:
     ) -> Callable[[], None]:
         """Do the handshake, within the time-out; returns what lets the protocol begin, to be called in the same turn.
 
-        Takes the socket. Raises `OSError`.
+        Takes the socket. Raises `OSError`; a peer whose handshake fails has been told why by then.
         """
         # Made first: it marks the context that the transports' callbacks will run in (see `subject`).
         connection = protocol()
@@ -65,23 +67,29 @@ class TlsServer:
         below.pause_reading()
         # A plain task, whatever the application made of the loop's: its first step comes in the next turn.
         starting = asyncio.Task(self._start_tls(loop, below), loop=loop)
+        shaking: _Shaking | None = None
         try:
             if early.has_ended or below.is_closing():
                 raise ConnectionResetError("the peer left before the handshake")
             await asyncio.sleep(0)  # TLS takes over
             await asyncio.sleep(0)  # and learns of its transport, but has read nothing
-            if early.received and not starting.done():
-                _pass_on(early.received, cast("asyncio.BufferedProtocol", below.get_protocol()))
+            if not starting.done():
+                shaking = _Shaking(below, turns)
+                below.set_protocol(shaking)
+                shaking.feed(early.received)
             tls, meanwhile = await starting
+            assert shaking is not None  # nothing was read before
             if meanwhile.is_lost:
                 raise ConnectionResetError("the peer left after the handshake")
         except BaseException:
             starting.cancel()
             below.abort()
+            if shaking is not None and shaking.refused is not None:
+                await linger(loop, shaking.refused)
             raise
 
         def begin() -> None:
-            below.set_protocol(_Reader(below, turns))
+            below.set_protocol(_Reader(below, shaking.tls, turns))
             tls.set_protocol(connection)
             connection.connection_made(cast("asyncio.Transport", TlsTransport(tls, below, loop)))
             if meanwhile.received:
@@ -154,46 +162,118 @@ class TlsTransport:
             self._tls.close()
 
 
-class _Reader(TakesTurns, asyncio.BufferedProtocol):
-    """Stands between the transport below and TLS, and bounds what is decrypted in a turn.
+class _OnTls(asyncio.BufferedProtocol):
+    """Stands between the transport below and TLS, which does all that a subclass does not do."""
+
+    __slots__ = ()
+
+    tls: asyncio.BufferedProtocol
+
+    def eof_received(self) -> bool | None:
+        return self.tls.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.tls.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self.tls.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.tls.resume_writing()
+
+
+class _Shaking(_OnTls):
+    """Is there for the handshake, step by step in its turns, and tells the peer why it failed.
+
+    A step takes OpenSSL the better part of a millisecond, and hundreds of peers may send theirs at once.
+    """
+
+    __slots__ = ("_below", "_buffer", "_context", "_opening", "_read", "_turns", "refused", "tls")
+
+    def __init__(self, below: asyncio.Transport, turns: Turns) -> None:
+        self.tls = cast("asyncio.BufferedProtocol", below.get_protocol())
+        self._below = below
+        self._turns = turns
+        # That of the connection: what TLS calls soon may be for its application already (see `subject`).
+        self._context = contextvars.copy_context()
+        self._buffer = memoryview(b"")
+        self._read = 0
+        """Bytes in the buffer that TLS has yet to be told of; nothing is read until then."""
+        self._opening = Opening()
+        self.refused: socket.socket | None = None
+        """The socket of a connection whose handshake failed, to be closed once the peer knows."""
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        self._buffer = memoryview(self.tls.get_buffer(sizehint))
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Go on with the handshake, in another turn."""
+        self._read = nbytes
+        self._below.pause_reading()
+        self._turns.queue(self)
+
+    def go_on(self) -> None:
+        """See `Waiting`."""
+        if not self._below.is_closing():
+            self._context.run(self._step, self._read)
+        if not self._below.is_closing():
+            self._below.resume_reading()
+
+    def feed(self, received: bytes) -> None:
+        """Take what came before this was the protocol, at once: no more than was accepted in one turn."""
+        view = memoryview(received)
+        while view and not self._below.is_closing():
+            buffer = self.get_buffer(len(view))
+            size = min(len(view), len(buffer))
+            buffer[:size] = view[:size]
+            self._step(size)
+            view = view[size:]
+
+    def _step(self, nbytes: int) -> None:
+        self._opening.feed(self._buffer[:nbytes])
+        # Set here, not where TLS begins: uvloop runs what follows in no context of ours.
+        token = on_failed_handshake.set(self._refuse)
+        try:
+            self.tls.buffer_updated(nbytes)
+        finally:
+            on_failed_handshake.reset(token)
+
+    def _refuse(self, alert: bytes) -> None:
+        last = self._opening.refusal(alert)
+        # Behind what the peer has yet to take, it would come in the middle of another record.
+        if last and self.refused is None and not self._below.get_write_buffer_size():
+            self.refused = send_last(self._below.get_extra_info("socket").fileno(), last)
+
+
+class _Reader(TakesTurns, _OnTls):
+    """Bounds what is decrypted in a turn.
 
     A record may hold a single byte, and the loop's TLS goes on until it has decrypted all that was read.
     """
 
-    __slots__ = ("_is_paused", "_most", "_tls")
+    __slots__ = ("_is_paused", "_most", "tls")
 
-    def __init__(self, below: asyncio.Transport, turns: Turns) -> None:
+    def __init__(self, below: asyncio.Transport, tls: asyncio.BufferedProtocol, turns: Turns) -> None:
         super().__init__(turns)
         self._transport = below
-        self._tls = cast("asyncio.BufferedProtocol", below.get_protocol())
+        self.tls = tls
         self._most = _FIRST_READ
         self._is_paused = False
 
-    def eof_received(self) -> bool | None:
-        """As TLS does it, like all that follows but reading."""
-        return self._tls.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._tls.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        self._tls.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._tls.resume_writing()
-
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go; that many at most are read."""
-        buffer = memoryview(self._tls.get_buffer(sizehint))
+        buffer = memoryview(self.tls.get_buffer(sizehint))
         return buffer[: _LEAST_READ if self._turns.is_spent else self._most]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes were read. Few of them are no matter."""
         if nbytes < _LEAST_READ:
-            self._tls.buffer_updated(nbytes)
+            self.tls.buffer_updated(nbytes)
             return
         until = self._turns.slice()
-        self._tls.buffer_updated(nbytes)
+        self.tls.buffer_updated(nbytes)
         if self._turns.is_over(until):
             self._most = max(_LEAST_READ, self._most >> 2)
             self._queue_up()
@@ -233,17 +313,6 @@ class _Early(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the loop gives it
         self.is_lost = True
-
-
-def _pass_on(received: bytes, following: asyncio.BufferedProtocol) -> None:
-    """Give what arrived early to the protocol that follows."""
-    view = memoryview(received)
-    while view:
-        buffer = memoryview(following.get_buffer(len(view)))
-        size = min(len(view), len(buffer))
-        buffer[:size] = view[:size]
-        following.buffer_updated(size)
-        view = view[size:]
 
 
 def tls_extension(transport: asyncio.BaseTransport) -> dict[str, Any] | None:

@@ -3,8 +3,8 @@
 The socket travels with it and tells its addresses. This is the rest: one value, made by the giver and believed by the
 taker as far as it can be read. Whatever a connection comes to know that outlives an idle moment belongs here.
 
-A note is a JSON object of which each version passes over the keys that it does not know. Versions before it wrote an array
-for `ends`, the words for a PROXY header to come, or nothing: that is still read.
+A note is a JSON object of which each version passes over the keys that it does not know. Versions before it wrote an
+array for `ends`, the words for a PROXY header to come, or nothing: that is still read.
 """
 
 import json

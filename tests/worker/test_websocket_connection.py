@@ -735,7 +735,6 @@ class TestWorker:
                     0,
                 )
                 assert (context.stats.requests, context.stats.responses[1]) == (1, 1)
-                assert [connection.is_idle() for connection in context.connections] == [False]
                 client.close()
             wait_until(lambda: not context.connections)
             assert (context.stats.connections, context.stats.websockets) == (0, 0)

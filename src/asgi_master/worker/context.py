@@ -32,7 +32,13 @@ False if they cannot take it now. The caller closes its own copy.
 
 
 class Connection(Protocol):
-    """What the server asks of a connection, HTTP or WebSocket. Members of `WorkerContext.connections`."""
+    """What the server asks of a connection, whatever it speaks. Members of `WorkerContext.connections`."""
+
+    closes_gradually: bool
+    """Whether a drain closes connections like this one after the other, over half of its time.
+
+    Their clients come back at once: all together they would be a storm on the other workers.
+    """
 
     def sweep(self, now: float) -> None:
         """Enforce the timeouts that have run out at loop time `now`. Called about once a second."""
@@ -48,9 +54,6 @@ class Connection(Protocol):
 
     def cancel(self) -> None:
         """The drain window is over: cancel what the application still does here and close."""
-
-    def is_idle(self) -> bool:
-        """Whether no request is in flight and no unparsed byte is buffered."""
 
 
 class ConnectionLog(Protocol):

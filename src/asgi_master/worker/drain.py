@@ -17,7 +17,6 @@ from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import Drain
 from asgi_master.worker.context import Connection, GiveAway, WorkerContext
 from asgi_master.worker.standing import Standing
-from asgi_master.worker.websocket_connection import WebSocketConnection
 
 log = logging.getLogger("asgi_master")
 
@@ -69,7 +68,7 @@ class _Departure:
         self._to_others = give_away
         self._hurried = False
         self._to_close: deque[Connection] = deque(
-            connection for connection in context.connections if isinstance(connection, WebSocketConnection)
+            connection for connection in context.connections if connection.closes_gradually
         )
         self.order(order)
 
@@ -84,7 +83,7 @@ class _Departure:
         self._next_close = self._started
 
     def advance(self, now: float) -> None:
-        """Do what is due. HTTP connections are told again each time: what could not move before may now."""
+        """Do what is due. The others are told again each time: what could not move before may now."""
         hurries = not self._hurried and now >= self._half_time
         self._hurried = self._hurried or hurries
         waiting = set(self._to_close)

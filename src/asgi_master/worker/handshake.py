@@ -35,6 +35,8 @@ class _NoHeaderError(Exception):
 class Handshake:
     """A `Connection`, so that a worker that leaves waits for it."""
 
+    closes_gradually = False
+
     __slots__ = ("_client", "_context", "_is_a_check", "_last_call", "_task")
 
     def __init__(self, context: WorkerContext, tls: TlsServer, sock: socket.socket) -> None:
@@ -155,10 +157,6 @@ class Handshake:
     def cancel(self) -> None:
         """See `Connection.cancel`."""
         self._task.cancel()
-
-    def is_idle(self) -> bool:
-        """See `Connection.is_idle`."""
-        return False
 
 
 async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:

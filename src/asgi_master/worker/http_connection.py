@@ -43,6 +43,8 @@ _DISCARD_LIMIT = 256 * 1024
 class HttpConnection(TakesTurns, asyncio.Protocol):
     """The protocol of an accepted connection until it closes, is given away or becomes a WebSocket."""
 
+    closes_gradually = False
+
     __slots__ = (
         "__weakref__",
         "_access_log",
@@ -278,7 +280,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
             running.cancel()
 
     def is_idle(self) -> bool:
-        """See `Connection.is_idle`."""
+        """Whether no request is in flight and no unparsed byte is buffered."""
         return (
             self._current is None
             and not (self._lost or self._closing)

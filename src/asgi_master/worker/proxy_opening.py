@@ -24,6 +24,8 @@ def protocol_of(context: WorkerContext, standing: Standing | None) -> asyncio.Pr
 class ProxyOpening(asyncio.Protocol):
     """The protocol of a connection until its PROXY header is complete; an `HttpConnection` goes on."""
 
+    closes_gradually = False
+
     __slots__ = ("_context", "_ends", "_is_over", "_patience", "_received", "_transport")
 
     def __init__(self, context: WorkerContext, standing: Standing) -> None:
@@ -100,7 +102,7 @@ class ProxyOpening(asyncio.Protocol):
         self._transport.abort()
 
     def is_idle(self) -> bool:
-        """See `Connection.is_idle`."""
+        """Whether nothing was received."""
         return not (self._received or self._is_over or self._transport.is_closing())
 
     # ----------------------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ _PONGS = 16
 class WebSocketConnection(TakesTurns, asyncio.Protocol):
     """A transport from its upgrade request on. `start` begins the handshake."""
 
+    closes_gradually = True
+
     __slots__ = (
         "__weakref__",
         "_app_done",
@@ -481,7 +483,3 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
 
     def hurry(self) -> None:
         """See `Connection`. Who was told 1012 knows enough."""
-
-    def is_idle(self) -> bool:
-        """See `Connection`. A WebSocket never is: it cannot move to another worker."""
-        return False

@@ -1,14 +1,11 @@
 """What a peer reads when its TLS handshake fails, byte for byte, and what is told of it."""
 
 import datetime as dt
-import itertools
 import logging
 import os
 import socket
 import ssl
 import struct
-import threading
-from collections import Counter
 
 import pytest
 
@@ -235,34 +232,3 @@ def test_a_worker_that_leaves_does_not_wait_for_the_refused(variant, directory):
         for connection in tuple(server.context.connections):
             server.run(connection.cancel)
         server.wait_until(lambda: not server.context.connections)
-
-
-def test_many_handshakes_at_once_take_turns(variant, directory, monkeypatch):
-    """Who waits for another connection does not wait for all of them; the clock is the test's."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    with pytest.raises(ssl.SSLWantReadError):
-        AUTHORITY.client().wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
-    client_hello, steps, shake = outgoing.read(), [], ssl.SSLObject.do_handshake
-    with serve(hello, tls=tls_of(directory), **variant) as server:
-        turns = server.context.turns
-        socks = [server.connect() for _ in range(20)]
-        server.wait_until(lambda: len(server.context.connections) == 20)
-        assert Client(server.connect_tls(AUTHORITY.client(), "localhost")).get().status == 200
-        ticks = itertools.count()
-        server.run(lambda: setattr(turns, "clock", lambda: next(ticks) * 0.001))
-
-        def counted(self):
-            steps.append(turns.number)
-            shake(self)
-
-        monkeypatch.setattr(ssl.SSLObject, "do_handshake", counted)
-        is_sent = threading.Event()
-        server.loop.call_soon_threadsafe(is_sent.wait, 10)
-        for sock in socks:
-            sock.sendall(client_hello)
-        is_sent.set()
-        for sock in socks:
-            assert sock.recv(5)[:1] == b"\x16", "its part of the handshake"
-        monkeypatch.undo()
-        assert len(steps) == 20
-        assert max(Counter(steps).values()) <= 5

@@ -21,7 +21,7 @@ from asgi_master.http.websocket import Ping
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.http_connection import HttpConnection
 from asgi_master.worker.proxy_opening import ProxyOpening
-from asgi_master.worker.tls import _Early, _Reader
+from asgi_master.worker.tls import _Early, _OnTls, _Reader, _Shaking
 from asgi_master.worker.turns import AHEAD, TakesTurns, Turns
 from asgi_master.worker.websocket_connection import WebSocketConnection
 from http_client import request
@@ -618,6 +618,8 @@ def test_every_protocol_of_a_worker_takes_turns():
     excused = {
         ProxyOpening: "a header of bounded size, and then it is another protocol",
         _Early: "keeps what comes in a turn or two; reading is paused",
+        _OnTls: "passes on",
+        _Shaking: "is there for the few records of a handshake",
     }
     for module in pkgutil.iter_modules(asgi_master.worker.__path__, "asgi_master.worker."):
         importlib.import_module(module.name)

@@ -4,7 +4,6 @@ After the handshake a connection is like any other, except that it cannot move t
 """
 
 import asyncio
-import contextvars
 import logging
 import socket
 import ssl
@@ -74,9 +73,9 @@ class TlsServer:
             await asyncio.sleep(0)  # TLS takes over
             await asyncio.sleep(0)  # and learns of its transport, but has read nothing
             if not starting.done():
-                shaking = _Shaking(below, turns)
+                shaking = _Shaking(below)
                 below.set_protocol(shaking)
-                shaking.feed(early.received)
+                _pass_on(early.received, shaking)
             tls, meanwhile = await starting
             assert shaking is not None  # nothing was read before
             if meanwhile.is_lost:
@@ -183,22 +182,14 @@ class _OnTls(asyncio.BufferedProtocol):
 
 
 class _Shaking(_OnTls):
-    """Is there for the handshake, step by step in its turns, and tells the peer why it failed.
+    """Is there for the handshake, and tells the peer why it failed."""
 
-    A step takes OpenSSL the better part of a millisecond, and hundreds of peers may send theirs at once.
-    """
+    __slots__ = ("_below", "_buffer", "_opening", "refused", "tls")
 
-    __slots__ = ("_below", "_buffer", "_context", "_opening", "_read", "_turns", "refused", "tls")
-
-    def __init__(self, below: asyncio.Transport, turns: Turns) -> None:
+    def __init__(self, below: asyncio.Transport) -> None:
         self.tls = cast("asyncio.BufferedProtocol", below.get_protocol())
         self._below = below
-        self._turns = turns
-        # That of the connection: what TLS calls soon may be for its application already (see `subject`).
-        self._context = contextvars.copy_context()
         self._buffer = memoryview(b"")
-        self._read = 0
-        """Bytes in the buffer that TLS has yet to be told of; nothing is read until then."""
         self._opening = Opening()
         self.refused: socket.socket | None = None
         """The socket of a connection whose handshake failed, to be closed once the peer knows."""
@@ -209,29 +200,7 @@ class _Shaking(_OnTls):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Go on with the handshake, in another turn."""
-        self._read = nbytes
-        self._below.pause_reading()
-        self._turns.queue(self)
-
-    def go_on(self) -> None:
-        """See `Waiting`."""
-        if not self._below.is_closing():
-            self._context.run(self._step, self._read)
-        if not self._below.is_closing():
-            self._below.resume_reading()
-
-    def feed(self, received: bytes) -> None:
-        """Take what came before this was the protocol, at once: no more than was accepted in one turn."""
-        view = memoryview(received)
-        while view and not self._below.is_closing():
-            buffer = self.get_buffer(len(view))
-            size = min(len(view), len(buffer))
-            buffer[:size] = view[:size]
-            self._step(size)
-            view = view[size:]
-
-    def _step(self, nbytes: int) -> None:
+        """Go on with the handshake."""
         self._opening.feed(self._buffer[:nbytes])
         # Set here, not where TLS begins: uvloop runs what follows in no context of ours.
         token = on_failed_handshake.set(self._refuse)
@@ -313,6 +282,17 @@ class _Early(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the loop gives it
         self.is_lost = True
+
+
+def _pass_on(received: bytes, following: asyncio.BufferedProtocol) -> None:
+    """Give what arrived early to the protocol that follows."""
+    view = memoryview(received)
+    while view:
+        buffer = memoryview(following.get_buffer(len(view)))
+        size = min(len(view), len(buffer))
+        buffer[:size] = view[:size]
+        following.buffer_updated(size)
+        view = view[size:]
 
 
 def tls_extension(transport: asyncio.BaseTransport) -> dict[str, Any] | None:

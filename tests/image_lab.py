@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from asgi_master import __version__
 from fleet import SOURCE
 from proxying import find
 
@@ -224,11 +225,11 @@ def _one_tag(tags: list[str]) -> str:
 def _own_wheel() -> tuple[str, bytes]:
     """A wheel of the source, as far as pip looks at it."""
     project = _project()
-    stem, info = f"asgi_master-{project['version']}", f"asgi_master-{project['version']}.dist-info"
+    stem, info = f"asgi_master-{__version__}", f"asgi_master-{__version__}.dist-info"
     required = "".join(f"Requires-Dist: {line}\n" for line in project["dependencies"])
     scripts = "".join(f"{name} = {target}\n" for name, target in project["scripts"].items())
     files = {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: asgi-master\nVersion: {project['version']}\n{required}",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: asgi-master\nVersion: {__version__}\n{required}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/entry_points.txt": f"[console_scripts]\n{scripts}",
     }

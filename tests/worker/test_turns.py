@@ -725,15 +725,15 @@ def test_what_tls_decrypts_in_a_turn_is_bounded():
         clock = itertools.count()
         turns = Turns(asyncio.get_running_loop(), lambda: next(clock) * STEP)
         below = FakeTransport()
-        below.set_protocol(FakeTls(below))
-        reader = _Reader(below, turns)
+        below.set_protocol(tls := FakeTls(below))
+        reader = _Reader(below, tls, turns)
         taken = 0
         while below.reads and taken < 2**22:
             taken += (size := len(reader.get_buffer(-1)))
             reader.buffer_updated(size)
         assert taken < 2**20
         assert turns.is_spent
-        assert len(_Reader(below, turns).get_buffer(-1)) <= 4096, "others read little in the rest of the turn"
+        assert len(_Reader(below, tls, turns).get_buffer(-1)) <= 4096, "others read little in the rest of the turn"
         await until(lambda: below.reads)
 
     asyncio.run(main())
@@ -745,7 +745,7 @@ def test_a_transport_that_tls_paused_itself_is_not_resumed():
         turns = Turns(asyncio.get_running_loop(), lambda: next(clock) * 1.0)
         below = FakeTransport()
         below.set_protocol(tls := FakeTls(below))
-        reader = _Reader(below, turns)
+        reader = _Reader(below, tls, turns)
         tls.is_full = True
         reader.buffer_updated(65536)
         assert not below.reads

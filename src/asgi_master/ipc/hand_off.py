@@ -160,6 +160,14 @@ class HandOff:
         self.refused += 1
         descriptors.close_at_once(connection)
 
+    def leave_to_exit(self) -> None:
+        """Have the end of the process close both ends.
+
+        To close what somebody put there may take as long as they like.
+        """
+        self._put.detach()
+        self._take.detach()
+
     def close(self) -> None:
         """Close both ends; connections that nobody holds another copy of are closed with them."""
         self._put.close()

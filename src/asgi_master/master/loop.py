@@ -215,7 +215,7 @@ class Master:
         self._outlive(self._children.close)
         if self._watcher is not None:
             self._outlive(self._watcher.close)
-        # The hand-off queue is left to the exit: to close what somebody put there may take as long as they like.
+        self._outlive(self._hand_off.leave_to_exit)
         for part in (self._scoreboard, self._selector):
             self._outlive(part.close)
 

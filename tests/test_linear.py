@@ -15,7 +15,7 @@ from asgi_master.http.websocket_fast import FastEngine
 from asgi_master.http.websocket_reference import WsprotoEngine
 from asgi_master.settings.env_file import parse_env_file
 from asgi_master.settings.sources import _Lines
-from asgi_master.telemetry.access_log import check_format
+from asgi_master.telemetry.access_format import check_format
 
 UNLIMITED = HttpLimits(request_line=0, header_count=0, header_bytes=0, body_size=0)
 LINE = b"POST / HTTP/1.1\r\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from asgi_master.errors import ExitCode
-from asgi_master.telemetry import access_log
+from asgi_master.telemetry import access_format as formats
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -19,11 +19,11 @@ def test_every_exit_status_is_told(code):
 def test_every_atom_is_told_and_no_other():
     page = (REFERENCE / "logs.md").read_text()
     told = set(re.findall(r"^\| `%\((\w+)\)s`", page, re.MULTILINE))
-    atoms = {"p", "r", *access_log._REQUEST_ATOMS, *access_log._RESPONSE_ATOMS, *access_log._HEADER_ATOMS}
+    atoms = {"p", "r", *formats._REQUEST_ATOMS, *formats._RESPONSE_ATOMS, *formats._HEADER_ATOMS}
     assert told == {atom for atom in atoms if atom.isalpha()}
 
 
 def test_the_formats_are_told():
     page = (REFERENCE / "logs.md").read_text()
-    assert f"common    {access_log.COMMON}\n" in page
-    assert f"combined  {access_log.COMBINED}\n" in page
+    assert f"common    {formats.COMMON}\n" in page
+    assert f"combined  {formats.COMBINED}\n" in page

@@ -285,6 +285,13 @@ formatters.mine.format = "mine %(role)s %(worker)s %(generation)s %(name)s %(mes
 handlers.mine = { class = "logging.StreamHandler", formatter = "mine" }
 root = { handlers = ["mine"], level = "INFO" }
 """
+YAML = """
+formatters:
+  mine: {format: "mine %(role)s %(worker)s %(generation)s %(name)s %(message)s"}
+handlers:
+  mine: {class: logging.StreamHandler, formatter: mine}
+root: {handlers: [mine], level: INFO}
+"""
 INI = """
 [loggers]
 keys = root
@@ -304,7 +311,10 @@ format = mine %(role)s %(worker)s %(generation)s %(name)s %(message)s
 """
 
 
-@pytest.mark.parametrize(("suffix", "text"), [("json", json.dumps(CONFIG)), ("toml", TOML), ("ini", INI)])
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [("json", json.dumps(CONFIG)), ("toml", TOML), ("yaml", YAML), ("yml", YAML), ("ini", INI)],
+)
 def test_a_configuration_of_the_operators_gets_everything_in_every_process(run, tmp_path, suffix, text):
     path = tmp_path / f"logging.{suffix}"
     path.write_text(text)
@@ -343,6 +353,37 @@ def test_a_configuration_that_is_not_about_us_does_not_silence_us(run, tmp_path,
     assert [line["message"] for line in lines(done.stderr)] == ["ours"]
 
 
+def test_without_pyyaml_a_line_says_what_brings_it(run, tmp_path):
+    path = tmp_path / "logging.yaml"
+    path.write_text(YAML)
+    done = run(f"""
+        sys.modules["yaml"] = None
+        from asgi_master.errors import SettingsError
+        try:
+            configure(log_config={str(path)!r})
+        except SettingsError as error:
+            print(*error.errors)
+    """)
+    assert done.stdout == (
+        f'log-config: {path}: PyYAML is not installed; `pip install "asgi-master[yaml]"` brings it\n'
+    )
+
+
+def test_a_logger_for_the_access_log_is_not_silenced_by_the_application(run, tmp_path):
+    path = tmp_path / "logging.json"
+    path.write_text(json.dumps({**CONFIG, "loggers": {"asgi_master.access": {"level": "INFO"}}}))
+    done = run(f"""
+        import logging.config
+        from asgi_master.telemetry.access_records import AccessRecords, is_configured
+        configure("worker", log_config={str(path)!r}, worker=0, generation=1)
+        logging.config.dictConfig(dict(version=1))
+        assert is_configured()
+        scope = dict(http_version="1.1", raw_path=b"/", query_string=b"", client=None, headers=[])
+        AccessRecords("%(U)s %(s)s").record(scope, 200, 1, 0.5)
+    """)
+    assert done.stderr == "mine worker 0 1 asgi_master.access / 200\n"
+
+
 def test_a_configuration_may_name_our_logger_and_our_formatters(run, tmp_path):
     path = tmp_path / "logging.json"
     path.write_text(
@@ -366,7 +407,12 @@ def test_a_configuration_may_name_our_logger_and_our_formatters(run, tmp_path):
         ("broken.json", "{", "line 1"),
         ("broken.toml", "=", "line 1"),
         ("broken.ini", "x", "no section headers"),
-        ("logging.yaml", "version: 1", "must end in .json, .toml or .ini"),
+        ("logging.xml", "<version/>", "must end in .json, .yaml, .toml or .ini"),
+        ("broken.yaml", "a: [", "line 1"),
+        ("list.yml", "- a", "no mapping"),
+        ("empty.yml", "", "no mapping"),
+        ("object.yaml", "root: !!python/object/apply:os.getpid []", "could not determine a constructor"),
+        ("module.json", '{"filters": {"f": {"()": "of_the_application.Filter"}}}', "PYTHONPATH"),
         ("list.json", "[]", "list"),
         ("handler.json", '{"handlers": {"h": {"class": "no.such.Thing"}}}', "no.such"),
     ],

@@ -364,7 +364,7 @@ def test_the_access_log_is_told_of_every_request(variant):
         def of_connection(self):
             return self
 
-        def record(self, request, scope, status, body_bytes, duration):
+        def record(self, request, scope, status, body_bytes, duration, _block):
             records.append((request.method, scope["path"], status, body_bytes, duration >= 0))
 
     async def app(scope, receive, send):

@@ -752,7 +752,7 @@ class TestWorker:
             def of_connection(self):
                 return None  # of one that stays HTTP
 
-            def record(self, scope, status, body_bytes, duration):
+            def record(self, scope, status, body_bytes, duration, _block):
                 assert duration >= 0
                 lines.append((scope["path"], status, body_bytes))
 

@@ -21,7 +21,7 @@ from asgi_master.master.pid_file import check_kind
 from asgi_master.master.privileges import check_user
 from asgi_master.settings.bind import TcpAddress, UnixAddress, parse_bind
 from asgi_master.settings.model import Settings, SocketSettings
-from asgi_master.telemetry.access_log import check_format
+from asgi_master.telemetry.access_format import check_format
 from asgi_master.telemetry.identity import introduce
 
 

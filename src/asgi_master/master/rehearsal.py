@@ -109,7 +109,12 @@ def _apart(settings: Settings) -> Settings:
         sockets=replace(settings.sockets, bind=()),
         observation=replace(settings.observation, admin_bind=""),
         development=replace(settings.development, reload=False),
-        logging=replace(settings.logging, log_level=_quiet(settings.logging.log_level), access_log=False),
+        logging=replace(
+            settings.logging,
+            log_level=_quiet(settings.logging.log_level),
+            access_log=False,
+            access_log_file="",
+        ),
     )
 
 

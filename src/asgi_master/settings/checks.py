@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asgi_master.settings.access_headers import parse_access_header, parse_header_name
 from asgi_master.settings.bind import TLS_PREFIX, InheritedFd, TcpAddress, parse_bind, speaks_tls
 from asgi_master.settings.env_file import parse_env_file
 from asgi_master.settings.exclusions import parse_exclusion
@@ -71,9 +72,22 @@ class _Checks:
         yield from self._tls()
         yield from self._http()
         yield from self._proxies()
-        yield from _each("access_log_exclude", self._settings.logging.access_log_exclude, parse_exclusion)
+        yield from self._access_log()
         yield from self._files()
         yield from self._times()
+
+    def _access_log(self) -> Iterator[_Finding]:
+        logging = self._settings.logging
+        yield from _each("access_log_exclude", logging.access_log_exclude, parse_exclusion)
+        yield from _each("access_log_header", logging.access_log_header, parse_access_header)
+        yield from _each("request_id_header", logging.request_id_header, parse_header_name)
+        if logging.log_format not in ("auto", "text") and self._origins["access_log_format"] != DEFAULT:
+            yield _Finding(
+                "access_log_format",
+                f"its lines are text, but {self._named('log_format', logging.log_format)}, whose fields are fixed: "
+                "say --access-log-header NAME for more of them",
+                ("log_format",),
+            )
 
     def _times(self) -> Iterator[_Finding]:
         zone = self._settings.logging.log_timezone

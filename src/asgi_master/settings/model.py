@@ -503,10 +503,28 @@ class LoggingSettings:
         help="Frames in tracebacks: app folds those of frameworks and libraries to their count.",
     )
     access_log: bool = setting(False, help="Write a line for each request to standard output.")
+    access_log_file: str = setting(
+        "",
+        kind=PATH,
+        help="File that the access log is appended to, and which turns it on; SIGUSR1 and SIGHUP reopen it. "
+        "-: standard output.",
+    )
     access_log_format: str = setting(
         "combined",
         metavar="FORMAT",
-        help="The access log's line: combined, common, or atoms such as '%(h)s %(s)s'.",
+        help="The access log's line: combined, common, or atoms such as '%(h)s %(s)s'. Not where log-format is JSON.",
+    )
+    access_log_header: tuple[str, ...] = setting(
+        (),
+        metavar="NAME",
+        help="Headers that JSON access lines and records show: x-tenant of requests, response:x-cache of responses; "
+        "may be repeated.",
+    )
+    request_id_header: tuple[str, ...] = setting(
+        ("x-request-id", "x-correlation-id", "traceparent"),
+        metavar="NAME",
+        help="Headers in which a request's number is looked for, for log and access log alone; the first that it has. "
+        "Clients can write what they like there.",
     )
     access_log_exclude: tuple[str, ...] = setting(
         (),
@@ -517,8 +535,13 @@ class LoggingSettings:
     log_config: str = setting(
         "",
         kind=PATH,
-        help="File that configures Python's logging (.json, .toml or .ini) instead of the settings here.",
+        help="File that configures Python's logging (.json, .yaml, .toml or .ini) instead of the settings here.",
     )
+
+    @property
+    def logs_requests(self) -> bool:
+        """Whether there is an access log."""
+        return self.access_log or bool(self.access_log_file)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from asgi_master.telemetry.access_forms import is_access, line_of
 from asgi_master.telemetry.clock import at
 from asgi_master.telemetry.failures import Failure, read
 from asgi_master.telemetry.requests import Asked
@@ -39,6 +40,17 @@ class Identity:
 
 identity = Identity()
 """This process. One object, never replaced: what was made before a fork reads it after."""
+
+
+def who(prefix: str, pid: int | None) -> dict[str, Any]:
+    """This process as fields of an object, with a prefix before their names."""
+    told = {
+        "role": identity.role,
+        "worker": identity.worker,
+        "generation": identity.generation,
+        "pid": pid,
+    }
+    return {prefix + name: value for name, value in told.items() if value is not None}
 
 
 @dataclass(slots=True)
@@ -116,6 +128,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The object, on one line, in ASCII."""
+        if is_access(record):
+            return line_of("json", who, record)
         fields: dict[str, Any] = {
             "ts": at(record.created).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

@@ -17,6 +17,7 @@ def introduce(
         log_config=settings.logging.log_config,
         traceback=settings.logging.traceback,
         zone=settings.logging.log_timezone,
+        request_ids=settings.logging.request_id_header,
         worker=worker,
         generation=generation,
     )

@@ -9,15 +9,18 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from asgi_master.errors import SettingsError
+from asgi_master.telemetry import access_records
+from asgi_master.telemetry.access_forms import LOGGER
 from asgi_master.telemetry.clock import LOCAL, set_zone
 from asgi_master.telemetry.formatters import JsonFormatter as JsonFormatter  # noqa: PLC0414 -- named so in files of operators
 from asgi_master.telemetry.formatters import TextFormatter, identity, preferences
 from asgi_master.telemetry.presets import FORMATTERS
+from asgi_master.telemetry.requests import numbering
 from asgi_master.telemetry.strays import listen
 from asgi_master.telemetry.streams import Stream
 from asgi_master.telemetry.text import one_line
@@ -39,20 +42,23 @@ def configure(
     log_config: str,
     traceback: str = "app",
     zone: str = LOCAL,
+    request_ids: Sequence[str] = (),
     worker: int | None = None,
     generation: int | None = None,
 ) -> None:
     """Send this process' log to standard error, or wherever the operator's `log_config` says.
 
-    `format` is `auto`, `text` or one of `telemetry.presets`; `log_config` the path of a `.json`, `.toml`
-    (`dictConfig`) or `.ini` (`fileConfig`) file, or empty; `traceback` is `app` or `full`. Called again, as in each
-    forked worker, it replaces what the last call set up unless that would come to the same. Raises `SettingsError` if
-    `log_config` cannot be applied.
+    `format` is `auto`, `text` or one of `telemetry.presets`; `log_config` the path of a `.json`, `.yaml`, `.toml`
+    (`dictConfig`) or `.ini` (`fileConfig`) file, or empty; `traceback` is `app` or `full`; `request_ids` are the
+    headers that number requests. Called again, as in each forked worker, it replaces what the last call set up unless
+    that would come to the same. Raises `SettingsError` if `log_config` cannot be applied.
     """
     previous = identity.role
     identity.role, identity.worker, identity.generation = role, worker, generation
     preferences.full_tracebacks = traceback == "full"
     _set_zone(zone)
+    if request_ids:
+        numbering.headers = tuple(name.lower().encode() for name in request_ids)
     number = _level_number(level)
     ours = logging.getLogger(_OURS)
     ours.__class__ = _Undisabled
@@ -76,6 +82,9 @@ def configure(
         logging.getLogger().setLevel(number)
         _forget_buffered()
         _apply(Path(log_config))
+        if access_records.is_configured():
+            # Nor may what the application configures later silence this one.
+            logging.getLogger(LOGGER).__class__ = _Undisabled
         _attend_handlers()
     elif ours.level != number:
         # To set it again makes every logger forget what it remembered, and each worker copy those of the zygote.
@@ -193,18 +202,43 @@ def _apply(path: Path) -> None:
                 import tomllib  # noqa: PLC0415 -- few have such a file
 
                 _apply_dict(tomllib.loads(text))
+            case ".yaml" | ".yml":
+                _apply_dict(_read_yaml(text))
             case ".ini" | ".conf" | ".cfg":
                 import logging.config  # noqa: PLC0415 -- as above
 
                 logging.config.fileConfig(io.StringIO(text), disable_existing_loggers=False)
             case _:
-                raise ValueError("the name must end in .json, .toml or .ini")
+                raise ValueError("the name must end in .json, .yaml, .toml or .ini")
     except OSError as error:
         raise SettingsError([f"log-config: {path}: {error.strerror or error}"]) from error
     except Exception as error:
         # The file may name any class and pass it anything; what went wrong there is the cause.
         reason = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
-        raise SettingsError([f"log-config: {path}: {one_line(reason or repr(error))}"]) from error
+        raise SettingsError(
+            [f"log-config: {path}: {one_line(reason or repr(error))}{_hint(error)}"]
+        ) from error
+
+
+def _hint(error: BaseException | None) -> str:
+    """What to do where a module is not found: each process applies the file, and the master runs no application."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError):
+            return "; the master imports it too, and not from --app-dir: install it, or put its directory on PYTHONPATH"
+        error = error.__cause__
+    return ""
+
+
+def _read_yaml(text: str) -> dict[str, Any]:
+    try:
+        import yaml  # noqa: PLC0415 -- an extra
+    except ImportError:
+        raise ValueError('PyYAML is not installed; `pip install "asgi-master[yaml]"` brings it') from None
+    # Nothing in it may make objects: the classes that a configuration names are for `dictConfig` to find.
+    config = yaml.safe_load(text)
+    if not isinstance(config, dict):
+        raise ValueError("it holds no mapping")  # noqa: TRY004 -- one kind for whatever is wrong with the file
+    return config
 
 
 def _apply_dict(config: dict[str, Any]) -> None:

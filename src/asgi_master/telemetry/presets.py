@@ -1,7 +1,7 @@
-"""JSON as those who collect logs expect it: names and forms of fields, for the log and for the access log.
+"""JSON as those who collect logs expect it: names and forms of fields. For the access log: `telemetry.access_forms`.
 
-A form gives the fields of a record, and of a request as a template over the atoms of `telemetry.access_log`.
-Those of collectors carry whole tracebacks, on one line as JSON strings are: their error trackers know Python's form.
+The forms of collectors carry whole tracebacks, on one line as JSON strings are: their error trackers know
+Python's form.
 """
 
 import json
@@ -9,13 +9,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from asgi_master.telemetry.access_forms import ECS_VERSION, is_access, line_of
 from asgi_master.telemetry.clock import at
 from asgi_master.telemetry.failures import Failure, read
-from asgi_master.telemetry.formatters import JsonFormatter, identity, request_of
+from asgi_master.telemetry.formatters import JsonFormatter, request_of, who
 from asgi_master.telemetry.requests import Asked
 from asgi_master.telemetry.tracebacks import text_of
 
-_ECS_VERSION = "8.11.0"
 _GCP_SEVERITIES = {
     "DEBUG": "DEBUG",
     "INFO": "INFO",
@@ -30,7 +30,9 @@ class _CollectedFormatter(JsonFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The object, on one line, in ASCII."""
-        fields = {**self.head(record), **_who(self.prefix, record.process)}
+        if is_access(record):
+            return line_of(self.form, who, record)
+        fields = {**self.head(record), **who(self.prefix, record.process)}
         if (request := request_of(record)) is not None:
             fields.update(self.request(request))
         if (failure := _failure_of(record)) is not None:
@@ -40,6 +42,8 @@ class _CollectedFormatter(JsonFormatter):
                 fields[self.prefix + name.removesuffix("_info")] = str(said)
         return json.dumps(fields)
 
+    form = ""
+    """Its name among `FORMATTERS`."""
     prefix = ""
     """Before the names of fields that are ours alone."""
 
@@ -54,16 +58,6 @@ class _CollectedFormatter(JsonFormatter):
     def failure(self, kind: str, message: str, traceback: str) -> dict[str, Any]:
         """What was raised."""
         raise NotImplementedError
-
-
-def _who(prefix: str, pid: int | None) -> dict[str, Any]:
-    told = {
-        "role": identity.role,
-        "worker": identity.worker,
-        "generation": identity.generation,
-        "pid": pid,
-    }
-    return {prefix + name: value for name, value in told.items() if value is not None}
 
 
 def _failure_of(record: logging.LogRecord) -> tuple[str, str, str] | None:
@@ -84,6 +78,8 @@ def _time(record: logging.LogRecord) -> str:
 
 class GcpFormatter(_CollectedFormatter):
     """Google Cloud's structured logging: `severity`, `time`, `httpRequest`, `stack_trace`."""
+
+    form = "gcp"
 
     def head(self, record: logging.LogRecord) -> dict[str, Any]:
         """Time, level, logger and message."""
@@ -108,6 +104,8 @@ class GcpFormatter(_CollectedFormatter):
 
 class DatadogFormatter(_CollectedFormatter):
     """Datadog's standard attributes: `timestamp`, `status`, `http.*`, `error.*`."""
+
+    form = "datadog"
 
     def head(self, record: logging.LogRecord) -> dict[str, Any]:
         """Time, level, logger and message."""
@@ -134,6 +132,7 @@ class DatadogFormatter(_CollectedFormatter):
 class EcsFormatter(_CollectedFormatter):
     """The Elastic Common Schema: `@timestamp`, `log.level`, `http.*`, `error.*`."""
 
+    form = "ecs"
     prefix = "labels."
 
     def head(self, record: logging.LogRecord) -> dict[str, Any]:
@@ -142,7 +141,7 @@ class EcsFormatter(_CollectedFormatter):
             "@timestamp": _time(record),
             "log.level": record.levelname.lower(),
             "message": record.getMessage(),
-            "ecs.version": _ECS_VERSION,
+            "ecs.version": ECS_VERSION,
             "log.logger": record.name,
             "process.pid": record.process,
             "process.thread.name": record.threadName,
@@ -169,85 +168,3 @@ FORMATTERS: Mapping[str, type[JsonFormatter]] = {
     "ecs": EcsFormatter,
 }
 """The forms that are JSON, and what makes a line of a record."""
-
-_TIME = '"%(json date)s.%(json ms)s%(json offset)s"'
-_REQUESTS: Mapping[str, dict[str, Any]] = {
-    "json": {
-        "ts": _TIME,
-        "client": "%(json client)s",
-        "method": "%(json method)s",
-        "path": "%(json path)s",
-        "query": "%(json query)s",
-        "protocol": "%(json protocol)s",
-        "status": "%(s)s",
-        "bytes": "%(B)s",
-        "duration": "%(L)s",
-        "referer": "%(json referer)s",
-        "user_agent": "%(json user_agent)s",
-    },
-    "gcp": {
-        "severity": '"%(json severity)s"',
-        "time": _TIME,
-        "message": "%(json line)s",
-        "httpRequest": {
-            "requestMethod": "%(json method)s",
-            "requestUrl": "%(json target)s",
-            "status": "%(s)s",
-            "responseSize": '"%(B)s"',
-            "userAgent": "%(json user_agent)s",
-            "remoteIp": "%(json client)s",
-            "referer": "%(json referer)s",
-            "latency": '"%(L)ss"',
-            "protocol": "%(json protocol)s",
-        },
-    },
-    "datadog": {
-        "timestamp": _TIME,
-        "status": '"%(json level)s"',
-        "message": "%(json line)s",
-        "http": {
-            "method": "%(json method)s",
-            "url": "%(json target)s",
-            "status_code": "%(s)s",
-            "referer": "%(json referer)s",
-            "useragent": "%(json user_agent)s",
-            "version": "%(json version)s",
-        },
-        "network": {"client": {"ip": "%(json client)s"}, "bytes_written": "%(B)s"},
-        "duration": "%(json ns)s",
-    },
-    "ecs": {
-        "@timestamp": _TIME,
-        "log.level": '"%(json level)s"',
-        "message": "%(json line)s",
-        "ecs.version": json.dumps(_ECS_VERSION),
-        "event.dataset": '"asgi_master.access"',
-        "event.duration": "%(json ns)s",
-        "http.request.method": "%(json method)s",
-        "http.request.referrer": "%(json referer)s",
-        "http.response.status_code": "%(s)s",
-        "http.response.body.bytes": "%(B)s",
-        "http.version": "%(json version)s",
-        "url.path": "%(json path)s",
-        "url.query": "%(json query)s",
-        "client.address": "%(json client)s",
-        "user_agent.original": "%(json user_agent)s",
-    },
-}
-
-
-def request_template(form: str, pid: int) -> str:
-    """The access log's line in one of the forms that are JSON."""
-    prefix = "labels." if form == "ecs" else ""
-    constants: dict[str, Any] = {"type": "access"} if form == "json" else {f"{prefix}type": "access"}
-    constants |= _who(prefix, pid)
-    return _object({**{key: json.dumps(value) for key, value in constants.items()}, **_REQUESTS[form]})
-
-
-def _object(fields: Mapping[str, Any]) -> str:
-    """The JSON of an object whose values are templates, or objects of such."""
-    members = (
-        f"{json.dumps(key)}: {_object(value) if isinstance(value, dict) else value}"
-        for key, value in fields.items()
-    )
-    return f"{{{', '.join(members)}}}"

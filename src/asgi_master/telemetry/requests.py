@@ -1,13 +1,31 @@
 """The request that a line of the log is about."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
-_ID_FIELDS = (b"x-request-id", b"x-correlation-id", b"traceparent")
-"""Who numbers requests, by the order of preference."""
 _LONGEST = 1024
 """Characters of a target."""
 _LONGEST_ID = 200
+
+
+@dataclass(slots=True)
+class Numbering:
+    """Where the number of a request is found. Whoever sent the request chose it: it is shown, and used for nothing."""
+
+    headers: tuple[bytes, ...] = (b"x-request-id", b"x-correlation-id", b"traceparent")
+    """In lower case; the first of them that a request has."""
+
+    def of(self, fields: Mapping[bytes, bytes]) -> str | None:
+        """The number of the request with these headers, cut to a length; `None` if it has none."""
+        for name in self.headers:
+            if found := fields.get(name):
+                return found[:_LONGEST_ID].decode("latin-1")
+        return None
+
+
+numbering = Numbering()
+"""Of this process. One object, never replaced."""
 
 
 class Asked(dict[str, str]):
@@ -51,10 +69,8 @@ def asked(method: str, target: bytes, scope: Mapping[str, Any]) -> Asked:
     return request
 
 
-def _id_in(headers: object) -> str:
+def _id_in(headers: object) -> str | None:
     try:
-        fields = dict(cast("Any", headers))
-        found = next((fields[name] for name in _ID_FIELDS if name in fields), b"")
-        return str(found[:_LONGEST_ID].decode("latin-1"))
+        return numbering.of(dict(cast("Any", headers)))
     except (TypeError, ValueError, AttributeError):
-        return ""
+        return None

@@ -59,9 +59,12 @@ class Connection(Protocol):
 class ConnectionLog(Protocol):
     """Where the finished requests of one connection are told."""
 
-    def record(self, request: object, scope: Scope, status: int, body_bytes: int, duration: float) -> None:
+    def record(
+        self, request: object, scope: Scope, status: int, body_bytes: int, duration: float, block: bytes
+    ) -> None:
         """One request, answered with `status` and `body_bytes` bytes of body after `duration` seconds.
 
+        `block` are the fields of the response's head, or all of it.
         For one that is repeated byte for byte, `request` may be the same object.
         """
 
@@ -75,7 +78,7 @@ class AccessLog(Protocol):
     def of_connection(self) -> ConnectionLog:
         """Where the requests of one connection are told."""
 
-    def record(self, scope: Scope, status: int, body_bytes: int, duration: float) -> None:
+    def record(self, scope: Scope, status: int, body_bytes: int, duration: float, block: bytes) -> None:
         """The only request of its connection."""
 
     def refused(self, client: Address | None, line: bytes, status: int, body_bytes: int) -> None:
@@ -83,6 +86,9 @@ class AccessLog(Protocol):
 
     def flush(self) -> None:
         """Write what was recorded. Called about once a second."""
+
+    def renew(self, fd: int) -> None:
+        """Go on in the file behind this descriptor, which is given away."""
 
 
 SHORT = DURATION_BOUNDS[0]

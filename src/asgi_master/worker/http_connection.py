@@ -186,6 +186,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
             self.writer.write_next(body, is_last)
         else:
             current.status = head.status
+            current.response_fields = head.block
             is_1_1 = current.request.http_version == "1.1"
             goes_on = self._may_go_on(current, is_last)
             self.writer.write_first(head, body, is_last, length, current.bodyless, is_1_1, goes_on)
@@ -217,7 +218,14 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         if current.state is not _COMPLETE:
             if self._access_log is not None:
                 status, duration = current.status or _CLIENT_CLOSED_REQUEST, monotonic() - current.started_at
-                self._access_log.record(current.request, current.scope, status, current.body_bytes, duration)
+                self._access_log.record(
+                    current.request,
+                    current.scope,
+                    status,
+                    current.body_bytes,
+                    duration,
+                    current.response_fields,
+                )
             if not self._closing:
                 self._close()  # it saw that the peer is gone and left it at that
         if self._lost:
@@ -502,7 +510,12 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
                 stats.response_time += duration
         if self._access_log is not None:
             self._access_log.record(
-                current.request, current.scope, current.status, current.body_bytes, duration
+                current.request,
+                current.scope,
+                current.status,
+                current.body_bytes,
+                duration,
+                current.response_fields,
             )
         if current.receivers:
             current.wake()

@@ -76,6 +76,7 @@ class HttpRequest(HttpExchange):
         "is_stream",
         "receivers",
         "request",
+        "response_fields",
         "scope",
         "started_at",
         "status",
@@ -97,6 +98,8 @@ class HttpRequest(HttpExchange):
         """Whether the response comes in pieces, so that its duration is the application's or the client's choice."""
         self.status = 0
         """Of the response, once its head was written."""
+        self.response_fields = b""
+        """Of its head, for the access log."""
         self.body_bytes = 0
         self.is_last = False
         """Whether the connection ends with its response, whatever the peer asked for."""

@@ -41,8 +41,10 @@ from asgi_master.ipc.messages import (
 )
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
+from asgi_master.settings.access_headers import sort_access_headers
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry.access_log import AccessLog
+from asgi_master.telemetry.access_records import AccessRecords, is_configured
 from asgi_master.telemetry.failures import describe
 from asgi_master.telemetry.identity import introduce
 from asgi_master.telemetry.setbacks import Setbacks
@@ -367,14 +369,19 @@ class Worker:
             access_log=self._access_log(),
         )
 
-    def _access_log(self) -> AccessLog | None:
+    def _access_log(self) -> AccessLog | AccessRecords | None:
         logging_settings = self._settings.logging
-        if not logging_settings.access_log:
+        if not logging_settings.logs_requests:
             return None
+        chosen = sort_access_headers(logging_settings.access_log_header)
+        exclude = logging_settings.access_log_exclude
+        if is_configured():
+            return AccessRecords(logging_settings.access_log_format, exclude=exclude, chosen=chosen)
         return AccessLog(
             logging_settings.access_log_format,
             form=logging_settings.log_format,
-            exclude=logging_settings.access_log_exclude,
+            exclude=exclude,
+            chosen=chosen,
         )
 
     def _listen(self) -> None:

@@ -22,6 +22,7 @@ class Opening:
         "_body_bytes",
         "_context",
         "_handshake",
+        "_response_fields",
         "_scopes",
         "_started_at",
         "_status",
@@ -37,6 +38,7 @@ class Opening:
         self._handshake: Handshake | None = None
         self._status = 0
         self._body_bytes = 0
+        self._response_fields = b""
         self.scope: Scope = {}
 
     @property
@@ -67,6 +69,7 @@ class Opening:
         )
         self._begin(HTTPStatus.SWITCHING_PROTOCOLS)
         self._transport.write(head)
+        self._response_fields = head
         self._record()
         context = self._context
         deflate = self._handshake.deflate
@@ -90,6 +93,7 @@ class Opening:
         if head is not None:
             data = self._encode_head(head, length) + body
             self._begin(head.status)
+            self._response_fields = head.block
         self._transport.write(data)
         self._body_bytes += len(body)
         if is_last:
@@ -120,4 +124,6 @@ class Opening:
         context = self._context
         if context.access_log is not None:
             duration = monotonic() - self._started_at
-            context.access_log.record(self.scope, self._status, self._body_bytes, duration)
+            context.access_log.record(
+                self.scope, self._status, self._body_bytes, duration, self._response_fields
+            )

@@ -245,6 +245,28 @@ class Directory:
                 os.chown(entry.path, uid, gid)
             os.chmod(entry.path, mode)  # noqa: PTH101 -- no path of ours
 
+    def append_to(self, name: str, mode: int) -> int:
+        """Open what stands there for records to be appended, or make a file; returns its descriptor, which never waits.
+
+        A link is not followed, as whoever may write to the directory can lead it anywhere. A pipe without a reader
+        keeps what it has room for. Raises `OccupiedError`, `OSError`.
+        """
+        flags = os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | flags, mode, dir_fd=self._fd)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OccupiedError("it is a symbolic link, which is not followed") from None
+            if error.errno != errno.ENXIO:
+                raise
+            fd = os.open(name, os.O_RDWR | flags, dir_fd=self._fd)
+        try:
+            check_appendable(os.fstat(fd))
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
     def _held(self, name: str) -> Entry:
         """Raises `ReplacedError` if nothing stands there, `OSError`."""
         entry = self.entry(name)
@@ -284,6 +306,17 @@ def inode_of(place: int | Path) -> Inode:
     except OSError:
         return NO_INODE
     return found.st_dev, found.st_ino
+
+
+def check_appendable(found: os.stat_result) -> None:
+    """See whether records can be appended to what was found. Raises `OccupiedError`."""
+    if stat.S_ISLNK(found.st_mode):
+        raise OccupiedError("it is a symbolic link, which is not followed")
+    if stat.S_ISREG(found.st_mode):
+        if found.st_nlink > 1:
+            raise OccupiedError("the file has other names too (hard links): it may be somebody else's")
+    elif not (stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode)):
+        raise OccupiedError("it is neither a file nor a pipe")
 
 
 def remove(path: Path, inode: Inode) -> None:

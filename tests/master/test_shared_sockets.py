@@ -13,9 +13,11 @@ from asgi_master.control.health import Condition, WorkerHealth, is_ready
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.descriptors import refuse
 from asgi_master.ipc.messages import TakeHandOff, TakeListeners
+from asgi_master.master.carried import Cargo
 from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.listening import Listener
+from asgi_master.master.log_files import LogFiles
 from asgi_master.master.removed_binds import RemovedBinds
 from asgi_master.master.reopening import listens
 from asgi_master.master.shared_sockets import SharedSockets
@@ -36,7 +38,13 @@ class Home(Household):
         self.listeners = Listeners()
         self.listeners.open(self.settings.sockets)
         executor = Executor(
-            self.children, self.listeners, RemovedBinds(self.hand_off), cast("Any", None), self.settings, "/"
+            self.children,
+            self.listeners,
+            RemovedBinds(self.hand_off),
+            cast("Any", None),
+            LogFiles(Cargo(), Path("/")),
+            self.settings,
+            "/",
         )
         self.shared = SharedSockets(self.children, executor, self.listeners, self.hand_off, lambda: self.now)
 

@@ -19,8 +19,10 @@ from asgi_master.control.health import is_ready
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import ApplicationImported, BecameReady, BootWanted, Fork, Forked
 from asgi_master.ipc.scoreboard import Field, Scoreboard
+from asgi_master.master.carried import Cargo
 from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
+from asgi_master.master.log_files import LogFiles
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.observer import MasterObserver
 from asgi_master.master.policy import policy_of
@@ -61,7 +63,13 @@ class Master(Household):
         self.supervisor = Supervisor(policy_of(SETTINGS), time.monotonic(), random.random)
         self.listeners = Listeners()
         executor = Executor(
-            self.children, self.listeners, RemovedBinds(self.hand_off), cast("Any", None), SETTINGS, "/"
+            self.children,
+            self.listeners,
+            RemovedBinds(self.hand_off),
+            cast("Any", None),
+            LogFiles(Cargo(), Path("/")),
+            SETTINGS,
+            "/",
         )
         self.executor = executor
         self.observer = MasterObserver(

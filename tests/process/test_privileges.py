@@ -343,3 +343,21 @@ def test_root_is_warned_of_unless_it_is_meant(fleet: Fleet) -> None:
     fleet.serve("rights:app", workers=1, env={"ASGI_MASTER_USER": ""})
     assert RAN_AS_ROOT in fleet.log
     assert rights(fleet)["no_new_privs"] == "0"
+
+
+def test_the_access_log_is_a_file_of_root_that_workers_write_to(
+    dropping: Fleet, program: tuple[str, ...]
+) -> None:
+    logs = dropping.directory / "logs"
+    logs.mkdir(mode=0o700)
+    file, old = logs / "access.txt", logs / "access.txt.1"
+    serve(dropping, program, "--access-log-file", str(file), "--access-log-format", "%(U)s")
+    rights(dropping)
+    wait_until(lambda: file.read_text() == "/\n", "the first line")
+    assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (0, 0o640)
+    file.rename(old)
+    dropping.send(signal.SIGUSR1)
+    dropping.wait_line("access log: .* reopened")
+    rights(dropping)
+    wait_until(lambda: file.read_text() == "/\n", "the line in the new file")
+    assert old.read_text() == "/\n"

@@ -733,7 +733,9 @@ def test_what_tls_decrypts_in_a_turn_is_bounded():
             reader.buffer_updated(size)
         assert taken < 2**20
         assert turns.is_spent
-        assert len(_Reader(below, tls, turns).get_buffer(-1)) <= 4096, "others read little in the rest of the turn"
+        assert len(_Reader(below, tls, turns).get_buffer(-1)) <= 4096, (
+            "others read little in the rest of the turn"
+        )
         await until(lambda: below.reads)
 
     asyncio.run(main())

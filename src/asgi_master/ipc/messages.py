@@ -198,8 +198,8 @@ class Boot:
 class Fork:
     """Master to zygote: fork this worker.
 
-    With it ride both ends of the hand-off queue, its channel, its stack pipe, the certificates and its listeners. The
-    zygote keeps none of them: a listener may outlive the bind, and would hold the port open.
+    With it ride both ends of the hand-off queue, its channel, its stack pipe, the certificates, the access log and its
+    listeners. The zygote keeps none of them: a listener may outlive the bind, and would hold the port open.
     """
 
     worker: int
@@ -209,6 +209,8 @@ class Fork:
     """A spare: it accepts only when told to."""
     secure: list[int] = field(default_factory=list)
     """The places of those of the listeners where TLS is spoken. Without any, no certificates ride along."""
+    access_log: bool = False
+    """Whether the file of the access log rides along, behind the certificates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,11 @@ class WorkerGone:
 @dataclass(frozen=True, slots=True)
 class Accept:
     """Master to worker: accept from now on; you are a spare no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeAccessLog:
+    """Master to worker: write the access log to the file that rides along, and no longer to the one you have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +287,7 @@ Message = (
     | Fork
     | WorkerGone
     | Accept
+    | TakeAccessLog
     | TakeCertificates
     | TakeHandOff
     | TakeListeners

@@ -24,6 +24,8 @@ class Places:
     """Which of the listeners speak TLS, by their place."""
     certificates: tuple[int, ...] = ()
     """If any does: the bundle in memory that they begin with."""
+    access_log: tuple[int, ...] = ()
+    """If it goes to a file, that."""
 
 
 @dataclass(slots=True)

@@ -35,6 +35,7 @@ from asgi_master.ipc.messages import (
     ImportFailed,
     Message,
     StoppedAccepting,
+    TakeAccessLog,
     TakeCertificates,
     TakeHandOff,
     TakeListeners,
@@ -145,8 +146,8 @@ class Children(Roll):
                 self._tell(WorkerExited(worker, _NEVER_STARTED))
                 return
             self._add_worker(child)
-            fds = (*self._hand_off.fds, *lent, *places.certificates, *places.listeners)
-            order = Fork(worker, slot, child.row.index, standby, list(places.secure))
+            fds = (*self._hand_off.fds, *lent, *places.certificates, *places.access_log, *places.listeners)
+            order = Fork(worker, slot, child.row.index, standby, list(places.secure), bool(places.access_log))
             if asked := zygote is not None and zygote.channel.send(order, fds):
                 zygote.conduct.asked()
         faults.point("after_spawn_order", generation=generation, slot=slot)
@@ -192,6 +193,17 @@ class Children(Roll):
                 # One whose channel is closed can never be told.
                 all_told = all_told and child.channel.fileno() < 0
         return all_told
+
+    def give_access_log(self, generations: set[int], workers: set[int] | None, fd: int) -> set[int]:
+        """Have workers of these generations, all or some, write to the file; returns those that could not be told."""
+        children = [
+            child
+            for child in self._workers.values()
+            if child.generation in generations and (workers is None or child.worker in workers)
+        ]
+        not_told = self._not_told(children, TakeAccessLog(), (fd,))
+        # One whose channel is closed can never be told.
+        return {worker for worker in not_told if self._workers[worker].channel.fileno() >= 0}
 
     def give_hand_off(self) -> set[int]:
         """Have all workers use the hand-off queue as it is now; returns those that could not be told."""

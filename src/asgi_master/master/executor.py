@@ -11,6 +11,7 @@ from asgi_master.master.child import Places
 from asgi_master.master.children import Children
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.listening import Listener
+from asgi_master.master.log_files import LogFiles
 from asgi_master.master.removed_binds import RemovedBinds
 from asgi_master.settings.model import Settings
 from asgi_master.settings.wire import from_wire, to_wire
@@ -50,6 +51,7 @@ class Executor:
         listeners: Listeners,
         removed_binds: RemovedBinds,
         certificates: Certificates,
+        log_files: LogFiles,
         settings: Settings,
         directory: str,
         *,
@@ -61,6 +63,7 @@ class Executor:
         """
         self._children = children
         self._certificates = certificates
+        self._log_files = log_files
         self._listeners = listeners
         self._removed_binds = removed_binds
         self._directory = directory
@@ -158,6 +161,7 @@ class Executor:
             tuple(listener.sock.fileno() for listener in listeners),
             secure,
             (self._certificates.descriptor(settings.tls),) if secure else (),
+            self._log_files.descriptor(settings.logging),
         )
 
     def _open_again(self) -> None:

@@ -21,6 +21,7 @@ from asgi_master.master.certificates import Certificates
 from asgi_master.master.children import Children
 from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
+from asgi_master.master.log_files import LogFiles
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.observer import MasterObserver
 from asgi_master.master.outlive import Outlive
@@ -95,6 +96,7 @@ class Master:
         place: Place,
         admin: Listeners,
         certificates: Certificates,
+        log_files: LogFiles,
     ) -> None:
         """`cargo` holds what a master before this one left in this process, if there was one."""
         self._reread = reread
@@ -112,16 +114,19 @@ class Master:
         )
         removed_binds = RemovedBinds(self._hand_off)
         self._certificates = certificates
+        self._log_files = log_files
         self._executor = Executor(
             self._children,
             listeners,
             removed_binds,
             certificates,
+            log_files,
             settings,
             place.directory,
             is_upgrade=cargo.is_upgrade,
         )
         certificates.attach(self._children, lambda: self._executor.settings.tls)
+        log_files.attach(self._children, lambda: self._executor.settings.logging)
         self._watcher = Watcher(settings) if settings.development.reload else None
         self._totals = parts.totals(cargo)
         steering = MasterSteering(
@@ -175,6 +180,7 @@ class Master:
             AdminServer(sockets, self._selector, observer),
             removed_binds,
             certificates,
+            log_files,
             self._upgrade,
         ]
         self._is_upgraded = cargo.is_upgrade
@@ -319,7 +325,11 @@ class Master:
             case signal.SIGQUIT:
                 self._facts.append(StopRequested(quick=True))
             case signal.SIGHUP:
+                # Whatever becomes of the reload: who renamed a file counts on this.
+                self._log_files.reopen()
                 self._reload("SIGHUP")
+            case signal.SIGUSR1:
+                self._log_files.reopen()
             case signal.SIGTTIN:
                 self._facts.append(ScaleRequested(+1))
             case signal.SIGTTOU:
@@ -353,6 +363,7 @@ class Master:
         try:
             settings, waiting = hold_until_restart(running, self._reread())
             self._certificates.load(settings)
+            self._log_files.open(settings)
             self._listeners.open(settings.sockets)
         except Exception as error:
             # Whatever the files, the directory and the network are like now, it is no reason to leave.

@@ -18,11 +18,13 @@ from asgi_master.master.handover import CONSENT, Errand, Handover, check_section
 from asgi_master.master.head_start import HeadStart
 from asgi_master.master.kept_sockets import KeptSockets
 from asgi_master.master.listeners import Listeners
+from asgi_master.master.log_files import LogFiles
 from asgi_master.master.loop import Master
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.pid_file import PidFile
 from asgi_master.master.place import enter
 from asgi_master.master.privileges import (
+    ACCESS_LOG,
     CONTROL_SOCKET,
     PID_FILE,
     warn_of_exposure,
@@ -77,6 +79,9 @@ def _assemble(
     kept = KeptSockets(notifier, os.environ, os.getpid())
     # They are taken: whatever this process executes later (a live upgrade) must not take them again.
     os.environ.pop("LISTEN_PID", None)
+    log_files = LogFiles(cargo, Path(place.directory))
+    if not cargo.is_upgrade:
+        log_files.open(settings)
     listeners = Listeners(kept, cargo)
     held.callback(listeners.close)
     if cargo.is_upgrade:
@@ -85,6 +90,8 @@ def _assemble(
         log.info("asgi-master %s starts %d worker(s)", __version__, settings.process.workers)
         warn_of_root(settings)
         warn_of_log_files()
+        if settings.logging.access_log_path:
+            warn_of_exposure(ACCESS_LOG, Path(place.directory, settings.logging.access_log_path))
     listeners.open(settings.sockets)
     kept.settle()
     admin = open_admin(cargo, settings)
@@ -108,6 +115,7 @@ def _assemble(
         place,
         admin,
         certificates,
+        log_files,
     )
     held.callback(master.close)
     for name in cargo.close_leftovers():

@@ -53,6 +53,8 @@ def _named_places(settings: Settings) -> Iterator[tuple[str, str]]:
             yield socket_of(bind), address.path
     if settings.process.pid_file:
         yield PID_FILE, settings.process.pid_file
+    if settings.logging.access_log_path:
+        yield ACCESS_LOG, settings.logging.access_log_path
     if settings.process.control_socket not in {"", AUTO, OFF}:
         yield CONTROL_SOCKET, settings.process.control_socket
 
@@ -79,5 +81,6 @@ def socket_of(bind: str) -> str:
     return f"the socket of {bind}"
 
 
+ACCESS_LOG = "the access log"
 PID_FILE = "the pid file"
 CONTROL_SOCKET = "the control socket"

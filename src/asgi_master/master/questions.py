@@ -17,6 +17,7 @@ from asgi_master.errors import AsgiMasterError, BindError, SettingsError
 from asgi_master.master import listening
 from asgi_master.master.admin import admin_sockets
 from asgi_master.master.certificates import check as check_certificates
+from asgi_master.master.log_files import check as check_log_file
 from asgi_master.master.pid_file import check_kind
 from asgi_master.master.privileges import check_user
 from asgi_master.settings.bind import TcpAddress, UnixAddress, parse_bind
@@ -45,6 +46,7 @@ def refusals(settings: Settings, directory: Path) -> list[str]:
         introduce("master", settings)
     except SettingsError as error:
         errors += error.errors
+    errors += check_log_file(settings, directory)
     errors += _pid_file(settings.process.pid_file)
     for sockets in (settings.sockets, admin_sockets(settings)):
         for bind in sockets.bind:

@@ -17,6 +17,7 @@ from asgi_master.master.certificates import Certificates
 from asgi_master.master.head_start import HeadStart
 from asgi_master.master.kept_sockets import KeptSockets
 from asgi_master.master.listeners import Listeners
+from asgi_master.master.log_files import LogFiles
 from asgi_master.master.loop import Master
 from asgi_master.master.main import check_settings
 from asgi_master.master.notifier import Notifier
@@ -58,6 +59,7 @@ def rehearse(read: Callable[[], Settings], head_start: HeadStart) -> ExitCode:
             place,
             admin,
             certificates,
+            LogFiles(cargo, Path(place.directory)),
         )
         audience = _Audience(master.stop)
         master.accompany(audience)

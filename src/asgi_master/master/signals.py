@@ -28,13 +28,14 @@ HANDLED = (
     signal.SIGHUP,
     signal.SIGTTIN,
     signal.SIGTTOU,
+    signal.SIGUSR1,
     signal.SIGUSR2,
     signal.SIGCHLD,
 )
 """What the master acts on; children start with these at their defaults."""
 
-IGNORED = (signal.SIGUSR1, signal.SIGWINCH)
-"""What would otherwise end the master by its default action, or means nothing here."""
+IGNORED = (signal.SIGWINCH,)
+"""What means nothing here."""
 
 
 class SignalPipe:

@@ -92,7 +92,7 @@ class _Checks:
     def _times(self) -> Iterator[_Finding]:
         zone = self._settings.logging.log_timezone
         if zone.lower() not in ("local", "utc") and not _is_zone(zone):
-            yield _Finding("log_timezone", f'no time zone "{zone}" is known here')
+            yield _Finding("log_timezone", f"no time zone {show(zone)} is known here")
 
     def _application(self) -> Iterator[_Finding]:
         app = self._settings.application.app

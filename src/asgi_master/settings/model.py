@@ -543,6 +543,11 @@ class LoggingSettings:
         """Whether there is an access log."""
         return self.access_log or bool(self.access_log_file)
 
+    @property
+    def access_log_path(self) -> str:
+        """The file of the access log; empty where it goes to standard output, or nowhere."""
+        return "" if self.access_log_file == "-" else self.access_log_file
+
 
 @dataclass(frozen=True, slots=True)
 class ObservationSettings:

@@ -5,6 +5,7 @@ access log's format. It is made while the application still answers, so filters 
 """
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from time import time
 from typing import Any
@@ -75,7 +76,8 @@ class AccessRecords:
         """Nothing waits."""
 
     def renew(self, fd: int) -> None:
-        """There is no file."""
+        """There is no file: it is closed."""
+        os.close(fd)
 
     def _tell(self, form: Format, scope: Mapping[str, Any], response: tuple[int, int, float, bytes]) -> None:
         level = logging.ERROR if response[0] >= 500 else logging.INFO

@@ -32,6 +32,7 @@ from asgi_master.ipc.messages import (
     Forked,
     Message,
     StoppedAccepting,
+    TakeAccessLog,
     TakeCertificates,
     TakeHandOff,
     TakeListeners,
@@ -109,6 +110,8 @@ class Assignment:
     master_pid: int
     certificates_fd: int = -1
     """Where the order says that TLS is spoken."""
+    access_log_fd: int = -1
+    """Where the access log goes to a file."""
 
 
 def work(assignment: Assignment) -> NoReturn:
@@ -221,6 +224,9 @@ class Worker:
         self._is_admitted = not assignment.order.standby
         self._acceptor: Acceptor | None = None
         self._tls: TlsServer | None = None
+        self._access_log: AccessLog | AccessRecords | None = None
+        self._access_log_fd = assignment.access_log_fd
+        """Until it is given to the access log."""
         self._new_certificates = -1
         """A descriptor, until they are in use."""
         if self._secure:
@@ -366,23 +372,32 @@ class Worker:
             app=self._app,
             loop=asyncio.get_running_loop(),
             state=lifespan.state,
-            access_log=self._access_log(),
+            access_log=self._open_access_log(),
         )
 
-    def _access_log(self) -> AccessLog | AccessRecords | None:
+    def _open_access_log(self) -> AccessLog | AccessRecords | None:
         logging_settings = self._settings.logging
         if not logging_settings.logs_requests:
             return None
         chosen = sort_access_headers(logging_settings.access_log_header)
-        exclude = logging_settings.access_log_exclude
+        exclude, path = logging_settings.access_log_exclude, logging_settings.access_log_path
+        fd, self._access_log_fd = self._access_log_fd, -1
         if is_configured():
-            return AccessRecords(logging_settings.access_log_format, exclude=exclude, chosen=chosen)
-        return AccessLog(
-            logging_settings.access_log_format,
-            form=logging_settings.log_format,
-            exclude=exclude,
-            chosen=chosen,
-        )
+            if fd >= 0:
+                descriptors.close(fd)
+                log.warning("%s stays empty: the application asked for the logger asgi_master.access", path)
+            self._access_log = AccessRecords(
+                logging_settings.access_log_format, exclude=exclude, chosen=chosen
+            )
+        else:
+            self._access_log = AccessLog(
+                logging_settings.access_log_format,
+                form=logging_settings.log_format,
+                exclude=exclude,
+                chosen=chosen,
+                file=(fd, path) if fd >= 0 else None,
+            )
+        return self._access_log
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -420,6 +435,8 @@ class Worker:
                 self._is_admitted = True
                 if self._state == RowState.STANDBY:
                     self._accept_if_admitted()
+            case TakeAccessLog():
+                self._take_access_log(received.fds)
             case TakeCertificates():
                 self._take_certificates(received.fds)
             case TakeHandOff():
@@ -449,6 +466,15 @@ class Worker:
         for listener in self._listeners:
             listener.close()
         self._listeners = listeners
+
+    def _take_access_log(self, fds: list[int]) -> None:
+        for fd in fds:
+            if self._access_log is not None:
+                self._access_log.renew(fd)
+            else:
+                if self._access_log_fd >= 0:
+                    descriptors.close(self._access_log_fd)
+                self._access_log_fd = fd
 
     def _take_certificates(self, fds: list[int]) -> None:
         for fd in fds:

@@ -220,6 +220,7 @@ def _fork(order: Fork, fds: list[int], channel: Channel, inheritance: Inheritanc
     """Fork a worker, which does not return from here."""
     put_fd, take_fd, worker_channel_fd, stack_fd, *listener_fds = fds
     certificates_fd = listener_fds.pop(0) if order.secure else -1
+    access_log_fd = listener_fds.pop(0) if order.access_log else -1
     try:
         faults.point("before_fork", slot=order.slot)
         in_worker = _double_fork(master_pid)
@@ -242,6 +243,7 @@ def _fork(order: Fork, fds: list[int], channel: Channel, inheritance: Inheritanc
                 listeners,
                 master_pid,
                 certificates_fd,
+                access_log_fd,
             )
         )
     for fd in fds:

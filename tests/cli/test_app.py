@@ -51,7 +51,7 @@ def test_an_option_of_another_server_is_answered_in_one_line(capsys):
 
 def test_the_settings_can_be_checked_without_serving(capsys):
     assert main(["--check-config", "main:app"]) == ExitCode.OK
-    assert capsys.readouterr().out == "The settings are right.\n"
+    assert capsys.readouterr().out == "Configuration OK.\n"
 
 
 def test_every_error_is_a_line(capsys):
@@ -161,4 +161,4 @@ def test_reading_options_brings_neither_a_loop_nor_threads_nor_rich():
         "import sys, asgi_master.cli.app as app; app.main(['--check-config', 'main:app']);"
         "print(*sorted({'rich', 'asyncio', 'uvloop', 'concurrent.futures'} & set(sys.modules)))",
     )
-    assert (done.returncode, done.stdout) == (0, "The settings are right.\n\n")
+    assert (done.returncode, done.stdout) == (0, "Configuration OK.\n\n")

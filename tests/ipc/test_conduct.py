@@ -26,6 +26,7 @@ FOR_CHILDREN = {
     "Boot",
     "Fork",
     "Accept",
+    "TakeAccessLog",
     "TakeCertificates",
     "TakeHandOff",
     "TakeListeners",
@@ -66,14 +67,14 @@ def test_ordinary_lives(role, life):
     [
         (ZYGOTE, [ApplicationImported()], "said ApplicationImported before BootWanted"),
         (ZYGOTE, [BootWanted(), ImportFailed("a"), ImportFailed("b")], "said ImportFailed twice"),
-        (ZYGOTE, [BootWanted(), BecameReady()], "said BecameReady, which is not its word"),
-        (ZYGOTE, [BootWanted(), Drain(1.0, hand_off=True)], "said Drain, which is not its word"),
+        (ZYGOTE, [BootWanted(), BecameReady()], "sent BecameReady, which it never sends"),
+        (ZYGOTE, [BootWanted(), Drain(1.0, hand_off=True)], "sent Drain, which it never sends"),
         (WORKER, [BecameReady()], "said BecameReady before Forked"),
         (WORKER, [Forked(1), Forked(2)], "said Forked twice"),
         (WORKER, [Forked(1), BecameReady(), BecameReady()], "said BecameReady twice"),
         (WORKER, [Forked(1), BootFailed("a"), BootFailed("b")], "said BootFailed twice"),
-        (WORKER, [Forked(1), ForkFailed(2, "")], "said ForkFailed, which is not its word"),
-        (WORKER, [Accept()], "said Accept, which is not its word"),
+        (WORKER, [Forked(1), ForkFailed(2, "")], "sent ForkFailed, which it never sends"),
+        (WORKER, [Accept()], "sent Accept, which it never sends"),
     ],
 )
 def test_what_nobody_of_ours_does(role, life, why):

@@ -67,8 +67,8 @@ BREACHES = {
         say(b'["Forked", {"pid": ' + b"9" * 5000 + b"}]"),
         "said what no version of this program says",
     ),
-    "not its word": (say(b'["ApplicationImported", {}]'), "said ApplicationImported, which is not its word"),
-    "the master's word": (say(b'["Drain", {"timeout": 1, "hand_off": true}]'), "which is not its word"),
+    "not its word": (say(b'["ApplicationImported", {}]'), "sent ApplicationImported, which it never sends"),
+    "the master's word": (say(b'["Drain", {"timeout": 1, "hand_off": true}]'), "which it never sends"),
     "another pid": (say(b'["Forked", {"pid": 1}]'), "said Forked twice"),
     "ready twice": (say(b'["BecameReady", {}]'), "said BecameReady twice"),
     "leaves for ever": (flood(b'["WantsToLeave", {"reason": "x"}]'), "talks without end"),
@@ -119,7 +119,7 @@ def test_a_worker_whose_pid_is_a_lie_is_given_up(
     channel.send(Forked(lie))
     home.until(lambda: 1 in home.exits(), "it is given up")
     assert any(isinstance(event, WorkerFailed) for event in home.events)
-    assert f"says that it is process {lie}, which is not so" in caplog.text
+    assert f"reported pid {lie}, which is not its process" in caplog.text
     with contextlib.suppress(ConnectionResetError):
         assert channel.receive() is None
     channel.close()
@@ -132,7 +132,7 @@ def test_nobody_takes_the_pid_of_another(home: Household, caplog: pytest.LogCapt
     channel.send(Forked(other))
     home.until(lambda: 1 in home.exits(), "it is given up")
     assert home.children.worker_pids() == {0: other}
-    assert f"says that it is process {other}, which is not so" in caplog.text
+    assert f"reported pid {other}, which is not its process" in caplog.text
     channel.close()
     os.close(stack)
 
@@ -144,7 +144,7 @@ def test_nobody_speaks_for_a_child_that_is_not_known_yet(
     channel, stack = home.order(1)
     channel.send(Forked(other))
     home.until(lambda: 1 in home.exits(), "it is given up")
-    assert f"says that it is process {other}, which is not so" in caplog.text
+    assert f"reported pid {other}, which is not its process" in caplog.text
     os.kill(other, signal.SIGKILL)
     os.waitpid(other, 0)
     channel.close()

@@ -94,6 +94,6 @@ def test_what_is_in_use_may_be_so_by_the_master_that_runs() -> None:
             "unix:new.sock",
         ]
         done = run("--check-config", *binds, "--pid-file", "pid", "a:b")
-    assert (done.returncode, done.stdout) == (0, "The settings are right.\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "Configuration OK.\n"), done.stderr
     assert not Path("pid").exists()
     assert not Path("new.sock").exists()

@@ -84,8 +84,8 @@ def test_unknown_keys_and_tables_are_errors(tmp_path):
         "drain_timeout: there is no such setting; did you mean drain-timeout? (asgi-master.toml, line 1)",
         "werkers: there is no such setting; did you mean workers? (asgi-master.toml, line 2)",
         "xyzzy: there is no such setting (asgi-master.toml, line 3)",
-        "http: settings stand in no table of their own (asgi-master.toml, line 4)",
-        "a: settings stand in no table of their own (asgi-master.toml, line 6)",
+        "http: settings must be top-level keys, not inside a table (asgi-master.toml, line 4)",
+        "a: settings must be top-level keys, not inside a table (asgi-master.toml, line 6)",
     ]
 
 
@@ -98,7 +98,7 @@ def test_the_table_of_pyproject(tmp_path):
 
 def test_other_tables_below_that_of_pyproject_are_errors(tmp_path):
     source = _file(tmp_path, "[tool.asgi-master.http]\nloop = 'x'\n", "pyproject.toml")
-    assert source.errors == ["http: settings stand in no table of their own (pyproject.toml, line 1)"]
+    assert source.errors == ["http: settings must be top-level keys, not inside a table (pyproject.toml, line 1)"]
 
 
 @pytest.mark.parametrize("text", ["", "[tool]\n", "tool = 3\n"])

@@ -112,7 +112,7 @@ def _tell_of_settings(asked: "Asked") -> int:
         raise SettingsError(errors)
     for line in exposures(resolved.settings, directory):
         print(f"{_PROGRAM}: warning: {line}", file=sys.stderr)  # noqa: T201 -- there is no log
-    print("The settings are right.")  # noqa: T201 -- it was asked for
+    print("Configuration OK.")  # noqa: T201 -- it was asked for
     return ExitCode.OK
 
 

@@ -75,7 +75,7 @@ class Conduct:
         """Take note of what it said. Raises `BreachError` if it may not. A newer version may have more words."""
         kind, role = type(message), self.role
         if kind not in role.once and kind not in role.often and kind is not Unknown:
-            raise BreachError(f"said {kind.__name__}, which is not its word")
+            raise BreachError(f"sent {kind.__name__}, which it never sends")
         if role.first not in self._said and kind is not role.first:
             raise BreachError(f"said {kind.__name__} before {role.first.__name__}")
         if kind in role.once and kind in self._said:

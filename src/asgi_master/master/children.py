@@ -415,7 +415,7 @@ class Children(Roll):
         others = {*self.zygote_pids(), *self.worker_pids().values(), *self._others}
         if pid > 0 and sender in {0, pid} and pid not in others and is_child(pid):
             return pid
-        raise BreachError(f"says that it is process {pid}, which is not so")
+        raise BreachError(f"reported pid {pid}, which is not its process")
 
     def _end(self, child: Worker, breach: BreachError) -> None:
         log.error("%s %s; it is killed", child, breach)

@@ -32,15 +32,16 @@ class ApplicationSettings:
         help="The application: MODULE:ATTRIBUTE, such as main:app or package.module:object.app.",
     )
     factory: bool = setting(
-        False, help="The target is a function without arguments that makes the application."
+        False, help="Treat APP as a factory: call it without arguments to get the application."
     )
     chdir: str = setting(
         "",
         kind=PATH,
         metavar="DIR",
         applies=_START,
-        help="Directory to enter first, where relative paths begin; each reload enters it again by this name, so that "
-        "a symbolic link may be switched. Unless given, that in which the master was started.",
+        help="Working directory, to which relative paths refer. Each reload enters it again by this "
+        "name, so a symbolic link may be switched. Default: the directory in which the master was "
+        "started.",
     )
     app_dir: str = setting(
         ".", kind=PATH, help="Directory to import the application from; it is first on sys.path."
@@ -63,7 +64,8 @@ class ProcessSettings:
         short="-w",
         minimum=1,
         maximum=1000,
-        help="Worker processes; auto is one per CPU that the affinity mask and the cgroup quota leave us.",
+        help="Number of worker processes; auto is one per CPU, as far as the affinity mask and the "
+        "cgroup's quota allow.",
     )
     preload: str = setting(
         "auto",
@@ -74,122 +76,125 @@ class ProcessSettings:
     boot_timeout: float = setting(
         60.0,
         minimum=0.1,
-        help="From the start of a worker until it is ready, its import and lifespan startup included.",
+        help="Time a worker may take to become ready, including import and lifespan startup.",
     )
     drain_timeout: float = setting(
         30.0,
         minimum=0,
-        help="How long a leaving worker may take to finish its requests, lifespan shutdown included; with reload 2 "
-        "unless given.",
+        help="Time a worker may take to finish its requests and shut down, including the lifespan "
+        "shutdown. Default with reload: 2.",
     )
     shutdown_timeout: float = setting(
         5.0,
         minimum=0,
-        help="The part of drain-timeout kept for lifespan shutdown; unless given, at most half of it.",
+        help="Part of drain-timeout that is reserved for the lifespan shutdown. Default: at most half of it.",
     )
     shutdown_delay: float = setting(
         0.0,
         minimum=0,
-        help="How long the workers serve on when the master is told to stop, its readiness already gone, so that load "
-        "balancers learn of it before anybody is turned away; a second signal ends the waiting.",
+        help="Time the workers continue to serve after a stop signal, while /readyz already fails, so "
+        "that load balancers stop sending requests first. A second signal ends the wait.",
     )
     kill_grace: float = setting(
-        1.0, minimum=0, help="How long after drain-timeout the master waits before it kills a worker."
+        1.0, minimum=0, help="Time after drain-timeout before the master kills a worker."
     )
     hang_timeout: float = setting(
         30.0,
         minimum=0,
-        help="A worker whose event loop is blocked by one call for longer is killed, its stacks logged; 0: never.",
+        help="Kill a worker whose event loop is blocked by one call for longer than this, after "
+        "logging its stacks; 0: never.",
     )
     stall_warn: float = setting(
         1.0,
         minimum=0,
-        help="An event loop that does not turn for longer is logged, with the request and the line of the "
-        "application that hold it; 0: never.",
+        help="Log an event loop that is blocked for longer than this, with the request and the line of "
+        "the application that block it; 0: never.",
     )
     max_requests: int = setting(
         0,
         minimum=0,
-        help="A worker that served so many requests is replaced, its successor ready before it leaves; 0: never.",
+        help="Replace a worker after this many requests. Its successor is ready before it stops; 0: never.",
     )
     max_requests_jitter: int = setting(
         -1,
         minimum=-1,
-        help="Up to so many requests more, at random, so that workers do not leave together; "
-        "-1: a tenth of max-requests.",
+        help="Random number of requests, up to this, added to max-requests so that workers are not "
+        "replaced at the same time; -1: a tenth of max-requests.",
     )
     max_lifetime: float = setting(
         0.0,
         minimum=0,
-        help="A worker that served for so long, and up to a tenth longer at random, is replaced; 0: never.",
+        help="Replace a worker after this time, plus up to a tenth at random; 0: never.",
     )
     max_worker_memory: int = setting(
         0,
         kind=BYTES,
         minimum=0,
-        help="A worker that keeps more memory of its own than this (USS: shared pages do not count) is "
-        "replaced; 0: never.",
+        help="Replace a worker whose unshared memory (USS) stays above this; 0: never.",
     )
     max_worker_memory_hard: int = setting(
         0,
         kind=BYTES,
         minimum=0,
-        help="A worker seen once with more memory of its own than this leaves at once, before its successor is "
+        help="Stop a worker as soon as its unshared memory (USS) exceeds this, before its successor is "
         "ready; 0: never.",
     )
     max_surge: int = setting(
         1,
         minimum=0,
         maximum=1000,
-        help="How many workers above the number of workers may live while workers are replaced.",
+        help="Number of workers that may run in addition to workers while workers are replaced.",
     )
     max_unavailable: int = setting(
-        0, minimum=0, maximum=1000, help="How many of the workers may be missing while workers are replaced."
+        0, minimum=0, maximum=1000, help="Number of workers that may be missing while workers are replaced."
     )
     health_path: str = setting(
         "",
         metavar="PATH",
-        help="What each worker asks its own application for, as a client with Host: localhost would, before it serves; "
-        "it does so only after an answer of 2xx or 3xx.",
+        help="Path that each worker requests from its own application before it serves, with Host: "
+        "localhost. The worker serves only after a 2xx or 3xx response.",
     )
     health_timeout: float = setting(
         10.0,
         minimum=0.1,
-        help="How long the answer on health-path may be another, or none, before the worker has failed to start.",
+        help="Time within which health-path must return 2xx or 3xx; after that the worker has failed "
+        "to start.",
     )
     watch_time: float = setting(
         1.0,
         minimum=0,
-        help="How long a reload's first worker must stay ready before the others follow, and its last before the "
-        "reload is committed.",
+        help="Time the first worker of a reload must stay ready before the others follow, and the last "
+        "one before the reload is committed.",
     )
     max_error_share: int = setting(
         20,
         minimum=0,
         maximum=100,
-        help="A reload that is not committed yet fails if new workers answer 5 requests or more with 5xx, or break "
-        "off responses, and their share exceeds that of the old workers by more than so many percent; 0: never.",
+        help="Fail a reload before its commit if the new workers answer 5 or more requests with 5xx or "
+        "break off responses, and their share exceeds that of the old workers by more than this "
+        "percentage; 0: never.",
     )
     rollback_window: float = setting(
         300.0,
         minimum=0,
-        help="How long after a reload the old code is kept in memory, so that `asgi-masterctl rollback` can return "
-        "to it; 0: not at all.",
+        help="Time after a reload for which the old code is kept in memory, so that `asgi-masterctl "
+        "rollback` can return to it; 0: not at all.",
     )
     spare: int = setting(
         0,
         minimum=0,
         maximum=100,
-        help="Workers beyond the number of workers that are started, but accept nothing until one of those is lost.",
+        help="Number of additional workers that are started but accept no connections until another "
+        "worker is lost.",
     )
     on_oom: str = setting(
         "respawn",
         choices=("respawn", "exit"),
-        help="When the kernel kills a worker for want of memory: replace it, or stop gracefully with status 7, for "
-        "whoever started us to begin anew.",
+        help="When the kernel kills a worker for lack of memory: replace it, or stop gracefully with "
+        "status 7 so that the service manager restarts the service.",
     )
     backoff_cap: float = setting(
-        30.0, minimum=0.5, help="The longest pause before a worker that keeps crashing is started again."
+        30.0, minimum=0.5, help="Maximum delay before a worker that keeps crashing is started again."
     )
     pid_file: str = setting("", kind=PATH, applies=_START, help="File to write the master's process id to.")
     control_socket: str = setting(
@@ -200,7 +205,7 @@ class ProcessSettings:
         help="Unix socket that asgi-masterctl steers the master through; auto is a path of its own for each "
         "master, found by asgi-masterctl.",
     )
-    name: str = setting("", short="-n", help="Name in the process titles instead of the application's.")
+    name: str = setting("", short="-n", help="Name shown in process titles instead of the application's.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,27 +216,27 @@ class PrivilegeSettings:
         "",
         metavar="NAME|UID",
         applies=_START,
-        help="User that runs the application, taken before any of it is imported; the master stays root. root says "
-        "that this is meant.",
+        help="User that the application runs as, set before it is imported; the master stays root. "
+        "root confirms that the application is meant to run as root.",
     )
     group: str = setting(
         "",
         metavar="NAME|GID",
         applies=_START,
-        help="Group of that user instead of the login group; the supplementary groups are kept.",
+        help="Group that the application runs as, instead of the user's login group. Supplementary "
+        "groups are kept.",
     )
     umask: int = setting(
         UNSET_UMASK,
         kind=UMASK,
         minimum=UNSET_UMASK,
-        help="Permission bits that files of the application are made without; inherit keeps those we were started "
-        "with.",
+        help="Umask of the application; inherit keeps the one that asgi-master was started with.",
     )
     no_new_privs: str = setting(
         "auto",
         choices=("auto", "on", "off"),
-        help="Whether programs that the application executes are kept from gaining rights by set-user-ID bits; auto is "
-        "on where user is given.",
+        help="Set no_new_privs: programs that the application executes cannot gain privileges by set- "
+        "user-ID bits. auto is on if user is given.",
     )
 
 
@@ -272,7 +277,7 @@ class SocketSettings:
         minimum=1,
         maximum=2**31 - 1,
         applies=_START,
-        help="Connections the kernel queues for each address.",
+        help="Maximum number of connections in the kernel's accept queue, per address.",
     )
     uds_mode: int = setting(
         0o660,
@@ -284,8 +289,8 @@ class SocketSettings:
         "",
         metavar="[USER][:GROUP]",
         applies=_START,
-        help="Owner of Unix sockets, by name or number (needs the right to give files away); USER: is with the login "
-        "group. Unless given, user and group where those are.",
+        help="Owner of Unix sockets, by name or number (requires CAP_CHOWN); USER: includes the login "
+        "group. Default: user and group, if given.",
     )
 
 
@@ -315,23 +320,21 @@ class TlsSettings:
         "", kind=PATH, help="File whose first line is the password of encrypted keys."
     )
     ca_certs: str = setting(
-        "", kind=PATH, help="Certificates, in PEM, that those of clients are verified with."
+        "", kind=PATH, help="CA certificates, in PEM, that client certificates are verified against."
     )
     client_cert: str = setting(
         "none",
         choices=("none", "optional", "required"),
-        help="Whether clients are asked for a certificate; one that cannot be verified is always refused.",
+        help="Whether clients must present a certificate. One that cannot be verified is always refused.",
     )
-    tls_min_version: str = setting(
-        "1.2", choices=("1.2", "1.3"), help="The oldest version of TLS that is spoken."
-    )
+    tls_min_version: str = setting("1.2", choices=("1.2", "1.3"), help="Minimum TLS version.")
     ciphers: str = setting(
         "",
         metavar="LIST",
         help="Cipher suites for TLS 1.2, in OpenSSL's words; unless given, Python's choice. TLS 1.3 has its own.",
     )
     tls_handshake_timeout: float = setting(
-        10.0, minimum=0.1, help="How long a client may take for the handshake."
+        10.0, minimum=0.1, help="Time a client may take for the TLS handshake."
     )
 
 
@@ -343,7 +346,7 @@ class HttpSettings:
         "httptools", choices=("httptools", "h11"), help="The HTTP/1.1 parser: the fast one, or the reference."
     )
     root_path: str = setting(
-        "", metavar="PATH", help="Path the application is mounted at by the proxy in front."
+        "", metavar="PATH", help="Path at which the proxy in front mounts the application."
     )
     server_header: bool = setting(True, help="Send a Server header unless the application sets one.")
     date_header: bool = setting(True, help="Send a Date header unless the application sets one.")
@@ -353,49 +356,58 @@ class HttpSettings:
         metavar="NAME:VALUE",
         help="Header to add to every response, as 'Name: value'; may be repeated.",
     )
-    limit_request_line: int = setting(8192, kind=BYTES, minimum=256, help="Longest request line.")
-    limit_header_count: int = setting(100, minimum=1, help="Most headers of a request.")
-    limit_header_bytes: int = setting(
-        65536, kind=BYTES, minimum=1024, help="Largest header section of a request."
+    limit_request_line: int = setting(
+        8192, kind=BYTES, minimum=256, help="Maximum length of the request line."
     )
-    limit_body_size: int = setting(0, kind=BYTES, minimum=0, help="Largest request body; 0: any.")
+    limit_header_count: int = setting(100, minimum=1, help="Maximum number of headers in a request.")
+    limit_header_bytes: int = setting(
+        65536, kind=BYTES, minimum=1024, help="Maximum size of a request's header section."
+    )
+    limit_body_size: int = setting(
+        0, kind=BYTES, minimum=0, help="Maximum size of a request body; 0: unlimited."
+    )
     header_timeout: float = setting(
-        15.0, minimum=0, help="How long a request's header section may take to arrive; 0: for ever."
+        15.0, minimum=0, help="Time a request's header section may take to arrive; 0: unlimited."
     )
     body_timeout: float = setting(
-        30.0, minimum=0, help="Longest pause in a request body that the application waits for; 0: for ever."
+        30.0,
+        minimum=0,
+        help="Maximum pause in a request body while the application waits for it; 0: unlimited.",
     )
     body_min_rate: int = setting(
         240,
         kind=BYTES,
         minimum=0,
-        help="Least bytes a second at which a request body must arrive while it is waited for, averaged over "
-        "body-timeout (over 30 s, if that is 0); no limit to bodies that the application does not read or to "
-        "WebSockets. 0: any rate.",
+        help="Minimum rate of a request body, in bytes per second, while the application waits for it, "
+        "averaged over body-timeout (30 s if that is 0). Does not apply to bodies that the "
+        "application does not read or to WebSockets. 0: unlimited.",
     )
     keep_alive_timeout: float = setting(
-        75.0, minimum=0, help="How long an idle connection is kept for the next request; 0: for ever."
+        75.0, minimum=0, help="Time an idle connection is kept open for the next request; 0: unlimited."
     )
     write_timeout: float = setting(
-        30.0, minimum=0, help="How long a client that does not read may hold back a response; 0: for ever."
+        30.0, minimum=0, help="Time a client that does not read may block a response; 0: unlimited."
     )
     request_timeout: float = setting(
         0.0,
         minimum=0,
-        help="How long the application may take to begin its response, the upload included, before the request "
-        "is cancelled and answered 504; looked at once a second, and no limit to a response that has begun "
-        "or to WebSockets. 0: for ever.",
+        help="Time the application may take to begin its response, including the upload, before the "
+        "request is cancelled and answered 504. Checked once a second; does not apply to "
+        "responses that have begun or to WebSockets. 0: unlimited.",
     )
     max_active_requests: int = setting(
-        0, minimum=0, help="Requests that each worker serves at once; more are answered 503. 0: any number."
+        0,
+        minimum=0,
+        help="Maximum number of requests that each worker serves at once; others are answered 503. 0: "
+        "unlimited.",
     )
     max_connections: int = setting(
         AUTO_CONNECTIONS,
         kind=CONNECTIONS,
         minimum=AUTO_CONNECTIONS,
-        help="Connections that each worker holds; more wait in the kernel's queue. auto is three quarters of the "
-        "descriptors that a worker may open (RLIMIT_NOFILE, ulimit -n), which leaves the others to the application; "
-        "0: any number.",
+        help="Maximum number of connections per worker; others wait in the kernel's queue. auto is "
+        "three quarters of the file descriptor limit (RLIMIT_NOFILE, ulimit -n), which leaves the "
+        "rest to the application; 0: unlimited.",
     )
 
 
@@ -407,30 +419,34 @@ class ProxySettings:
         (),
         kind=PEERS,
         metavar="ADDRESS|NETWORK|unix|*",
-        help="Proxies to believe when they say whose request it is and whether it came by https; may be repeated. "
-        "unix is whoever reaches our Unix sockets, and * any peer, for the last address it names only.",
+        help="Proxies that are trusted to name the client and the scheme; may be repeated. unix trusts "
+        "every client of our Unix sockets; * trusts every peer, but only for the last address in "
+        "the list.",
     )
     forwarded_headers: str = setting(
         "x-forwarded",
         choices=("x-forwarded", "forwarded"),
-        help="Where they say so: X-Forwarded-For and X-Forwarded-Proto, or Forwarded (RFC 7239). The others are not "
-        "looked at, as a proxy that does not write them passes those of its clients on.",
+        help="Headers that trusted proxies set: X-Forwarded-For and X-Forwarded-Proto, or Forwarded "
+        "(RFC 7239). The other family is ignored: a proxy that does not set it would forward what "
+        "the client sent.",
     )
     forwarded_prefix: bool = setting(
         False,
-        help="Believe them about the path they took away, too (X-Forwarded-Prefix, as Traefik sends it): it is the "
-        "root path of that request, whatever root-path says. Each of them must set that header or remove it.",
+        help="Also trust X-Forwarded-Prefix, as Traefik sends it: it becomes the root path of the "
+        "request, in place of root-path. Every trusted proxy must set or remove that header.",
     )
     proxy_protocol: bool = setting(
         False,
-        help="Expect a PROXY header, version 1 or 2, before the first byte of every connection, that of TLS included; "
-        "without it, and from others than proxy-protocol-allow-ips, connections are refused.",
+        help="Require a PROXY protocol header, version 1 or 2, at the beginning of every connection, "
+        "before TLS. Connections without it, or from peers not in proxy-protocol-allow-ips, are "
+        "refused.",
     )
     proxy_protocol_allow_ips: tuple[str, ...] = setting(
         (),
         kind=PEERS,
         metavar="ADDRESS|NETWORK|unix|*",
-        help="Proxies that may connect with a PROXY header; as for forwarded-allow-ips, may be repeated.",
+        help="Proxies that may send a PROXY protocol header; syntax as for forwarded-allow-ips, may be "
+        "repeated.",
     )
 
 
@@ -442,20 +458,21 @@ class WebSocketSettings:
         16 * 1024 * 1024,
         kind=BYTES,
         minimum=1,
-        help="Largest message, decompressed; above, the connection closes (1009).",
+        help="Maximum size of a message after decompression; a larger one closes the connection (1009).",
     )
     ws_queue_size: int = setting(
         16,
         minimum=1,
-        help="Messages that wait for the application before the connection is no longer read. The client's close is "
-        "not seen then either: an application that only sends learns of it when a message cannot be sent any more.",
+        help="Number of messages that may wait for the application before reading pauses. While it "
+        "pauses, the client's close is not seen: an application that only sends learns of it when "
+        "a message cannot be sent any more.",
     )
     ws_ping_interval: float = setting(20.0, minimum=0, help="Time between keepalive pings; 0: none.")
     ws_ping_timeout: float = setting(
-        20.0, minimum=0, help="How long a client may take to answer a ping; 0: for ever."
+        20.0, minimum=0, help="Time a client may take to answer a ping; 0: unlimited."
     )
     ws_per_message_deflate: bool = setting(True, help="Compress messages for clients that offer it.")
-    ws_close_timeout: float = setting(5.0, minimum=0, help="How long a client may take to answer a close.")
+    ws_close_timeout: float = setting(5.0, minimum=0, help="Time a client may take to answer a close.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,9 +482,11 @@ class LifespanSettings:
     lifespan: str = setting(
         "auto",
         choices=("auto", "on", "off"),
-        help="Whether the application is told of startup and shutdown; auto finds out if it listens.",
+        help="Whether to run the ASGI lifespan protocol; auto detects whether the application supports it.",
     )
-    startup_timeout: float = setting(30.0, minimum=0.1, help="How long the application's startup may take.")
+    startup_timeout: float = setting(
+        30.0, minimum=0.1, help="Time the application's lifespan startup may take."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,12 +503,12 @@ class LoggingSettings:
     log_level: str = setting(
         "info",
         choices=("critical", "error", "warning", "info", "debug"),
-        help="The least important messages to log.",
+        help="Minimum level of messages to log.",
     )
     log_format: str = setting(
         "auto",
         choices=("auto", "text", "json", "gcp", "datadog", "ecs"),
-        help="Lines for people or JSON for machines, with the names of fields that Google Cloud, Datadog or "
+        help="Log format: text, JSON, or JSON with the field names that Google Cloud, Datadog or "
         "Elastic expect; auto is text.",
     )
     log_timezone: str = setting(
@@ -500,37 +519,38 @@ class LoggingSettings:
     traceback: str = setting(
         "app",
         choices=("app", "full"),
-        help="Frames in tracebacks: app folds those of frameworks and libraries to their count.",
+        help="Frames shown in tracebacks: app replaces those of frameworks and libraries by their number.",
     )
-    access_log: bool = setting(False, help="Write a line for each request to standard output.")
+    access_log: bool = setting(False, help="Write an access log line for each request to standard output.")
     access_log_file: str = setting(
         "",
         kind=PATH,
-        help="File that the access log is appended to, and which turns it on; SIGUSR1 and SIGHUP reopen it. "
+        help="Append the access log to this file (implies access-log); SIGUSR1 and SIGHUP reopen it. "
         "-: standard output.",
     )
     access_log_format: str = setting(
         "combined",
         metavar="FORMAT",
-        help="The access log's line: combined, common, or atoms such as '%(h)s %(s)s'. Not where log-format is JSON.",
+        help="Format of access log lines: combined, common, or fields such as '%(h)s %(s)s'. Not "
+        "allowed if log-format is JSON.",
     )
     access_log_header: tuple[str, ...] = setting(
         (),
         metavar="NAME",
-        help="Headers that JSON access lines and records show: x-tenant of requests, response:x-cache of responses; "
-        "may be repeated.",
+        help="Header to include in JSON access lines and records: x-tenant of requests, "
+        "response:x-cache of responses; may be repeated.",
     )
     request_id_header: tuple[str, ...] = setting(
         ("x-request-id", "x-correlation-id", "traceparent"),
         metavar="NAME",
-        help="Headers in which a request's number is looked for, for log and access log alone; the first that it has. "
-        "Clients can write what they like there.",
+        help="Header that holds a request's id, for log and access log only; may be repeated, the "
+        "first one present is used. Clients can set it freely.",
     )
     access_log_exclude: tuple[str, ...] = setting(
         (),
         metavar="PATTERN",
-        help="Requests that the access log leaves out: a path such as /healthz or /static/*, or "
-        "user-agent:kube-probe/*; may be repeated.",
+        help="Requests to omit from the access log: a path such as /healthz or /static/*, or user- "
+        "agent:kube-probe/*; may be repeated.",
     )
     log_config: str = setting(
         "",
@@ -557,14 +577,15 @@ class ObservationSettings:
         "",
         metavar="ADDRESS",
         applies=_START,
-        help="Address where the master answers /livez, /readyz, /startupz and /metrics, to anybody: HOST:PORT, "
-        "[IPV6]:PORT or unix:PATH; off unless given.",
+        help="Address where the master serves /livez, /readyz, /startupz and /metrics, without "
+        "authentication: HOST:PORT, [IPV6]:PORT or unix:PATH. Default: off.",
     )
     ready_quorum: int = setting(
         1,
         minimum=1,
         maximum=1000,
-        help="Workers that must serve for /readyz to say so; at most the number of workers counts.",
+        help="Number of workers that must be ready for /readyz to succeed; values above workers count "
+        "as workers.",
     )
 
 

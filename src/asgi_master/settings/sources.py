@@ -139,7 +139,7 @@ def _from_document(document: Mapping[str, Any], lines: "_Lines", name: str) -> S
         line = lines.find(key)
         origin = f"{name}, line {line}" if line else name
         if isinstance(raw, dict) or (isinstance(raw, list) and any(isinstance(item, dict) for item in raw)):
-            source.errors.append(f"{key}: settings stand in no table of their own ({origin})")
+            source.errors.append(f"{key}: settings must be top-level keys, not inside a table ({origin})")
         elif key in by_key:
             source.values[by_key[key].name] = Given(raw, origin)
         else:

@@ -249,7 +249,7 @@ def _request_atom(name: str, variable: re.Match[str] | None, wanted: _Wanted) ->
         expression = _REQUEST_ATOMS.get(name, "")
         _note_headers(name.removeprefix("json "), wanted)
     if not expression:
-        raise ValueError(f"%({name})s is no atom of the access log")
+        raise ValueError(f"unknown access-log field %({name})s")
     return f'f"""{{{expression}}}"""'
 
 

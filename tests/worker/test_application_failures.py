@@ -357,7 +357,7 @@ class Log:
     def of_connection(self):
         return self
 
-    def record(self, request, scope, status, body_bytes, duration):
+    def record(self, request, scope, status, body_bytes, duration, _block):
         self.statuses.append(status)
 
     def flush(self):

@@ -49,7 +49,7 @@ client with as many. uvloop everywhere it can be chosen; access logs are off exc
 application is [benchmarks/app.py](../benchmarks/app.py).
 
 A load generator repeats one request for ever, which suits what asgi-master remembers of request lines, header fields
-and response heads ([ADR 5](adr/0005-what-was-judged-is-remembered.md)); real clients repeat themselves less.
+and response heads ([ADR 5](adr/0005-cache-parsed-request-heads.md)); real clients repeat themselves less.
 
 {table}
 {notes}

@@ -98,7 +98,9 @@ def test_the_table_of_pyproject(tmp_path):
 
 def test_other_tables_below_that_of_pyproject_are_errors(tmp_path):
     source = _file(tmp_path, "[tool.asgi-master.http]\nloop = 'x'\n", "pyproject.toml")
-    assert source.errors == ["http: settings must be top-level keys, not inside a table (pyproject.toml, line 1)"]
+    assert source.errors == [
+        "http: settings must be top-level keys, not inside a table (pyproject.toml, line 1)"
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "[tool]\n", "tool = 3\n"])

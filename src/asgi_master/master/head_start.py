@@ -5,6 +5,7 @@ So whatever is imported here holds it up: the channel, for one, is made of its s
 """
 
 import contextlib
+import importlib
 import os
 import signal
 import socket
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from asgi_master.ipc.channel import Channel
 
 _STDERR = 2
+_FAULT = "ASGI_MASTER_FAULT"
+"""`faults.VARIABLE`; without it, there is no reason to import that before the zygote."""
 
 
 class HeadStart:
@@ -29,6 +32,9 @@ class HeadStart:
     def __init__(self, environ: Mapping[str, str]) -> None:
         """Where the environment speaks of a live upgrade, the zygote is there already."""
         self._is_upgrade = VARIABLE in environ
+        if _FAULT in environ:
+            # One that is misspelt is refused here: a zygote would refuse it too, with a traceback.
+            importlib.import_module("asgi_master.faults")
         self._waiting: tuple[int, socket.socket] | None = None
         self.interpreter = Interpreter()
         """What zygotes run in."""

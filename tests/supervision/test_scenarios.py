@@ -180,6 +180,72 @@ def test_only_a_sigkill_is_laid_to_the_want_of_memory(status, named):
     )
 
 
+def out_of_memory(world, victim):
+    del world.workers[victim.id]
+    world.tell(WorkerExited(victim.id, -9, out_of_memory=True))
+
+
+def test_want_of_memory_stops_where_that_is_asked_for():
+    world = booted(exit_on_oom=True)
+    out_of_memory(world, world.worker(1))
+    assert world.supervisor.phase is Phase.STOPPING
+    assert world.run(100).exit_code is ExitCode.OUT_OF_MEMORY
+    assert world.notices(notices.StoppingForMemory) == [notices.StoppingForMemory()]
+    other = booted()
+    out_of_memory(other, other.worker(1))
+    assert other.run(10).supervisor.phase is Phase.STEADY
+    assert not other.notices(notices.StoppingForMemory)
+
+
+def test_want_of_memory_at_the_first_boot_is_told_by_the_status():
+    world = World(Policy(workers=2, exit_on_oom=True), codes={1: Code(boot_time=5)})
+    world.until(lambda: world.workers)
+    out_of_memory(world, next(iter(world.workers.values())))
+    assert world.run(100).exit_code is ExitCode.OUT_OF_MEMORY
+    assert [type(n) for n in world.notices(notices.Stopping)] == []
+
+
+def test_want_of_memory_during_a_delayed_stop_does_not_hasten_it():
+    world = booted(exit_on_oom=True, shutdown_delay=10.0)
+    world.tell(StopRequested())
+    out_of_memory(world, world.worker(1))
+    assert world.run(5).supervisor.phase is Phase.TERMINATING
+    assert world.run(100).exit_code is ExitCode.OUT_OF_MEMORY
+
+
+def test_a_delayed_stop_lets_all_serve_on():
+    world = booted(shutdown_delay=10.0)
+    world.tell(StopRequested())
+    assert world.supervisor.phase is Phase.TERMINATING
+    assert world.supervisor.stops_at == pytest.approx(world.now + 10.0)
+    world.die(world.worker(2))
+    world.run(5)
+    assert len(world.ready()) == 4, "a lost worker is replaced"
+    before = len(world.orders(StartZygote))
+    reload(world)
+    assert len(world.orders(StartZygote)) == before, "no reload begins"
+    assert not world.supervisor.can_roll_back
+    assert world.supervisor.phase is Phase.TERMINATING
+    assert world.run(4.9).supervisor.phase is Phase.TERMINATING
+    assert not world.notices(notices.Stopping)
+    world.run(0.2)
+    assert [n.how for n in world.notices(notices.Stopping)] == [notices.StopLevel.GRACEFUL]
+    assert world.run(100).exit_code is ExitCode.OK
+    assert world.notices(notices.StopDelayed) == [notices.StopDelayed(10.0)]
+
+
+def test_a_delayed_stop_during_a_reload_lets_that_go_on():
+    world = booted(shutdown_delay=100.0)
+    reload(world)
+    world.tell(StopRequested())
+    assert world.supervisor.phase is Phase.TERMINATING
+    world.run(50)
+    assert world.generations() == [2] * 4
+    assert [n.generation for n in world.notices(notices.ReloadCommitted)] == [2]
+    assert world.supervisor.phase is Phase.TERMINATING
+    assert world.run(100).exit_code is ExitCode.OK
+
+
 def test_repeated_crashes_back_off_in_their_slot_only():
     world = booted(backoff_cap=4.0)
     world.scripts = {n: Code(dies_after=0.1) for n in range(5, 500)}

@@ -281,11 +281,13 @@ class Supervisor:
 
     def _out_of_memory(self, now: float) -> None:
         state = self._shutdown.state
-        if not state.is_out_of_memory and self._deployment.phase is not Phase.STOPPING:
-            state.is_out_of_memory = True
-            self._orders.announce(notices.StoppingForMemory())
-            if state.delayed_until is None:
-                self._stop(now)
+        if state.is_out_of_memory:
+            return
+        # Also of a first boot that ends by it: the status says what to mend.
+        state.is_out_of_memory = True
+        self._orders.announce(notices.StoppingForMemory())
+        if not self.phase.is_ending:
+            self._stop(now)
 
     # Desired against observed
 

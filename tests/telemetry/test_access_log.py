@@ -45,7 +45,7 @@ def show(capfdbinary):
 
     def show(template, *, json=False, form="", status=200, size=1234, duration=1.0123456, **changes):
         log = AccessLog(template, form=form or ("json" if json else "text"))
-        log.record(scope(**changes), status, size, duration)
+        log.of_connection().record(object(), scope(**changes), status, size, duration)
         log.flush()
         written = capfdbinary.readouterr()
         assert written.err == b""
@@ -57,7 +57,7 @@ def show(capfdbinary):
 
 def logs(exclude, **changes):
     log = AccessLog("%(U)s", exclude=exclude)
-    log.record(scope(**changes), 200, 1, 0.1)
+    log.of_connection().record(object(), scope(**changes), 200, 1, 0.1)
     return bool(taken(log))
 
 
@@ -209,7 +209,7 @@ def test_a_websocket_handshake_is_a_get(show):
     websocket = scope(type="websocket")
     del websocket["method"]
     log = AccessLog("%(r)s")
-    log.record(websocket, 101, 0, 0.0)
+    log.of_connection().record(object(), websocket, 101, 0, 0.0)
     assert taken(log) == ["GET /items/4%202?q=1 HTTP/1.1\n"]
 
 
@@ -286,7 +286,7 @@ def test_time_is_local(run):
         from asgi_master.telemetry.access_log import AccessLog
         scope = {"http_version": "1.1", "raw_path": b"/", "query_string": b"", "client": None, "headers": []}
         for log in (AccessLog("%(t)s"), AccessLog("common", form="json")):
-            log.record(scope, 200, 0, 0.0)
+            log.of_connection().record(object(), scope, 200, 0, 0.0)
             log.flush()
         """,
         env={"TZ": "Asia/Kolkata"},
@@ -309,7 +309,7 @@ def test_time_follows_the_clock_forwards_and_back(monkeypatch):
     log = AccessLog("%(t)s")
     for now in (1e9, 1e9 + 0.9, 1e9 + 1, 1e9 - 5):
         monkeypatch.setattr("asgi_master.telemetry.access_log.time", lambda now=now: now)
-        log.record(scope(), 200, 0, 0.0)
+        log.of_connection().record(object(), scope(), 200, 0, 0.0)
     seconds = [line.split(":")[3][:2] for line in taken(log)]
     assert seconds == ["40", "40", "41", "35"]
 
@@ -325,7 +325,7 @@ def test_whatever_a_peer_sends_stays_in_its_place(path, query, agent, host):
     request = scope(raw_path=path, query_string=query, headers=[(b"user-agent", agent)], client=(host, 1))
     text, in_json = AccessLog('"%(h)s" "%(r)s" %(s)s "%(a)s"'), AccessLog("common", form="json")
     for log in (text, in_json):
-        log.record(request, 200, 1, 0.5)
+        log.of_connection().record(object(), request, 200, 1, 0.5)
     (line,) = taken(text)
     assert line[:-1].isascii()
     assert line[:-1].isprintable()
@@ -345,7 +345,7 @@ def test_a_scope_that_the_application_ruined_is_told_and_harms_nobody(run):
         from asgi_master.telemetry.access_log import AccessLog
         configure()
         access = AccessLog("combined")
-        access.record({}, 200, 0, 0.0)
+        access.of_connection().record(object(), {}, 200, 0, 0.0)
         access.flush()
     """)
     assert "a request could not be written to the access log" in done.stderr
@@ -354,14 +354,14 @@ def test_a_scope_that_the_application_ruined_is_told_and_harms_nobody(run):
 
 def test_lines_wait_for_the_flush_or_until_there_are_many(capfd):
     log = AccessLog("%(U)s")
-    log.record(scope(), 200, 0, 0.0)
+    log.of_connection().record(object(), scope(), 200, 0, 0.0)
     assert capfd.readouterr().out == ""
     log.flush()
     assert capfd.readouterr().out == "/items/4%202\n"
     log.flush()
     assert capfd.readouterr().out == ""
     for _ in range(6000):
-        log.record(scope(), 200, 0, 0.0)
+        log.of_connection().record(object(), scope(), 200, 0, 0.0)
     assert len(capfd.readouterr().out) > 60_000
     taken(log)
 
@@ -370,7 +370,7 @@ def test_the_rest_is_written_at_exit_once_and_not_by_the_applications_forks(run)
     done = run("""
         from asgi_master.telemetry.access_log import AccessLog
         access = AccessLog("%(U)s")
-        access.record({"raw_path": b"/last", "headers": []}, 200, 0, 0.0)
+        access.of_connection().record(object(), {"raw_path": b"/last", "headers": []}, 200, 0, 0.0)
         if os.fork() == 0:
             sys.exit()
         os.wait()
@@ -387,10 +387,10 @@ def test_a_reader_that_is_stuck_loses_lines_but_stops_nobody_and_is_told(run):
         os.dup2(w, 1); os.close(w)
         access = AccessLog("%(U)s")
         for number in range(39 * 512):  # flushes of one size: a small last one might fit where others did not
-            access.record({"raw_path": b"/%d" % number, "headers": []}, 200, 0, 0.0)
+            access.of_connection().record(object(), {"raw_path": b"/%d" % number, "headers": []}, 200, 0, 0.0)
         access.flush()
         read = os.read(r, 1 << 20)
-        access.record({"raw_path": b"/again", "headers": []}, 200, 0, 0.0)
+        access.of_connection().record(object(), {"raw_path": b"/again", "headers": []}, 200, 0, 0.0)
         access.flush()
         read += os.read(r, 1 << 20)
         os.dup2(out, 1)
@@ -410,7 +410,7 @@ def test_lines_of_several_workers_do_not_mix(run):
             if os.fork() == 0:
                 access = AccessLog("%(U)s")
                 for _ in range(2000):
-                    access.record({"raw_path": str(number).encode() * 300, "headers": []}, 200, 0, 0.0)
+                    access.of_connection().record(object(), {"raw_path": str(number).encode() * 300, "headers": []}, 200, 0, 0.0)
                 access.flush()
                 os._exit(0)
         for number in range(4):

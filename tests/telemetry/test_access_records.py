@@ -58,7 +58,7 @@ def kept():
 
 
 def test_a_record_has_every_field(kept):
-    AccessRecords("common", chosen=CHOSEN).record(scope(), 200, 12, 0.25, HEAD)
+    AccessRecords("common", chosen=CHOSEN).record(object(), scope(), 200, 12, 0.25, HEAD)
     (record,) = kept.records
     told = {name: getattr(record, name) for name in (*FIELDS, "status", "bytes", "duration")}
     assert told == {
@@ -93,8 +93,8 @@ def test_our_formatters_make_of_a_record_what_the_access_log_writes(kept, monkey
     monkeypatch.setattr("time.time", lambda: 1_700_000_000.25)
     log = AccessLog("combined", form=form, chosen=chosen)
     for request in (scope(), scope(client=None, headers=[]), scope(query_string=b"", raw_path=b"/" * 2000)):
-        log.record(request, status, 12, 0.25, HEAD)
-        AccessRecords("combined", chosen=chosen).record(request, status, 12, 0.25, HEAD)
+        log.of_connection().record(object(), request, status, 12, 0.25, HEAD)
+        AccessRecords("combined", chosen=chosen).record(object(), request, status, 12, 0.25, HEAD)
     log.refused(("::1", 5), b"\x16\x03 strange", 400, 7)
     AccessRecords("combined", chosen=chosen).refused(("::1", 5), b"\x16\x03 strange", 400, 7)
     lines = log._lines(log.held)
@@ -106,25 +106,25 @@ def test_our_formatters_make_of_a_record_what_the_access_log_writes(kept, monkey
 
 @pytest.mark.parametrize(("status", "level"), [(200, "INFO"), (404, "INFO"), (499, "INFO"), (500, "ERROR")])
 def test_the_level_is_that_of_an_error_from_500_on(kept, status, level):
-    AccessRecords("combined").record(scope(), status, 0, 0.0)
+    AccessRecords("combined").record(object(), scope(), status, 0, 0.0)
     assert [record.levelname for record in kept.records] == [level]
 
 
 def test_levels_filters_and_exclusions_are_obeyed(kept):
     logger = logging.getLogger(LOGGER)
     records = AccessRecords("%(U)s", exclude=["/quiet"])
-    records.record(scope(raw_path=b"/quiet"), 200, 0, 0.0)
+    records.of_connection().record(object(), scope(raw_path=b"/quiet"), 200, 0, 0.0)
     logger.addFilter(lambda record: record.path != "/healthz")
-    records.record(scope(raw_path=b"/healthz"), 200, 0, 0.0)
+    records.of_connection().record(object(), scope(raw_path=b"/healthz"), 200, 0, 0.0)
     logger.setLevel(logging.ERROR)
-    records.record(scope(), 200, 0, 0.0)
+    records.of_connection().record(object(), scope(), 200, 0, 0.0)
     records.of_connection().record(object(), scope(raw_path=b"/told"), 500, 0, 0.0)
     assert [record.getMessage() for record in kept.records] == ["/told"]
 
 
 def test_a_filter_that_raises_costs_its_record_and_no_request(kept, caplog):
     logging.getLogger(LOGGER).addFilter(lambda record: 1 // 0)
-    AccessRecords("combined").record(scope(), 200, 0, 0.0)
+    AccessRecords("combined").record(object(), scope(), 200, 0, 0.0)
     AccessRecords("combined").refused(None, b"", 400, 0)
     assert kept.records == []
     assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError] * 2
@@ -140,7 +140,7 @@ def test_a_record_factory_may_set_the_same_names(kept):
 
     logging.setLogRecordFactory(factory)
     try:
-        AccessRecords("combined").record(scope(headers=[]), 200, 0, 0.0)
+        AccessRecords("combined").record(object(), scope(headers=[]), 200, 0, 0.0)
     finally:
         logging.setLogRecordFactory(before)
     (record,) = kept.records
@@ -148,7 +148,7 @@ def test_a_record_factory_may_set_the_same_names(kept):
 
 
 def test_a_spoilt_scope_is_told_of_and_raises_nothing(kept, caplog):
-    AccessRecords("combined").record(scope(raw_path=None), 200, 0, 0.0)
+    AccessRecords("combined").record(object(), scope(raw_path=None), 200, 0, 0.0)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
@@ -166,14 +166,16 @@ def test_only_who_asks_for_the_logger_configures_it():
 
 def test_response_headers_are_in_text_lines():
     log = AccessLog("%({X-Cache}o)s|%({x-none}o)s|%({x-bad}o)s")
-    log.record(scope(), 200, 0, 0.0, HEAD + b'x-bad: a"\x80\r\n')
+    log.of_connection().record(object(), scope(), 200, 0, 0.0, HEAD + b'x-bad: a"\x80\r\n')
     assert log._lines(log.held) == ['HIT, B|-|a\\"\\x80\n']
     log.held.clear()
 
 
 def test_a_long_header_is_cut():
     log = AccessLog("combined", form="json", chosen=CHOSEN)
-    log.record(scope(headers=[(b"x-tenant", b"t" * 5000)]), 200, 0, 0.0, b"x-cache: " + b"c" * 5000)
+    log.of_connection().record(
+        object(), scope(headers=[(b"x-tenant", b"t" * 5000)]), 200, 0, 0.0, b"x-cache: " + b"c" * 5000
+    )
     (line,) = log._lines(log.held)
     log.held.clear()
     told = json.loads(line)

@@ -379,7 +379,7 @@ def test_a_logger_for_the_access_log_is_not_silenced_by_the_application(run, tmp
         logging.config.dictConfig(dict(version=1))
         assert is_configured()
         scope = dict(http_version="1.1", raw_path=b"/", query_string=b"", client=None, headers=[])
-        AccessRecords("%(U)s %(s)s").record(scope, 200, 1, 0.5)
+        AccessRecords("%(U)s %(s)s").record(object(), scope, 200, 1, 0.5)
     """)
     assert done.stderr == "mine worker 0 1 asgi_master.access / 200\n"
 

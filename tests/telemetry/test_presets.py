@@ -85,8 +85,8 @@ ACCESS = """
     access = AccessLog("combined", form={form!r})
     scope = dict(method="GET", http_version="1.1", raw_path=b'/a"\\xff', query_string=b"q=1", client=("10.0.0.9", 5),
         headers=[(b"user-agent", b'fox"'), (b"referer", b"/")])
-    access.record(scope, 200, 12, 0.25)
-    access.record(scope | dict(client=None, headers=[]), 503, 0, 1.5)
+    access.of_connection().record(object(), scope, 200, 12, 0.25)
+    access.of_connection().record(object(), scope | dict(client=None, headers=[]), 503, 0, 1.5)
     access.flush()
 """
 
@@ -163,7 +163,7 @@ def test_one_zone_for_all_whatever_the_application_sets(run, zone, offset):
         time.tzset()
         log.info("x")
         access = AccessLog("combined", form="json")
-        access.record(dict(http_version="1.1", raw_path=b"/", query_string=b"", client=None, headers=[]), 200, 0, 0.0)
+        access.of_connection().record(object(), dict(http_version="1.1", raw_path=b"/", query_string=b"", client=None, headers=[]), 200, 0, 0.0)
         access.flush()
         """,
         env={"TZ": "Europe/Berlin"},

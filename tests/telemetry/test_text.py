@@ -66,7 +66,7 @@ def test_the_access_log(capfdbinary, json):
         "headers": [(b"user-agent", data), (b"referer", data)],
     }
     log = AccessLog("combined", form="json" if json else "text")
-    log.record(scope, 200, 0, 0.1)
+    log.of_connection().record(object(), scope, 200, 0, 0.1)
     log.flush()
     written = capfdbinary.readouterr().out
     assert written.count(b"\n") == 1

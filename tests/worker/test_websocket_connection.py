@@ -750,9 +750,9 @@ class TestWorker:
             is_timed = True
 
             def of_connection(self):
-                return None  # of one that stays HTTP
+                return self
 
-            def record(self, scope, status, body_bytes, duration, _block):
+            def record(self, _request, scope, status, body_bytes, duration, _block):
                 assert duration >= 0
                 lines.append((scope["path"], status, body_bytes))
 

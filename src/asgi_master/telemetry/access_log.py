@@ -97,12 +97,6 @@ class AccessLog:
         if self._path:
             os.close(before)
 
-    def record(
-        self, scope: Mapping[str, Any], status: int, body_bytes: int, duration: float, block: bytes = b""
-    ) -> None:
-        """The only request of its connection, such as the handshake of a WebSocket; see `ConnectionLog.record`."""
-        ConnectionLog(self).record(scope, scope, status, body_bytes, duration, block)
-
     def refused(self, client: Address | None, line: bytes, status: int, body_bytes: int) -> None:
         """What never became a request was answered with `status`, or, without a body, should have been.
 

@@ -58,12 +58,18 @@ class AccessRecords:
         if exclude:
             self._wanted |= {b"user-agent"}
 
-    def of_connection(self) -> "ConnectionRecords":
-        """Where the requests of one connection are told."""
-        return ConnectionRecords(self)
+    def of_connection(self) -> "AccessRecords":
+        """Where the requests of one connection are told: here, as each is described anew."""
+        return self
 
     def record(
-        self, scope: Mapping[str, Any], status: int, body_bytes: int, duration: float, block: bytes = b""
+        self,
+        request: object,  # noqa: ARG002 -- see `of_connection`
+        scope: Mapping[str, Any],
+        status: int,
+        body_bytes: int,
+        duration: float,
+        block: bytes = b"",
     ) -> None:
         """One request; see `ConnectionLog.record`."""
         self._tell(self._format, scope, (status, body_bytes, duration, block))
@@ -119,24 +125,3 @@ class AccessRecords:
             if value is not None or name not in record.__dict__:
                 record.__dict__[name] = value
         return record
-
-
-class ConnectionRecords:
-    """As `ConnectionLog`, for records."""
-
-    __slots__ = ("_records",)
-
-    def __init__(self, records: AccessRecords) -> None:
-        self._records = records
-
-    def record(
-        self,
-        request: object,  # noqa: ARG002 -- a repeated one is described anew
-        scope: Mapping[str, Any],
-        status: int,
-        body_bytes: int,
-        duration: float,
-        block: bytes = b"",
-    ) -> None:
-        """See `ConnectionLog.record`."""
-        self._records.record(scope, status, body_bytes, duration, block)

@@ -78,9 +78,6 @@ class AccessLog(Protocol):
     def of_connection(self) -> ConnectionLog:
         """Where the requests of one connection are told."""
 
-    def record(self, scope: Scope, status: int, body_bytes: int, duration: float, block: bytes) -> None:
-        """The only request of its connection."""
-
     def refused(self, client: Address | None, line: bytes, status: int, body_bytes: int) -> None:
         """What never became a request was refused; `line` is its first line as far as that came."""
 

@@ -15,7 +15,7 @@ from asgi_master.http.errors import ProtocolError
 from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.request import Request
 from asgi_master.http.response import ResponseHead
-from asgi_master.worker.context import SHORT, GiveAway, WorkerContext
+from asgi_master.worker.context import SHORT, ConnectionLog, GiveAway, WorkerContext
 from asgi_master.worker.endpoints import Endpoints, scopes_of
 from asgi_master.worker.http_request import HttpRequest
 from asgi_master.worker.http_timeouts import BodyRate, Patience, Wait
@@ -218,14 +218,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
         if current.state is not _COMPLETE:
             if self._access_log is not None:
                 status, duration = current.status or _CLIENT_CLOSED_REQUEST, monotonic() - current.started_at
-                self._access_log.record(
-                    current.request,
-                    current.scope,
-                    status,
-                    current.body_bytes,
-                    duration,
-                    current.response_fields,
-                )
+                self._record(self._access_log, current, status, duration)
             if not self._closing:
                 self._close()  # it saw that the peer is gone and left it at that
         if self._lost:
@@ -509,14 +502,7 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
                 stats.short_responses += 1
                 stats.response_time += duration
         if self._access_log is not None:
-            self._access_log.record(
-                current.request,
-                current.scope,
-                current.status,
-                current.body_bytes,
-                duration,
-                current.response_fields,
-            )
+            self._record(self._access_log, current, current.status, duration)
         if current.receivers:
             current.wake()
         if not self.writer.keep_alive:
@@ -530,6 +516,12 @@ class HttpConnection(TakesTurns, asyncio.Protocol):
             self._loop.call_soon(self._hand_over_if_idle, context=self._clean_context)
         if not self._advancing and (self._has_more or self._eof or self.holds):
             self.advance_soon()
+
+    @staticmethod
+    def _record(access_log: ConnectionLog, current: HttpRequest, status: int, duration: float) -> None:
+        access_log.record(
+            current.request, current.scope, status, current.body_bytes, duration, current.response_fields
+        )
 
     def _answer(
         self, current: HttpRequest, status: int, text: str, *headers: tuple[bytes, bytes], close: bool = False

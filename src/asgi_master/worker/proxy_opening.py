@@ -8,14 +8,16 @@ from asgi_master.worker.context import GiveAway, WorkerContext
 from asgi_master.worker.endpoints import Endpoints
 from asgi_master.worker.http_connection import HttpConnection
 from asgi_master.worker.http_timeouts import Patience, Wait
-from asgi_master.worker.standing import Standing
+from asgi_master.worker.standing import FRESH, Standing
 from asgi_master.worker.stream_socket import move
+
+_HEADER_TO_COME = Standing(expects_proxy_header=True)
 
 
 def protocol_of(context: WorkerContext, standing: Standing | None) -> asyncio.Protocol:
     """Who serves a connection that was accepted (`None`), or that another worker gave away as this."""
     if standing is None:
-        standing = Standing(expects_proxy_header=context.proxies is not None)
+        standing = FRESH if context.proxies is None else _HEADER_TO_COME
     if standing.expects_proxy_header:
         return ProxyOpening(context, standing)
     return HttpConnection(context, standing)

@@ -124,6 +124,6 @@ class Opening:
         context = self._context
         if context.access_log is not None:
             duration = monotonic() - self._started_at
-            context.access_log.record(
-                self.scope, self._status, self._body_bytes, duration, self._response_fields
+            context.access_log.of_connection().record(
+                self.scope, self.scope, self._status, self._body_bytes, duration, self._response_fields
             )

@@ -13,7 +13,7 @@ from fleet import SOURCE
 
 def test_nothing_is_asked_for() -> None:
     assert faults.parse("") is None
-    faults.point("before_ready")
+    faults.fault_point("before_ready")
 
 
 def test_all_of_it() -> None:
@@ -77,7 +77,7 @@ def test_an_armed_fault_strikes_once(tmp_path) -> None:
 @pytest.mark.parametrize(("action", "status"), [("kill", -9), ("exit", faults.EXIT_STATUS), ("raise", 1)])
 def test_what_becomes_of_the_process(action: str, status: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from asgi_master import faults; faults.point('before_ready')"],
+        [sys.executable, "-c", "from asgi_master import faults; faults.fault_point('before_ready')"],
         env={**os.environ, "PYTHONPATH": str(SOURCE), faults.VARIABLE: f"{action}@before_ready"},
         capture_output=True,
         text=True,
@@ -92,7 +92,7 @@ def test_every_point_exists_once_in_the_source() -> None:
     passed: list[str] = []
     for file in (SOURCE / "asgi_master").rglob("*.py"):
         text = file.read_text()
-        passed += [name for name in faults.POINTS if f'faults.point("{name}"' in text]
+        passed += [name for name in faults.POINTS if f'faults.fault_point("{name}"' in text]
     assert sorted(passed) == sorted(faults.POINTS)
 
 

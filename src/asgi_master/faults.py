@@ -102,14 +102,14 @@ def parse(text: str) -> Fault | None:
     return fault
 
 
-def located(*, generation: int | None = None, slot: int | None = None) -> None:
+def set_location(*, generation: int | None = None, slot: int | None = None) -> None:
     """This process is of that generation, and a worker in that slot; points that say nothing else mean it."""
     global _generation, _slot  # noqa: PLW0603 -- a process is what it is, once
     _generation = _generation if generation is None else generation
     _slot = _slot if slot is None else slot
 
 
-def point(name: str, *, generation: int | None = None, slot: int | None = None) -> None:
+def fault_point(name: str, *, generation: int | None = None, slot: int | None = None) -> None:
     """Fail here, if that is asked for; `raise` raises an `OSError`. The master says whom it is about."""
     if _fault is None:
         return

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asgi_master.telemetry.code_ownership import CodeOwnership
 from asgi_master.telemetry.failures import describe, read
-from asgi_master.telemetry.territory import Territory
 from asgi_master.telemetry.tracebacks import fields_of, for_another_process, text_of
 
 
@@ -44,7 +44,7 @@ def caught(call, *arguments):
 
 
 def shown(error, *, full=False):
-    return text_of(read(error, full=full, territory=Territory()), full=full)
+    return text_of(read(error, full=full, ownership=CodeOwnership()), full=full)
 
 
 @pytest.fixture
@@ -88,9 +88,9 @@ def test_an_application_that_was_installed_is_still_the_application(code, monkey
     module = type(sys)("driver")
     module.__path__ = [os.path.dirname(view.__code__.co_filename)]  # noqa: PTH120
     monkeypatch.setitem(sys.modules, "driver", module)
-    territory = Territory()
-    territory.claim("driver")
-    assert "[... 1 frame of framework]" in text_of(read(error, territory=territory), full=False)
+    ownership = CodeOwnership()
+    ownership.set_application("driver")
+    assert "[... 1 frame of framework]" in text_of(read(error, ownership=ownership), full=False)
 
 
 def test_causes_contexts_and_notes_are_told_in_the_order_they_happened(code):

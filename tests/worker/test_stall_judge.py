@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asgi_master.telemetry.territory import Territory
-from asgi_master.worker.places import Place
+from asgi_master.telemetry.code_ownership import CodeOwnership
+from asgi_master.worker.code_location import CodeLocation
 from asgi_master.worker.stall_judge import Sample, StallJudge, Standing, Verdict, is_busy, lasting, tell
 
 THRESHOLD, PERIOD = 1.0, 0.2
@@ -217,9 +217,9 @@ def test_verdicts_come_in_order(phases):
 
 # -- what is said of it -----------------------------------------------------------------------------
 
-SLEEP = Place("/srv/shop/clock.py", 3, "pause")
-HANDLER = Place("/srv/shop/views.py", 20, "checkout")
-APP = Place("/srv/shop/main.py", 5, "app")
+SLEEP = CodeLocation("/srv/shop/clock.py", 3, "pause")
+HANDLER = CodeLocation("/srv/shop/views.py", 20, "checkout")
+APP = CodeLocation("/srv/shop/main.py", 5, "app")
 
 
 def sample(*standings, at=0.0, cpu=0.0, subject="GET /pay"):
@@ -233,7 +233,7 @@ STUCK = sample((3, 7, SLEEP), (2, 4, HANDLER), (1, 1, APP))
 def test_the_same_call_in_both_samples_is_stuck():
     later = sample((3, 7, SLEEP), (2, 4, HANDLER), (1, 1, APP), at=0.2)
     assert not is_busy(STUCK, later)
-    assert tell(Verdict.TELL, [STUCK, later], 1.26, Territory()) == (
+    assert tell(Verdict.TELL, [STUCK, later], 1.26, CodeOwnership()) == (
         "the event loop is stuck for 1.3 s in GET /pay, at /srv/shop/clock.py:3 in pause"
     )
 
@@ -255,7 +255,7 @@ def test_what_moved_or_computed_is_busy(later):
 def test_busy_names_what_goes_on_rather_than_what_it_just_called():
     later = sample((9, 1, SLEEP), (2, 4, HANDLER), (1, 1, APP), at=0.2, cpu=0.2)
     assert lasting(STUCK, later) == [HANDLER, APP]
-    assert tell(Verdict.TELL, [STUCK, later], 1.2, Territory()) == (
+    assert tell(Verdict.TELL, [STUCK, later], 1.2, CodeOwnership()) == (
         "the event loop is busy for 1.2 s in GET /pay, in /srv/shop/views.py:20 in checkout"
     )
 
@@ -272,13 +272,13 @@ def test_samples_without_a_common_call_tell_the_later_one():
 
 def test_what_has_no_subject_is_told_without():
     silent = sample((1, 1, APP), subject="")
-    assert tell(Verdict.TELL_PAST, [silent], 1.0, Territory()) == (
+    assert tell(Verdict.TELL_PAST, [silent], 1.0, CodeOwnership()) == (
         "the event loop was blocked for 1.0 s, at /srv/shop/main.py:5 in app"
     )
 
 
 def test_a_held_gil_is_told():
-    assert tell(Verdict.TELL_HELD, [STUCK], 3.2, Territory()) == (
+    assert tell(Verdict.TELL_HELD, [STUCK], 3.2, CodeOwnership()) == (
         "the event loop was held for 3.2 s by code that does not release the GIL in GET /pay, "
         "at /srv/shop/clock.py:3 in pause"
     )

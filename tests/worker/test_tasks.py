@@ -52,7 +52,7 @@ def test_tasks_that_wait_at_one_place_are_one(loop):
     assert (first["count"], first["coroutine"]) == (10, "outer")
     assert len(first["names"]) == 3
     assert all(name.startswith("feed ") for name in first["names"])
-    assert [place.rpartition(" in ")[2] for place in first["stack"][-2:]] == [
+    assert [location.rpartition(" in ")[2] for location in first["stack"][-2:]] == [
         "inner: await asyncio.Event().wait()  # waits here",
         "outer: await inner()",
     ]

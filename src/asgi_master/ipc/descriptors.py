@@ -75,7 +75,7 @@ def receive_named(sock: socket.socket, size: int) -> tuple[bytes, int]:
 def refuse(sock: socket.socket) -> bool:
     """Have the kernel let no descriptor come in at this Unix socket; false if it does not know how."""
     try:
-        faults.point("before_refusal")
+        faults.fault_point("before_refusal")
         sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
     except OSError:
         return False

@@ -92,11 +92,11 @@ class HandOff:
         `note`, of two kilobytes at most, says to the worker that takes it what the connection is.
         """
         try:
-            faults.point("before_hand_off")
+            faults.fault_point("before_hand_off")
         except OSError:
             return False
         given = self._send(_MARK + note, connection)
-        faults.point("mid_hand_off")
+        faults.fault_point("mid_hand_off")
         return given
 
     def put_new(self, connection: socket.socket, *, is_tls: bool) -> bool:
@@ -122,7 +122,7 @@ class HandOff:
                 data, fds = descriptors.receive(
                     self._take, len(_MARK) + _MOST_NOTE, 1, descriptors.DO_NOT_WAIT
                 )
-                faults.point("after_take")
+                faults.fault_point("after_take")
                 if not data and not fds and self.is_shut_down:
                     self.is_over = True
                 for fd in fds:

@@ -110,7 +110,7 @@ class Children(Roll):
         """Start the zygote of `boot.generation`."""
         self.tracebacks.forget()
         try:
-            faults.point("before_zygote", generation=boot.generation)
+            faults.fault_point("before_zygote", generation=boot.generation)
             pid, channel = self._new_zygote()
         except OSError as error:
             self._tell(ZygoteFailed(boot.generation, _cannot_start(error)))
@@ -138,7 +138,7 @@ class Children(Roll):
         zygote = self._zygotes.get(generation)
         with contextlib.ExitStack() as theirs:
             try:
-                faults.point("before_spawn_order", generation=generation, slot=slot)
+                faults.fault_point("before_spawn_order", generation=generation, slot=slot)
                 child, lent = self._prepare(worker, slot, generation, theirs)
             except (OSError, RuntimeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else error
@@ -150,7 +150,7 @@ class Children(Roll):
             order = Fork(worker, slot, child.row.index, standby, list(places.secure), bool(places.access_log))
             if asked := zygote is not None and zygote.channel.send(order, fds):
                 zygote.conduct.asked()
-        faults.point("after_spawn_order", generation=generation, slot=slot)
+        faults.fault_point("after_spawn_order", generation=generation, slot=slot)
         if not asked:
             self._tell(WorkerFailed(worker, "its zygote is gone"))
             self._forget(child, _NEVER_STARTED)
@@ -222,7 +222,7 @@ class Children(Roll):
         """Order it to finish and leave."""
         child = self._workers.get(worker)
         if child is not None:
-            faults.point("before_drain_order", generation=child.generation, slot=child.slot)
+            faults.fault_point("before_drain_order", generation=child.generation, slot=child.slot)
         if child is None or child.channel.send(Drain(timeout, hand_off)):
             return
         if child.process is not None:

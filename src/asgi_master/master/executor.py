@@ -37,7 +37,7 @@ from asgi_master.supervision.notices import (
     RollbackStarted,
 )
 from asgi_master.telemetry import notices
-from asgi_master.telemetry.identity import introduce
+from asgi_master.telemetry.process_identity import configure_process_identity
 
 log = logging.getLogger("asgi_master")
 
@@ -120,7 +120,7 @@ class Executor:
             case ReloadFailed():
                 self.settings = self._proven
             case MasterReady() | ReloadCommitted():
-                faults.point("before_commit", generation=notice.generation)
+                faults.fault_point("before_commit", generation=notice.generation)
                 self._proven = self.settings
                 self._speak_as_settings_ask()
         if isinstance(notice, ReloadFailed | MasterReady | ReloadCommitted):
@@ -173,6 +173,6 @@ class Executor:
 
     def _speak_as_settings_ask(self) -> None:
         try:
-            introduce("master", self._proven)
+            configure_process_identity("master", self._proven)
         except SettingsError as error:
             log.error("the master's log stays as it was: %s", error)

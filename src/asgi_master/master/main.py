@@ -36,7 +36,7 @@ from asgi_master.master.signals import SignalPipe
 from asgi_master.master.strangers import name_holders
 from asgi_master.settings.directory import working_directory
 from asgi_master.settings.model import Settings
-from asgi_master.telemetry.identity import introduce
+from asgi_master.telemetry.process_identity import configure_process_identity
 
 log = logging.getLogger("asgi_master")
 
@@ -136,7 +136,7 @@ def _telling(notifier: Notifier) -> Iterator[None]:
 def _consent(handover: Handover, read: Callable[[], Settings]) -> ExitCode:
     """Say that this program can take over. Raises `AsgiMasterError` if it cannot."""
     check_settings(read())
-    introduce("master", check_sections(handover.sections))
+    configure_process_identity("master", check_sections(handover.sections))
     print(f"{CONSENT}{__version__}")  # noqa: T201 -- to the master that asks
     return ExitCode.OK
 
@@ -154,12 +154,14 @@ def _settings(cargo: Cargo, read: Callable[[], Settings]) -> Settings:
 
 def _introduce(settings: Settings, cargo: Cargo) -> None:
     try:
-        introduce("master", settings)
+        configure_process_identity("master", settings)
     except SettingsError as error:
         if not cargo.is_upgrade:
             raise
         # The file was good when the upgrade was checked. With workers that serve, this is not the time to leave.
-        introduce("master", replace(settings, logging=replace(settings.logging, log_config="")))
+        configure_process_identity(
+            "master", replace(settings, logging=replace(settings.logging, log_config=""))
+        )
         log.error("upgrade: %s", error)
 
 

@@ -23,7 +23,7 @@ from asgi_master.master.privileges import check_user
 from asgi_master.settings.bind import TcpAddress, UnixAddress, parse_bind
 from asgi_master.settings.model import Settings, SocketSettings
 from asgi_master.telemetry.access_format import check_format
-from asgi_master.telemetry.identity import introduce
+from asgi_master.telemetry.process_identity import configure_process_identity
 
 
 def check(settings: Settings, directory: Path) -> list[str]:
@@ -43,7 +43,7 @@ def refusals(settings: Settings, directory: Path) -> list[str]:
     os.chdir(directory)
     errors = check(settings, directory)
     try:
-        introduce("master", settings)
+        configure_process_identity("master", settings)
     except SettingsError as error:
         errors += error.errors
     errors += check_log_file(settings, directory)

@@ -25,7 +25,7 @@ from asgi_master.master.place import enter
 from asgi_master.master.signals import SignalPipe
 from asgi_master.settings.model import Settings
 from asgi_master.supervision.notices import MasterReady, Notice
-from asgi_master.telemetry.identity import introduce
+from asgi_master.telemetry.process_identity import configure_process_identity
 
 
 def rehearse(read: Callable[[], Settings], head_start: HeadStart) -> ExitCode:
@@ -44,7 +44,7 @@ def rehearse(read: Callable[[], Settings], head_start: HeadStart) -> ExitCode:
     listeners = Listeners(KeptSockets(notifier, {}, os.getpid()), cargo)
     admin = Listeners()
     try:
-        introduce("master", settings)
+        configure_process_identity("master", settings)
         become_subreaper()
         certificates = Certificates(cargo, Path(place.directory))
         master = Master(

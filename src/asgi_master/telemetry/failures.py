@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from asgi_master.telemetry.territory import Ground, Territory, territory
+from asgi_master.telemetry.code_ownership import CodeOrigin, CodeOwnership, ownership
 
 _MOST_CHAINED = 10
 """Exceptions of one chain that are shown; of longer ones the newest and the oldest."""
@@ -87,14 +87,14 @@ class Failure:
     """Members that are not shown."""
 
 
-def read(error: BaseException, *, full: bool = False, territory: Territory = territory) -> Failure:
+def read(error: BaseException, *, full: bool = False, ownership: CodeOwnership = ownership) -> Failure:
     """The exception with all that led to it.
 
     Frames are those of the application, and the one that raised; runs of others are folded to their count. Where none
     is the application's, those of installed packages count as such, and so on. `full` folds nothing.
     """
     try:
-        return _Reader(territory, full=full).read_all(error)
+        return _Reader(ownership, full=full).read_all(error)
     except Exception as own:  # noqa: BLE001 -- an exception may have any attributes, and Python's reader trusts them
         line = f"{type(error).__name__}: (cannot be read: {type(own).__name__})"
         return Failure(type(error).__name__, describe(error), [line])
@@ -119,7 +119,7 @@ def exc_info(
     if error is None:
         return None
     frames = error.__traceback__
-    while frames is not None and territory.ground(frames.tb_frame.f_code.co_filename) is Ground.SERVER:
+    while frames is not None and ownership.origin(frames.tb_frame.f_code.co_filename) is CodeOrigin.SERVER:
         frames = frames.tb_next
     return type(error), error, frames or error.__traceback__
 
@@ -149,18 +149,18 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 class _Reader:
     """Reads one exception and what belongs to it."""
 
-    def __init__(self, territory: Territory, *, full: bool) -> None:
-        self._territory = territory
+    def __init__(self, ownership: CodeOwnership, *, full: bool) -> None:
+        self._ownership = ownership
         self._full = full
         self._left = _MOST_EXCEPTIONS
         self._room = _ROOM
-        self._shown = Ground.SERVER
+        self._shown = CodeOrigin.SERVER
         """The ground whose frames are shown, and that of higher ones."""
 
     def read_all(self, error: BaseException) -> Failure:
         report = traceback.TracebackException.from_exception(error, lookup_lines=False, compact=True)
-        grounds = (self._ground(frame.filename) for frame in _frames_of_all(report))
-        self._shown = max(grounds, default=Ground.SERVER)
+        origins = (self._origin_of(frame.filename) for frame in _frames_of_all(report))
+        self._shown = max(origins, default=CodeOrigin.SERVER)
         return self.read(report)
 
     def read(self, report: traceback.TracebackException, depth: int = 0) -> Failure:
@@ -205,12 +205,12 @@ class _Reader:
             hidden=len(theirs) - len(members),
         )
 
-    def _ground(self, file: str) -> Ground:
-        return Ground.SERVER if _is_import_machinery(file) else self._territory.ground(file)
+    def _origin_of(self, file: str) -> CodeOrigin:
+        return CodeOrigin.SERVER if _is_import_machinery(file) else self._ownership.origin(file)
 
     def _stack(self, report: traceback.TracebackException) -> list[Frame | Folded]:
         frames = list(report.stack or ())
-        if self._shown is Ground.SERVER and not self._full and _names_its_place(report):
+        if self._shown is CodeOrigin.SERVER and not self._full and _names_its_place(report):
             # The text of the exception says where; our frames would say nothing.
             return []
         entries: list[Frame | Folded] = []
@@ -231,10 +231,10 @@ class _Reader:
         return self._bounded(entries)
 
     def _is_shown(self, frame: traceback.FrameSummary) -> bool:
-        return self._full or self._ground(frame.filename) >= self._shown
+        return self._full or self._origin_of(frame.filename) >= self._shown
 
     def _is_ours(self, frame: traceback.FrameSummary) -> bool:
-        return self._ground(frame.filename) is Ground.SERVER
+        return self._origin_of(frame.filename) is CodeOrigin.SERVER
 
     def _fold(self, frames: list[traceback.FrameSummary], *, is_first: bool) -> Folded | None:
         # How the server came to call the application, and Python to import it, goes without saying.
@@ -245,7 +245,7 @@ class _Reader:
         ]
         if not counted:
             return None
-        packages = dict.fromkeys(self._territory.package(frame.filename) for frame in counted)
+        packages = dict.fromkeys(self._ownership.package(frame.filename) for frame in counted)
         return Folded(
             len(counted),
             f"  [... {_counted(len(counted), 'frame')} of {_cut(', '.join(packages), _LONGEST_LINE)}]",
@@ -279,7 +279,7 @@ class _Reader:
             line=frame.lineno or 0,
             function=_cut(frame.name, _LONGEST_LINE),
             code=_cut((frame.line or "").strip(), _LONGEST_LINE),
-            application=self._ground(frame.filename) is Ground.APPLICATION,
+            application=self._origin_of(frame.filename) is CodeOrigin.APPLICATION,
             text=[
                 _cut(line, _LONGEST_LINE)
                 for line in traceback.StackSummary().format_frame_summary(frame).rstrip("\n").split("\n")

@@ -60,41 +60,41 @@ def load_application(target: str, *, factory: bool) -> Application:
     its exception is the `__cause__`.
     """
     try:
-        place = parse_target(target)
+        parsed = parse_target(target)
     except ValueError as error:
         raise ApplicationError(f'cannot load "{target}": it {error}') from None
-    module = _import(place)
-    if not place.attributes:
-        hint = _suggest(module, place, "app")
+    module = _import(parsed)
+    if not parsed.attributes:
+        hint = _suggest(module, parsed, "app")
         raise ApplicationError(
-            f'cannot load "{place}": it names no attribute of {_described(module)}; {hint}'
+            f'cannot load "{parsed}": it names no attribute of {_described(module)}; {hint}'
         )
-    found = _look_up(module, place)
+    found = _look_up(module, parsed)
     if factory:
-        found = _call_factory(found, place)
-        _check(found, f'what the factory "{place}" returned')
+        found = _call_factory(found, parsed)
+        _check(found, f'what the factory "{parsed}" returned')
     else:
-        _check(found, f'"{place}"')
+        _check(found, f'"{parsed}"')
     application: Application = found
     return application
 
 
-def _import(place: Target) -> ModuleType:
+def _import(target: Target) -> ModuleType:
     try:
-        return importlib.import_module(place.module)
+        return importlib.import_module(target.module)
     except ModuleNotFoundError as error:
         # The target itself is missing, or something that its own code imports is.
-        if not _ran_user_code(error) and f"{place.module}.".startswith(f"{error.name}."):
-            raise ApplicationError(_missing_module(place, error.name or place.module)) from None
-        raise ApplicationError(f"importing {place.module} failed: {describe(error)}") from error
+        if not _ran_user_code(error) and f"{target.module}.".startswith(f"{error.name}."):
+            raise ApplicationError(_missing_module(target, error.name or target.module)) from None
+        raise ApplicationError(f"importing {target.module} failed: {describe(error)}") from error
     except SystemExit as error:
         status = "" if error.code is None else f" with {describe(error)}"
-        raise ApplicationError(f"importing {place.module} ended the program{status}") from error
+        raise ApplicationError(f"importing {target.module} ended the program{status}") from error
     except BaseException as error:
-        raise ApplicationError(f"importing {place.module} failed: {describe(error)}") from error
+        raise ApplicationError(f"importing {target.module} failed: {describe(error)}") from error
 
 
-def _missing_module(place: Target, missing: str) -> str:
+def _missing_module(target: Target, missing: str) -> str:
     parent_name, _, name = missing.rpartition(".")
     if not parent_name:
         directory = sys.path[0]
@@ -103,11 +103,11 @@ def _missing_module(place: Target, missing: str) -> str:
     else:
         parent = sys.modules.get(parent_name)
         if parent is None or not hasattr(parent, "__path__"):
-            return f'cannot load "{place}": {parent_name} is a module, not a package'
+            return f'cannot load "{target}": {parent_name} is a module, not a package'
         directories = [Path(entry) for entry in parent.__path__]
         names = sorted({found for directory in directories for found in _importable(directory)})
         where = f"in package {parent_name} ({', '.join(map(str, directories))})"
-    return f'cannot load "{place}": no module named "{missing}" {where}; {_found(name, names)}'
+    return f'cannot load "{target}": no module named "{missing}" {where}; {_found(name, names)}'
 
 
 def _importable(directory: Path) -> set[str]:
@@ -124,26 +124,26 @@ def _importable(directory: Path) -> set[str]:
     return names
 
 
-def _look_up(module: ModuleType, place: Target) -> Any:
+def _look_up(module: ModuleType, target: Target) -> Any:
     found: Any = module
-    reached = place.module
-    for index, attribute in enumerate(place.attributes):
+    reached = target.module
+    for index, attribute in enumerate(target.attributes):
         try:
             found = getattr(found, attribute)
         except AttributeError as error:
             if _ran_user_code(error):
-                raise ApplicationError(f'loading "{place}" failed: {describe(error)}') from error
+                raise ApplicationError(f'loading "{target}" failed: {describe(error)}') from error
             kind = _described(module) if index == 0 else f"{reached} ({_type(found)})"
             hint = (
-                _suggest(module, place, attribute)
+                _suggest(module, target, attribute)
                 if index == 0
                 else _found(attribute, [name for name in dir(found) if not name.startswith("_")])
             )
             raise ApplicationError(
-                f'cannot load "{place}": {kind} has no attribute "{attribute}"; {hint}'
+                f'cannot load "{target}": {kind} has no attribute "{attribute}"; {hint}'
             ) from None
         except Exception as error:
-            raise ApplicationError(f'loading "{place}" failed: {describe(error)}') from error
+            raise ApplicationError(f'loading "{target}" failed: {describe(error)}') from error
         reached += f"{'.' if index else ':'}{attribute}"
     return found
 
@@ -153,11 +153,11 @@ def _described(module: ModuleType) -> str:
     return f"module {module.__name__} ({file})" if file else f"module {module.__name__}"
 
 
-def _suggest(module: ModuleType, place: Target, wanted: str) -> str:
+def _suggest(module: ModuleType, target: Target, wanted: str) -> str:
     names = [name for name, value in vars(module).items() if _may_be_meant(name, value, module)]
     close = nearest(wanted, names)
-    if close and not place.attributes:
-        return f'did you mean "{place.module}:{close}"?'
+    if close and not target.attributes:
+        return f'did you mean "{target.module}:{close}"?'
     return _found(wanted, names)
 
 
@@ -177,19 +177,19 @@ def _found(wanted: str, names: list[str]) -> str:
     return f"found: {', '.join(names[:_MOST_NAMES])}{more}"
 
 
-def _call_factory(factory: Any, place: Target) -> Any:
+def _call_factory(factory: Any, target: Target) -> Any:
     if not callable(factory):
-        raise ApplicationError(f'the factory "{place}" is not callable but {_type(factory)}')
+        raise ApplicationError(f'the factory "{target}" is not callable but {_type(factory)}')
     try:
         made = factory()
     except SystemExit as error:
-        raise ApplicationError(f'the factory "{place}" ended the program') from error
+        raise ApplicationError(f'the factory "{target}" ended the program') from error
     except BaseException as error:
-        raise ApplicationError(f'the factory "{place}" failed: {describe(error)}') from error
+        raise ApplicationError(f'the factory "{target}" failed: {describe(error)}') from error
     if inspect.iscoroutine(made):
         made.close()
         raise ApplicationError(
-            f'the factory "{place}" is asynchronous: it must return the application, not await it'
+            f'the factory "{target}" is asynchronous: it must return the application, not await it'
         )
     return made
 

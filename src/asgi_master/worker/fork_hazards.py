@@ -72,7 +72,7 @@ class ForkHazards:
         for thread in of_python.values():
             key = f"thread {thread.native_id}"
             if key not in self._before:
-                yield self._with_origin(f"thread {thread.name!r}", key, _place(thread.ident))
+                yield self._with_origin(f"thread {thread.name!r}", key, _location(thread.ident))
         for native in self._native(set(of_python)):
             library = next((Path(path).name for path in native.libraries), "")
             text = f"a thread of {library}" if library else "a thread that is not Python's"
@@ -105,8 +105,8 @@ class ForkHazards:
             if pid not in self._children and pid != _resource_tracker():
                 yield f"a child process ({_command(pid)})"
 
-    def _with_origin(self, text: str, key: str, place: str = "") -> str:
-        origin = ", ".join(filter(None, (self._trace.origin(key), place)))
+    def _with_origin(self, text: str, key: str, location: str = "") -> str:
+        origin = ", ".join(filter(None, (self._trace.origin(key), location)))
         return f"{text} ({origin})" if origin else text
 
 
@@ -204,12 +204,12 @@ def _resource_tracker() -> int | None:
     return getattr(getattr(tracker, "_resource_tracker", None), "_pid", None)
 
 
-def _place(thread: int | None) -> str:
+def _location(thread: int | None) -> str:
     """Where the application's code in a Python thread begins; empty if it is all Python's own."""
     frame = sys._current_frames().get(thread or 0)  # noqa: SLF001 -- there is no other way
-    place = ""
+    location = ""
     while frame is not None:
         if frame.f_code.co_filename != threading.__file__:
-            place = f"{frame.f_code.co_filename}, line {frame.f_code.co_firstlineno}"
+            location = f"{frame.f_code.co_filename}, line {frame.f_code.co_firstlineno}"
         frame = frame.f_back
-    return place
+    return location

@@ -11,9 +11,9 @@ from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
 from asgi_master.asgi.http_exchange import HttpExchange, Message, Part, State
 from asgi_master.asgi.scope import Scope
 from asgi_master.http.request import Request
+from asgi_master.telemetry.code_ownership import ownership
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.requests import asked
-from asgi_master.telemetry.territory import territory
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.eager import begin
 from asgi_master.worker.flow import WriteFlow
@@ -224,7 +224,7 @@ class HttpRequest(HttpExchange):
             "%s: cancelled, as it had not begun to respond within %g s (request-timeout); it was waiting at %s",
             self.title,
             context.http.request_timeout,
-            waits_at(task, self._stream, context.loop, territory),
+            waits_at(task, self._stream, context.loop, ownership),
         )
         self.peer_left()
         self.cancel()

@@ -18,9 +18,9 @@ import time
 from asgi_master.errors import ExitCode
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import Drain
-from asgi_master.telemetry.territory import territory
+from asgi_master.telemetry.code_ownership import ownership
 from asgi_master.worker import prints
-from asgi_master.worker.places import describe, outwards, places_of
+from asgi_master.worker.code_location import describe, locations_of, outwards
 
 log = logging.getLogger("asgi_master")
 
@@ -87,7 +87,7 @@ class LastCall:
             running = threading.main_thread()
             time.sleep(last_moment - now)
         if running.is_alive() or running is threading.main_thread():
-            log.warning("leaving without the end of what runs at exit: %s", _place(running))
+            log.warning("leaving without the end of what runs at exit: %s", _location(running))
         prints.flush()
         os._exit(self._code)
 
@@ -123,11 +123,11 @@ def _tell_threads() -> None:
         for thread in threading.enumerate()
         if not thread.daemon and thread is not threading.main_thread()
     ]
-    listed = "; ".join(f"{thread.name!r} at {_place(thread)}" for thread in threads[:_NAMED])
+    listed = "; ".join(f"{thread.name!r} at {_location(thread)}" for thread in threads[:_NAMED])
     more = "; ..." if len(threads) > _NAMED else ""
     log.warning("leaving without %d thread(s) that did not end: %s%s", len(threads), listed, more)
 
 
-def _place(thread: threading.Thread) -> str:
+def _location(thread: threading.Thread) -> str:
     frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 -- there is no other way
-    return describe(places_of(outwards(frame)), territory) or "an unknown place"
+    return describe(locations_of(outwards(frame)), ownership) or "an unknown place"

@@ -46,10 +46,10 @@ from asgi_master.settings.access_headers import sort_access_headers
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.telemetry.access_records import AccessRecords, is_configured
+from asgi_master.telemetry.code_ownership import ownership
 from asgi_master.telemetry.failures import describe
-from asgi_master.telemetry.identity import introduce
+from asgi_master.telemetry.process_identity import configure_process_identity
 from asgi_master.telemetry.setbacks import Setbacks
-from asgi_master.telemetry.territory import territory
 from asgi_master.telemetry.tracebacks import for_another_process
 from asgi_master.worker import own_children, unhandled
 from asgi_master.worker.accept import Acceptor
@@ -58,8 +58,8 @@ from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.drain import drain
 from asgi_master.worker.heartbeat import Heartbeat
 from asgi_master.worker.last_call import LastCall, LeaveBy
-from asgi_master.worker.leaving import leave_at_once, run_and_end
 from asgi_master.worker.lifespan import Lifespan
+from asgi_master.worker.loop_shutdown import leave_at_once, run_and_end
 from asgi_master.worker.probe import probe
 from asgi_master.worker.progress import Progress
 from asgi_master.worker.prometheus import forget_this_process
@@ -117,12 +117,12 @@ class Assignment:
 def work(assignment: Assignment) -> NoReturn:
     """Be the worker, from the first line after the fork, and exit. The signals that it handles are blocked on entry."""
     _take_over_signals(assignment)
-    faults.located(slot=assignment.order.slot)
-    faults.point("after_fork")
+    faults.set_location(slot=assignment.order.slot)
+    faults.fault_point("after_fork")
     if not assignment.channel.send(Forked(os.getpid())):
         # The master gave this worker up before it came to life, or is gone.
         sys.exit(ExitCode.MASTER_LOST)
-    faults.point("after_forked")
+    faults.fault_point("after_forked")
     # What is registered first runs last.
     atexit.register(forget_this_process)
     process = assignment.inheritance.settings.process
@@ -132,7 +132,7 @@ def work(assignment: Assignment) -> NoReturn:
         loop_name = assignment.inheritance.settings.loop.loop
         loop_factory = uvloop.new_event_loop if loop_name == "uvloop" else asyncio.new_event_loop
         code, ended = run_and_end(Worker(assignment, leave_by).run(), loop_factory)
-        faults.point("before_exit")
+        faults.fault_point("before_exit")
     except AsgiMasterError as error:
         traceback, exception = for_another_process(
             error.__cause__, full=assignment.inheritance.settings.logging.traceback == "full"
@@ -170,7 +170,7 @@ def _settle(assignment: Assignment) -> None:
     settings, slot = assignment.inheritance.settings, assignment.order.slot
     generation = assignment.inheritance.generation
     os.environ["ASGI_MASTER_WORKER"] = str(slot)
-    introduce("worker", settings, worker=slot, generation=generation)
+    configure_process_identity("worker", settings, worker=slot, generation=generation)
     if assignment.inheritance.application is not None:
         make_different(assignment.inheritance.generators)
 
@@ -272,9 +272,9 @@ class Worker:
         stall_watch.start()
         self._acceptor = acceptor
         self._accept_if_admitted()
-        faults.point("before_ready")
+        faults.fault_point("before_ready")
         await self._tell_ready()
-        faults.point("after_ready")
+        faults.fault_point("after_ready")
         order = await self._orders.get()
         self._become(RowState.DRAINING)
         if not order.hand_off and order.timeout:
@@ -282,7 +282,7 @@ class Worker:
             await acceptor.take_the_rest()
         await acceptor.stop()
         self._say(StoppedAccepting())
-        faults.point("drain_start")
+        faults.fault_point("drain_start")
         shutdown_slice = self._settings.process.shutdown_timeout if lifespan.supported else 0.0
         await drain(
             context,
@@ -292,7 +292,7 @@ class Worker:
             hand_off=self._hand_off,
         )
         stall_watch.stop()
-        faults.point("drain_end")
+        faults.fault_point("drain_end")
         await lifespan.stop()
         heartbeat.stop()
         return self._exit_code
@@ -316,7 +316,7 @@ class Worker:
         if app is None:
             app = load_application(self._settings.application.app, factory=self._settings.application.factory)
         self._app = app
-        territory.claim(self._settings.application.app.partition(":")[0])
+        ownership.set_application(self._settings.application.app.partition(":")[0])
         lifespan = Lifespan(
             app,
             self._settings.lifespan.lifespan,
@@ -328,7 +328,7 @@ class Worker:
             "worker": self._slot,
             "generation": self._inheritance.generation,
         }
-        faults.point("before_lifespan")
+        faults.fault_point("before_lifespan")
         await lifespan.start()
         try:
             await self._probe(lifespan)

@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 
-from asgi_master.telemetry.territory import territory
-from asgi_master.worker.places import outwards, place_of
+from asgi_master.telemetry.code_ownership import ownership
+from asgi_master.worker.code_location import location_of, outwards
 from asgi_master.worker.progress import Progress
 from asgi_master.worker.stall_judge import Sample, StallJudge, Standing, Verdict, tell
 from asgi_master.worker.subject import is_runner, subject_of, subject_of_frame
@@ -125,12 +125,12 @@ class StallWatch:
             self._samples.append(self._sample())
         if verdict is not Verdict.SUSPECT:
             samples, self._samples = self._samples, []
-            log.warning("%s", tell(verdict, samples, judge.seconds, territory))
+            log.warning("%s", tell(verdict, samples, judge.seconds, ownership))
 
     def _sample(self) -> Sample:
         stack, subject = [], ""
         for frame in outwards(sys._current_frames().get(self._watched)):  # noqa: SLF001 -- documented, in spite of its name
-            stack.append(Standing(id(frame), frame.f_lasti, place_of(frame.f_code, frame.f_lineno)))
+            stack.append(Standing(id(frame), frame.f_lasti, location_of(frame.f_code, frame.f_lineno)))
             if is_runner(frame):
                 subject = subject_of_frame(frame)
                 break

@@ -9,8 +9,8 @@ Rules of this file:
 from dataclasses import dataclass
 from enum import StrEnum
 
-from asgi_master.telemetry.territory import Territory
-from asgi_master.worker.places import Place, describe
+from asgi_master.telemetry.code_ownership import CodeOwnership
+from asgi_master.worker.code_location import CodeLocation, describe
 
 _LEEWAY = 1.5
 """Periods that may pass between two looks before the watcher counts as late."""
@@ -102,7 +102,7 @@ class Standing:
 
     frame: int
     instruction: int
-    place: Place
+    location: CodeLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +117,9 @@ class Sample:
     cpu: float
 
     @property
-    def places(self) -> list[Place]:
+    def locations(self) -> list[CodeLocation]:
         """Where the frames stand, innermost first."""
-        return [standing.place for standing in self.stack]
+        return [standing.location for standing in self.stack]
 
 
 def is_busy(first: Sample, second: Sample) -> bool:
@@ -129,20 +129,20 @@ def is_busy(first: Sample, second: Sample) -> bool:
     return [(s.frame, s.instruction) for s in first.stack] != [(s.frame, s.instruction) for s in second.stack]
 
 
-def lasting(first: Sample, second: Sample) -> list[Place]:
+def lasting(first: Sample, second: Sample) -> list[CodeLocation]:
     """Where the calls stand that both samples saw, innermost first: what goes on, rather than what it just called."""
-    places: list[Place] = []
+    locations: list[CodeLocation] = []
     for before, after in zip(reversed(first.stack), reversed(second.stack), strict=False):
         if before.frame != after.frame:
             break
-        places.append(after.place)
+        locations.append(after.location)
         if before.instruction != after.instruction:
             break  # what it calls now is another call
-    places.reverse()
-    return places or second.places
+    locations.reverse()
+    return locations or second.locations
 
 
-def tell(verdict: Verdict, samples: list[Sample], seconds: float, territory: Territory) -> str:
+def tell(verdict: Verdict, samples: list[Sample], seconds: float, ownership: CodeOwnership) -> str:
     """The warning, of one sample or two."""
     last = samples[-1]
     subject = f" in {last.subject}" if last.subject else ""
@@ -151,8 +151,8 @@ def tell(verdict: Verdict, samples: list[Sample], seconds: float, territory: Ter
     elif verdict is Verdict.TELL_PAST:
         what = f"was blocked for {seconds:.1f} s{subject}"
     elif is_busy(*samples):
-        place = describe(lasting(*samples), territory)
-        return f"the event loop is busy for {seconds:.1f} s{subject}, in {place}"
+        location = describe(lasting(*samples), ownership)
+        return f"the event loop is busy for {seconds:.1f} s{subject}, in {location}"
     else:
         what = f"is stuck for {seconds:.1f} s{subject}"
-    return f"the event loop {what}, at {describe(last.places, territory)}"
+    return f"the event loop {what}, at {describe(last.locations, ownership)}"

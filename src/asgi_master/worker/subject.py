@@ -12,8 +12,8 @@ from contextvars import Context, ContextVar
 from types import CodeType, FrameType
 from typing import Any, Protocol, TypeVar
 
-from asgi_master.telemetry.territory import Territory
-from asgi_master.worker.places import describe, waiting_places
+from asgi_master.telemetry.code_ownership import CodeOwnership
+from asgi_master.worker.code_location import describe, waiting_locations
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,12 +71,12 @@ def subject_of(task: "asyncio.Task[Any]") -> str:
 
 
 def waits_at(
-    task: "asyncio.Task[Any]", served: Served, loop: asyncio.AbstractEventLoop, territory: Territory
+    task: "asyncio.Task[Any]", served: Served, loop: asyncio.AbstractEventLoop, ownership: CodeOwnership
 ) -> str:
     """Where the task of a request waits, and where other tasks of its connection do."""
     others = [other for other in asyncio.all_tasks(loop) if other is not task and _served(other) is served]
     described = [
-        describe(waiting_places(waiting.get_coro()), territory)
+        describe(waiting_locations(waiting.get_coro()), ownership)
         for waiting in (task, *others[: _MOST_PLACES - 1])
     ]
     return "; another task at ".join(text for text in described if text)

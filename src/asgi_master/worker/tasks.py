@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from asgi_master.worker.places import Place, outwards, places_of, waiting_frames
+from asgi_master.worker.code_location import CodeLocation, locations_of, outwards, waiting_frames
 from asgi_master.worker.subject import request_of
 
 _SLICE = 0.005
@@ -52,7 +52,7 @@ class TaskGroup:
 @dataclass(slots=True)
 class _Fold:
     coroutine: str
-    places: list[Place]
+    locations: list[CodeLocation]
     count: int = 0
     names: list[str] = field(default_factory=list)
     serves: Counter[str] = field(default_factory=Counter)
@@ -109,7 +109,7 @@ def _fold_in(folds: _Folds, task: "asyncio.Task[Any]") -> None:
         key = (_name_of(coroutine),)
     fold = folds.get(key)
     if fold is None:
-        fold = folds[key] = _Fold(_name_of(coroutine), places_of(frames))
+        fold = folds[key] = _Fold(_name_of(coroutine), locations_of(frames))
     fold.count += 1
     name = task.get_name()
     if len(fold.names) < _MOST_SHOWN and not _NAMED_BY_ASYNCIO.fullmatch(name):
@@ -135,9 +135,9 @@ def _that_fit(folds: _Folds, limit: int) -> list[dict[str, Any]]:
 
 
 def _group(fold: _Fold) -> TaskGroup:
-    stack = [str(place) for place in fold.places[:_MOST_FRAMES]]
-    if len(fold.places) > _MOST_FRAMES:
-        stack.append(f"... and {len(fold.places) - _MOST_FRAMES} more frames")
+    stack = [str(location) for location in fold.locations[:_MOST_FRAMES]]
+    if len(fold.locations) > _MOST_FRAMES:
+        stack.append(f"... and {len(fold.locations) - _MOST_FRAMES} more frames")
     return TaskGroup(
         count=fold.count,
         coroutine=fold.coroutine[:_LONGEST],

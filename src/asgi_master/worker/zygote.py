@@ -33,7 +33,7 @@ from asgi_master.ipc.messages import (
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.settings.wire import from_wire
-from asgi_master.telemetry.identity import introduce
+from asgi_master.telemetry.process_identity import configure_process_identity
 from asgi_master.telemetry.setbacks import Setbacks
 from asgi_master.telemetry.tracebacks import for_another_process
 from asgi_master.worker import prints, unhandled
@@ -78,7 +78,7 @@ def main() -> None:
     if received is None or not isinstance(received.message, Boot):
         sys.exit(ExitCode.OK)
     inheritance = _inherit(received.message, received.fds)
-    faults.located(generation=inheritance.generation)
+    faults.set_location(generation=inheritance.generation)
     try:
         directory = _settle(received.message.directory, inheritance, begins_again=preload_refused)
         _die_with(master_pid)
@@ -97,7 +97,7 @@ def main() -> None:
     # All of this is shared by the workers; a collection in one of them must not touch, and so copy, it. To collect once
     # more before that takes time and leaves holes, which the workers would fill, and so copy (ADR 8).
     gc.freeze()
-    faults.point("after_import")
+    faults.fault_point("after_import")
     _say(channel, ApplicationImported(hazards, directory))
     _serve(channel, inheritance, master_pid)
     channel.leave_open()
@@ -142,7 +142,7 @@ def _settle(directory: str, inheritance: Inheritance, *, begins_again: bool) -> 
     os.environ["ASGI_MASTER_GENERATION"] = str(generation)
     drop_privileges(settings.privileges)
     # From here on it is the application's user, and may run its code: a log-config can name some.
-    introduce("zygote", settings, generation=generation)
+    configure_process_identity("zygote", settings, generation=generation)
     unhandled.hear_threads()
     if settings.privileges.user:
         _enter(directory)
@@ -222,7 +222,7 @@ def _fork(order: Fork, fds: list[int], channel: Channel, inheritance: Inheritanc
     certificates_fd = listener_fds.pop(0) if order.secure else -1
     access_log_fd = listener_fds.pop(0) if order.access_log else -1
     try:
-        faults.point("before_fork", slot=order.slot)
+        faults.fault_point("before_fork", slot=order.slot)
         in_worker = _double_fork(master_pid)
     except OSError as error:
         in_worker = False
@@ -285,7 +285,7 @@ def _become_grandchild(master_pid: int) -> None:
     except OSError as error:
         os._exit(error.errno or 1)
     if grandchild != 0:
-        faults.point("mid_fork")
+        faults.fault_point("mid_fork")
         os._exit(0)
     while os.getppid() != master_pid:
         # Our parent is between its exit and our adoption: a matter of microseconds.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
 
-from asgi_master.telemetry.territory import Ground, Territory
+from asgi_master.telemetry.code_ownership import CodeOrigin, CodeOwnership
 
 _LONGEST_SOURCE = 120
 _DEEPEST = 200
@@ -18,7 +18,7 @@ _DEEPEST = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CodeLocation:
     """A line that is being executed, and the function it belongs to."""
 
     file: str
@@ -34,30 +34,30 @@ class Place:
         return f"{where}: {source}" if source else where
 
 
-def application_place(places: Sequence[Place], territory: Territory) -> Place | None:
+def application_location(locations: Sequence[CodeLocation], ownership: CodeOwnership) -> CodeLocation | None:
     """The innermost place of the application, or else of what was installed for it. Innermost place first."""
-    best, found = Ground.STANDARD_LIBRARY, None
-    for place in places:
-        ground = territory.ground(place.file)
-        if ground > best:
-            best, found = ground, place
+    best, found = CodeOrigin.STANDARD_LIBRARY, None
+    for location in locations:
+        origin = ownership.origin(location.file)
+        if origin > best:
+            best, found = origin, location
     return found
 
 
-def describe(places: Sequence[Place], territory: Territory) -> str:
+def describe(locations: Sequence[CodeLocation], ownership: CodeOwnership) -> str:
     """The application's place, and the innermost one if it is another; empty if there is none."""
-    if not places:
+    if not locations:
         return ""
-    innermost = places[0]
-    place = application_place(places, territory)
-    if place is None or place == innermost:
+    innermost = locations[0]
+    location = application_location(locations, ownership)
+    if location is None or location == innermost:
         return str(innermost)
-    return f"{place} (now at {innermost})"
+    return f"{location} (now at {innermost})"
 
 
-def place_of(code: CodeType, line: int | None) -> Place:
+def location_of(code: CodeType, line: int | None) -> CodeLocation:
     """The place that a frame with this code stands at."""
-    return Place(code.co_filename, line or code.co_firstlineno, code.co_qualname)
+    return CodeLocation(code.co_filename, line or code.co_firstlineno, code.co_qualname)
 
 
 def outwards(frame: FrameType | None) -> Iterator[FrameType]:
@@ -85,14 +85,14 @@ def waiting_frames(coroutine: Any) -> list[FrameType]:
     return frames
 
 
-def waiting_places(coroutine: Any) -> list[Place]:
+def waiting_locations(coroutine: Any) -> list[CodeLocation]:
     """Where a coroutine that does not run waits, innermost first."""
-    return places_of(waiting_frames(coroutine))
+    return locations_of(waiting_frames(coroutine))
 
 
-def places_of(frames: Iterable[FrameType]) -> list[Place]:
+def locations_of(frames: Iterable[FrameType]) -> list[CodeLocation]:
     """The places that frames stand at."""
-    return [place_of(frame.f_code, frame.f_lineno) for frame in frames]
+    return [location_of(frame.f_code, frame.f_lineno) for frame in frames]
 
 
 def _suspended(awaitable: Any) -> tuple[FrameType | None, Any]:

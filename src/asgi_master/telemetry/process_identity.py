@@ -4,7 +4,7 @@ from asgi_master.settings.model import Settings
 from asgi_master.telemetry import logs, titles
 
 
-def introduce(
+def configure_process_identity(
     role: str, settings: Settings, *, worker: int | None = None, generation: int | None = None
 ) -> None:
     """Set title and log of this process, as `settings` ask for. Raises `SettingsError` if they cannot be had."""

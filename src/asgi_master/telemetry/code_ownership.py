@@ -14,7 +14,7 @@ _CYTHON = (".pyx", ".pxd", ".pxi")
 """Compiled code tells its source by a path within its package."""
 
 
-class Ground(IntEnum):
+class CodeOrigin(IntEnum):
     """Whose code a file is; the higher, the likelier it is what somebody has to change."""
 
     SERVER = 0
@@ -23,13 +23,13 @@ class Ground(IntEnum):
     APPLICATION = 3
 
 
-class Territory:
+class CodeOwnership:
     """Tells whose code a file is."""
 
     def __init__(self) -> None:
         self._home: tuple[str, ...] = ()
 
-    def claim(self, module: str) -> None:
+    def set_application(self, module: str) -> None:
         """Count what belongs to this module's top-level package as the application, even where it was installed."""
         name = module.partition(".")[0]
         top = sys.modules.get(name)
@@ -37,19 +37,19 @@ class Territory:
         file = getattr(top, "__file__", None)
         self._home = tuple(directories) or ((file,) if file else ())
 
-    def ground(self, file: str) -> Ground:
+    def origin(self, file: str) -> CodeOrigin:
         """Whose code this is."""
         if file.startswith(_OURS):
-            return Ground.SERVER
+            return CodeOrigin.SERVER
         if self._home and file.startswith(self._home):
-            return Ground.APPLICATION
+            return CodeOrigin.APPLICATION
         if any(part in file for part in _INSTALLED):
-            return Ground.INSTALLED
+            return CodeOrigin.INSTALLED
         if file.startswith((_STANDARD_LIBRARY, _FROZEN)):
-            return Ground.STANDARD_LIBRARY
+            return CodeOrigin.STANDARD_LIBRARY
         if file.endswith(_CYTHON):
-            return Ground.INSTALLED
-        return Ground.APPLICATION
+            return CodeOrigin.INSTALLED
+        return CodeOrigin.APPLICATION
 
     def package(self, file: str) -> str:
         """The top-level package, or module, that a file outside of the application belongs to."""
@@ -67,5 +67,5 @@ def _top(path: str) -> str:
     return PurePath(path.partition(os.sep)[0]).stem
 
 
-territory = Territory()
+ownership = CodeOwnership()
 """Of this process; who imports the application claims it."""

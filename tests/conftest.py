@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleet import Fleet
+from ports import reserved_port
 
 
 @pytest.fixture
@@ -14,3 +15,10 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     fleet = Fleet(tmp_path)
     yield fleet
     fleet.close()
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A port of 127.0.0.1 for the program under test, until the end of the test."""
+    with reserved_port() as port:
+        yield port

@@ -283,6 +283,10 @@ class Fleet:
         """Until the probe's `/block` holds some worker's event loop."""
         wait_until(lambda: holding.arrived(self.directory, "block"), "a worker is blocked")
 
+    def unblock(self) -> None:
+        """Let the event loop go on that a `/block` without a number of seconds holds."""
+        (self.directory / "block.gate").open("w").close()
+
     def descriptors(self) -> int:
         """How many file descriptors the master has open."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))

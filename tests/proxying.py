@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fleet import PATIENCE, TESTS, wait_until
+from ports import reserved_port
 
 DEPLOY = TESTS.parent / "deploy"
 _NGINX_SERVER = "server 127.0.0.1:8000;"
@@ -28,12 +29,6 @@ http {{
     include {place}/asgi-master.conf;
 }}
 """
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 def render(name: str, replacements: dict[str, str]) -> str:
@@ -55,6 +50,11 @@ class Proxies:
     into: list[str] = field(default_factory=list)
     """What runs a command in the network namespace of the proxies; as we are, if empty."""
     _running: list[tuple[subprocess.Popen[bytes], Path]] = field(default_factory=list)
+    _ports: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def port(self) -> int:
+        """A port to listen on that stays free for the proxy, or for the application, until the end."""
+        return self._ports.enter_context(reserved_port())
 
     def nginx(self, listen: list[str], server: str) -> None:
         """`listen`: its addresses; `server`: the application as nginx names it."""
@@ -130,6 +130,7 @@ class Proxies:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(PATIENCE)
+        self._ports.close()
         print(self.log[-2000:])  # pytest shows it for tests that fail
 
 

@@ -134,9 +134,14 @@ async def crash(scope, receive, send, query):
 
 
 async def block(scope, receive, send, query):
-    """Hold the event loop, as a forgotten blocking call does."""
-    arrive("block")
-    time.sleep(float(query["seconds"]))  # noqa: ASYNC251 -- that is the fault under test; this line is looked for
+    """Hold the event loop, as a forgotten blocking call does: for some seconds, or until the test opens the gate."""
+    if "seconds" in query:
+        arrive("block")
+        time.sleep(float(query["seconds"]))  # noqa: ASYNC251 -- that is the fault under test; this line is looked for
+    else:
+        os.mkfifo("block.gate")
+        arrive("block")
+        os.close(os.open("block.gate", os.O_RDONLY))  # this line is looked for
     await answer(send, b"unblocked\n")
 
 

@@ -86,6 +86,7 @@ def test_no_worker_ends_and_no_other_request(fleet: Fleet, loop: str) -> None:
         client.get("/go/0")
         assert slow.result().text == str(worker.pid)
     assert fleet.workers() == [worker]
+    fleet.stop_cleanly()
     failed = [line for line in fleet.lines if "the application raised" in line]
     assert len(failed) == len(WAYS) * (len(RAISED) + 1)
     assert not [line for line in failed if "/slow" in line or "/go" in line]

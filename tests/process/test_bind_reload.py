@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
 from apps import holding
 from fleet import APPS, PATIENCE, Fleet, wait_until
+from ports import reserved_port
 from traffic import Traffic
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -21,14 +22,6 @@ COMMITTED = r"reloaded: 2 workers serving generation 2\b"
 REFUSED = re.compile("ConnectionRefusedError|FileNotFoundError")
 
 Address = tuple[str, int] | str
-
-
-def reserved() -> socket.socket:
-    """A port that nobody else is given: bound, and free for whoever asks for it by number."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("127.0.0.1", 0))
-    return sock
 
 
 def connect(address: Address) -> socket.socket:
@@ -112,8 +105,8 @@ def configure(fleet: Fleet, app: str, *binds: str) -> None:
 
 def test_binds_come_and_go(fleet: Fleet, tmp_path: Path) -> None:
     kept_file, old_file, new_file = (str(tmp_path / f"{name}.sock") for name in ("kept", "old", "new"))
-    with closing(reserved()) as old, closing(reserved()) as new:
-        old_port, new_port = old.getsockname(), new.getsockname()
+    with reserved_port() as old, reserved_port() as new:
+        old_port, new_port = ("127.0.0.1", old), ("127.0.0.1", new)
         configure(
             fleet,
             "probe:app",
@@ -160,8 +153,8 @@ def test_binds_come_and_go(fleet: Fleet, tmp_path: Path) -> None:
 
 def test_a_rollback_closes_what_was_added(fleet: Fleet, tmp_path: Path) -> None:
     added_file = str(tmp_path / "added.sock")
-    with closing(reserved()) as added:
-        added_port = added.getsockname()
+    with reserved_port() as added:
+        added_port = ("127.0.0.1", added)
         configure(fleet, "probe:app", "127.0.0.1:0")
         fleet.start().wait_ready(2)
         fleet.expect_log("reload failed", "no_such_app")
@@ -186,8 +179,8 @@ def test_a_rollback_closes_what_was_added(fleet: Fleet, tmp_path: Path) -> None:
 def test_who_connects_to_a_removed_bind_is_served_or_refused(fleet: Fleet, tmp_path: Path) -> None:
     """Until the commit it listens, though its workers leave before: what waits in its queue is served all the same."""
     file = str(tmp_path / "removed.sock")
-    with closing(reserved()) as removed:
-        address = removed.getsockname()
+    with reserved_port() as removed:
+        address = ("127.0.0.1", removed)
         configure(fleet, "probe:app", "127.0.0.1:0", f"127.0.0.1:{address[1]}", f"unix:{file}")
         fleet.start().wait_ready(2)
         configure(fleet, "probe:app", "127.0.0.1:0")
@@ -218,8 +211,8 @@ def roll_back(control: Path) -> None:
 
 def test_a_rollback_opens_what_the_reload_took_away(fleet: Fleet, tmp_path: Path) -> None:
     control = tmp_path / "control.sock"
-    with closing(reserved()) as removed:
-        address = removed.getsockname()
+    with reserved_port() as removed:
+        address = ("127.0.0.1", removed)
         configure(fleet, "probe:app", "127.0.0.1:0", f"127.0.0.1:{address[1]}")
         fleet.start("--control-socket", str(control), "--rollback-window", "60").wait_ready(2)
         configure(fleet, "probe:app", "127.0.0.1:0")

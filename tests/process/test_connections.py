@@ -56,11 +56,12 @@ def test_a_stalled_worker_does_not_keep_connections_from_the_others(fleet: Fleet
     fleet.serve(workers=2)
     fleet.expect_log("WARNING.*the event loop is stuck")
     with RawConnection(fleet.port) as blocking:
-        blocking.send(b"GET /block?seconds=3 HTTP/1.1\r\nHost: test\r\n\r\n")
+        blocking.send(b"GET /block HTTP/1.1\r\nHost: test\r\n\r\n")
         fleet.wait_blocked()
         connections = [RawConnection(fleet.port) for _ in range(20)]
         pids = {json.loads(connection.ask())["pid"] for connection in connections}
         for connection in connections:
             connection.close()
         assert len(pids) == 1
+        fleet.unblock()
         assert blocking.read_answer() == b"unblocked\n"

@@ -261,18 +261,19 @@ def test_stacks_of_a_waiting_and_of_a_blocked_worker(fleet: Fleet) -> None:
     fleet.serve(env=place(fleet))
     fleet.expect_log("the event loop is stuck")
     with ThreadPoolExecutor(2) as pool:
-        blocked = pool.submit(httpx.get, f"{fleet.url}/block?seconds=3", timeout=PATIENCE, trust_env=False)
+        blocked = pool.submit(httpx.get, f"{fleet.url}/block", timeout=PATIENCE, trust_env=False)
         fleet.wait_blocked()
         waiting = pool.submit(httpx.get, f"{fleet.url}/hold?name=work", timeout=PATIENCE, trust_env=False)
         wait_until(lambda: holding.arrived(fleet.directory, "work"), "the request arrived")
         answer = ask(fleet, "POST", "/stacks")
         holding.release(fleet.directory, "work")
+        fleet.unblock()
         assert (waiting.result(PATIENCE).status_code, blocked.result(PATIENCE).status_code) == (200, 200)
     assert answer.status_code == 200
     found = answer.json()["workers"]
     assert [(w["slot"], w["pid"]) for w in found] == [(w.slot, w.pid) for w in fleet.workers()]
     stuck, running = sorted(found, key=lambda worker: worker["tasks"] is not None)
-    line = line_of(APPS / "probe.py", "time.sleep(float")
+    line = line_of(APPS / "probe.py", "os.open(")
     assert f'probe.py", line {line} in block' in stuck["threads"]
     assert "did not answer" in stuck["note"]
     (group,) = [group for group in running["tasks"] if group["serves"]]

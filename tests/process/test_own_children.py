@@ -121,7 +121,6 @@ def test_a_daemon_child_ends_with_its_worker(fleet: Fleet, loop: str, what: str)
         child = int(client.get("/start", params={"what": what, "daemon": "1"}).text)
     fleet.stop_cleanly()
     assert not psutil.pid_exists(child)
-    fleet._ended_by_test = True
 
 
 def test_a_child_that_is_none_is_left_and_told_of(fleet: Fleet) -> None:
@@ -142,7 +141,6 @@ def test_a_pool_ends_with_its_worker(fleet: Fleet) -> None:
     with fleet.client() as client:
         assert client.get("/pool").text == "[1, 4, 9]"
     fleet.stop_cleanly()
-    fleet._ended_by_test = True
 
 
 HOLDER = """

@@ -89,12 +89,10 @@ def test_the_application_has_the_rights_of_the_user_and_no_others(
     assert psutil.Process(dropping.pid).uids().real == 0
 
 
-def test_low_ports_and_sockets_on_a_reload(dropping: Fleet, program: tuple[str, ...]) -> None:
+def test_low_ports_and_sockets_on_a_reload(dropping: Fleet, program: tuple[str, ...], free_port: int) -> None:
     """The master still can: it is root."""
     path, config = dropping.directory / "app.sock", dropping.directory / "asgi-master.toml"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        first = f"127.0.0.1:{free.getsockname()[1]}"
+    first = f"127.0.0.1:{free_port}"
     low = next(port for port in (987, 986, 985, 984) if not is_taken(port))
     config.write_text(f'bind = ["{first}"]\n')
     arguments = [

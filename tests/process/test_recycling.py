@@ -142,6 +142,7 @@ def test_the_successor_is_ready_before_a_terminated_worker_leaves(fleet: Fleet) 
     fleet.wait_workers(
         lambda workers: [w.pid for w in workers if w.pid != victim.pid] and len(workers) == 1, "replaced"
     )
+    fleet.stop_cleanly()  # then all is read that was written
     told = [line for line in fleet.lines[mark:] if "worker 0 (generation 1)" in line]
     assert "is being replaced: SIGTERM" in told[0]
     assert "is ready" in told[1]

@@ -258,19 +258,17 @@ def test_a_live_upgrade_keeps_the_certificates(fleet: Fleet) -> None:
     assert traffic.failures == []
 
 
-def test_an_address_does_not_change_to_tls_under_its_clients(fleet: Fleet) -> None:
+def test_an_address_does_not_change_to_tls_under_its_clients(fleet: Fleet, free_port: int) -> None:
     AUTHORITY.write(fleet.directory, "site")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    fleet.write("asgi-master.toml", f'bind = ["127.0.0.1:{port}"]\n')
+    fleet.write("asgi-master.toml", f'bind = ["127.0.0.1:{free_port}"]\n')
     fleet.start("--app-dir", str(Path(__file__).parent.parent / "apps"), "probe:app").wait_ready(1)
     fleet.expect_log("not reloading")
     pair = 'certfile = ["site.pem"]\nkeyfile = ["site.key"]\n'
-    fleet.write("asgi-master.toml", f'bind = ["https://127.0.0.1:{port}"]\n{pair}')
+    fleet.write("asgi-master.toml", f'bind = ["https://127.0.0.1:{free_port}"]\n{pair}')
     fleet.send(signal.SIGHUP)
     fleet.wait_line("not reloading: cannot bind .* whether TLS is spoken there changes with a restart")
     # TLS on another address beside it is no trouble.
-    fleet.write("asgi-master.toml", f'bind = ["127.0.0.1:{port}", "{SECURE}"]\n{pair}')
+    fleet.write("asgi-master.toml", f'bind = ["127.0.0.1:{free_port}", "{SECURE}"]\n{pair}')
     fleet.send(signal.SIGHUP)
     fleet.wait_line(r"listening on https://127.0.0.1:(\d+)")
     fleet.wait_workers(lambda seen: [w.generation for w in seen] == [2], "the new worker, alone")

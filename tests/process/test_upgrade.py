@@ -288,9 +288,16 @@ def test_the_new_master_goes_on_with_old_workers_if_new_ones_fail(fleet: Fleet) 
 def test_when_it_is_not_the_time(fleet: Fleet) -> None:
     fleet.expect_log("upgrade refused")
     fleet.write("on_check.py", WAIT)
-    fleet.start("--workers", "1", "--bind", "127.0.0.1:0", "probe:app", env=with_hooks(fleet))
+    fleet.write(
+        "slow.py",
+        "import pathlib, time\n"
+        "while not pathlib.Path('boot').exists(): time.sleep(0.01)\n"
+        "from probe import app\n",
+    )
+    fleet.start("--workers", "1", "--bind", "127.0.0.1:0", "slow:app", env=with_hooks(fleet))
     fleet.wait_line("starts 1 worker")
     refused(fleet, "still starting")
+    fleet.write("boot", "")
     fleet.wait_ready(1)
     for _ in range(3):
         fleet.send(signal.SIGUSR2)
@@ -298,9 +305,9 @@ def test_when_it_is_not_the_time(fleet: Fleet) -> None:
     # One that is under way does not hold a reload up, and follows it.
     fleet.send(signal.SIGHUP)
     fleet.wait_line("reloaded: 1 worker serving generation 2")
-    (fleet.directory / "here").unlink()
     fleet.write("go", "")
     fleet.wait_line(UPGRADED)
+    (fleet.directory / "here").unlink()
     (fleet.directory / "go").unlink()
     fleet.wait_line("reloaded: 1 worker serving generation 3")
     # Nor does it hold up a stop.

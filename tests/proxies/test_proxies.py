@@ -17,7 +17,7 @@ from apps import holding
 from certified import Authority
 from fleet import PATIENCE, Fleet, wait_until
 from mixed_clients import MixedClients
-from proxying import Proxies, TwoHosts, find, free_port, run
+from proxying import Proxies, TwoHosts, find, run
 
 CLIENT = "127.0.0.3"
 """The proxies' own address is 127.0.0.1."""
@@ -85,7 +85,7 @@ def serve(fleet: Fleet, proxies: Proxies, way: Way, *arguments: str) -> int:
     fleet.serve("proxied:app", *way.arguments, *arguments, workers=WORKERS, bind=bind)
     if "unix" not in way.server:
         port = fleet.port
-    front = free_port()
+    front = proxies.port()
     way.start(proxies, [f"127.0.0.1:{front}"], way.server.format(port=port, place=proxies.place))
     proxies.wait_listening(front)
     return front
@@ -228,7 +228,7 @@ def test_tls_passes_through_to_us(fleet: Fleet, proxies: Proxies, version: str) 
     fleet.serve(
         "proxied:app", *PROXY, "--certfile", "site.pem", "--keyfile", "site.key", bind="https://127.0.0.1:0"
     )
-    front = free_port()
+    front = proxies.port()
     proxies.passthrough([f"127.0.0.1:{front}"], f"127.0.0.1:{fleet.port} {version} check inter 20ms")
     proxies.wait_listening(front)
     raw = connected(front)
@@ -241,7 +241,7 @@ def test_tls_passes_through_to_us(fleet: Fleet, proxies: Proxies, version: str) 
 
 
 def test_haproxy_asks_the_master_whether_it_is_ready(fleet: Fleet, proxies: Proxies) -> None:
-    port, admin, front = free_port(), free_port(), free_port()
+    port, admin, front = proxies.port(), proxies.port(), proxies.port()
     proxies.haproxy([f"127.0.0.1:{front}"], f"127.0.0.1:{port} check port {admin} inter 50ms fall 3 rise 1")
     wait_until(lambda: "Server asgi_master/app is DOWN" in proxies.log, "haproxy finds nobody")
     fleet.serve("proxied:app", *TCP, "--admin-bind", f"127.0.0.1:{admin}", bind=f"127.0.0.1:{port}")

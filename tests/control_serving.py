@@ -36,6 +36,7 @@ STATUS = FleetStatus(
             slot=0,
             generation=3,
             state="ready",
+            role="worker",
             standby=False,
             pid=43,
             age=12.0,

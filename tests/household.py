@@ -19,6 +19,7 @@ from asgi_master.master.child import Places
 from asgi_master.master.children import Children
 from asgi_master.master.outlive import Outlive
 from asgi_master.supervision.events import Event, WorkerExited
+from asgi_master.supervision.states import Role
 from fleet import wait_until
 
 Behaviour = Callable[[Channel, int], None]
@@ -64,7 +65,7 @@ class Household:
 
     def order(self, worker: int, generation: int = 1) -> tuple[Channel, int]:
         """Have a worker ordered; returns its ends of its channel and its stack pipe."""
-        self.children.spawn_worker(worker, worker, generation, Places(), standby=False)
+        self.children.spawn_worker(worker, worker, generation, Places(), Role.WORKER)
         received = self.zygotes[generation].receive()
         assert received is not None
         assert isinstance(received.message, Fork)

@@ -35,6 +35,7 @@ from asgi_master.supervision.events import (
 )
 from asgi_master.supervision.notices import Notice
 from asgi_master.supervision.policy import Policy
+from asgi_master.supervision.states import Role
 from asgi_master.supervision.supervisor import Supervisor
 
 NEVER = float("inf")
@@ -213,9 +214,9 @@ class World:
                 self.at(NEVER if busy else 0.01, lambda: self.zygote_dies(generation, 0))
             case KillZygote(generation):
                 self.at(0.01, lambda: self.zygote_dies(generation, -9))
-            case SpawnWorker(worker, slot, generation, standby):
+            case SpawnWorker(worker, slot, generation, role):
                 self._spawn(worker, slot, generation)
-                self.workers[worker].standby = standby
+                self.workers[worker].standby = role is Role.SPARE
             case AdmitWorker(worker):
                 assert self.workers[worker].ready_at is not None
                 assert self.workers[worker].draining is None

@@ -23,6 +23,7 @@ from asgi_master.master.reopening import listens
 from asgi_master.master.shared_sockets import SharedSockets
 from asgi_master.settings.model import ApplicationSettings, Settings, SocketSettings
 from asgi_master.settings.wire import to_wire
+from asgi_master.supervision.states import Role
 from household import Household
 
 
@@ -244,7 +245,7 @@ def with_worker(home: Home) -> Channel:
     """A worker that has said nothing yet; returns its end of its channel."""
     home.zygote(1)
     home.children._zygotes[1].boot = home.children._zygotes[1].boot.__class__(1, "/", home.boot_settings)
-    home.children.spawn_worker(0, 0, 1, home.shared._executor.places_of(1), standby=False)
+    home.children.spawn_worker(0, 0, 1, home.shared._executor.places_of(1), Role.WORKER)
     order = home.zygotes[1].receive()
     assert order is not None
     put, take, channel, stack, *listeners = order.fds

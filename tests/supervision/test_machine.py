@@ -36,7 +36,7 @@ from asgi_master.supervision.events import (
     ZygoteReady,
 )
 from asgi_master.supervision.policy import Policy
-from asgi_master.supervision.states import Phase, WorkerState, ZygoteState
+from asgi_master.supervision.states import Phase, Role, WorkerState, ZygoteState
 from asgi_master.supervision.supervisor import Supervisor
 
 POLICIES = st.builds(
@@ -113,12 +113,12 @@ class FleetMachine(RuleBasedStateMachine):
             case KillZygote(generation):
                 assert self.zygotes[generation] != "killed"
                 self.zygotes[generation] = "killed"
-            case SpawnWorker(worker, slot, generation, standby):
+            case SpawnWorker(worker, slot, generation, role):
                 assert worker == self.seen_workers + 1
                 assert self.zygotes[generation] == "ready"
                 assert not self.stopping
                 self.seen_workers = worker
-                self.workers[worker] = FakeProcess(slot, generation, standby)
+                self.workers[worker] = FakeProcess(slot, generation, role is Role.SPARE)
                 old, new = self.supervisor._deployment.desired.committed_policy, self.supervisor.policy
                 most = max(old.workers, new.workers) + max(old.max_surge, new.max_surge, 1)
                 assert len(self.supervisor.fleet.serving()) <= most
@@ -136,7 +136,7 @@ class FleetMachine(RuleBasedStateMachine):
                 assert not process.failed
                 assert not process.killed
                 assert timeout >= 0
-                if hand_off and not self.supervisor.fleet.workers[worker].spare:
+                if hand_off and self.supervisor.fleet.workers[worker].role is Role.WORKER:
                     self.check_capacity(process)
                 process.told = True
             case DumpStacks(worker):
@@ -317,7 +317,7 @@ class FleetMachine(RuleBasedStateMachine):
             return
         for worker in self.supervisor.fleet.workers.values():
             assert worker.standby == self.workers[worker.id].standby
-            assert worker.spare or not (worker.is_ready and worker.standby)
+            assert worker.role is Role.SPARE or not (worker.is_ready and worker.standby)
         admitted = [w for w in self.supervisor.fleet.spares() if not w.standby]
         if self.supervisor.phase in {Phase.STEADY, Phase.RELOADING}:
             assert len(admitted) <= len(self.supervisor._deployment.desired.lost)

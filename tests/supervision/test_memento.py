@@ -83,10 +83,21 @@ def test_unknown_words_are_ignored_and_missing_ones_have_their_default():
     assert supervisor.policy.drain_timeout == Policy().drain_timeout
 
 
+def test_a_version_without_roles_says_which_workers_are_spares():
+    world = World(Policy(workers=1, spares=1))
+    world.until(world.standing_by)
+    memory = through_json(remember(world.supervisor))
+    workers = [worker for _, worker in memory["fleet"]["workers"]]
+    assert [worker["spare"] for worker in workers] == [False, True]
+    for worker in workers:
+        del worker["role"]
+    assert recall(memory, lambda: 0.5).knowledge == world.supervisor.knowledge
+
+
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda memory: memory.pop("fleet"), "Knowledge.fleet"),
+        (lambda memory: memory.pop("fleet"), "fleet"),
         (lambda memory: memory["fleet"].update(last_worker="many"), "many"),
         (lambda memory: memory["fleet"]["workers"][0][1].update(state="asleep"), "asleep"),
         (lambda memory: memory["fleet"].update(workers=3), "not iterable"),

@@ -17,7 +17,7 @@ from asgi_master.supervision.events import (
 from asgi_master.supervision.fleet import Worker
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.spares import SparePlan, spare_moves
-from asgi_master.supervision.states import Phase, WorkerState
+from asgi_master.supervision.states import Phase, Role, WorkerState
 from world import NEVER, Code, World
 
 
@@ -44,12 +44,12 @@ def slots(workers):
 def test_spares_boot_after_the_others_and_accept_nothing():
     world = booted(spares=2)
     assert [n.workers for n in world.notices(notices.MasterReady)] == [3]
-    assert [(o.slot, o.standby) for o in world.orders(SpawnWorker)] == [
-        (0, False),
-        (1, False),
-        (2, False),
-        (3, True),
-        (4, True),
+    assert [(o.slot, o.role) for o in world.orders(SpawnWorker)] == [
+        (0, Role.WORKER),
+        (1, Role.WORKER),
+        (2, Role.WORKER),
+        (3, Role.SPARE),
+        (4, Role.SPARE),
     ]
     assert slots(world.standing_by()) == [3, 4]
     assert [n.slot for n in world.notices(notices.WorkerBecameReady) if n.standby] == [3, 4]
@@ -286,7 +286,7 @@ def spare(number, slot, generation, wish, *, ready, standby):
     state = WorkerState.READY if ready else WorkerState.BOOTING
     # Nobody is admitted before it is ready.
     return Worker(
-        number, slot, generation, 0.0, None, state, spare=True, standby=standby or not ready, wish=wish
+        number, slot, generation, 0.0, None, state, role=Role.SPARE, standby=standby or not ready, wish=wish
     )
 
 

@@ -11,8 +11,10 @@ class WorkerStatus:
     generation: int
     state: str
     """See `asgi_master.supervision.states.WorkerState`."""
+    role: str
+    """See `asgi_master.supervision.states.Role`."""
     standby: bool
-    """Whether it is a spare: ready, but does not accept before another worker is missing."""
+    """Whether it is a spare that does not accept: no other worker is missing."""
     pid: int | None
     """`None` before the process said so."""
     age: float

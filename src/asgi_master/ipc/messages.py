@@ -206,7 +206,7 @@ class Fork:
     slot: int
     row: int
     standby: bool = False
-    """A spare: it accepts only when told to."""
+    """Accept only after `Accept`: a spare."""
     secure: list[int] = field(default_factory=list)
     """The places of those of the listeners where TLS is spoken. Without any, no certificates ride along."""
     access_log: bool = False

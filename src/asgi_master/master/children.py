@@ -68,6 +68,7 @@ from asgi_master.supervision.events import (
     ZygoteFailed,
     ZygoteReady,
 )
+from asgi_master.supervision.states import Role
 
 log = logging.getLogger("asgi_master")
 
@@ -130,11 +131,8 @@ class Children(Roll):
         if zygote is not None:
             zygote.process.signal(signal.SIGKILL)
 
-    def spawn_worker(self, worker: int, slot: int, generation: int, places: Places, *, standby: bool) -> None:
-        """Have the zygote of `generation` fork a worker that accepts there.
-
-        One that stands by accepts only once it is admitted.
-        """
+    def spawn_worker(self, worker: int, slot: int, generation: int, places: Places, role: Role) -> None:
+        """Have the zygote of `generation` fork a worker that accepts there; a spare, only once it is admitted."""
         zygote = self._zygotes.get(generation)
         with contextlib.ExitStack() as theirs:
             try:
@@ -147,7 +145,14 @@ class Children(Roll):
                 return
             self._add_worker(child)
             fds = (*self._hand_off.fds, *lent, *places.certificates, *places.access_log, *places.listeners)
-            order = Fork(worker, slot, child.row.index, standby, list(places.secure), bool(places.access_log))
+            order = Fork(
+                worker,
+                slot,
+                child.row.index,
+                role is Role.SPARE,
+                list(places.secure),
+                bool(places.access_log),
+            )
             if asked := zygote is not None and zygote.channel.send(order, fds):
                 zygote.conduct.asked()
         faults.fault_point("after_spawn_order", generation=generation, slot=slot)

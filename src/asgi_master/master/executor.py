@@ -86,9 +86,9 @@ class Executor:
                 self._children.retire_zygote(generation)
             case KillZygote(generation):
                 self._children.kill_zygote(generation)
-            case SpawnWorker(worker, slot, generation, standby):
+            case SpawnWorker(worker, slot, generation, role):
                 places = self.places_of(generation)
-                self._children.spawn_worker(worker, slot, generation, places, standby=standby)
+                self._children.spawn_worker(worker, slot, generation, places, role)
             case AdmitWorker(worker):
                 self._children.admit_worker(worker)
             case DrainWorker(worker, timeout, hand_off):

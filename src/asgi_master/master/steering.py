@@ -129,6 +129,7 @@ def _status_of(worker: Worker, row: Row | None, pid: int | None, now: float) -> 
         slot=worker.slot,
         generation=worker.generation,
         state=worker.state,
+        role=worker.role,
         standby=worker.standby,
         pid=pid,
         age=now - worker.ordered_at,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from asgi_master.errors import ExitCode
 from asgi_master.supervision.notices import Notice
+from asgi_master.supervision.states import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,8 @@ class SpawnWorker:
     worker: int
     slot: int
     generation: int
-    standby: bool = False
-    """A spare: it boots, but accepts only once it is admitted."""
+    role: Role = Role.WORKER
+    """A spare boots, but accepts only once it is admitted."""
 
 
 @dataclass(frozen=True, slots=True)

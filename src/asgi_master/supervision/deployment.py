@@ -23,7 +23,7 @@ from asgi_master.supervision.orders import Orders
 from asgi_master.supervision.plans import forward_plan, standing_plan
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.spares import Spares
-from asgi_master.supervision.states import PHASE_TABLE, Phase, PhaseTrigger, ZygoteState
+from asgi_master.supervision.states import PHASE_TABLE, Phase, PhaseTrigger, Role, ZygoteState
 
 _SERVING_PHASES = frozenset({Phase.BOOTING, Phase.STEADY, Phase.RELOADING, Phase.TERMINATING})
 
@@ -161,7 +161,7 @@ class Deployment:
         if not self.serves:
             return
         rollout = self.desired.rollout
-        if not worker.spare:
+        if worker.role is Role.WORKER:
             self.desired.lost.add(worker.slot)
         if (
             rollout is not None
@@ -177,7 +177,7 @@ class Deployment:
             policy=self.policy,
             jitter=self._jitter,
         )
-        slots = self.policy.workers + (self.policy.spares if worker.spare else 0)
+        slots = self.policy.workers + (self.policy.spares if worker.role is Role.SPARE else 0)
         retry_in = delay if worker.slot < slots else None
         self._orders.announce(notices.WorkerLost(worker.id, worker.slot, worker.generation, cause, retry_in))
 

@@ -9,6 +9,7 @@ from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.states import (
     WORKER_TABLE,
     ZYGOTE_TABLE,
+    Role,
     WorkerState,
     WorkerTrigger,
     ZygoteState,
@@ -61,10 +62,10 @@ class Worker:
     """Whether its wish was granted: its exchange began."""
     tally: Tally = field(default_factory=Tally)
     """What it answered so far, as last read."""
-    spare: bool = False
-    """Whether it was made to stand by: it does not count for the slots that are to be served."""
+    role: Role = Role.WORKER
+    """A spare does not count for the slots that are to be served, admitted or not."""
     standby: bool = False
-    """Whether it was not told to accept yet. A spare that was told to is admitted."""
+    """Forked as a spare and not admitted yet: it does not accept."""
 
     @property
     def serves(self) -> bool:
@@ -131,12 +132,12 @@ class Fleet:
         return [
             w
             for w in self.workers.values()
-            if w.serves and not w.spare and generation in {None, w.generation}
+            if w.serves and w.role is Role.WORKER and generation in {None, w.generation}
         ]
 
     def spares(self) -> list[Worker]:
         """The spares that stand by, soon will, or are admitted, oldest first."""
-        return [worker for worker in self.workers.values() if worker.serves and worker.spare]
+        return [worker for worker in self.workers.values() if worker.serves and worker.role is Role.SPARE]
 
     def living(self) -> list[Worker]:
         """The workers whose end is awaited."""

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from asgi_master.supervision.plain import from_plain, to_plain
-from asgi_master.supervision.states import Phase
+from asgi_master.supervision.states import Phase, Role
 from asgi_master.supervision.supervisor import Knowledge, Supervisor
 
 Memory = dict[str, Any]
 """JSON, infinities included."""
+
+_IS_SPARE = "spare"
+"""What a version without roles has instead of `role`."""
 
 
 class MementoError(Exception):
@@ -23,12 +26,16 @@ def remember(supervisor: Supervisor) -> Memory:
     """All that is needed to go on. `supervisor` must be in `Phase.STEADY`."""
     assert supervisor.phase is Phase.STEADY
     memory: Memory = to_plain(supervisor.knowledge)
+    for _, worker in memory["fleet"]["workers"]:
+        worker[_IS_SPARE] = worker["role"] == Role.SPARE
     return memory
 
 
 def recall(memory: Memory, jitter: Callable[[], float]) -> Supervisor:
     """A supervisor that knows what the other one knew. Raises `MementoError`."""
     try:
+        for _, worker in memory["fleet"]["workers"]:
+            worker.setdefault("role", Role.SPARE if worker.get(_IS_SPARE) else Role.WORKER)
         knowledge: Knowledge = from_plain(Knowledge, memory)
     except (KeyError, TypeError, ValueError) as error:
         raise MementoError(f"the memory of the running master cannot be read ({error!r})") from None

@@ -20,7 +20,7 @@ from asgi_master.supervision.actions import (
 from asgi_master.supervision.fleet import Fleet, Urgency, Worker, Zygote
 from asgi_master.supervision.notices import Notice, SpareAdmitted
 from asgi_master.supervision.policy import Policy
-from asgi_master.supervision.states import WorkerState, WorkerTrigger, ZygoteTrigger
+from asgi_master.supervision.states import Role, WorkerState, WorkerTrigger, ZygoteTrigger
 
 UNKILLABLE_AFTER = 10.0
 """Seconds after SIGKILL until a process that is still there is no longer waited for."""
@@ -69,7 +69,7 @@ class Orders:
         self._fleet.last_generation += 1
         return self._fleet.last_generation
 
-    def spawn(self, slot: int, generation: int, now: float, policy: Policy, *, spare: bool = False) -> None:
+    def spawn(self, slot: int, generation: int, now: float, policy: Policy, role: Role = Role.WORKER) -> None:
         """Fork a worker into the slot. Its deadline runs from here, before anything can go wrong."""
         self._fleet.last_worker += 1
         worker = Worker(
@@ -78,11 +78,11 @@ class Orders:
             generation,
             ordered_at=now,
             deadline=now + policy.boot_timeout,
-            spare=spare,
-            standby=spare,
+            role=role,
+            standby=role is Role.SPARE,
         )
         self._fleet.workers[worker.id] = worker
-        self._actions.append(SpawnWorker(worker.id, slot, generation, standby=spare))
+        self._actions.append(SpawnWorker(worker.id, slot, generation, role))
 
     def admit(self, worker: Worker) -> None:
         """Have a ready spare accept."""

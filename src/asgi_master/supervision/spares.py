@@ -13,7 +13,7 @@ from asgi_master.supervision import notices
 from asgi_master.supervision.desired import Desired
 from asgi_master.supervision.fleet import Fleet, Worker
 from asgi_master.supervision.orders import Orders
-from asgi_master.supervision.states import WorkerState
+from asgi_master.supervision.states import Role, WorkerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Spares:
         if desired.rollout is None or not desired.rollout.proven:
             for worker in self._fleet.spares():
                 if worker.slot < desired.committed_policy.workers and worker.generation in desired.settled:
-                    worker.spare = False
+                    worker.role = Role.WORKER
         for worker in self._fleet.serving():
             if worker.standby and worker.state is WorkerState.READY:
                 self._orders.admit(worker)
@@ -113,7 +113,7 @@ class Spares:
         if desired.committed is not None and self._fleet.can_fork(desired.committed):
             for slot in todo.spawn:
                 if slot not in taken and not holds(slot):
-                    self._orders.spawn(slot, desired.committed, now, policy, spare=True)
+                    self._orders.spawn(slot, desired.committed, now, policy, Role.SPARE)
 
     def _say_why(self, worker: Worker) -> None:
         who = (worker.id, worker.slot, worker.generation)

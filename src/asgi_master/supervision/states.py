@@ -8,6 +8,15 @@ Rules of this file:
 from enum import StrEnum
 
 
+class Role(StrEnum):
+    """What a worker is for."""
+
+    WORKER = "worker"
+    """Serves its slot."""
+    SPARE = "spare"
+    """Stands by: accepts only while another worker is missing."""
+
+
 class WorkerState(StrEnum):
     """Where a worker is in its life."""
 

@@ -2,9 +2,9 @@ import re
 
 import pytest
 
-from asgi_master.cli.command import read_command_line
 from asgi_master.cli.elsewhere import ELSEWHERE
 from asgi_master.cli.help import COMMAND_OPTIONS
+from asgi_master.cli.typer_parser import parse_with_typer
 from asgi_master.errors import SettingsError
 from asgi_master.settings.model import SETTINGS
 from peer_options import PEER_OPTIONS
@@ -22,7 +22,7 @@ def test_every_option_of_a_peer_is_ours_or_is_answered(peer):
 
 def _answer(*arguments: str) -> list[str]:
     with pytest.raises(SettingsError) as caught:
-        read_command_line(arguments)
+        parse_with_typer(arguments)
     return caught.value.errors
 
 

@@ -2,5 +2,5 @@
 
 Rules of this room:
   - Options derive from the settings model; nothing is parsed, checked or defaulted here.
-  - It alone imports Typer, and only for a command line that `plain` does not read.
+  - It alone imports Typer, and only for a command line that `fast_parser` does not support.
 """

@@ -15,7 +15,7 @@ from asgi_master import __version__
 from asgi_master.errors import AsgiMasterError, ExitCode, SettingsError, told_in_a_line
 
 if TYPE_CHECKING:
-    from asgi_master.cli.asked import Asked
+    from asgi_master.cli.command_line import CommandLine
     from asgi_master.settings.resolve import Resolved
 
 _PROGRAM = "asgi-master"
@@ -23,15 +23,15 @@ _PROGRAM = "asgi-master"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (by default the program's) and return the exit status."""
-    with _leaving_when_told():
+    with _exiting_on_signals():
         return _run(arguments)
 
 
 @contextmanager
-def _leaving_when_told() -> Iterator[None]:
+def _exiting_on_signals() -> Iterator[None]:
     """Until the master has its own handlers, leave at once when told to stop."""
     before = {
-        signum: signal.signal(signum, _leave) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+        signum: signal.signal(signum, _exit_now) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
     }
     try:
         yield
@@ -40,7 +40,7 @@ def _leaving_when_told() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def _leave(_signum: int, _frame: object) -> NoReturn:
+def _exit_now(_signum: int, _frame: object) -> NoReturn:
     # Nothing was started yet that would not end by itself. An exception can be lost: Python's import machinery drops
     # those that come while it compiles, or calls back.
     os._exit(ExitCode.OK)
@@ -50,13 +50,13 @@ def _run(arguments: Sequence[str] | None) -> int:
     match list(sys.argv[1:] if arguments is None else arguments):
         # Knowing how to read all options takes ten times as long as these answers.
         case ["--version"]:
-            return _tell_version()
+            return _print_version()
         case ["--help" | "-h"]:
-            return _tell_help()
-    from asgi_master.cli.plain import read_plain  # noqa: PLC0415 -- after the handlers
+            return _print_help()
+    from asgi_master.cli.fast_parser import parse_fast  # noqa: PLC0415 -- after the handlers
 
     try:
-        return _carry_out(read_plain(arguments) or _read_with_typer(arguments))
+        return _execute(parse_fast(arguments) or _parse_with_typer(arguments))
     except SettingsError as error:
         return _complain(error.errors, error.exit_code, arguments)
     except AsgiMasterError as error:
@@ -69,22 +69,22 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _complain([what], ExitCode.FAILURE, arguments)
 
 
-def _read_with_typer(arguments: Sequence[str] | None) -> "Asked":
-    from asgi_master.cli.command import read_command_line  # noqa: PLC0415 -- half of a master's memory
+def _parse_with_typer(arguments: Sequence[str] | None) -> "CommandLine":
+    from asgi_master.cli.typer_parser import parse_with_typer  # noqa: PLC0415 -- half of a master's memory
 
-    return read_command_line(arguments)
+    return parse_with_typer(arguments)
 
 
-def _carry_out(asked: "Asked") -> int:
-    if asked.help or asked.help_all:
-        return _tell_help(everything=asked.help_all)
-    if asked.version:
-        return _tell_version()
-    if asked.check:
-        return _rehearse(asked)
-    if asked.print_config or asked.check_config:
+def _execute(command_line: "CommandLine") -> int:
+    if command_line.help or command_line.help_all:
+        return _print_help(everything=command_line.help_all)
+    if command_line.version:
+        return _print_version()
+    if command_line.check:
+        return _rehearse(command_line)
+    if command_line.print_config or command_line.check_config:
         with told_in_a_line("cannot tell of the settings"):
-            return _tell_of_settings(asked)
+            return _show_settings(command_line)
     with ExitStack() as held:
         with told_in_a_line("cannot start"):
             from asgi_master.master.head_start import HeadStart  # noqa: PLC0415 -- as in `main`
@@ -92,16 +92,16 @@ def _carry_out(asked: "Asked") -> int:
             head_start = held.enter_context(HeadStart(os.environ))
             from asgi_master.master.main import run  # noqa: PLC0415 -- what the first zygote is ahead of
 
-            read = _reader(asked)
+            read = _reader(command_line)
         return run(lambda: read().settings, head_start)
 
 
-def _tell_of_settings(asked: "Asked") -> int:
+def _show_settings(command_line: "CommandLine") -> int:
     from asgi_master.settings.directory import working_directory  # noqa: PLC0415 -- as in `main`
     from asgi_master.settings.resolve import to_toml  # noqa: PLC0415
 
-    resolved = _reader(asked)()
-    if asked.print_config:
+    resolved = _reader(command_line)()
+    if command_line.print_config:
         print(to_toml(resolved), end="")  # noqa: T201 -- it was asked for
         return ExitCode.OK
     from asgi_master.master.privileges import exposures  # noqa: PLC0415 -- as in `main`
@@ -116,13 +116,13 @@ def _tell_of_settings(asked: "Asked") -> int:
     return ExitCode.OK
 
 
-def _rehearse(asked: "Asked") -> int:
+def _rehearse(command_line: "CommandLine") -> int:
     from asgi_master.master.head_start import HeadStart  # noqa: PLC0415 -- as in `main`
 
     with HeadStart(os.environ) as head_start:
         from asgi_master.master.rehearsal import rehearse  # noqa: PLC0415 -- what the first zygote is ahead of
 
-        read = _reader(asked)
+        read = _reader(command_line)
         app = read().settings.application.app
         status = rehearse(lambda: read().settings, head_start)
     if status is not ExitCode.OK:
@@ -132,21 +132,21 @@ def _rehearse(asked: "Asked") -> int:
     return ExitCode.OK
 
 
-def _reader(asked: "Asked") -> "Callable[[], Resolved]":
+def _reader(command_line: "CommandLine") -> "Callable[[], Resolved]":
     """What reads the settings, now and for each reload."""
     from asgi_master.settings.directory import working_directory  # noqa: PLC0415 -- as in `main`
     from asgi_master.settings.resolve import resolve  # noqa: PLC0415
 
     directory = working_directory(os.environ)
-    return lambda: resolve(asked.flags, os.environ, directory, config=asked.config)
+    return lambda: resolve(command_line.flags, os.environ, directory, config=command_line.config)
 
 
-def _tell_version() -> int:
+def _print_version() -> int:
     print(f"{_PROGRAM} {__version__}")  # noqa: T201 -- it was asked for
     return ExitCode.OK
 
 
-def _tell_help(*, everything: bool = False) -> int:
+def _print_help(*, everything: bool = False) -> int:
     from asgi_master.cli.help import all_pages, first_page  # noqa: PLC0415 -- as in `main`
 
     print(all_pages() if everything else first_page(), end="")  # noqa: T201 -- it was asked for

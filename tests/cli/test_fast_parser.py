@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from asgi_master.cli.command import read_command_line
-from asgi_master.cli.plain import read_plain
+from asgi_master.cli.fast_parser import parse_fast
+from asgi_master.cli.typer_parser import parse_with_typer
 from asgi_master.errors import SettingsError
 from asgi_master.settings.model import SETTINGS
 from asgi_master.settings.values import SWITCH
@@ -48,28 +48,28 @@ _NOT_PLAIN = [
 
 @pytest.mark.parametrize("arguments", _PLAIN, ids=" ".join)
 def test_it_reads_what_typer_reads(arguments):
-    plain = read_plain(arguments)
+    plain = parse_fast(arguments)
     assert plain is not None
-    assert plain == read_command_line(arguments)
+    assert plain == parse_with_typer(arguments)
 
 
 @pytest.mark.parametrize("arguments", _NOT_PLAIN, ids=" ".join)
 def test_it_leaves_the_rest_to_typer(arguments):
-    assert read_plain(arguments) is None
+    assert parse_fast(arguments) is None
 
 
 def test_a_mistake_is_still_explained():
     with pytest.raises(SettingsError, match="--workers"):
-        read_command_line(["--workrs", "3"])
+        parse_with_typer(["--workrs", "3"])
 
 
 def test_a_master_does_not_carry_typer():
     """Nor what comes along with it; that is half of the memory of a master."""
     source = """
 import sys
-from asgi_master.cli.plain import read_plain
+from asgi_master.cli.fast_parser import parse_fast
 import asgi_master.cli.app, asgi_master.master.main
-assert read_plain(["--workers", "2", "main:app"]) is not None
+assert parse_fast(["--workers", "2", "main:app"]) is not None
 print([name for name in ("typer", "click", "rich", "pydantic", "asyncio") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=30)

@@ -1,25 +1,30 @@
 import pytest
 
-from asgi_master.cli.asked import Asked
-from asgi_master.cli.command import read_command_line
+from asgi_master.cli.command_line import CommandLine
+from asgi_master.cli.typer_parser import parse_with_typer
 from asgi_master.errors import SettingsError
 from asgi_master.settings.model import SETTINGS
 from asgi_master.settings.values import SWITCH
 
 
-def _asked(*arguments: str) -> Asked:
-    return read_command_line(arguments)
+def _parse(*arguments: str) -> CommandLine:
+    return parse_with_typer(arguments)
 
 
-def _given(asked: Asked) -> dict[str, object]:
-    return {name: value for name, value in asked.flags.items() if value}
+def _given(command_line: CommandLine) -> dict[str, object]:
+    return {name: value for name, value in command_line.flags.items() if value}
 
 
 def test_only_what_was_said_is_a_flag():
-    asked = _asked("main:app")
-    assert _given(asked) == {"app": "main:app"}
-    assert asked.flags.keys() == {setting.name for setting in SETTINGS}
-    assert (asked.config, asked.check_config, asked.print_config, asked.version) == (
+    command_line = _parse("main:app")
+    assert _given(command_line) == {"app": "main:app"}
+    assert command_line.flags.keys() == {setting.name for setting in SETTINGS}
+    assert (
+        command_line.config,
+        command_line.check_config,
+        command_line.print_config,
+        command_line.version,
+    ) == (
         None,
         False,
         False,
@@ -28,10 +33,10 @@ def test_only_what_was_said_is_a_flag():
 
 
 def test_values_are_told_as_they_were_written():
-    asked = _asked(
+    command_line = _parse(
         "-w", "x", "-b", "127.0.0.1:1", "--bind", "[::1]:2", "main:app", "--drain-timeout=5m", "-n", "shop"
     )
-    assert _given(asked) == {
+    assert _given(command_line) == {
         "app": "main:app",
         "workers": "x",
         "bind": ["127.0.0.1:1", "[::1]:2"],
@@ -44,9 +49,9 @@ def test_values_are_told_as_they_were_written():
     "setting", [s for s in SETTINGS if s.spec.kind is SWITCH], ids=lambda setting: setting.name
 )
 def test_each_switch_goes_on_and_off(setting):
-    assert _asked().flags[setting.name] is None
-    assert _asked(setting.flag).flags[setting.name] is True
-    assert _asked(setting.off_flag).flags[setting.name] is False
+    assert _parse().flags[setting.name] is None
+    assert _parse(setting.flag).flags[setting.name] is True
+    assert _parse(setting.off_flag).flags[setting.name] is False
 
 
 @pytest.mark.parametrize(
@@ -55,18 +60,18 @@ def test_each_switch_goes_on_and_off(setting):
     ids=lambda setting: setting.name,
 )
 def test_each_setting_has_its_flag(setting):
-    assert _asked(setting.flag, "value").flags[setting.name] == (
+    assert _parse(setting.flag, "value").flags[setting.name] == (
         ["value"] if setting.spec.kind.many else "value"
     )
 
 
 def test_what_only_the_command_line_can_ask_for():
-    asked = _asked("-c", "a.toml", "--check-config", "--print-config", "--version")
-    assert asked == Asked(
-        dict.fromkeys(asked.flags), "a.toml", check_config=True, print_config=True, version=True
+    command_line = _parse("-c", "a.toml", "--check-config", "--print-config", "--version")
+    assert command_line == CommandLine(
+        dict.fromkeys(command_line.flags), "a.toml", check_config=True, print_config=True, version=True
     )
-    assert _asked("-h", "--help-all", "--check") == Asked(
-        dict.fromkeys(asked.flags), check=True, help=True, help_all=True
+    assert _parse("-h", "--help-all", "--check") == CommandLine(
+        dict.fromkeys(command_line.flags), check=True, help=True, help_all=True
     )
 
 
@@ -82,7 +87,7 @@ def test_what_only_the_command_line_can_ask_for():
 )
 def test_a_wrong_command_line_is_one_line(arguments, line):
     with pytest.raises(SettingsError) as caught:
-        read_command_line(arguments)
+        parse_with_typer(arguments)
     [error] = caught.value.errors
     assert line in error
     assert "\n" not in error

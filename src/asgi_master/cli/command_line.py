@@ -1,11 +1,11 @@
-"""What a command line asks for; how it is read is another matter (`plain`, `command`)."""
+"""What a command line asks for; how it is read is another matter (`fast_parser`, `typer_parser`)."""
 
 from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CommandLine:
     """What a command line asks for."""
 
     flags: dict[str, Any]

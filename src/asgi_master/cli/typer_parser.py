@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from asgi_master.cli.asked import Asked
+from asgi_master.cli.command_line import CommandLine
 from asgi_master.cli.elsewhere import ELSEWHERE
 from asgi_master.cli.help import COMMAND_OPTIONS, PROGRAM
 from asgi_master.errors import SettingsError
@@ -18,23 +18,23 @@ from asgi_master.settings.values import SWITCH
 _UsageError: Any = typer.BadParameter.__base__
 
 
-def read_command_line(arguments: Sequence[str] | None) -> Asked:
+def parse_with_typer(arguments: Sequence[str] | None) -> CommandLine:
     """What the arguments (by default the program's) ask for.
 
     Raises `SettingsError` for options that do not exist or lack their value.
     """
     try:
         # Not standalone, the command returns what its function does.
-        asked: Asked = _command()(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+        command_line: CommandLine = _command()(args=arguments, prog_name=PROGRAM, standalone_mode=False)
     except _UsageError as error:
         raise SettingsError([_usage_line(error)]) from None
-    return asked
+    return command_line
 
 
 def _command() -> Callable[..., Any]:
-    def ask(*, config: str | None, **given: Any) -> Asked:
+    def ask(*, config: str | None, **given: Any) -> CommandLine:
         switches = {name: given.pop(name) for name in _switches()}
-        return Asked(given, config, **switches)
+        return CommandLine(given, config, **switches)
 
     parameters = [
         *(_setting_option(setting) for setting in SETTINGS),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from asgi_master.cli.asked import Asked
+from asgi_master.cli.command_line import CommandLine
 from asgi_master.settings.fields import Setting
 from asgi_master.settings.model import SETTINGS
 from asgi_master.settings.values import SWITCH
@@ -16,19 +16,19 @@ from asgi_master.settings.values import SWITCH
 _CONFIG = ("-c", "--config")
 
 
-class _NotPlainError(Exception):
+class _UnsupportedError(Exception):
     """It takes Typer."""
 
 
-def read_plain(arguments: Sequence[str] | None) -> Asked | None:
+def parse_fast(arguments: Sequence[str] | None) -> CommandLine | None:
     """What the arguments (by default the program's) ask for, as Typer would read them; `None` if it takes Typer."""
     try:
-        return _read(iter(sys.argv[1:] if arguments is None else arguments))
-    except _NotPlainError:
+        return _parse(iter(sys.argv[1:] if arguments is None else arguments))
+    except _UnsupportedError:
         return None
 
 
-def _read(arguments: Iterator[str]) -> Asked:
+def _parse(arguments: Iterator[str]) -> CommandLine:
     known = {name: setting for setting in SETTINGS for name in _names(setting)}
     flags: dict[str, Any] = dict.fromkeys(setting.name for setting in SETTINGS)
     config: str | None = None
@@ -37,12 +37,12 @@ def _read(arguments: Iterator[str]) -> Asked:
         if name in _CONFIG:
             config = _value(argument, arguments)
         elif not argument.startswith("-"):
-            _take_application(flags, argument)
+            _set_application(flags, argument)
         elif (setting := known.get(name)) is None:
-            raise _NotPlainError
+            raise _UnsupportedError
         elif setting.spec.kind is SWITCH:
             if equals:
-                raise _NotPlainError
+                raise _UnsupportedError
             flags[setting.name] = name == setting.flag
         else:
             text = _value(argument, arguments)
@@ -50,7 +50,7 @@ def _read(arguments: Iterator[str]) -> Asked:
                 flags[setting.name] = [*(flags[setting.name] or []), text]
             else:
                 flags[setting.name] = text
-    return Asked(flags, config)
+    return CommandLine(flags, config)
 
 
 def _names(setting: Setting) -> list[str]:
@@ -66,12 +66,12 @@ def _value(argument: str, arguments: Iterator[str]) -> str:
         return value
     following = next(arguments, "-")
     if equals or following.startswith("-"):
-        raise _NotPlainError  # a short flag with `=`, none at all, or one that looks like a flag
+        raise _UnsupportedError  # a short flag with `=`, none at all, or one that looks like a flag
     return following
 
 
-def _take_application(flags: dict[str, Any], argument: str) -> None:
+def _set_application(flags: dict[str, Any], argument: str) -> None:
     name = next(setting.name for setting in SETTINGS if setting.spec.argument)
     if flags[name] is not None:
-        raise _NotPlainError
+        raise _UnsupportedError
     flags[name] = argument

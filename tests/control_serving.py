@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from asgi_master.control.health import Condition
+from asgi_master.control.health import HealthState
 from asgi_master.control.http_server import Limits
-from asgi_master.control.places import open_control_socket
 from asgi_master.control.server import ControlServer
-from asgi_master.control.stacks import WorkerStacks
+from asgi_master.control.socket_paths import open_control_socket
+from asgi_master.control.stack_dumps import StackDumpRequest, WorkerStacks
 from asgi_master.control.status import FleetStatus, SlotWaiting, Totals, WorkerStatus
 from asgi_master.supervision.notices import Notice
 
@@ -75,21 +75,18 @@ STACKS = WorkerStacks(
 )
 
 
-class PaperInquiry:
+class PaperRequest(StackDumpRequest):
     """A question that workers answer as soon as the test says so."""
 
-    def __init__(self) -> None:
-        self.is_over = False
-
-    def look(self, _now: float) -> bool:
+    def poll(self, _now: float) -> bool:
         return self.is_over
 
-    def found(self) -> list[WorkerStacks]:
+    def results(self) -> list[WorkerStacks]:
         return [STACKS]
 
 
 class Recorder:
-    """A `Steering` that obeys by writing down what it was asked."""
+    """A `MasterControl` that obeys by writing down what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
@@ -97,17 +94,16 @@ class Recorder:
         self.stopping = False
         self.fails = False
         self.shown = STATUS
-        self.health = Condition(started=True, leaving="", quorum=0, workers=())
+        self.health = HealthState(started=True, leaving="", quorum=0, workers=())
         self.can_roll_back = True
-        self.inquiry = PaperInquiry()
-        self.inquiry.is_over = True
+        self.stack_dumps = PaperRequest(number=1, begun_at=0.0, workers={}, limit=0, is_over=True)
 
     def status(self) -> FleetStatus:
         if self.fails:
             raise RuntimeError("no status today")
         return self.shown
 
-    def condition(self) -> Condition:
+    def health_state(self) -> HealthState:
         return self.health
 
     def reload(self) -> list[str]:
@@ -125,9 +121,9 @@ class Recorder:
         self.asked.append(("drain", slot))
         return slot == 0
 
-    def stacks(self, slot: int | None) -> PaperInquiry | None:
+    def stacks(self, slot: int | None) -> StackDumpRequest | None:
         self.asked.append(("stacks", slot))
-        return self.inquiry if slot in {None, 0} else None
+        return self.stack_dumps if slot in {None, 0} else None
 
     def stop(self, *, quick: bool) -> None:
         self.asked.append(("stop", quick))
@@ -161,7 +157,7 @@ class Served:
             while not self._ended:
                 for key, _events in self._selector.select(0.1):
                     key.data()
-                while self.server.obey():
+                while self.server.process_next():
                     pass
                 self.server.sweep()
                 self.turns += 1

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from asgi_master import directories
-from asgi_master.control.places import NoPlaceError, open_control_socket
+from asgi_master.control.socket_paths import ControlSocketError, open_control_socket
 from asgi_master.directories import (
     NO_INODE,
     Directory,
@@ -222,7 +222,7 @@ def test_a_control_socket_under_attack_is_ours_or_none(shared: Path, tmp_path: P
         return True
 
     def attempt() -> None:
-        with contextlib.suppress(NoPlaceError):
+        with contextlib.suppress(ControlSocketError):
             control = open_control_socket(str(path), {})
             assert control is not None
             control.close()

@@ -11,7 +11,7 @@ import pytest
 
 from asgi_master.control.admin import AdminServer, respond
 from asgi_master.control.api import Refusal
-from asgi_master.control.health import Condition, WorkerHealth
+from asgi_master.control.health import HealthState, WorkerHealth
 from asgi_master.control.http_server import Limits
 from asgi_master.control.metrics import Queue
 from measured import SNAPSHOT
@@ -29,9 +29,9 @@ class PaperObserver:
         self.fails = False
         self.numbers = SNAPSHOT
 
-    def condition(self):
+    def health_state(self):
         worker = WorkerHealth(slot=0, generation=1, state="ready", heartbeat_age=self.age)
-        return Condition(started=True, leaving="", quorum=1, workers=(worker,))
+        return HealthState(started=True, leaving="", quorum=1, workers=(worker,))
 
     def snapshot(self):
         if self.fails:

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_master.control.api import (
-    Answer,
     Command,
     Drain,
     Refusal,
     Reload,
+    Reply,
     Rollback,
     Scale,
     ShowStacks,
@@ -20,9 +20,15 @@ from asgi_master.control.api import (
     Stop,
     read_request,
 )
+from asgi_master.control.commands import execute
+from asgi_master.control.pending_replies import (
+    PendingReload,
+    PendingReply,
+    PendingScale,
+    PendingStackDumps,
+    reply_for,
+)
 from asgi_master.control.reloads import Outcome, Reloads, Result
-from asgi_master.control.steering import carry_out
-from asgi_master.control.waits import ReloadWait, ScaleWait, StacksWait, Wait, answer_of
 from control_serving import Recorder
 
 
@@ -119,10 +125,8 @@ def test_no_request_does_anything_but_be_read_or_refused(
 
 
 def test_status_tells_fleet_and_reloads(steering: Recorder) -> None:
-    answer = carry_out(
-        ShowStatus(), steering, Reloads(generation=3, last=Outcome(Result.FAILED, 4, "no", 5.0))
-    )
-    assert isinstance(answer, Answer)
+    answer = execute(ShowStatus(), steering, Reloads(generation=3, last=Outcome(Result.FAILED, 4, "no", 5.0)))
+    assert isinstance(answer, Reply)
     assert answer.status == 200
     shown = json.loads(json.dumps(answer.body))
     assert shown["name"] == "shop"
@@ -134,8 +138,8 @@ def test_status_tells_fleet_and_reloads(steering: Recorder) -> None:
 
 def test_commands_are_passed_on(steering: Recorder) -> None:
     for command in (Reload(wait=False), Rollback(wait=False), Scale(3), Drain(0), Stop(quick=True)):
-        answer = carry_out(command, steering, Reloads())
-        assert isinstance(answer, Answer)
+        answer = execute(command, steering, Reloads())
+        assert isinstance(answer, Reply)
         assert answer.status == 202
     assert steering.asked == [("reload",), ("rollback",), ("scale", 3), ("drain", 0), ("stop", True)]
 
@@ -143,28 +147,28 @@ def test_commands_are_passed_on(steering: Recorder) -> None:
 @pytest.mark.parametrize(
     ("command", "kind"),
     [
-        (Reload(wait=True), ReloadWait),
-        (Rollback(wait=True), ReloadWait),
-        (Scale(3, wait=True), ScaleWait),
-        (ShowStacks(None), StacksWait),
+        (Reload(wait=True), PendingReload),
+        (Rollback(wait=True), PendingReload),
+        (Scale(3, wait=True), PendingScale),
+        (ShowStacks(None), PendingStackDumps),
     ],
 )
-def test_who_waits_is_answered_later(steering: Recorder, command: Command, kind: type[Wait]) -> None:
-    assert isinstance(carry_out(command, steering, Reloads()), kind)
+def test_who_waits_is_answered_later(steering: Recorder, command: Command, kind: type[PendingReply]) -> None:
+    assert isinstance(execute(command, steering, Reloads()), kind)
 
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_nothing_to_roll_back_to(steering: Recorder, wait: bool) -> None:
     steering.can_roll_back = False
     with pytest.raises(Refusal, match="nothing to roll back to") as caught:
-        carry_out(Rollback(wait), steering, Reloads())
+        execute(Rollback(wait), steering, Reloads())
     assert caught.value.status == 409
 
 
 def test_bad_settings_answer_at_once(steering: Recorder) -> None:
     steering.errors = ["workers: 0 is too small", "bind: is empty"]
-    answer = carry_out(Reload(wait=True), steering, Reloads())
-    assert isinstance(answer, Answer)
+    answer = execute(Reload(wait=True), steering, Reloads())
+    assert isinstance(answer, Reply)
     assert answer.status == 422
     assert answer.body["errors"] == steering.errors
     assert "bind: is empty" in answer.body["error"]
@@ -173,7 +177,7 @@ def test_bad_settings_answer_at_once(steering: Recorder) -> None:
 @pytest.mark.parametrize("command", [Drain(7), ShowStacks(7)])
 def test_a_slot_without_worker(steering: Recorder, command: Command) -> None:
     with pytest.raises(Refusal, match="slot 7") as caught:
-        carry_out(command, steering, Reloads())
+        execute(command, steering, Reloads())
     assert caught.value.status == 409
 
 
@@ -181,9 +185,9 @@ def test_while_stopping_only_looking_and_stopping_is_left(steering: Recorder) ->
     steering.stopping = True
     for command in (Reload(wait=True), Rollback(wait=True), Scale(2, wait=True), Drain(0)):
         with pytest.raises(Refusal, match="stopping"):
-            carry_out(command, steering, Reloads())
+            execute(command, steering, Reloads())
     for command in (ShowStatus(), ShowStacks(0), Stop(quick=True)):
-        assert isinstance(carry_out(command, steering, Reloads()), Answer | Wait)
+        assert isinstance(execute(command, steering, Reloads()), Reply | PendingReply)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +202,7 @@ def test_while_stopping_only_looking_and_stopping_is_left(steering: Recorder) ->
     ],
 )
 def test_an_outcome_is_an_answer(result: Result, status: int) -> None:
-    answer = answer_of(Outcome(result, 2, "what happened", 1.0))
+    answer = reply_for(Outcome(result, 2, "what happened", 1.0))
     assert answer.status == status
     assert answer.body["result"] == result
     assert ("error" in answer.body) == (status != 200)

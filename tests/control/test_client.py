@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from asgi_master.control import places
+from asgi_master.control import socket_paths
 from asgi_master.control.client import NoAnswerError, TookTooLongError, ask, find
 from control_serving import Served
 
 
 @pytest.fixture(autouse=True)
 def _own_system_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "_SYSTEM", tmp_path / "system")
+    monkeypatch.setattr(socket_paths, "_SYSTEM", tmp_path / "system")
 
 
 def answering(path: Path, answer: bytes) -> Callable[[], None]:

@@ -12,7 +12,7 @@ from asgi_master.cli.ctl import Exit, main
 from asgi_master.cli.ctl_view import _duration, show_masters, show_stacks, show_status
 from asgi_master.cli.own_frames import without_ours
 from asgi_master.cli.rates import Rates, Sample
-from asgi_master.control import places
+from asgi_master.control import socket_paths
 from asgi_master.control.client import Found
 from asgi_master.supervision.notices import ImportFailed, MasterReady, ReloadFailed, ReloadStarted
 from control_serving import STACKS, STATUS, Served
@@ -316,7 +316,7 @@ def test_a_master_that_was_followed_by_another_is_not_taken_for_it(
 
 def test_off_and_auto_in_the_environment_are_no_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [])
-    for word in (places.AUTO, places.OFF, ""):
+    for word in (socket_paths.AUTO, socket_paths.OFF, ""):
         monkeypatch.setenv("ASGI_MASTER_CONTROL_SOCKET", word)
         assert main(["status"]) == Exit.NO_MASTER
 

@@ -1,40 +1,47 @@
-"""Verdicts on the condition of the fleet."""
+"""The results of health checks, for states of the fleet."""
 
 from dataclasses import replace
 
 import pytest
 
-from asgi_master.control.health import FRESH, Condition, WorkerHealth, is_live, is_ready, is_started
+from asgi_master.control.health import (
+    FRESH,
+    HealthState,
+    WorkerHealth,
+    check_live,
+    check_ready,
+    check_started,
+)
 
 WELL = WorkerHealth(slot=0, generation=3, state="ready", heartbeat_age=0.1)
 BLOCKED = WorkerHealth(slot=1, generation=3, state="ready", heartbeat_age=7.25)
 BOOTING = WorkerHealth(slot=2, generation=4, state="booting", heartbeat_age=None)
 SILENT = WorkerHealth(slot=3, generation=4, state="ready", heartbeat_age=None)
-GOOD = Condition(started=True, leaving="", quorum=1, workers=(WELL,))
+GOOD = HealthState(started=True, leaving="", quorum=1, workers=(WELL,))
 
 
 def test_live_is_whoever_answers():
-    assert is_live().passes
-    assert is_live().text() == "ok\n"
-    assert is_live().text(verbose=True) == "[+] master\nlivez check passed\n"
+    assert check_live().passes
+    assert check_live().text() == "ok\n"
+    assert check_live().text(verbose=True) == "[+] master\nlivez check passed\n"
 
 
 def test_started():
-    assert is_started(GOOD).text() == "ok\n"
-    verdict = is_started(replace(GOOD, started=False))
-    assert not verdict.passes
-    assert verdict.text() == "the first workers are not ready yet\n"
+    assert check_started(GOOD).text() == "ok\n"
+    result = check_started(replace(GOOD, started=False))
+    assert not result.passes
+    assert result.text() == "the first workers are not ready yet\n"
 
 
 def test_ready():
-    verdict = is_ready(GOOD)
-    assert verdict.passes
-    assert verdict.text() == "ok\n"
-    assert verdict.text(verbose=True) == "[+] started\n[+] staying\n[+] workers\nreadyz check passed\n"
+    result = check_ready(GOOD)
+    assert result.passes
+    assert result.text() == "ok\n"
+    assert result.text(verbose=True) == "[+] started\n[+] staying\n[+] workers\nreadyz check passed\n"
 
 
 @pytest.mark.parametrize(
-    ("condition", "reason"),
+    ("state", "reason"),
     [
         (replace(GOOD, started=False), "the first workers are not ready yet"),
         (replace(GOOD, leaving="the master is stopping"), "the master is stopping"),
@@ -48,23 +55,23 @@ def test_ready():
         (replace(GOOD, workers=(WELL, BLOCKED), quorum=2), "1 of 2 workers serve, 2 must"),
     ],
 )
-def test_not_ready(condition, reason):
-    verdict = is_ready(condition)
-    assert not verdict.passes
-    assert reason in verdict.text().splitlines()
-    assert f"    {reason}" in verdict.text(verbose=True).splitlines()
-    assert verdict.text(verbose=True).endswith("readyz check failed\n")
+def test_not_ready(state, reason):
+    result = check_ready(state)
+    assert not result.passes
+    assert reason in result.text().splitlines()
+    assert f"    {reason}" in result.text(verbose=True).splitlines()
+    assert result.text(verbose=True).endswith("readyz check failed\n")
 
 
 def test_some_may_be_missing_above_the_quorum():
-    assert is_ready(replace(GOOD, workers=(WELL, BLOCKED, BOOTING))).passes
+    assert check_ready(replace(GOOD, workers=(WELL, BLOCKED, BOOTING))).passes
 
 
 def test_every_reason_is_told_at_once():
-    condition = Condition(
+    state = HealthState(
         started=False, leaving="the master stops in 3.0 s", quorum=1, workers=(BLOCKED, BOOTING)
     )
-    assert len(is_ready(condition).text().splitlines()) == 5
+    assert len(check_ready(state).text().splitlines()) == 5
 
 
 @pytest.mark.parametrize(("age", "serves"), [(0.0, True), (FRESH, True), (FRESH + 0.01, False)])

@@ -10,7 +10,7 @@ from typer.main import get_command
 from asgi_master.cli import ctl
 from asgi_master.control import api
 from asgi_master.control.reloads import Outcome, Result
-from asgi_master.control.stacks import WorkerStacks
+from asgi_master.control.stack_dumps import WorkerStacks
 from asgi_master.control.status import FleetStatus, SlotWaiting, WorkerStatus
 from asgi_master.supervision.states import Phase
 from asgi_master.worker.tasks import TaskGroup

@@ -119,8 +119,8 @@ def test_a_reload_of_what_never_came_up() -> None:
 def test_who_went_away_is_not_told() -> None:
     reloads = Reloads(generation=1)
     ticket = reloads.ask()
-    reloads.forget(ticket)
-    reloads.forget(Ticket())
+    reloads.cancel(ticket)
+    reloads.cancel(Ticket())
     play(reloads, ReloadStarted(2), ReloadCommitted(2, 1, 1.0))
     assert ticket.outcome is None
 

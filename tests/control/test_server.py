@@ -282,14 +282,14 @@ class TestWaitingForMore:
             assert parse(read_all(sock))[0] == 503
 
     def test_stacks(self, served: Served) -> None:
-        served.steering.inquiry.is_over = False
+        served.steering.stack_dumps.is_over = False
         with self.asked(served, "/stacks") as sock:
             assert sock not in select.select([sock], [], [], 0)[0]
-            served.steering.inquiry.is_over = True
+            served.steering.stack_dumps.is_over = True
             assert parse(read_all(sock)) == (200, {"workers": [asdict(STACKS)]})
 
     def test_who_left_is_forgotten(self, served: Served) -> None:
-        served.steering.inquiry.is_over = False
+        served.steering.stack_dumps.is_over = False
         served.steering.shown = replace(STATUS, workers_wanted=3)
         watched = served.descriptors()
         for target in ("/stacks", "/scale?workers=3&wait", "/rollback?wait"):
@@ -422,7 +422,7 @@ def test_without_a_socket_it_only_follows() -> None:
         server.note(ReloadStarted(2))
         server.note(ReloadRefused("SIGHUP", ("x",)))
         server.sweep()
-        assert server.obey() is False
+        assert server.process_next() is False
         server.close()
 
 

@@ -353,8 +353,8 @@ def test_an_answer_is_no_breach_however_often_it_is_asked_for(home: Household) -
 
     pid = home.worker(0, behave)
     for _ in range(100):
-        inquiry = home.children.inquire([0])
-        home.until(lambda inquiry=inquiry: inquiry.asked[0].told is not None, "it answered")
+        request = home.children.request_stack_dumps([0])
+        home.until(lambda request=request: request.workers[0].tasks is not None, "it answered")
     assert home.children.worker_pids() == {0: pid}
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from asgi_master.control.health import Condition, WorkerHealth, is_ready
+from asgi_master.control.health import HealthState, WorkerHealth, check_ready
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.descriptors import refuse
 from asgi_master.ipc.messages import TakeHandOff, TakeListeners
@@ -229,16 +229,14 @@ def test_no_descriptor_comes_in_with_a_request(unix: Home) -> None:
 
 
 def test_readiness_needs_listeners(tcp: Home) -> None:
-    condition = Condition(True, "", 1, (WorkerHealth(0, 1, "ready", 0.1),))
-    assert is_ready(condition).passes
+    state = HealthState(True, "", 1, (WorkerHealth(0, 1, "ready", 0.1),))
+    assert check_ready(state).passes
     with copy_of(tcp.listener) as copy:
         copy.shutdown(socket.SHUT_RDWR)
-    silent = Condition(
-        True, "", 1, condition.workers, tuple(listener.url for listener in tcp.shared.silent())
-    )
-    verdict = is_ready(silent)
-    assert not verdict.passes
-    assert f"{tcp.listener.url} does not listen: it was shut down" in verdict.text()
+    silent = HealthState(True, "", 1, state.workers, tuple(listener.url for listener in tcp.shared.silent()))
+    result = check_ready(silent)
+    assert not result.passes
+    assert f"{tcp.listener.url} does not listen: it was shut down" in result.text()
 
 
 def with_worker(home: Home) -> Channel:

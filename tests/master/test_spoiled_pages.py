@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asgi_master.control import metrics
-from asgi_master.control.health import is_ready
+from asgi_master.control.health import check_ready
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import ApplicationImported, BecameReady, BootWanted, Fork, Forked
 from asgi_master.ipc.scoreboard import Field, Scoreboard
@@ -91,7 +91,7 @@ class Master(Household):
             reload=list,
             started_at=0.0,
             totals=lambda: self.scoreboard.totals()[0],
-            condition=self.observer.condition,
+            health_state=self.observer.health_state,
         )
         self.service_manager = ServiceManager(Notifier({}), self.supervisor, self.children.rows, {})
         self.followed: list[tuple[int, Channel]] = []
@@ -157,7 +157,7 @@ class Master(Household):
         assert {worker.pid for worker in status.workers} == set(self.children.worker_pids().values())
         assert all(0 <= worker.requests <= 2**52 for worker in status.workers)
         assert all(worker.heartbeat_age is None or worker.heartbeat_age >= 0 for worker in status.workers)
-        is_ready(self.observer.condition())
+        check_ready(self.observer.health_state())
         self.observer.sweep()
         self.service_manager.sweep()
         self.judge(self.children.read_heartbeats())
@@ -254,7 +254,7 @@ def _is_dead(pid: int) -> bool:
 def test_nobody_is_ready_when_all_are_dead(master: Master) -> None:
     for row in master.children.rows().values():
         row[Field.HEARTBEAT_NS] = 2**62
-    assert is_ready(master.observer.condition()).passes
+    assert check_ready(master.observer.health_state()).passes
     for pid in master.children.worker_pids().values():
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda pid=pid: _is_dead(pid), "it is dead")
@@ -262,4 +262,4 @@ def test_nobody_is_ready_when_all_are_dead(master: Master) -> None:
     master.turn()
     for event in list(master.events):
         master.supervisor.handle(event, time.monotonic())
-    assert not is_ready(master.observer.condition()).passes
+    assert not check_ready(master.observer.health_state()).passes

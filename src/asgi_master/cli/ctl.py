@@ -19,7 +19,7 @@ from asgi_master.cli.ctl_exit import Exit
 from asgi_master.cli.ctl_view import show_masters, show_stacks, show_status
 from asgi_master.cli.rates import Sample
 from asgi_master.control.client import Found, NoAnswerError, Reply, TookTooLongError, ask, find
-from asgi_master.control.places import AUTO, OFF
+from asgi_master.control.socket_paths import AUTO, OFF
 from asgi_master.telemetry.text import one_line
 
 T = TypeVar("T")

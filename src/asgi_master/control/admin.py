@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 from asgi_master.control import metrics
 from asgi_master.control.api import Refusal
 from asgi_master.control.connection import Connection, Request, Response
-from asgi_master.control.health import Condition, Verdict, is_live, is_ready, is_started
+from asgi_master.control.health import HealthResult, HealthState, check_live, check_ready, check_started
 from asgi_master.control.http_server import HttpServer, Limits
 from asgi_master.supervision.notices import Notice
 
@@ -26,7 +26,7 @@ _LIMITS = Limits(connections=64, makes_room=True, request_bytes=16 * 1024)
 class Observer(Protocol):
     """What the admin server knows of the master. Nothing here waits."""
 
-    def condition(self) -> Condition:
+    def health_state(self) -> HealthState:
         """What health is judged by."""
 
     def snapshot(self) -> metrics.Snapshot:
@@ -52,17 +52,17 @@ def respond(method: str, target: str, observer: Observer) -> Response:
         raise Refusal(405, f"{path} is for GET", allow=", ".join(_METHODS))
     match path:
         case "/livez":
-            return _health(is_live(), verbose=verbose)
+            return _health(check_live(), verbose=verbose)
         case "/readyz":
-            return _health(is_ready(observer.condition()), verbose=verbose)
+            return _health(check_ready(observer.health_state()), verbose=verbose)
         case "/startupz":
-            return _health(is_started(observer.condition()), verbose=verbose)
+            return _health(check_started(observer.health_state()), verbose=verbose)
         case _:
             return Response(200, metrics.render(observer.snapshot()).encode(), metrics.CONTENT_TYPE)
 
 
-def _health(verdict: Verdict, *, verbose: bool) -> Response:
-    return Response(200 if verdict.passes else 503, verdict.text(verbose=verbose).encode(), _TEXT)
+def _health(result: HealthResult, *, verbose: bool) -> Response:
+    return Response(200 if result.passes else 503, result.text(verbose=verbose).encode(), _TEXT)
 
 
 class AdminServer:

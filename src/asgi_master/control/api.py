@@ -107,7 +107,7 @@ class Refusal(Exception):  # noqa: N818 -- an answer of the interface, not a fau
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """An HTTP status and the JSON body that goes with it."""
 
     status: int
@@ -115,10 +115,10 @@ class Answer:
     headers: list[tuple[str, str]] = field(default_factory=list)
 
 
-def refuse(refusal: Refusal) -> Answer:
+def refuse(refusal: Refusal) -> Reply:
     """The refusal as an answer."""
     headers = [("allow", refusal.allow)] if refusal.allow else []
-    return Answer(refusal.status, {"error": str(refusal)}, headers)
+    return Reply(refusal.status, {"error": str(refusal)}, headers)
 
 
 # --- requests

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from asgi_master.control.places import directories_for_clients, pid_in_name, sockets_in
+from asgi_master.control.socket_paths import directories_for_clients, pid_in_name, sockets_in
 
 _LISTENS = 0x10000  # __SO_ACCEPTCON, of the kernel's Flags column
 _LISTENING_SOCKETS = Path("/proc/net/unix")

@@ -39,7 +39,7 @@ class WorkerHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class HealthState:
     """What is known of the whole."""
 
     started: bool
@@ -63,7 +63,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class HealthResult:
     """The answer to one question."""
 
     question: str
@@ -90,48 +90,48 @@ class Verdict:
             yield "ok"
 
 
-def judge(question: str, condition: Condition) -> Verdict:
+def check_health(question: str, state: HealthState) -> HealthResult:
     """The answer to `livez`, `readyz` or `startupz`."""
     match question:
         case "livez":
-            return is_live()
+            return check_live()
         case "startupz":
-            return is_started(condition)
+            return check_started(state)
         case _:
-            return is_ready(condition)
+            return check_ready(state)
 
 
-def is_live() -> Verdict:
+def check_live() -> HealthResult:
     """Whether the master's loop turns: it does, as it is asked."""
-    return Verdict("livez", (Check("master"),))
+    return HealthResult("livez", (Check("master"),))
 
 
-def is_started(condition: Condition) -> Verdict:
+def check_started(state: HealthState) -> HealthResult:
     """Whether the first generation came up."""
-    return Verdict("startupz", (_started(condition),))
+    return HealthResult("startupz", (_started(state),))
 
 
-def is_ready(condition: Condition) -> Verdict:
+def check_ready(state: HealthState) -> HealthResult:
     """Whether requests should be sent here."""
-    leaving = (condition.leaving,) if condition.leaving else ()
-    checks = [_started(condition), Check("staying", leaving), _workers(condition)]
-    if condition.silent:
-        checks.append(_listeners(condition))
-    return Verdict("readyz", tuple(checks))
+    leaving = (state.leaving,) if state.leaving else ()
+    checks = [_started(state), Check("staying", leaving), _workers(state)]
+    if state.silent:
+        checks.append(_listeners(state))
+    return HealthResult("readyz", tuple(checks))
 
 
-def _started(condition: Condition) -> Check:
-    reasons = () if condition.started else ("the first workers are not ready yet",)
+def _started(state: HealthState) -> Check:
+    reasons = () if state.started else ("the first workers are not ready yet",)
     return Check("started", reasons)
 
 
-def _listeners(condition: Condition) -> Check:
-    return Check("listeners", tuple(f"{url} does not listen: it was shut down" for url in condition.silent))
+def _listeners(state: HealthState) -> Check:
+    return Check("listeners", tuple(f"{url} does not listen: it was shut down" for url in state.silent))
 
 
-def _workers(condition: Condition) -> Check:
-    serving = sum(worker.serves for worker in condition.workers)
-    if serving >= condition.quorum:
+def _workers(state: HealthState) -> Check:
+    serving = sum(worker.serves for worker in state.workers)
+    if serving >= state.quorum:
         return Check("workers")
-    have = f"{serving} of {len(condition.workers)} workers serve, {condition.quorum} must"
-    return Check("workers", (have, *(str(worker) for worker in condition.workers if not worker.serves)))
+    have = f"{serving} of {len(state.workers)} workers serve, {state.quorum} must"
+    return Check("workers", (have, *(str(worker) for worker in state.workers if not worker.serves)))

@@ -98,7 +98,7 @@ class Reloads:
         self._tickets.append(ticket)
         return ticket
 
-    def forget(self, ticket: Ticket) -> None:
+    def cancel(self, ticket: Ticket) -> None:
         """Nobody waits any more."""
         if ticket in self._tickets:
             self._tickets.remove(ticket)

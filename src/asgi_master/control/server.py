@@ -9,23 +9,23 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from asgi_master.control.api import Answer, Command, Refusal, ShowHealth, ShowStatus, read_request, refuse
+from asgi_master.control.api import Command, Refusal, Reply, ShowHealth, ShowStatus, read_request, refuse
+from asgi_master.control.commands import MasterControl, execute
 from asgi_master.control.connection import Connection, Request, Response
 from asgi_master.control.http_server import HttpServer, Limits
+from asgi_master.control.pending_replies import PendingReply
 from asgi_master.control.reloads import Reloads
-from asgi_master.control.steering import Steering, carry_out
-from asgi_master.control.waits import Wait
 from asgi_master.supervision.notices import Notice
 from asgi_master.telemetry.setbacks import Setbacks
 
 log = logging.getLogger("asgi_master")
 
 _CREDENTIALS = struct.Struct("iII")
-_FAILED = Answer(500, {"error": "failed; the log says why"})
+_FAILED = Reply(500, {"error": "failed; the log says why"})
 
 
 class ControlServer:
-    """Answers on `sock` (`None`: only follows the notices) until closed; its owner calls `obey` and `sweep`."""
+    """Answers on `sock` (`None`: only follows the notices) until closed; its owner calls `process_next` and `sweep`."""
 
     name = "control"
 
@@ -33,24 +33,24 @@ class ControlServer:
         self,
         sock: socket.socket | None,
         selector: selectors.BaseSelector,
-        steering: Steering,
+        master: MasterControl,
         reloads: Reloads | None = None,
         *,
         uid: int,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._steering = steering
+        self._master = master
         self._uid = uid
         self._reloads = reloads if reloads is not None else Reloads()
         self._setbacks = Setbacks(clock)
         self._commands: deque[tuple[Connection, Command]] = deque()
-        self._waits: dict[Connection, Wait] = {}
+        self._pending: dict[Connection, PendingReply] = {}
         self._clock = clock
         sockets = [] if sock is None else [sock]
         self._http = HttpServer(sockets, selector, self, limits=limits, clock=clock)
 
-    def obey(self) -> bool:
+    def process_next(self) -> bool:
         """Carry out the next command that came, if any. One at a time: each sees what the last one caused."""
         if not self._commands:
             return False
@@ -58,40 +58,40 @@ class ControlServer:
         if not isinstance(command, ShowStatus | ShowHealth):
             log.info("control: %s, asked by %s", command, connection.peer)
         try:
-            result = carry_out(command, self._steering, self._reloads)
+            result = execute(command, self._master, self._reloads)
         except Refusal as refusal:
             result = refuse(refusal)
         except Exception as error:  # noqa: BLE001 -- it is told
             # A question must not end the service, whatever is wrong with the answer.
             self._failed(f"control: {command}", error)
             result = _FAILED
-        if isinstance(result, Answer):
+        if isinstance(result, Reply):
             self._answer(connection, result)
         elif connection.is_done:
-            result.forget()
+            result.cancel()
         else:
-            self._waits[connection] = result
+            self._pending[connection] = result
         return True
 
     def note(self, notice: Notice) -> None:
         """The supervisor announced something."""
         self._reloads.note(notice, time.time())
-        for wait in self._waits.values():
-            wait.note(notice)
+        for pending in self._pending.values():
+            pending.note(notice)
 
     def sweep(self) -> None:
         """Answer those who have waited long enough, and end what takes too long; call it each half second at least."""
-        for connection, wait in list(self._waits.items()):
-            answer = self._look(wait)
+        for connection, pending in list(self._pending.items()):
+            answer = self._poll(pending)
             if answer is not None:
-                del self._waits[connection]
+                del self._pending[connection]
                 self._answer(connection, answer)
         self._http.sweep()
         self._setbacks.sweep()
 
-    def _look(self, wait: Wait) -> Answer | None:
+    def _poll(self, pending: PendingReply) -> Reply | None:
         try:
-            return wait.look(self._clock())
+            return pending.poll(self._clock())
         except Exception as error:  # noqa: BLE001 -- it is told
             self._failed("control: an answer", error)
             return _FAILED
@@ -101,7 +101,7 @@ class ControlServer:
 
     def close(self) -> None:
         """Tell those who wait that it is over, and let go."""
-        for connection in list(self._waits):
+        for connection in list(self._pending):
             self._answer(connection, refuse(Refusal(503, "the master has stopped")))
         self._http.close()
 
@@ -118,7 +118,7 @@ class ControlServer:
         return peer
 
     def take(self, connection: Connection, request: Request) -> None:
-        """See `Service.take`; `obey` carries it out."""
+        """See `Service.take`; `process_next` carries it out."""
         self._commands.append((connection, read_request(request.method, request.target, request.body)))
 
     def refuse(self, refusal: Refusal) -> Response:
@@ -127,14 +127,14 @@ class ControlServer:
 
     def lost(self, connection: Connection) -> None:
         """See `Service.lost`."""
-        wait = self._waits.pop(connection, None)
-        if wait is not None:
-            wait.forget()
+        pending = self._pending.pop(connection, None)
+        if pending is not None:
+            pending.cancel()
 
-    def _answer(self, connection: Connection, answer: Answer) -> None:
+    def _answer(self, connection: Connection, answer: Reply) -> None:
         self._http.answer(connection, _response(answer))
 
 
-def _response(answer: Answer) -> Response:
+def _response(answer: Reply) -> Response:
     body = json.dumps(answer.body, indent=2).encode() + b"\n"
     return Response(answer.status, body, "application/json", answer.headers)

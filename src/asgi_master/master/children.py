@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from asgi_master import faults
-from asgi_master.control.stacks import Asked, Inquiries, Inquiry
+from asgi_master.control.stack_dumps import PendingWorker, StackDumpRequest, StackDumpRequests
 from asgi_master.ipc import descriptors
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.conduct import BreachError
@@ -94,8 +94,8 @@ class Children(Roll):
         self._new_zygote = new_zygote
         self._tell = tell
         self._others: dict[int, Callable[[int], None]] = {}
-        self._inquiries = Inquiries()
-        self._stacks = StackPipes(selector, self._inquiries)
+        self._stack_dumps = StackDumpRequests()
+        self._stacks = StackPipes(selector, self._stack_dumps)
         self._outlive = outlive or Outlive()
         self._hearing = Hearing(selector)
         self.disposal = self._hearing.disposal
@@ -238,24 +238,24 @@ class Children(Roll):
         """Have its stacks written to the log."""
         child = self._workers.get(worker)
         if child is not None and child.process is not None:
-            self._inquiries.ordered_for_log(worker, time.monotonic())
+            self._stack_dumps.ordered_for_log(worker, time.monotonic())
             self._stacks.asked(child)
             child.process.signal(STACKS_SIGNAL)
 
-    def inquire(self, workers: list[int]) -> Inquiry:
+    def request_stack_dumps(self, workers: list[int]) -> StackDumpRequest:
         """Ask workers for their tasks and stacks; the answers gather in what is returned."""
         children = [self._workers[worker] for worker in workers if worker in self._workers]
-        asked = [Asked(child.worker, child.slot, child.generation, child.pid) for child in children]
-        inquiry = self._inquiries.begin(asked, time.monotonic())
+        asked = [PendingWorker(child.worker, child.slot, child.generation, child.pid) for child in children]
+        request = self._stack_dumps.begin(asked, time.monotonic())
         for child in children:
             if child.process is not None:
                 child.conduct.asked()
-                child.channel.send(TellTasks(inquiry.number, inquiry.limit))
-        return inquiry
+                child.channel.send(TellTasks(request.number, request.limit))
+        return request
 
     def press(self) -> None:
         """Ask those past their loops whose loops do not answer; to be called each half second."""
-        for worker in self._inquiries.silent(time.monotonic()):
+        for worker in self._stack_dumps.take_unresponsive(time.monotonic()):
             child = self._workers.get(worker)
             if child is not None and child.process is not None:
                 # What was written before is not the answer.
@@ -410,7 +410,7 @@ class Children(Roll):
             case TasksTold():
                 # A stack asked for past its loop was written before: the signal interrupts what waits for messages.
                 self._stacks.read(child)
-                self._inquiries.tasks_told(child.worker, message, time.monotonic())
+                self._stack_dumps.record_tasks(child.worker, message, time.monotonic())
 
     def _checked(self, pid: int, sender: int) -> int:
         """Signals will go there, perhaps of root, and the application can write to the channel: it must be a child.
@@ -441,7 +441,7 @@ class Children(Roll):
         self._tell(WorkerExited(child.worker, status, out_of_memory))
         self._outlive(self._stacks.read, child)
         self._outlive(self._stacks.forget, child)
-        self._outlive(self._inquiries.gone, child.worker, time.monotonic())
+        self._outlive(self._stack_dumps.record_exit, child.worker, time.monotonic())
         self._outlive(self._hearing.hang_up, child.channel)
         self._outlive(self._scoreboard.release, child.row)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from asgi_master.control.admin import AdminServer
-from asgi_master.control.places import ControlSocket
 from asgi_master.control.server import ControlServer
+from asgi_master.control.socket_paths import ControlSocket
 from asgi_master.errors import AsgiMasterError, ExitCode, SettingsError
 from asgi_master.ipc.channel import Channel
 from asgi_master.master import parts
@@ -138,7 +138,7 @@ class Master:
             reload=lambda: self._reload("control"),
             started_at=self._totals.started_at,
             totals=lambda: self._scoreboard.totals()[0],
-            condition=lambda: self._observer.condition(),  # noqa: PLW0108 -- that one comes later
+            health_state=lambda: self._observer.health_state(),  # noqa: PLW0108 -- that one comes later
         )
         self._control = ControlServer(
             control.sock if control is not None else None,
@@ -303,7 +303,7 @@ class Master:
                 self._carry_out(action)
 
     def _obey(self) -> None:
-        while self._control.obey():
+        while self._control.process_next():
             self._judge()
 
     def _carry_out(self, action: Action) -> None:

@@ -8,7 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from asgi_master import __version__
-from asgi_master.control.places import AUTO, ControlSocket, NoPlaceError, TakenError, open_control_socket
+from asgi_master.control.socket_paths import (
+    AUTO,
+    ControlSocket,
+    ControlSocketError,
+    SocketInUseError,
+    open_control_socket,
+)
 from asgi_master.errors import BindError, ExitCode, SettingsError, told_in_a_line
 from asgi_master.ipc.prctl import become_subreaper
 from asgi_master.master.admin import open_admin
@@ -198,12 +204,12 @@ def _adopt_control(cargo: Cargo) -> ControlSocket | None:
 def _open_new_control(setting: str) -> ControlSocket | None:
     try:
         control = open_control_socket(setting, os.environ)
-    except TakenError as error:
+    except SocketInUseError as error:
         # Whoever would steer this master by that path would steer another one.
         raise BindError(
             f"cannot open the control socket: {error}; stop that or give another --control-socket"
         ) from None
-    except NoPlaceError as error:
+    except ControlSocketError as error:
         # Whoever named a path counts on it; where nobody did, a read-only host is nothing to worry about.
         log.log(logging.INFO if setting == AUTO else logging.WARNING, "no control socket: %s", error)
         return None

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from asgi_master import __version__
-from asgi_master.control.health import Condition, WorkerHealth
+from asgi_master.control.health import HealthState, WorkerHealth
 from asgi_master.control.metrics import SlotGauges, Snapshot
 from asgi_master.ipc.scoreboard import DURATION_BOUNDS, Field, Row, Scoreboard
 from asgi_master.master.accept_queue import queues
@@ -75,14 +75,14 @@ class MasterObserver:
 
     # `Observer`
 
-    def condition(self) -> Condition:
+    def health_state(self) -> HealthState:
         """What health is judged by."""
         now = time.monotonic()
         settings = self._executor.settings.observation
         rows = self._children.rows()
         fleet = self._supervisor.fleet
         serving = [*fleet.serving(), *(spare for spare in fleet.spares() if spare.is_ready)]
-        return Condition(
+        return HealthState(
             started=self._was_started or self._supervisor.phase in _STARTED,
             leaving=self._leaving(now),
             quorum=min(settings.ready_quorum, self._supervisor.policy.workers),

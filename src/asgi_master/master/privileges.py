@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from asgi_master.control.places import AUTO, OFF
+from asgi_master.control.socket_paths import AUTO, OFF
 from asgi_master.directories import exposure
 from asgi_master.settings.account import find_account
 from asgi_master.settings.bind import UnixAddress, parse_bind

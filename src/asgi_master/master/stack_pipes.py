@@ -9,7 +9,7 @@ import os
 import selectors
 import time
 
-from asgi_master.control.stacks import Inquiries
+from asgi_master.control.stack_dumps import StackDumpRequests
 from asgi_master.master.child import Worker
 
 log = logging.getLogger("asgi_master")
@@ -27,9 +27,9 @@ _A_LINE = 100
 class StackPipes:
     """Reads them, each by its worker's number."""
 
-    def __init__(self, selector: selectors.BaseSelector, inquiries: Inquiries) -> None:
+    def __init__(self, selector: selectors.BaseSelector, stack_dumps: StackDumpRequests) -> None:
         self._selector = selector
-        self._inquiries = inquiries
+        self._stack_dumps = stack_dumps
         self._credits: dict[int, tuple[float, float]] = {}
         """What may still come, and when that was counted."""
 
@@ -59,7 +59,9 @@ class StackPipes:
         if not self._may_come(child, len(text) + _A_LINE * len(lines)):
             log.warning("%s writes stacks without end; they are no longer read", child)
             self._close(child)
-        elif not self._inquiries.threads_told(child.worker, text.decode(errors="replace"), time.monotonic()):
+        elif not self._stack_dumps.record_threads(
+            child.worker, text.decode(errors="replace"), time.monotonic()
+        ):
             for line in lines:
                 log.warning("%s stack: %s", child, line)
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from asgi_master import __version__
-from asgi_master.control.health import Condition
-from asgi_master.control.stacks import Inquiry
+from asgi_master.control.health import HealthState
+from asgi_master.control.stack_dumps import StackDumpRequest
 from asgi_master.control.status import FleetStatus, SlotWaiting, Totals, WorkerStatus
 from asgi_master.ipc.scoreboard import Field, Row
 from asgi_master.master.children import Children
@@ -24,7 +24,7 @@ from asgi_master.supervision.supervisor import Supervisor
 
 
 class MasterSteering:
-    """`asgi_master.control.steering.Steering`, for the running master. Asked only when every fact so far is judged."""
+    """`asgi_master.control.commands.MasterControl` of the running master; called between batches of events."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class MasterSteering:
         reload: Callable[[], list[str]],
         started_at: float,
         totals: Callable[[], Mapping[Field, int]],
-        condition: Callable[[], Condition],
+        health_state: Callable[[], HealthState],
     ) -> None:
         self._supervisor = supervisor
         self._children = children
@@ -47,7 +47,7 @@ class MasterSteering:
         self._reload = reload
         self._started_at = started_at
         self._totals = totals
-        self.condition = condition
+        self.health_state = health_state
 
     @property
     def stopping(self) -> bool:
@@ -110,10 +110,10 @@ class MasterSteering:
             self._tell(WorkerWantsToLeave(worker.id, "asked for through the control socket"))
         return bool(serving)
 
-    def stacks(self, slot: int | None) -> Inquiry | None:
+    def stacks(self, slot: int | None) -> StackDumpRequest | None:
         """Ask the workers of the slot, or all, what they do; `None` if there is none."""
         workers = [worker.id for worker in self._supervisor.fleet.living() if slot in {None, worker.slot}]
-        return self._children.inquire(workers) if workers else None
+        return self._children.request_stack_dumps(workers) if workers else None
 
     def stop(self, *, quick: bool) -> None:
         """Ask for a stop."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from asgi_master.ipc.messages import TasksTold
 
-PATIENCE = 1.0
+ANSWER_TIMEOUT = 1.0
 """Seconds for a worker to answer."""
-_LOOP_PATIENCE = 0.2
+_LOOP_ANSWER_TIMEOUT = 0.2
 """Seconds for its loop to do so; then its stack is asked for past the loop."""
 
 _MOST_BYTES = 64 * 1024
@@ -44,16 +44,16 @@ class WorkerStacks:
 
 
 @dataclass(slots=True)
-class Asked:
+class PendingWorker:
     """A worker that was asked."""
 
     worker: int
     slot: int
     generation: int
     pid: int | None
-    told: TasksTold | None = None
+    tasks: TasksTold | None = None
     threads: str = ""
-    is_pressed: bool = False
+    is_dump_requested: bool = False
     """Whether the stack of its loop was asked for past the loop."""
     is_gone: bool = False
     is_logged_too: bool = False
@@ -62,118 +62,118 @@ class Asked:
     @property
     def is_complete(self) -> bool:
         """Whether nothing more is to come."""
-        return self.is_gone or self.pid is None or self.told is not None
+        return self.is_gone or self.pid is None or self.tasks is not None
 
 
 @dataclass(slots=True, eq=False)
-class Inquiry:
+class StackDumpRequest:
     """One question to some workers, and what they answered so far."""
 
     number: int
     begun_at: float
-    asked: dict[int, Asked]
+    workers: dict[int, PendingWorker]
     limit: int
     """Bytes that the tasks of each worker may take, and again its threads."""
     is_over: bool = False
 
-    def look(self, now: float) -> bool:
+    def poll(self, now: float) -> bool:
         """Whether everybody has answered, or had time enough; from then on nothing is added."""
         self.is_over = (
             self.is_over
-            or now >= self.begun_at + PATIENCE
-            or all(one.is_complete for one in self.asked.values())
+            or now >= self.begun_at + ANSWER_TIMEOUT
+            or all(one.is_complete for one in self.workers.values())
         )
         return self.is_over
 
-    def found(self) -> list[WorkerStacks]:
+    def results(self) -> list[WorkerStacks]:
         """The answers, by slot, older workers first."""
-        return [_stacks(one) for one in sorted(self.asked.values(), key=lambda one: (one.slot, one.worker))]
+        return [_stacks(one) for one in sorted(self.workers.values(), key=lambda one: (one.slot, one.worker))]
 
 
 @dataclass(slots=True)
-class Inquiries:
+class StackDumpRequests:
     """All that is being asked. Times are in seconds on one monotonic clock."""
 
-    _open: list[Inquiry] = field(default_factory=list)
+    _open: list[StackDumpRequest] = field(default_factory=list)
     _last_number: int = 0
 
-    def begin(self, asked: Iterable[Asked], now: float) -> Inquiry:
+    def begin(self, pending: Iterable[PendingWorker], now: float) -> StackDumpRequest:
         """Expect answers of these workers."""
         self._last_number += 1
-        workers = {one.worker: one for one in asked}
+        workers = {one.worker: one for one in pending}
         limit = min(_MOST_BYTES, _MOST_BYTES_OF_ALL // max(1, len(workers)))
-        inquiry = Inquiry(self._last_number, now, workers, limit)
-        self._open.append(inquiry)
-        return inquiry
+        request = StackDumpRequest(self._last_number, now, workers, limit)
+        self._open.append(request)
+        return request
 
-    def silent(self, now: float) -> set[int]:
+    def take_unresponsive(self, now: float) -> set[int]:
         """The workers whose loops do not answer, each once an inquiry: their stacks are to be had past the loop."""
-        silent = set()
-        for inquiry in self._open:
-            if not inquiry.look(now) and now >= inquiry.begun_at + _LOOP_PATIENCE:
-                for one in inquiry.asked.values():
-                    if not (one.is_pressed or one.is_complete):
-                        one.is_pressed = True
-                        silent.add(one.worker)
-        return silent
+        unresponsive = set()
+        for request in self._open:
+            if not request.poll(now) and now >= request.begun_at + _LOOP_ANSWER_TIMEOUT:
+                for one in request.workers.values():
+                    if not (one.is_dump_requested or one.is_complete):
+                        one.is_dump_requested = True
+                        unresponsive.add(one.worker)
+        return unresponsive
 
-    def tasks_told(self, worker: int, told: TasksTold, now: float) -> None:
+    def record_tasks(self, worker: int, tasks: TasksTold, now: float) -> None:
         """A worker's loop has answered."""
-        for inquiry, one in self._asking(worker, now):
-            if inquiry.number == told.number:
-                one.told = told
-                one.threads = told.threads[: inquiry.limit] or one.threads
+        for request, one in self._waiting_for(worker, now):
+            if request.number == tasks.number:
+                one.tasks = tasks
+                one.threads = tasks.threads[: request.limit] or one.threads
 
-    def threads_told(self, worker: int, text: str, now: float) -> bool:
+    def record_threads(self, worker: int, text: str, now: float) -> bool:
         """What a worker wrote past its loop came; returns whether somebody asked, so that it need not go to the log."""
-        asking = self._asking(worker, now)
-        for inquiry, one in asking:
-            one.threads += text[: inquiry.limit - len(one.threads)]
-        return bool(asking) and not any(one.is_logged_too for _inquiry, one in asking)
+        waiting = self._waiting_for(worker, now)
+        for request, one in waiting:
+            one.threads += text[: request.limit - len(one.threads)]
+        return bool(waiting) and not any(one.is_logged_too for _request, one in waiting)
 
     def ordered_for_log(self, worker: int, now: float) -> None:
         """The stacks of a worker were ordered for another reason, and belong into the log too."""
-        for _inquiry, one in self._asking(worker, now):
+        for _request, one in self._waiting_for(worker, now):
             one.is_logged_too = True
 
-    def gone(self, worker: int, now: float) -> None:
+    def record_exit(self, worker: int, now: float) -> None:
         """A worker has ended."""
-        for _inquiry, one in self._asking(worker, now):
+        for _request, one in self._waiting_for(worker, now):
             one.is_gone = True
 
-    def _asking(self, worker: int, now: float) -> list[tuple[Inquiry, Asked]]:
-        self._open = [inquiry for inquiry in self._open if not inquiry.look(now)]
-        return [(inquiry, inquiry.asked[worker]) for inquiry in self._open if worker in inquiry.asked]
+    def _waiting_for(self, worker: int, now: float) -> list[tuple[StackDumpRequest, PendingWorker]]:
+        self._open = [request for request in self._open if not request.poll(now)]
+        return [(request, request.workers[worker]) for request in self._open if worker in request.workers]
 
 
-def _stacks(one: Asked) -> WorkerStacks:
-    told = one.told
+def _stacks(one: PendingWorker) -> WorkerStacks:
+    tasks = one.tasks
     return WorkerStacks(
         slot=one.slot,
         generation=one.generation,
         pid=one.pid,
-        task_count=told.total if told is not None else None,
-        tasks=told.groups if told is not None else None,
-        tasks_left_out=_left_out(told) if told is not None else 0,
+        task_count=tasks.total if tasks is not None else None,
+        tasks=tasks.groups if tasks is not None else None,
+        tasks_left_out=_left_out(tasks) if tasks is not None else 0,
         threads=one.threads or None,
         note=_note(one),
     )
 
 
-def _left_out(told: TasksTold) -> int:
-    shown = sum(int(group.get("count", 0)) for group in told.groups)
-    return max(0, told.total - shown)
+def _left_out(tasks: TasksTold) -> int:
+    shown = sum(int(group.get("count", 0)) for group in tasks.groups)
+    return max(0, tasks.total - shown)
 
 
-def _note(one: Asked) -> str:
+def _note(one: PendingWorker) -> str:
     if one.pid is None:
         return "its process has not begun"
     if one.is_gone:
         return "it has ended meanwhile"
     missing = []
-    if one.told is None:
-        unknown = "its tasks and other threads are" if one.is_pressed else "its tasks are"
-        missing.append(f"its event loop did not answer within {PATIENCE:g} s, so {unknown} not known")
+    if one.tasks is None:
+        unknown = "its tasks and other threads are" if one.is_dump_requested else "its tasks are"
+        missing.append(f"its event loop did not answer within {ANSWER_TIMEOUT:g} s, so {unknown} not known")
     if not one.threads:
         missing.append("it did not write the stacks of its threads")
     return "; ".join(missing)

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Protocol
 
-from asgi_master.control.api import Answer, Refusal, refuse
+from asgi_master.control.api import Refusal, Reply, refuse
 from asgi_master.control.reloads import Outcome, Reloads, Result, Ticket
-from asgi_master.control.stacks import WorkerStacks
+from asgi_master.control.stack_dumps import StackDumpRequest
 from asgi_master.control.status import FleetStatus
 from asgi_master.supervision.notices import BootRefused, BootTimedOut, Died, Notice, Stopping, WorkerLost
 from asgi_master.telemetry import notices
@@ -21,44 +20,44 @@ STATUS_OF: Mapping[Result, int] = {
 }
 
 
-class Wait:
+class PendingReply:
     """What a connection waits for."""
 
     def note(self, notice: Notice) -> None:
         """The supervisor announced something."""
 
-    def look(self, now: float, /) -> Answer | None:
+    def poll(self, now: float, /) -> Reply | None:
         """The answer, once there is one. `now` is in seconds on a monotonic clock."""
         raise NotImplementedError
 
-    def forget(self) -> None:
+    def cancel(self) -> None:
         """Nobody waits any more."""
 
 
-def answer_of(outcome: Outcome) -> Answer:
+def reply_for(outcome: Outcome) -> Reply:
     """What whoever waited for the reload is told."""
     status = STATUS_OF[outcome.result]
     body = asdict(outcome)
-    return Answer(status, body if status < 400 else body | {"error": outcome.message})
+    return Reply(status, body if status < 400 else body | {"error": outcome.message})
 
 
-class ReloadWait(Wait):
+class PendingReload(PendingReply):
     """Until a reload or a rollback is over. `Reloads` follows the notices for all of them."""
 
     def __init__(self, reloads: Reloads, ticket: Ticket) -> None:
         self._reloads = reloads
         self._ticket = ticket
 
-    def look(self, _now: float, /) -> Answer | None:
-        """See `Wait`."""
-        return None if self._ticket.outcome is None else answer_of(self._ticket.outcome)
+    def poll(self, _now: float, /) -> Reply | None:
+        """See `PendingReply`."""
+        return None if self._ticket.outcome is None else reply_for(self._ticket.outcome)
 
-    def forget(self) -> None:
-        """See `Wait`."""
-        self._reloads.forget(self._ticket)
+    def cancel(self) -> None:
+        """See `PendingReply`."""
+        self._reloads.cancel(self._ticket)
 
 
-class ScaleWait(Wait):
+class PendingScale(PendingReply):
     """Until each of so many slots has a ready worker, and no other worker is left but spares."""
 
     def __init__(self, workers: int, status: Callable[[], FleetStatus]) -> None:
@@ -67,15 +66,15 @@ class ScaleWait(Wait):
         self._failed: Refusal | None = None
 
     def note(self, notice: Notice) -> None:
-        """See `Wait`. A worker that does not boot is tried again; a second failure is one too many to wait for."""
+        """See `PendingReply`. Ends at the second failed boot of a worker; after the first it is started again."""
         match notice:
             case Stopping():
                 self._failed = Refusal(503, "the master is stopping")
             case WorkerLost(cause=cause, retry_in=retry_in) if _never_booted(cause) and retry_in:
                 self._failed = Refusal(409, notices.render(notice)[1])
 
-    def look(self, _now: float, /) -> Answer | None:
-        """See `Wait`."""
+    def poll(self, _now: float, /) -> Reply | None:
+        """See `PendingReply`."""
         if self._failed is not None:
             return refuse(self._failed)
         status = self._status()
@@ -85,7 +84,7 @@ class ScaleWait(Wait):
         above = [worker for worker in status.workers if worker.slot >= self._workers and not worker.standby]
         if not ready.issuperset(range(self._workers)) or above:
             return None
-        return Answer(200, {"workers": self._workers})
+        return Reply(200, {"workers": self._workers})
 
 
 def _never_booted(cause: object) -> bool:
@@ -95,24 +94,14 @@ def _never_booted(cause: object) -> bool:
     return False
 
 
-class StackInquiry(Protocol):
-    """A question to some workers. See `asgi_master.control.stacks.Inquiry`."""
-
-    def look(self, now: float) -> bool:
-        """Whether everybody has answered, or had time enough."""
-
-    def found(self) -> list[WorkerStacks]:
-        """The answers."""
-
-
-class StacksWait(Wait):
+class PendingStackDumps(PendingReply):
     """Until the workers that were asked have answered, or had time enough. Forgotten, it ends by itself."""
 
-    def __init__(self, inquiry: StackInquiry) -> None:
-        self._inquiry = inquiry
+    def __init__(self, request: StackDumpRequest) -> None:
+        self._request = request
 
-    def look(self, now: float, /) -> Answer | None:
-        """See `Wait`."""
-        if not self._inquiry.look(now):
+    def poll(self, now: float, /) -> Reply | None:
+        """See `PendingReply`."""
+        if not self._request.poll(now):
             return None
-        return Answer(200, {"workers": [asdict(stacks) for stacks in self._inquiry.found()]})
+        return Reply(200, {"workers": [asdict(stacks) for stacks in self._request.results()]})

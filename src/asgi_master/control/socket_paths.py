@@ -25,11 +25,11 @@ _TRIES = 9
 _BACKLOG = 128
 
 
-class NoPlaceError(Exception):
+class ControlSocketError(Exception):
     """There is no control socket; why not, in one line."""
 
 
-class TakenError(NoPlaceError):
+class SocketInUseError(ControlSocketError):
     """Something else stands at the path that was given."""
 
 
@@ -56,7 +56,7 @@ class ControlSocket:
 
 
 def open_control_socket(setting: str, environ: Mapping[str, str]) -> ControlSocket | None:
-    """The socket that the setting asks for; `None` if it says off. Raises `NoPlaceError`, `TakenError`."""
+    """The socket that the setting asks for; `None` if it says off. Raises `ControlSocketError`, `SocketInUseError`."""
     if setting in {OFF, ""}:
         return None
     if setting != AUTO:
@@ -69,9 +69,9 @@ def open_control_socket(setting: str, environ: Mapping[str, str]) -> ControlSock
                 return _open_in(directory)
         except OSError as error:
             why = f"{path}: {error.strerror or error}"
-        except NoPlaceError as error:
+        except ControlSocketError as error:
             why = str(error)
-    raise NoPlaceError(why)
+    raise ControlSocketError(why)
 
 
 def directories_for_masters(environ: Mapping[str, str], uid: int) -> list[Path]:
@@ -129,13 +129,13 @@ def _of_user(environ: Mapping[str, str], uid: int) -> list[Path]:
 
 
 def _prepared(path: Path) -> Directory:
-    """The directory, made if need be, in which nobody else can put sockets. Raises `OSError`, `NoPlaceError`."""
+    """The directory, made if need be, in which nobody else can put sockets. Raises `OSError`, `ControlSocketError`."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(0o755 if path == _SYSTEM else 0o700)
     try:
         directory = Directory(path, follow=False)
     except NotADirectoryError:
-        raise NoPlaceError(f"{path} is not a directory") from None
+        raise ControlSocketError(f"{path} is not a directory") from None
     found = directory.status
     if found.st_uid not in {0, os.geteuid()}:
         why = f"{path} belongs to another user"
@@ -144,7 +144,7 @@ def _prepared(path: Path) -> Directory:
     else:
         return directory
     directory.close()
-    raise NoPlaceError(why)
+    raise ControlSocketError(why)
 
 
 def _open_in(directory: Directory) -> ControlSocket:
@@ -152,7 +152,7 @@ def _open_in(directory: Directory) -> ControlSocket:
         name = f"{os.getpid()}.sock" if number == 1 else f"{os.getpid()}-{number}.sock"
         with contextlib.suppress(OccupiedError):
             return _listen(directory, name)
-    raise NoPlaceError(f"{directory.path} is full of sockets of this process id")
+    raise ControlSocketError(f"{directory.path} is full of sockets of this process id")
 
 
 def _open_given(path: Path) -> ControlSocket:
@@ -161,9 +161,9 @@ def _open_given(path: Path) -> ControlSocket:
             directory.make_way(path.name)
             return _listen(directory, path.name)
     except OccupiedError as error:
-        raise TakenError(f"{path} is in use: {error.strerror}") from None
+        raise SocketInUseError(f"{path} is in use: {error.strerror}") from None
     except OSError as error:
-        raise NoPlaceError(f"{path}: {error.strerror or error}") from None
+        raise ControlSocketError(f"{path}: {error.strerror or error}") from None
 
 
 def _listen(directory: Directory, name: str) -> ControlSocket:

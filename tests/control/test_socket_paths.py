@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from asgi_master.control import places
-from asgi_master.control.places import (
-    NoPlaceError,
+from asgi_master.control import socket_paths
+from asgi_master.control.socket_paths import (
+    ControlSocketError,
     directories_for_clients,
     directories_for_masters,
     open_control_socket,
@@ -23,7 +23,7 @@ from asgi_master.directories import Directory
 
 @pytest.fixture(autouse=True)
 def _own_system_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "_SYSTEM", tmp_path / "run" / "asgi-master")
+    monkeypatch.setattr(socket_paths, "_SYSTEM", tmp_path / "run" / "asgi-master")
 
 
 def leave_socket(path: Path) -> None:
@@ -57,12 +57,12 @@ def test_the_order_of_directories() -> None:
     session = {"XDG_RUNTIME_DIR": "/run/user/7"}
     of_user = [Path("/run/user/7/asgi-master"), Path("/tmp/asgi-master-7")]
     assert directories_for_masters(session, 7) == of_user
-    assert directories_for_masters(session, 0)[0] == places._SYSTEM
+    assert directories_for_masters(session, 0)[0] == socket_paths._SYSTEM
     assert directories_for_masters({**session, "RUNTIME_DIRECTORY": "/run/x"}, 0) == [Path("/run/x")]
     assert directories_for_masters({"RUNTIME_DIRECTORY": "", "XDG_RUNTIME_DIR": "relative"}, 7) == of_user[1:]
     assert directories_for_masters({"TMPDIR": "/t"}, 7) == [Path("/t/asgi-master-7")]
     assert directories_for_masters({"TMPDIR": "relative"}, 7) == of_user[1:]
-    assert directories_for_clients({}, 7) == [places._SYSTEM, of_user[1], of_user[0]]
+    assert directories_for_clients({}, 7) == [socket_paths._SYSTEM, of_user[1], of_user[0]]
 
 
 def test_the_next_directory_if_one_cannot_be_written(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_next_directory_if_one_cannot_be_written(tmp_path: Path) -> None:
 
 def test_nowhere(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(NoPlaceError, match="file/x: Not a directory"):
+    with pytest.raises(ControlSocketError, match="file/x: Not a directory"):
         open_control_socket("auto", {"RUNTIME_DIRECTORY": str(tmp_path / "file" / "x")})
 
 
@@ -99,7 +99,7 @@ def test_a_directory_that_is_not_ours(tmp_path: Path, fault: str) -> None:
                 pytest.skip("only root can give files away")
             directory.mkdir(0o700)
             os.chown(directory, 65534, 65534)
-    with pytest.raises(NoPlaceError, match="there"):
+    with pytest.raises(ControlSocketError, match="there"):
         open_control_socket("auto", {"RUNTIME_DIRECTORY": str(directory)})
 
 
@@ -156,18 +156,18 @@ class TestGiven:
     def test_in_use(self, tmp_path: Path) -> None:
         control = open_control_socket(str(tmp_path / "ctl"), {})
         assert control is not None
-        with pytest.raises(NoPlaceError, match="in use"):
+        with pytest.raises(ControlSocketError, match="in use"):
             open_control_socket(str(tmp_path / "ctl"), {})
         assert control.path.exists()
         control.close()
 
     def test_a_file_in_the_way(self, tmp_path: Path) -> None:
         (tmp_path / "ctl").write_text("precious")
-        with pytest.raises(NoPlaceError, match="in use"):
+        with pytest.raises(ControlSocketError, match="in use"):
             open_control_socket(str(tmp_path / "ctl"), {})
         assert (tmp_path / "ctl").read_text() == "precious"
 
     @pytest.mark.parametrize("name", ["no/such/directory", "x" * 120])
     def test_impossible(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(NoPlaceError):
+        with pytest.raises(ControlSocketError):
             open_control_socket(str(tmp_path / name), {})

@@ -4,11 +4,11 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from asgi_master.control.api import (
-    Answer,
     Command,
     Drain,
     Refusal,
     Reload,
+    Reply,
     Rollback,
     Scale,
     ShowHealth,
@@ -16,13 +16,20 @@ from asgi_master.control.api import (
     ShowStatus,
     Stop,
 )
-from asgi_master.control.health import Condition, judge
+from asgi_master.control.health import HealthState, check_health
+from asgi_master.control.pending_replies import (
+    STATUS_OF,
+    PendingReload,
+    PendingReply,
+    PendingScale,
+    PendingStackDumps,
+)
 from asgi_master.control.reloads import Reloads, Result
+from asgi_master.control.stack_dumps import StackDumpRequest
 from asgi_master.control.status import FleetStatus
-from asgi_master.control.waits import STATUS_OF, ReloadWait, ScaleWait, StackInquiry, StacksWait, Wait
 
 
-class Steering(Protocol):
+class MasterControl(Protocol):
     """What the control room may ask of the master. Nothing here waits."""
 
     @property
@@ -32,7 +39,7 @@ class Steering(Protocol):
     def status(self) -> FleetStatus:
         """The fleet as it is now."""
 
-    def condition(self) -> Condition:
+    def health_state(self) -> HealthState:
         """What health is judged by."""
 
     def reload(self) -> list[str]:
@@ -47,57 +54,57 @@ class Steering(Protocol):
     def drain(self, slot: int) -> bool:
         """Ask for the exchange of the worker that serves in the slot; false if none does."""
 
-    def stacks(self, slot: int | None) -> StackInquiry | None:
+    def stacks(self, slot: int | None) -> StackDumpRequest | None:
         """Ask the workers of the slot, or all, what they do; `None` if there is none."""
 
     def stop(self, *, quick: bool) -> None:
         """Ask for a stop."""
 
 
-def carry_out(command: Command, steering: Steering, reloads: Reloads) -> Answer | Wait:
-    """Do it; a `Wait` means that the answer is still to come. Raises `Refusal`."""
-    if steering.stopping and isinstance(command, Reload | Rollback | Scale | Drain):
+def execute(command: Command, master: MasterControl, reloads: Reloads) -> Reply | PendingReply:
+    """Do it; a `PendingReply` means that the answer is still to come. Raises `Refusal`."""
+    if master.stopping and isinstance(command, Reload | Rollback | Scale | Drain):
         raise Refusal(503, "the master is stopping")
     match command:
         case ShowStatus():
-            return Answer(200, _status(steering.status(), reloads))
+            return Reply(200, _status(master.status(), reloads))
         case ShowHealth(question):
-            verdict = judge(question, steering.condition())
-            text = verdict.text(verbose=False).strip()
-            return Answer(200 if verdict.passes else 503, {"healthy": verdict.passes, "text": text})
+            result = check_health(question, master.health_state())
+            text = result.text(verbose=False).strip()
+            return Reply(200 if result.passes else 503, {"healthy": result.passes, "text": text})
         case Reload(wait):
-            return _reload(steering, reloads, wait=wait)
+            return _reload(master, reloads, wait=wait)
         case Rollback(wait):
-            if not steering.rollback():
+            if not master.rollback():
                 raise Refusal(409, "there is nothing to roll back to: no earlier generation is held")
-            return ReloadWait(reloads, reloads.ask(rollback=True)) if wait else _accepted()
+            return PendingReload(reloads, reloads.ask(rollback=True)) if wait else _accepted()
         case Scale(workers, wait):
-            steering.scale(workers)
-            return ScaleWait(workers, steering.status) if wait else Answer(202, {"workers": workers})
+            master.scale(workers)
+            return PendingScale(workers, master.status) if wait else Reply(202, {"workers": workers})
         case Drain(slot):
-            if not steering.drain(slot):
+            if not master.drain(slot):
                 raise Refusal(409, f"no worker serves in slot {slot}")
-            return Answer(202, {"slot": slot})
+            return Reply(202, {"slot": slot})
         case ShowStacks(slot):
-            inquiry = steering.stacks(slot)
-            if inquiry is None:
+            request = master.stacks(slot)
+            if request is None:
                 raise Refusal(409, "no worker is there" if slot is None else f"no worker is in slot {slot}")
-            return StacksWait(inquiry)
+            return PendingStackDumps(request)
         case Stop(quick):
-            steering.stop(quick=quick)
-            return Answer(202, {"stopping": "quick" if quick else "graceful"})
+            master.stop(quick=quick)
+            return Reply(202, {"stopping": "quick" if quick else "graceful"})
 
 
-def _reload(steering: Steering, reloads: Reloads, *, wait: bool) -> Answer | Wait:
-    errors = steering.reload()
+def _reload(master: MasterControl, reloads: Reloads, *, wait: bool) -> Reply | PendingReply:
+    errors = master.reload()
     if errors:
         why = f"not reloading: {'; '.join(errors)}"
-        return Answer(STATUS_OF[Result.REFUSED], {"result": Result.REFUSED, "errors": errors, "error": why})
-    return ReloadWait(reloads, reloads.ask()) if wait else _accepted()
+        return Reply(STATUS_OF[Result.REFUSED], {"result": Result.REFUSED, "errors": errors, "error": why})
+    return PendingReload(reloads, reloads.ask()) if wait else _accepted()
 
 
-def _accepted() -> Answer:
-    return Answer(202, {"result": "accepted"})
+def _accepted() -> Reply:
+    return Reply(202, {"result": "accepted"})
 
 
 def _status(status: FleetStatus, reloads: Reloads) -> dict[str, Any]:

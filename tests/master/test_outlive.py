@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from asgi_master.master.outlive import Outlive
-from asgi_master.telemetry.setbacks import Setbacks
+from asgi_master.telemetry.failure_log import FailureLog
 
 
 def fail(what: str = "") -> None:
@@ -19,15 +19,15 @@ def also_fail() -> None:
 def test_the_same_fault_is_told_once_and_its_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "asgi_master")
     now = 0.0
-    setbacks = Setbacks(lambda: now)
-    outlive = Outlive(setbacks)
+    failures = FailureLog(lambda: now)
+    outlive = Outlive(failures)
     for turn in range(1000):
         outlive(fail, str(turn))
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert "fail(str) failed: ValueError: 0; the master goes on" in caplog.text
     assert caplog.records[0].exc_info
     now = 61.0
-    setbacks.sweep()
+    failures.sweep()
     assert "over; it failed 1000 times" in caplog.text
     outlive(fail)
     assert len(caplog.records) == 3

@@ -63,7 +63,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _complain([str(error)], error.exit_code, arguments)
     except (OSError, MemoryError) as error:
         # A master that runs outlives these. At a start, whoever started us is told what the system lacks.
-        from asgi_master.telemetry.setbacks import describe  # noqa: PLC0415 -- as in `main`
+        from asgi_master.telemetry.failure_log import describe  # noqa: PLC0415 -- as in `main`
 
         what = f"the system refuses what is needed: {describe(error)}"
         return _complain([what], ExitCode.FAILURE, arguments)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from asgi_master.control.api import Refusal
 from asgi_master.control.connection import Connection, Request, Response, encode
-from asgi_master.telemetry.setbacks import Setbacks
+from asgi_master.telemetry.failure_log import FailureLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class HttpServer:
         """In the order in which they came."""
         self._pausing: dict[socket.socket, float] = {}
         """Listeners that are not watched, and until when."""
-        self._setbacks = Setbacks(clock)
+        self._failures = FailureLog(clock)
         self._sockets = list(sockets)
         for sock in self._sockets:
             self._watch(sock)
@@ -83,7 +83,7 @@ class HttpServer:
             connection.answer(response)
             connection.flush()
         except Exception as error:  # noqa: BLE001 -- it is told
-            self._setbacks.note(
+            self._failures.failed(
                 f"{self._service.name}: an answer", error, "its connection is closed", logging.ERROR
             )
             connection.is_done = True
@@ -97,7 +97,7 @@ class HttpServer:
         for sock in [sock for sock, until in self._pausing.items() if until <= now]:
             self._watch(sock)
             del self._pausing[sock]
-        self._setbacks.sweep()
+        self._failures.sweep()
 
     def close(self) -> None:
         """Let go of every connection, and of the listeners, which stay open."""
@@ -119,7 +119,7 @@ class HttpServer:
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
-            self._setbacks.note(
+            self._failures.failed(
                 f"{self._service.name}: accept", error, f"it is tried again every {pause:g} s"
             )
             self._selector.unregister(listener)
@@ -134,7 +134,7 @@ class HttpServer:
             _turn_away(sock, self._service.refuse(refusal))
             return
         except OSError as error:
-            self._setbacks.note(f"{self._service.name}: a connection", error, "it is closed")
+            self._failures.failed(f"{self._service.name}: a connection", error, "it is closed")
             _close(sock)
             return
         connection = Connection(sock, peer, self._limits.request_bytes)
@@ -165,7 +165,7 @@ class HttpServer:
             return
         except Exception as error:  # noqa: BLE001 -- it is told
             # A question must not end the service, whatever is wrong with the answer.
-            self._setbacks.note(f"{self._service.name}: a request", error, "it is refused", logging.ERROR)
+            self._failures.failed(f"{self._service.name}: a request", error, "it is refused", logging.ERROR)
             self.answer(connection, self._service.refuse(Refusal(500, "failed; the log says why")))
             return
         self._arrange(connection)

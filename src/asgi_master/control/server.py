@@ -16,7 +16,7 @@ from asgi_master.control.http_server import HttpServer, Limits
 from asgi_master.control.pending_replies import PendingReply
 from asgi_master.control.reloads import Reloads
 from asgi_master.supervision.notices import Notice
-from asgi_master.telemetry.setbacks import Setbacks
+from asgi_master.telemetry.failure_log import FailureLog
 
 log = logging.getLogger("asgi_master")
 
@@ -43,7 +43,7 @@ class ControlServer:
         self._master = master
         self._uid = uid
         self._reloads = reloads if reloads is not None else Reloads()
-        self._setbacks = Setbacks(clock)
+        self._failures = FailureLog(clock)
         self._commands: deque[tuple[Connection, Command]] = deque()
         self._pending: dict[Connection, PendingReply] = {}
         self._clock = clock
@@ -87,7 +87,7 @@ class ControlServer:
                 del self._pending[connection]
                 self._answer(connection, answer)
         self._http.sweep()
-        self._setbacks.sweep()
+        self._failures.sweep()
 
     def _poll(self, pending: PendingReply) -> Reply | None:
         try:
@@ -97,7 +97,7 @@ class ControlServer:
             return _FAILED
 
     def _failed(self, what: str, error: Exception) -> None:
-        self._setbacks.note(what, error, "whoever asked is told", logging.ERROR)
+        self._failures.failed(what, error, "whoever asked is told", logging.ERROR)
 
     def close(self) -> None:
         """Tell those who wait that it is over, and let go."""

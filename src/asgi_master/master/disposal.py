@@ -11,11 +11,9 @@ import signal
 import time
 from typing import Protocol
 
-from asgi_master.telemetry.seldom import Seldom
+from asgi_master.telemetry.rate_limit import RateLimit
 
 log = logging.getLogger("asgi_master")
-
-_PERIOD = 60.0
 
 
 class Closable(Protocol):
@@ -30,7 +28,7 @@ class Disposal:
 
     def __init__(self) -> None:
         self._waiting: list[Closable] = []
-        self._seldom = Seldom(_PERIOD)
+        self._limit = RateLimit()
 
     def close(self, what: Closable) -> None:
         """Close it, now or, if there is no process for that, later."""
@@ -61,7 +59,7 @@ class Disposal:
         os.close(write)
 
     def _complain(self, error: OSError) -> None:
-        if self._seldom.count(error.errno, time.monotonic()):
+        if self._limit.count(error.errno, time.monotonic()):
             log.warning("sockets of children stay open for now: no process to close them: %s", error.strerror)
 
 

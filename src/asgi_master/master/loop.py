@@ -53,7 +53,7 @@ from asgi_master.supervision.events import (
 )
 from asgi_master.supervision.notices import Notice
 from asgi_master.supervision.states import Phase
-from asgi_master.telemetry.setbacks import Setbacks
+from asgi_master.telemetry.failure_log import FailureLog
 
 log = logging.getLogger("asgi_master")
 
@@ -103,12 +103,12 @@ class Master:
         self._signals = signals
         self._listeners = listeners
         self._selector = PatientSelector()
-        self._setbacks = Setbacks()
+        self._failures = FailureLog()
         self._facts: deque[Event] = deque([TimePassed()])
         self._supervisor = parts.supervisor(cargo, settings)
         self._scoreboard = parts.scoreboard(cargo)
         self._hand_off = parts.hand_off(cargo)
-        self._outlive = Outlive(self._setbacks)
+        self._outlive = Outlive(self._failures)
         self._children = Children(
             self._selector, self._scoreboard, self._hand_off, new_zygote, self._facts.append, self._outlive
         )
@@ -198,9 +198,9 @@ class Master:
         self._outlive(self._children.reap)  # a zygote that died before there was a handler for that
         failed_turns = 0
         while self._executor.exit_code is None:
-            setbacks = self._setbacks.count
+            failures = self._failures.count
             self._outlive(self._turn)
-            failed_turns = failed_turns + 1 if self._setbacks.count > setbacks else 0
+            failed_turns = failed_turns + 1 if self._failures.count > failures else 0
             if failed_turns:
                 # What failed is tried again at the next turn, which may be at once.
                 time.sleep(min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(failed_turns, 10)))
@@ -240,7 +240,7 @@ class Master:
         self._outlive(self._obey)
         for companion in self._companions:
             self._outlive(companion.sweep)
-        self._setbacks.sweep()
+        self._failures.sweep()
 
     def _look(self) -> None:
         """Look at what tells nobody when it changes, and at what was told and not heard because something failed."""
@@ -268,7 +268,7 @@ class Master:
         try:
             return self._selector.select(wait)
         except OSError as error:
-            self._setbacks.note("waiting for events", error, _GOES_ON, logging.ERROR)
+            self._failures.failed("waiting for events", error, _GOES_ON, logging.ERROR)
             return []
 
     def _pack(self, cargo: Cargo) -> None:

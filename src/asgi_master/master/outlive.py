@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from asgi_master.telemetry.setbacks import Setbacks
+from asgi_master.telemetry.failure_log import FailureLog
 
 _GOES_ON = "the master goes on"
 
@@ -11,15 +11,15 @@ _GOES_ON = "the master goes on"
 class Outlive:
     """Call it to do something that may fail. Each order has a deadline behind it, so nothing depends on its success."""
 
-    def __init__(self, setbacks: Setbacks | None = None) -> None:
-        """`setbacks` counts what failed."""
-        self._setbacks = setbacks or Setbacks()
+    def __init__(self, failures: FailureLog | None = None) -> None:
+        """`failures` counts and logs the failures."""
+        self._failures = failures or FailureLog()
 
     def __call__(self, work: Callable[..., object], *arguments: object) -> None:
-        """Do it. What fails is told as `Setbacks` tell."""
+        """Call `work`. A failure is logged, see `FailureLog`."""
         try:
             work(*arguments)
-        except Exception as error:  # noqa: BLE001 -- it is told
+        except Exception as error:  # noqa: BLE001 -- it is logged
             about = ", ".join(type(argument).__name__ for argument in arguments)
             what = f"{getattr(work, '__qualname__', repr(work))}({about})"
-            self._setbacks.note(what, error, _GOES_ON, logging.ERROR)
+            self._failures.failed(what, error, _GOES_ON, logging.ERROR)

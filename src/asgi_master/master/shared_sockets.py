@@ -15,13 +15,12 @@ from asgi_master.master.listeners import Listeners
 from asgi_master.master.listening import Listener
 from asgi_master.master.reopening import listens
 from asgi_master.supervision.notices import Notice
-from asgi_master.telemetry.seldom import Seldom
+from asgi_master.telemetry.rate_limit import RateLimit
 
 log = logging.getLogger("asgi_master")
 
 _PERIOD = 1.0
 """Seconds between two looks."""
-_TOLD_AGAIN_AFTER = 60.0
 
 
 class SharedSockets:
@@ -41,7 +40,7 @@ class SharedSockets:
         self._hand_off = hand_off
         self._clock = clock
         self._due = clock()
-        self._seldom = Seldom(_TOLD_AGAIN_AFTER)
+        self._limit = RateLimit()
         self._hand_off_owed = False
         self._listeners_owed: set[int] = set()
         """Workers that have not got what they should: their channel was full."""
@@ -69,7 +68,7 @@ class SharedSockets:
 
     def _look_at_hand_off(self, now: float) -> None:
         if self._hand_off.is_shut_down:
-            if times := self._seldom.count("hand-off", now):
+            if times := self._limit.count("hand-off", now):
                 log.error(
                     "the hand-off queue was shut down by somebody who has it%s: all workers get a new one",
                     _again(times),
@@ -82,7 +81,7 @@ class SharedSockets:
     def _look_at_listeners(self, now: float) -> None:
         settings = self._executor.settings.sockets
         for listener in self.silent():
-            times = self._seldom.count(listener.url, now)
+            times = self._limit.count(listener.url, now)
             try:
                 before = self._listeners.mend(listener, settings)
             except BindError as error:

@@ -16,7 +16,7 @@ from asgi_master.master.carried import Cargo
 if TYPE_CHECKING:
     import sys
 
-    from asgi_master.telemetry.setbacks import Setbacks
+    from asgi_master.telemetry.failure_log import FailureLog
 
 SECTION = "signals"
 """The name of what is carried across an upgrade: which signals were blocked before it."""
@@ -43,7 +43,7 @@ class SignalPipe:
 
     def __init__(self, cargo: Cargo) -> None:
         """A program that replaced another one finds them blocked; from here on they are received. Raises `OSError`."""
-        self._setbacks = _setbacks()
+        self._failures = _new_failures()
         self._noted: deque[signal.Signals] = deque()
         self._read, self._write = socket.socketpair()
         for end in (self._read, self._write):
@@ -67,7 +67,7 @@ class SignalPipe:
 
     def take(self) -> list[signal.Signals]:
         """The signals that came since the last call, in order."""
-        self._setbacks.sweep()
+        self._failures.sweep()
         return [self._noted.popleft() for _ in range(len(self._noted))]
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class SignalPipe:
         if not isinstance(error, OSError) or found.object is not None:
             return False
         # Of the interpreter's write; a traceback for each signal would say no more.
-        self._setbacks.note("waking the loop for a signal", error, "the signal is seen at the next turn")
+        self._failures.failed("waking the loop for a signal", error, "the signal is seen at the next turn")
         return True
 
     def _note(self, signum: int, _frame: object) -> None:
@@ -101,7 +101,7 @@ def unblock(before: list[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _setbacks() -> "Setbacks":
-    from asgi_master.telemetry.setbacks import Setbacks  # noqa: PLC0415 -- the first zygote is ahead of it
+def _new_failures() -> "FailureLog":
+    from asgi_master.telemetry.failure_log import FailureLog  # noqa: PLC0415 -- the first zygote is ahead of it
 
-    return Setbacks()
+    return FailureLog()

@@ -18,7 +18,8 @@ from typing import Any
 from asgi_master.errors import advice
 from asgi_master.ipc.hand_off import HandOff, Taken
 from asgi_master.ipc.scoreboard import Field, Row, Scoreboard
-from asgi_master.telemetry.seldom import Seldom
+from asgi_master.telemetry.failure_log import FailureLog
+from asgi_master.telemetry.rate_limit import RateLimit
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.eager import begin
 from asgi_master.worker.handshake import Handshake
@@ -37,8 +38,7 @@ _DEFER_AT_MOST_NS = 5_000_000
 _DEFER_TO_THE_BUSY_NS = 500_000
 _FRESH_NS = int(3 * BEAT_PERIOD * 1e9)
 _PAUSE_AFTER_A_FAULT = 0.1
-_TOLD_AGAIN_AFTER = 60.0
-_NOT_TAKEN = "connections of other workers cannot be taken"
+_TAKING = "taking connections of other workers"
 _FOR_THE_REST = 0.5
 """Seconds, well within what the master waits before it closes the listeners."""
 _LEFT_IN_A_QUEUE = 64
@@ -79,7 +79,8 @@ class Acceptor:
         self._resume: asyncio.TimerHandle | None = None
         self._set_aside: dict[socket.socket, asyncio.TimerHandle] = {}
         """Listeners that failed, until they are tried again."""
-        self._troubles = _Troubles(context.loop)
+        self._failures = FailureLog()
+        self._refused = RateLimit()
         self._running = self._is_stopped = False
         self._opening: set[asyncio.Task[object]] = set()
 
@@ -135,7 +136,7 @@ class Acceptor:
         """Go on with another queue, once what is left in the one before is taken."""
         self._loop.remove_reader(self._hand_off.fds[1])
         if self._running:
-            self._outlive(self._hand_off, _NOT_TAKEN, self._take, _LEFT_IN_A_QUEUE)
+            self._outlive(self._hand_off, _TAKING, self._take, _LEFT_IN_A_QUEUE)
         self._hand_off.become(renewed).close()
         self._watch_handed_off()
 
@@ -166,7 +167,7 @@ class Acceptor:
 
     def _watch_one(self, listener: socket.socket) -> None:
         # Not to be left unwatched: the worker would count as one that serves.
-        if not self._outlive(listener, "accept failed", self._add_reader, listener):
+        if not self._outlive(listener, "accept", self._add_reader, listener):
             self._set_aside_for_now(listener)
 
     def _add_reader(self, listener: socket.socket) -> None:
@@ -182,14 +183,14 @@ class Acceptor:
     def _watch_handed_off(self) -> None:
         if not self._running or self._hand_off.is_over:
             return
-        if not self._outlive(self._hand_off, _NOT_TAKEN, self._add_taker, self._hand_off.fds[1]):
+        if not self._outlive(self._hand_off, _TAKING, self._add_taker, self._hand_off.fds[1]):
             self._loop.call_later(_PAUSE_AFTER_A_FAULT, self._watch_handed_off)
 
     def _add_taker(self, fd: int) -> None:
         self._loop.add_reader(fd, self._on_handed_off)
 
     def _on_readable(self, listener: socket.socket) -> None:
-        if not self._outlive(listener, "accept failed", self._accept, listener):
+        if not self._outlive(listener, "accept", self._accept, listener):
             # The queue stays in the kernel, others may take from it meanwhile.
             self._loop.remove_reader(listener)
             self._set_aside_for_now(listener)
@@ -211,8 +212,8 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 self._deferred_since = self._owed = 0
                 return
-            if self._troubles.found:
-                self._troubles.ended(listener)
+            if self._failures.running:
+                self._failures.recovered(listener)
             self._context.stats.accepted += 1
             self._open(connection, is_tls=listener in self._secure)
 
@@ -222,7 +223,7 @@ class Acceptor:
             most = min(most, self._max_connections - self._mine())
         if most <= 0:
             self._pause_taking(_RETRY_AFTER)
-        elif not self._outlive(self._hand_off, _NOT_TAKEN, self._take, most):
+        elif not self._outlive(self._hand_off, _TAKING, self._take, most):
             # Nothing is lost: the queue stays in the kernel, as that of a listener does.
             self._pause_taking(_PAUSE_AFTER_A_FAULT)
         elif self._hand_off.is_over:
@@ -231,12 +232,20 @@ class Acceptor:
 
     def _take(self, most: int) -> None:
         for taken in self._hand_off.take(most):
-            if self._troubles.found:
-                self._troubles.ended(self._hand_off)
+            if self._failures.running:
+                self._failures.recovered(self._hand_off)
             self._open_taken(taken)
         if self._hand_off.refused:
-            self._troubles.refused(self._hand_off.refused)
+            self._log_refused(self._hand_off.refused)
             self._hand_off.refused = 0
+
+    def _log_refused(self, count: int) -> None:
+        if times := self._refused.count("hand-off", time.monotonic()):
+            log.error(
+                "the hand-off queue contained %d item(s) that are no connection (%d times since the last such line)",
+                count,
+                times,
+            )
 
     def _open_taken(self, taken: Taken) -> None:
         if taken.note is None:
@@ -250,12 +259,14 @@ class Acceptor:
         else:
             self._open(taken.connection, standing, is_tls=False)
 
-    def _outlive(self, source: object, failed: str, work: Callable[[Any], None], argument: object) -> bool:
-        """Do it; false if that failed, which is told seldom, and once more when it works."""
+    def _outlive(self, source: object, what: str, work: Callable[[Any], None], argument: object) -> bool:
+        """Do it; false, with a line in the log, if it failed."""
         try:
             work(argument)
-        except Exception as error:  # noqa: BLE001 -- whatever it is, it would come again at each turn; it is told
-            self._troubles.began(source, failed, error)
+        except Exception as error:  # noqa: BLE001 -- raised, it would come again at each turn of the loop
+            hint = advice(error) if isinstance(error, OSError) else ""
+            then = f"pausing for {_PAUSE_AFTER_A_FAULT:g} s each time until it works{hint}"
+            self._failures.failed(what, error, then, logging.ERROR, source=source)
             return False
         return True
 
@@ -336,44 +347,3 @@ class Acceptor:
         self._resume = None
         if self._running:
             self._watch()
-
-
-class _Troubles:
-    """What fails at present, told when it begins, once in a while as long as it lasts, and when it is over."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._seldom = Seldom(_TOLD_AGAIN_AFTER)
-        self.found: dict[object, str] = {}
-        """By what fails: what was told of it, empty if nothing was."""
-
-    def began(self, source: object, what: str, error: Exception) -> None:
-        """It failed, perhaps not for the first time."""
-        self.found.setdefault(source, "")
-        reason = (error.strerror if isinstance(error, OSError) else None) or repr(error)
-        if times := self._seldom.count((what, reason), self._loop.time()):
-            self.found[source] = what
-            log.error(
-                "%s%s: %s; pausing for %g s each time until it works%s",
-                what,
-                f" ({times} times since this was told last)" if times > 1 else "",
-                reason,
-                _PAUSE_AFTER_A_FAULT,
-                advice(error) if isinstance(error, OSError) else "",
-                exc_info=None if isinstance(error, OSError) else error,
-            )
-
-    def ended(self, source: object) -> None:
-        """It works."""
-        what = self.found.pop(source, "")
-        if what:
-            log.info("no longer so: %s", what)
-
-    def refused(self, count: int) -> None:
-        """So many things in the hand-off queue were no connections."""
-        if times := self._seldom.count("refused", self._loop.time()):
-            log.error(
-                "what was in the hand-off queue is no connection (%d things, at %d looks); it was closed",
-                count,
-                times,
-            )

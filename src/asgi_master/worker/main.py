@@ -47,9 +47,9 @@ from asgi_master.settings.model import Settings
 from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.telemetry.access_records import AccessRecords, is_configured
 from asgi_master.telemetry.code_ownership import ownership
+from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.telemetry.failures import describe
 from asgi_master.telemetry.process_identity import configure_process_identity
-from asgi_master.telemetry.setbacks import Setbacks
 from asgi_master.telemetry.tracebacks import for_another_process
 from asgi_master.worker import own_children, unhandled
 from asgi_master.worker.accept import Acceptor
@@ -217,7 +217,7 @@ class Worker:
         """As it stands in the row, where siblings could write too."""
         self._orders: asyncio.Queue[Drain] = asyncio.Queue()
         self._telling: set[asyncio.Task[None]] = set()
-        self._setbacks = Setbacks()
+        self._failures = FailureLog()
         self._exit_code = ExitCode.OK
         self._was_terminated = False
         self._is_told = False
@@ -404,7 +404,7 @@ class Worker:
         try:
             loop.add_reader(self._channel.fileno(), self._on_channel)
         except OSError as error:
-            self._setbacks.note("listening to the master", error, "it is tried again")
+            self._failures.failed("listening to the master", error, "it is tried again")
             loop.call_later(_PAUSE, self._listen)
 
     def _on_channel(self) -> None:
@@ -414,7 +414,7 @@ class Worker:
             return
         except OSError as error:
             # The message stays in the channel.
-            self._setbacks.note("receiving what the master says", error, "it is tried again")
+            self._failures.failed("receiving what the master says", error, "it is tried again")
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._channel.fileno())
             loop.call_later(_PAUSE, self._listen)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asgi_master.settings.model import ProcessSettings
-from asgi_master.telemetry.setbacks import Setbacks
+from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.worker.context import Stats
 
 _SAMPLES = 3
@@ -116,7 +116,7 @@ class Recycler:
         self._stats = stats
         self._ask = ask
         self._leave = leave
-        self._setbacks = Setbacks()
+        self._failures = FailureLog()
         self._has_asked = False
         self._is_done = limits == Limits()
         self._must_watch = limits.memory_hard > 0
@@ -136,10 +136,10 @@ class Recycler:
                     self._leave(f"it has {own / 2**20:.0f} MiB of its own, above max-worker-memory-hard")
                     return
         except OSError as error:
-            self._setbacks.note(
+            self._failures.failed(
                 "telling this worker's memory", error, "its limits have no effect until that is known"
             )
-        self._setbacks.sweep()
+        self._failures.sweep()
         if reason and not self._has_asked:
             self._has_asked = self._ask(reason)
             self._is_done = self._has_asked and not self._must_watch

@@ -33,8 +33,8 @@ from asgi_master.ipc.messages import (
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.settings.wire import from_wire
+from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.telemetry.process_identity import configure_process_identity
-from asgi_master.telemetry.setbacks import Setbacks
 from asgi_master.telemetry.tracebacks import for_another_process
 from asgi_master.worker import prints, unhandled
 from asgi_master.worker.application import load_application, prepare_environment
@@ -197,18 +197,18 @@ def _start_again_without_preload(channel_fd: int) -> NoReturn:
 
 
 def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:
-    setbacks = Setbacks()
+    failures = FailureLog()
     while True:
         try:
             received = channel.receive()
         except (OSError, MemoryError) as error:
             # The order stays in the channel.
-            setbacks.note("receiving an order", error, "it is tried again")
+            failures.failed("receiving an order", error, "it is tried again")
             time.sleep(_PAUSE)
             continue
         if received is None:
             return
-        setbacks.sweep()
+        failures.sweep()
         match received.message:
             case Fork() as order:
                 _fork(order, received.fds, channel, inheritance, master_pid)

@@ -40,6 +40,7 @@ check: lint types contracts test ## everything that must be green
 
 docs: $(VENV)/developing ## generate the reference pages
 	$(BIN)/python -m asgi_master.settings.reference > docs/reference/settings.md
+	$(BIN)/python -m asgi_master.control.metrics_page docs/reference/metrics.md
 
 dist: $(VENV)/distributing ## build wheel and sdist, and try them in an empty environment
 	rm -rf dist

@@ -1,9 +1,23 @@
 """A fleet's measurements, on paper."""
 
 from asgi_master.control.metrics import Process, Queue, SlotGauges, Snapshot
-from asgi_master.ipc.scoreboard import BUCKET_COUNT, COUNTERS, DURATION_BOUNDS
+from asgi_master.ipc.counters import BUCKET_COUNT, Stats
 
-COUNTS = {field.name.lower(): number for number, field in enumerate(COUNTERS, 100)}
+STATS = Stats(
+    accepted=100,
+    requests=101,
+    responses=[0, 102, 103, 104, 105, 106],
+    application_errors=107,
+    late_errors=108,
+    tls_failures=109,
+    short_responses=0,
+    long_responses=list(range(BUCKET_COUNT)),
+    response_time=2.5,
+    streams=110,
+    stream_time=111.5,
+    websockets_ended=112,
+    websocket_time=113.5,
+)
 SNAPSHOT = Snapshot(
     version="1.2.3",
     python="3.13.0",
@@ -12,9 +26,7 @@ SNAPSHOT = Snapshot(
     generation=7,
     workers_wanted=2,
     workers={"booting": 0, "ready": 2, "standby": 1},
-    counters={**COUNTS, "response_time_ns": 2_500_000_000},
-    bounds=DURATION_BOUNDS,
-    buckets=list(range(BUCKET_COUNT)),
+    stats=STATS,
     restarts={"crashed": 3, "hung": 0},
     reloads={"committed": 6, "failed": 1},
     slots={

@@ -1,17 +1,12 @@
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_master.ipc.scoreboard import (
-    BUCKET_COUNT,
-    COUNTERS,
-    DURATION_BOUNDS,
-    Field,
-    RowState,
-    Scoreboard,
-)
+from asgi_master.ipc.counters import BUCKET_COUNT, DURATION_BOUNDS, GROWING, Field, Stats
+from asgi_master.ipc.scoreboard import RowState, Scoreboard, layout
 
 
 @pytest.fixture
@@ -35,11 +30,11 @@ def test_what_one_process_writes_another_reads(board):
     if pid == 0:
         try:
             with_roster = board.roster_for_reading()
-            Scoreboard(board.fd, with_roster).row(row.index)[Field.REQUESTS] = 42
+            Scoreboard(board.fd, with_roster).row(row.index).write(Stats(requests=42))
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
-    assert row[Field.REQUESTS] == 42
+    assert row.read() == Stats(requests=42)
 
 
 def test_rows_do_not_touch_each_other(board):
@@ -51,11 +46,11 @@ def test_rows_do_not_touch_each_other(board):
 
 def test_a_cleared_row_is_given_out_again(board):
     row = board.allocate()
-    row[Field.REQUESTS] = 9
+    row.write(Stats(requests=9))
     board.release(row)
     again = board.allocate()
     assert again.index == row.index
-    assert again[Field.REQUESTS] == 0
+    assert again.read() == Stats()
 
 
 def test_there_is_an_end_to_the_rows(board):
@@ -65,12 +60,62 @@ def test_there_is_an_end_to_the_rows(board):
         board.allocate()
 
 
-def test_buckets_do_not_touch_the_fields_or_the_next_row(board):
+FULL = Stats(
+    connections=1,
+    websockets=2,
+    in_flight=3,
+    accepted=4,
+    requests=5,
+    responses=[0, 6, 7, 8, 9, 10],
+    application_errors=11,
+    late_errors=12,
+    tls_failures=13,
+    short_responses=14,
+    long_responses=[0, *range(15, 14 + BUCKET_COUNT)],
+    response_time=0.5,
+    streams=30,
+    stream_time=1.5,
+    websockets_ended=31,
+    websocket_time=2.5,
+)
+
+
+def test_numbers_touch_no_other_word_and_no_other_row(board):
     first, second = board.allocate(), board.allocate()
-    first.write_buckets(range(1, BUCKET_COUNT + 1))
-    assert first.buckets == list(range(1, BUCKET_COUNT + 1))
-    assert second.buckets == [0] * BUCKET_COUNT
-    assert [first[field] for field in Field] == [RowState.BOOTING] + [0] * (len(Field) - 1)
+    first.write(FULL)
+    assert first.read() == FULL
+    assert FULL.buckets == list(range(14, 14 + BUCKET_COUNT))
+    assert second.read() == Stats()
+    assert [first[field] for field in Field if field != Field.CONNECTIONS] == [RowState.BOOTING, 0, 0, 0]
+
+
+def test_words_keep_their_places():
+    """Masters and workers can be of different versions."""
+    assert layout()["fields"] == {
+        "STATE": 0,
+        "HEARTBEAT_NS": 4,
+        "CONNECTIONS": 5,
+        "WEBSOCKETS": 6,
+        "IN_FLIGHT": 7,
+        "ACCEPTED": 8,
+        "REQUESTS": 9,
+        "RESPONSES_1XX": 10,
+        "RESPONSES_2XX": 11,
+        "RESPONSES_3XX": 12,
+        "RESPONSES_4XX": 13,
+        "RESPONSES_5XX": 14,
+        "APPLICATION_ERRORS": 15,
+        "LOOP_LAG_NS": 16,
+        "RESPONSE_TIME_NS": 17,
+        "STREAMS": 18,
+        "STREAM_TIME_NS": 19,
+        "WEBSOCKETS_ENDED": 20,
+        "WEBSOCKET_TIME_NS": 21,
+        "LATE_ERRORS": 22,
+        "TLS_FAILURES": 23,
+        "PROGRESS_NS": 24,
+    }
+    assert dict(FULL.words())[32 + BUCKET_COUNT - 1] == FULL.long_responses[-1]
 
 
 def test_the_bounds_rise():
@@ -81,16 +126,22 @@ def test_the_bounds_rise():
 class TestTotals:
     def fill(self, board, times):
         row = board.allocate()
-        for field in COUNTERS:
-            row[field] = times * field
-        row.write_buckets([times * number for number in range(BUCKET_COUNT)])
-        row[Field.CONNECTIONS] = 5
+        row.write(self.multiple(times, connections=5))
         return row
 
+    def multiple(self, times, connections=0):
+        return Stats(
+            connections=connections,
+            accepted=times,
+            requests=2 * times,
+            responses=[0, 0, 2 * times, 0, 0, times],
+            long_responses=[0] * (BUCKET_COUNT - 1) + [times],
+            stream_time=times / 4,
+            tls_failures=3 * times,
+        )
+
     def assert_totals(self, board, times):
-        counters, buckets = board.totals()
-        assert counters == {field: times * field for field in COUNTERS}
-        assert buckets == [times * number for number in range(BUCKET_COUNT)]
+        assert board.totals() == self.multiple(times)
 
     def test_nobody_yet(self, board):
         self.assert_totals(board, 0)
@@ -112,20 +163,30 @@ class TestTotals:
         row = self.fill(board, 1)
         board.release(row)
         assert [row[field] for field in Field] == [0] * len(Field)
-        assert row.buckets == [0] * BUCKET_COUNT
+        assert row.read() == Stats()
 
     def test_the_last_row_counts(self, board):
         rows = [board.allocate() for _ in range(Scoreboard.CAPACITY)]
-        rows[-1][Field.REQUESTS] = 3
-        assert board.totals()[0][Field.REQUESTS] == 3
+        rows[-1].write(Stats(requests=3))
+        assert board.totals() == Stats(requests=3)
 
     def test_another_program_goes_on_with_them(self, board):
         board.release(self.fill(board, 1))
         lives = self.fill(board, 10)
-        successor = Scoreboard.recall(os.dup(board.fd), os.dup(board.roster_fd), board.remember())
-        assert successor.claim(lives.index)[Field.REQUESTS] == lives[Field.REQUESTS]
+        successor = Scoreboard.recall(os.dup(board.fd), os.dup(board.roster_fd), board.remember(), layout())
+        assert successor.claim(lives.index).read() == lives.read()
         self.assert_totals(successor, 11)
         assert successor.allocate().index != lives.index
+        successor.close()
+
+    def test_another_program_that_knows_fewer_counters(self, board):
+        board.release(self.fill(board, 1))
+        theirs = layout()
+        word = theirs["fields"].pop("TLS_FAILURES")
+        gone = board.remember()
+        del gone[GROWING.index(word)]
+        successor = Scoreboard.recall(os.dup(board.fd), os.dup(board.roster_fd), gone, theirs)
+        assert successor.totals() == replace(self.multiple(1), tls_failures=0)
         successor.close()
 
 
@@ -174,14 +235,14 @@ class TestWhatOthersWrote:
                 for field in Field:
                     assert 0 <= row[field] <= 2**62
                 assert row[Field.STATE] in set(RowState)
-                assert all(0 <= count <= 2**52 for count in row.buckets)
+                assert all(0 <= count <= 2**62 for _, count in row.read().words())
+                assert all(0 <= count <= 2**52 for count in row.read().buckets)
                 assert row.heartbeat(12.5) is None or 0 < row.heartbeat(12.5) <= 12.5
-            counters, buckets = board.totals()
-            assert all(0 <= count < 2**63 for count in [*counters.values(), *buckets])
+            assert all(0 <= count < 2**63 for _, count in board.totals().words())
             board.release(first)
             board.release(second)
             assert board.allocate().index == 1
-            assert all(0 <= count < 2**63 for count in board.totals()[0].values())
+            assert all(0 <= count < 2**63 for _, count in board.totals().words())
         finally:
             board.close()
 
@@ -231,9 +292,9 @@ class TestWhatOthersWrote:
 
     def test_totals_do_not_go_back(self, board):
         row = board.allocate()
-        row[Field.REQUESTS] = 50
-        assert board.totals()[0][Field.REQUESTS] == 50
-        row[Field.REQUESTS] = 20
-        assert board.totals()[0][Field.REQUESTS] == 50
+        row.write(Stats(requests=50))
+        assert board.totals().requests == 50
+        row.write(Stats(requests=20))
+        assert board.totals().requests == 50
         board.release(row)
-        assert board.totals()[0][Field.REQUESTS] == 50
+        assert board.totals().requests == 50

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from asgi_master.control import metrics
 from asgi_master.control.health import check_ready
 from asgi_master.ipc.channel import Channel
+from asgi_master.ipc.counters import Field, Stats
 from asgi_master.ipc.messages import ApplicationImported, BecameReady, BootWanted, Fork, Forked
-from asgi_master.ipc.scoreboard import Field, Scoreboard
+from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master.carried import Cargo
 from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
@@ -42,7 +43,6 @@ from asgi_master.supervision.events import (
 from asgi_master.supervision.states import Phase
 from asgi_master.supervision.supervisor import Supervisor
 from asgi_master.worker.accept import Acceptor
-from asgi_master.worker.context import Stats
 from fleet import wait_until
 from household import Household, fork
 
@@ -90,7 +90,7 @@ class Master(Household):
             tell=self.events.append,
             reload=list,
             started_at=0.0,
-            totals=lambda: self.scoreboard.totals()[0],
+            totals=self.scoreboard.totals,
             health_state=self.observer.health_state,
         )
         self.service_manager = ServiceManager(Notifier({}), self.supervisor, self.children.rows, {})

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_master.errors import BindError
-from asgi_master.ipc.scoreboard import Field, RowState, Scoreboard
+from asgi_master.ipc.counters import Field, Stats
+from asgi_master.ipc.scoreboard import RowState, Scoreboard
 from asgi_master.master.kept_sockets import KeptSockets
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.notifier import Notifier
@@ -354,7 +355,7 @@ def test_starting_asks_for_time_until_every_worker_is_ready(told):
 def test_the_status_tells_the_rate(told):
     told.boot()
     for row in told.rows.values():
-        row[Field.REQUESTS] = 500
+        row.write(Stats(requests=500))
     # It was last measured 5.5 seconds ago.
     assert told.pass_time(6)[-1]["STATUS"] == "2/2 workers ready, generation 1, 182 req/s"
 

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import pytest
 
+from asgi_master.ipc.counters import Field, Stats
 from asgi_master.ipc.hand_off import HandOff
-from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
+from asgi_master.ipc.scoreboard import Row, RowState, Scoreboard
 from asgi_master.tls.bundle import read_bundle
 from asgi_master.worker.accept import Acceptor
-from asgi_master.worker.context import Stats
 from asgi_master.worker.standing import FRESH, Standing
 from asgi_master.worker.tls import TlsServer
 from certified import Authority

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from asgi_master.ipc.scoreboard import Field
-from asgi_master.worker.context import Stats
+from asgi_master.ipc.counters import Field, Stats
 from asgi_master.worker.progress import Progress
 from serving import LOOPS
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asgi_master.ipc.counters import Stats
 from asgi_master.settings.model import ProcessSettings
 from asgi_master.worker import recycling
-from asgi_master.worker.context import Stats
 from asgi_master.worker.recycling import Limits, Recycler, Recycling, limits_of
 
 # --- limits

@@ -1,14 +1,16 @@
 """What is measured, as Prometheus reads it: text format 0.0.4. Pure.
 
 Names follow the practice of Prometheus: base units, `_total` for what only grows, `_seconds` and `_bytes`.
-`docs/reference/metrics.md` describes each.
+`docs/reference/metrics.md` describes each; `make docs` writes its table.
 
 Of the workers' counters only sums are shown. Gauges that help to find one worker are labelled with its slot; the two
 processes that a slot has while a worker is exchanged are shown as one, so that no reload makes new time series.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+
+from asgi_master.ipc.counters import DURATION_BOUNDS, NUMBERS, Stats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -16,6 +18,8 @@ _PREFIX = "asgi_master_"
 _COUNTER, _GAUGE, _HISTOGRAM, _SUMMARY = "counter", "gauge", "histogram", "summary"
 
 Labels = Mapping[str, str]
+Sample = tuple[str, Labels, float]
+"""What follows the name of the family, the labels, and the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +73,8 @@ class Snapshot:
     workers_wanted: int
     workers: Mapping[str, int]
     """How many there are, by state; all states are there."""
-    counters: Mapping[str, int]
-    """The scoreboard's counters by the lower-case names of `asgi_master.ipc.scoreboard.Field`, of all workers ever."""
-    bounds: tuple[float, ...]
-    """Upper bounds of the buckets."""
-    buckets: list[int]
-    """Responses in each bucket, and one more for the rest; not cumulative."""
+    stats: Stats
+    """The counts of all workers ever."""
     restarts: Mapping[str, int]
     """By reason."""
     reloads: Mapping[str, int]
@@ -84,200 +84,212 @@ class Snapshot:
     processes: Iterable[Process] = ()
 
 
-def render(snapshot: Snapshot) -> str:
-    """The whole page."""
-    return "".join(f"{line}\n" for line in _lines(snapshot))
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric, with all its samples."""
+
+    name: str
+    kind: str
+    help: str
+    samples: Callable[[Snapshot], Iterable[Sample]]
+    labels: tuple[str, ...] = ()
+    """Not each sample has each of them."""
 
 
-def _lines(snapshot: Snapshot) -> Iterator[str]:
-    yield from _master(snapshot)
-    yield from _traffic(snapshot)
-    yield from _durations(snapshot)
-    yield from _slots(snapshot.slots)
-    yield from _queues(list(snapshot.queues))
-    yield from _memory(list(snapshot.processes))
+def _single(name: str, kind: str, help_: str, value: Callable[[Snapshot], float]) -> Family:
+    return Family(name, kind, help_, lambda snapshot: [("", {}, value(snapshot))])
 
 
-def _master(snapshot: Snapshot) -> Iterator[str]:
-    yield from _family(
+def _by(
+    label: str, name: str, kind: str, help_: str, values: Callable[[Snapshot], Mapping[str, int]]
+) -> Family:
+    def samples(snapshot: Snapshot) -> Iterator[Sample]:
+        return (("", {label: key}, value) for key, value in values(snapshot).items())
+
+    return Family(name, kind, help_, samples, (label,))
+
+
+def _worker_count(name: str, attribute: str, help_: str) -> Family:
+    return _single(name, _COUNTER, help_, lambda snapshot: getattr(snapshot.stats, attribute))
+
+
+def _summary(name: str, help_: str, total: Callable[[Stats], float], count: Callable[[Stats], int]) -> Family:
+    def samples(snapshot: Snapshot) -> Iterator[Sample]:
+        yield "_sum", {}, total(snapshot.stats)
+        yield "_count", {}, count(snapshot.stats)
+
+    return Family(name, _SUMMARY, help_, samples)
+
+
+def _durations(snapshot: Snapshot) -> Iterator[Sample]:
+    total = 0
+    for bound, count in zip((*DURATION_BOUNDS, float("inf")), snapshot.stats.buckets, strict=True):
+        total += count
+        yield "_bucket", {"le": _number(bound)}, total
+    yield "_sum", {}, snapshot.stats.response_time
+    yield "_count", {}, total
+
+
+def _slot_gauge(name: str, help_: str, value: Callable[[SlotGauges], float | None]) -> Family:
+    def samples(snapshot: Snapshot) -> Iterator[Sample]:
+        for slot, gauges in sorted(snapshot.slots.items()):
+            number = value(gauges)
+            if number is not None:
+                yield "", {"worker": str(slot)}, number
+
+    return Family(name, _GAUGE, help_, samples, ("worker",))
+
+
+def _queue_gauge(name: str, help_: str, value: Callable[[Queue], int]) -> Family:
+    def samples(snapshot: Snapshot) -> Iterator[Sample]:
+        return (("", {"listener": queue.listener}, value(queue)) for queue in snapshot.queues)
+
+    return Family(name, _GAUGE, help_, samples, ("listener",))
+
+
+def _memory_gauge(name: str, help_: str, value: Callable[[Process], int | None]) -> Family:
+    def samples(snapshot: Snapshot) -> Iterator[Sample]:
+        for process in snapshot.processes:
+            size = value(process)
+            if size is not None:
+                slot = {} if process.slot is None else {"worker": str(process.slot)}
+                yield "", {"process": process.kind, **slot}, size
+
+    return Family(name, _GAUGE, help_, samples, ("process", "worker"))
+
+
+FAMILIES = (
+    Family(
         "build_info",
         _GAUGE,
         "Version of the running master; always 1.",
-        [({"version": snapshot.version, "python": snapshot.python}, 1)],
-    )
-    yield from _single(
+        lambda s: [("", {"version": s.version, "python": s.python}, 1)],
+        ("version", "python"),
+    ),
+    _single(
         "start_time_seconds",
         _GAUGE,
-        "When the master started, in seconds since the epoch.",
-        snapshot.started_at,
-    )
-    yield from _single("uptime_seconds", _GAUGE, "How long the master has been running.", snapshot.uptime)
-    yield from _single(
-        "generation", _GAUGE, "Generation of the application that is committed.", snapshot.generation
-    )
-    yield from _single(
-        "workers_wanted", _GAUGE, "Workers that should serve, without spares.", snapshot.workers_wanted
-    )
-    yield from _family("workers", _GAUGE, "Worker processes by state.", _by("state", snapshot.workers))
-    yield from _family(
+        "When the master started, in seconds since the epoch. A live upgrade is no start.",
+        lambda s: s.started_at,
+    ),
+    _single("uptime_seconds", _GAUGE, "Time since the master started.", lambda s: s.uptime),
+    _single(
+        "generation",
+        _GAUGE,
+        "Generation of the application that is committed; 0 before the first.",
+        lambda s: s.generation,
+    ),
+    _single(
+        "workers_wanted", _GAUGE, "Workers that should serve, without spares.", lambda s: s.workers_wanted
+    ),
+    _by(
+        "state",
+        "workers",
+        _GAUGE,
+        "Worker processes: booting, ready, standby (a spare), draining, failed, killed, abandoned.",
+        lambda s: s.workers,
+    ),
+    _by(
+        "reason",
         "worker_restarts_total",
         _COUNTER,
-        "Workers that were replaced other than by a reload or a scaling, by reason.",
-        _by("reason", snapshot.restarts),
-    )
-    yield from _family(
-        "reloads_total", _COUNTER, "Reloads that are over, by result.", _by("result", snapshot.reloads)
-    )
-
-
-def _traffic(snapshot: Snapshot) -> Iterator[str]:
-    counters = snapshot.counters
-    yield from _single(
-        "http_requests_total",
+        "Workers replaced other than by a reload or a scaling: crashed, out_of_memory, hung, boot_failed,"
+        " left (signalled by another process), recycled.",
+        lambda s: s.restarts,
+    ),
+    _by(
+        "result",
+        "reloads_total",
         _COUNTER,
-        "Requests whose head arrived, upgrades included.",
-        counters["requests"],
-    )
-    classes = {f"{digit}xx": counters[f"responses_{digit}xx"] for digit in range(1, 6)}
-    yield from _family(
-        "http_responses_total", _COUNTER, "Responses begun, by class of status.", _by("code", classes)
-    )
-    yield from _single(
-        "application_errors_total",
+        "Reloads, rollbacks included: committed, failed, superseded (by a newer one), refused (bad settings).",
+        lambda s: s.reloads,
+    ),
+    *(_worker_count(n.metric, attribute, n.help) for attribute, n in NUMBERS.items() if n.metric),
+    _by(
+        "code",
+        "http_responses_total",
         _COUNTER,
-        "Exceptions the application did not catch, responses it did not finish or begin in time.",
-        counters["application_errors"],
-    )
-    yield from _single(
-        "connections_accepted_total",
-        _COUNTER,
-        "Connections that workers took from the listeners.",
-        counters["accepted"],
-    )
-    yield from _single(
-        "tls_handshake_failures_total",
-        _COUNTER,
-        "TLS handshakes that failed or took too long.",
-        counters["tls_failures"],
-    )
-
-
-def _durations(snapshot: Snapshot) -> Iterator[str]:
-    counters = snapshot.counters
-    name = "http_request_duration_seconds"
-    help_ = "From the request's head to the end of its response; without streams and WebSockets."
-    yield from _head(name, _HISTOGRAM, help_)
-    total = 0
-    for bound, count in zip((*snapshot.bounds, float("inf")), snapshot.buckets, strict=True):
-        total += count
-        yield _sample(f"{name}_bucket", {"le": _number(bound)}, total)
-    yield _sample(f"{name}_sum", {}, counters["response_time_ns"] / 1e9)
-    yield _sample(f"{name}_count", {}, total)
-    yield from _summary(
+        "Responses begun, by class: 1xx to 5xx.",
+        lambda s: {f"{digit}xx": s.stats.responses[digit] for digit in range(1, 6)},
+    ),
+    Family(
+        "http_request_duration_seconds",
+        _HISTOGRAM,
+        "From a request's head to the end of its response; without streams and WebSockets. Buckets from 1 ms to 60 s.",
+        _durations,
+        ("le",),
+    ),
+    _summary(
         "http_stream_duration_seconds",
-        "From the request's head to the end of responses that came in pieces without a length.",
-        counters["stream_time_ns"],
-        counters["streams"],
-    )
-    yield from _summary(
+        "From a request's head to the end of a stream: a response without a length, such as server-sent events.",
+        lambda stats: stats.stream_time,
+        lambda stats: stats.streams,
+    ),
+    _summary(
         "websocket_duration_seconds",
-        "From the handshake to the end of WebSockets that are over.",
-        counters["websocket_time_ns"],
-        counters["websockets_ended"],
-    )
-
-
-def _slots(slots: Mapping[int, SlotGauges]) -> Iterator[str]:
-    def each(name: str, help_: str, values: Iterable[tuple[int, float | None]]) -> Iterator[str]:
-        samples = [({"worker": str(slot)}, value) for slot, value in values if value is not None]
-        return _family(name, _GAUGE, help_, samples)
-
-    by_slot = sorted(slots.items())
-    yield from each("connections", "Open connections.", ((slot, g.connections) for slot, g in by_slot))
-    yield from each("websockets", "Connections that are WebSockets.", ((s, g.websockets) for s, g in by_slot))
-    yield from each(
-        "http_requests_in_flight",
-        "Requests that the application is working on.",
-        ((slot, g.in_flight) for slot, g in by_slot),
-    )
-    yield from each(
-        "worker_loop_lag_seconds",
-        "How late the event loop ran its last timer.",
-        ((slot, g.loop_lag) for slot, g in by_slot),
-    )
-    yield from each(
+        "From the handshake to the end, of WebSockets that are over.",
+        lambda stats: stats.websocket_time,
+        lambda stats: stats.websockets_ended,
+    ),
+    _slot_gauge("connections", "Open connections.", lambda g: g.connections),
+    _slot_gauge("websockets", "Open connections that are WebSockets.", lambda g: g.websockets),
+    _slot_gauge(
+        "http_requests_in_flight", "Requests that the application is working on.", lambda g: g.in_flight
+    ),
+    _slot_gauge(
+        "worker_loop_lag_seconds", "How late the event loop ran its last timer.", lambda g: g.loop_lag
+    ),
+    _slot_gauge(
         "worker_heartbeat_age_seconds",
-        "Since the event loop last turned; more than half a second means that it is blocked.",
-        ((slot, g.heartbeat_age) for slot, g in by_slot),
-    )
-
-
-def _queues(queues: list[Queue]) -> Iterator[str]:
-    yield from _family(
+        "Time since the event loop last turned: up to 0.25 is normal, more than 0.5 means that it is blocked.",
+        lambda g: g.heartbeat_age,
+    ),
+    _queue_gauge(
         "listener_queue_length",
-        _GAUGE,
         "Connections in the kernel that no worker has accepted yet.",
-        [({"listener": queue.listener}, queue.length) for queue in queues],
-    )
-    yield from _family(
+        lambda queue: queue.length,
+    ),
+    _queue_gauge(
         "listener_queue_limit",
-        _GAUGE,
-        "Connections that the kernel queues at the most.",
-        [({"listener": queue.listener}, queue.limit) for queue in queues],
-    )
+        "Connections that the kernel queues at most: --backlog, or net.core.somaxconn if that is less.",
+        lambda queue: queue.limit,
+    ),
+    _memory_gauge(
+        "process_rss_bytes",
+        "Resident memory; shared pages count in full for each process.",
+        lambda process: process.rss,
+    ),
+    _memory_gauge(
+        "process_pss_bytes",
+        "Memory, each shared page divided by the number of processes that share it: the sum is what all take.",
+        lambda process: process.pss,
+    ),
+    _memory_gauge(
+        "process_uss_bytes",
+        "Memory that no other process shares.",
+        lambda process: process.uss,
+    ),
+)
+"""All metrics, in the order of the page."""
 
 
-def _memory(processes: list[Process]) -> Iterator[str]:
-    def labels(process: Process) -> Labels:
-        slot = {} if process.slot is None else {"worker": str(process.slot)}
-        return {"process": process.kind, **slot}
-
-    for name, help_ in (
-        ("rss", "Resident memory, shared pages in full."),
-        ("pss", "Memory, each shared page divided by those that share it; its sum is what all take."),
-        ("uss", "Memory that nobody else shares."),
-    ):
-        samples = [
-            (labels(process), value) for process in processes if (value := getattr(process, name)) is not None
-        ]
-        yield from _family(f"process_{name}_bytes", _GAUGE, help_, samples)
+def render(snapshot: Snapshot) -> str:
+    """The whole page. A metric without samples is left out."""
+    return "".join(f"{line}\n" for family in FAMILIES for line in _lines(family, snapshot))
 
 
 # --- the format
 
 
-def _by(label: str, values: Mapping[str, float]) -> list[tuple[Labels, float]]:
-    return [({label: key}, value) for key, value in values.items()]
-
-
-def _family(name: str, kind: str, help_: str, samples: Iterable[tuple[Labels, float]]) -> Iterator[str]:
-    """A metric with its samples; nothing at all if there are none."""
-    listed = list(samples)
-    if listed:
-        yield from _head(name, kind, help_)
-    for labels, value in listed:
-        yield _sample(name, labels, value)
-
-
-def _single(name: str, kind: str, help_: str, value: float) -> Iterator[str]:
-    return _family(name, kind, help_, [({}, value)])
-
-
-def _summary(name: str, help_: str, nanoseconds: int, count: int) -> Iterator[str]:
-    yield from _head(name, _SUMMARY, help_)
-    yield _sample(f"{name}_sum", {}, nanoseconds / 1e9)
-    yield _sample(f"{name}_count", {}, count)
-
-
-def _head(name: str, kind: str, help_: str) -> Iterator[str]:
-    text = help_.replace("\\", "\\\\").replace("\n", "\\n")
-    yield f"# HELP {_PREFIX}{name} {text}"
-    yield f"# TYPE {_PREFIX}{name} {kind}"
-
-
-def _sample(name: str, labels: Labels, value: float) -> str:
-    inner = ",".join(f'{label}="{_escape(text)}"' for label, text in labels.items())
-    return f"{_PREFIX}{name}{f'{{{inner}}}' if inner else ''} {_number(value)}"
+def _lines(family: Family, snapshot: Snapshot) -> Iterator[str]:
+    name = f"{_PREFIX}{family.name}"
+    samples = list(family.samples(snapshot))
+    if samples:
+        yield f"# HELP {name} {family.help}"
+        yield f"# TYPE {name} {family.kind}"
+    for suffix, labels, value in samples:
+        inner = ",".join(f'{label}="{_escape(text)}"' for label, text in labels.items())
+        yield f"{name}{suffix}{f'{{{inner}}}' if inner else ''} {_number(value)}"
 
 
 def _escape(text: str) -> str:

@@ -11,16 +11,31 @@ Rules:
 
 import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
+from asgi_master.ipc.counters import (
+    BUCKET_COUNT,
+    DURATION_BOUNDS,
+    FIRST_BUCKET,
+    GROWING,
+    MAX_COUNT,
+    MAX_NS,
+    TIMES,
+    WORDS,
+    Field,
+    Stats,
+)
 from asgi_master.ipc.memory import for_reading, shared_file
 
 _WORDS = 64  # 512 bytes a row: no two workers share a cache line
 _ROWS = 1024
 _BYTES = _ROWS * _WORDS * 8
 _ROSTER_BYTES = _ROWS * 8
+_BUCKETS = range(FIRST_BUCKET, FIRST_BUCKET + BUCKET_COUNT)
+
+assert max(WORDS.values()) < _WORDS
 
 
 class RowState(IntEnum):
@@ -34,89 +49,17 @@ class RowState(IntEnum):
     """A spare that could accept, and does not."""
 
 
-class Field(IntEnum):
-    """The words of a row. Totals only grow while the row belongs to one worker."""
-
-    STATE = 0
-    HEARTBEAT_NS = 4
-    """`CLOCK_MONOTONIC` of the last turn of the worker's loop timer."""
-    CONNECTIONS = 5
-    WEBSOCKETS = 6
-    IN_FLIGHT = 7
-    ACCEPTED = 8
-    REQUESTS = 9
-    RESPONSES_1XX = 10
-    RESPONSES_2XX = 11
-    RESPONSES_3XX = 12
-    RESPONSES_4XX = 13
-    RESPONSES_5XX = 14
-    APPLICATION_ERRORS = 15
-    LOOP_LAG_NS = 16
-    """How late the last heartbeat was."""
-    RESPONSE_TIME_NS = 17
-    """Of all responses in the buckets, together."""
-    STREAMS = 18
-    """Responses that came in pieces and are complete; they are in no bucket."""
-    STREAM_TIME_NS = 19
-    WEBSOCKETS_ENDED = 20
-    WEBSOCKET_TIME_NS = 21
-    LATE_ERRORS = 22
-    """Of the application errors, those after a response (or WebSocket) had begun that is not counted as 5xx."""
-    TLS_FAILURES = 23
-    """TLS handshakes that failed, or took too long."""
-    PROGRESS_NS = 24
-    """`CLOCK_MONOTONIC` of when a thread of the worker last saw it get on, be it that its loop turned or not."""
-
-
-COUNTERS = (
-    Field.ACCEPTED,
-    Field.REQUESTS,
-    Field.RESPONSES_1XX,
-    Field.RESPONSES_2XX,
-    Field.RESPONSES_3XX,
-    Field.RESPONSES_4XX,
-    Field.RESPONSES_5XX,
-    Field.APPLICATION_ERRORS,
-    Field.RESPONSE_TIME_NS,
-    Field.STREAMS,
-    Field.STREAM_TIME_NS,
-    Field.WEBSOCKETS_ENDED,
-    Field.WEBSOCKET_TIME_NS,
-    Field.LATE_ERRORS,
-    Field.TLS_FAILURES,
-)
-"""The totals among the fields."""
-
-DURATION_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""The upper bounds of the buckets that responses are counted in by their duration, in seconds; a last one follows."""
-
-_BUCKETS = 32
-"""The word of the first bucket."""
-BUCKET_COUNT = len(DURATION_BOUNDS) + 1
-
-assert max(Field) < _BUCKETS <= _WORDS - BUCKET_COUNT
-_GROWING = (*COUNTERS, *range(_BUCKETS, _BUCKETS + BUCKET_COUNT))
+_STATES = frozenset(RowState)
 _NOTHING = memoryview(bytes(_WORDS * 8)).cast("q")
-
-_MOST = 1 << 52
-"""Of a count: the sum of all rows fits a word, and a float."""
-_MOST_NS = 1 << 62
-_TIMES = frozenset(field for field in Field if field.name.endswith("_NS"))
+_MOST = [MAX_NS if word in TIMES else MAX_COUNT for word in range(_WORDS)]
+"""Of each word of a row."""
 
 
 def _believed(word: int, value: int) -> int:
     """A value as far as it can be true, whoever wrote it. `word` is its place in a row."""
     if word == Field.STATE:
         return value if value in _STATES else RowState.FREE
-    return min(max(0, value), _MOST_NS if word in _TIMES else _MOST)
-
-
-_STATES = frozenset(RowState)
-
-
-def nanoseconds(seconds: float) -> int:
-    """A sum of times as a word: of ten thousand WebSockets, a month's does not fit."""
-    return min(int(seconds * 1e9), _MOST_NS)
+    return min(max(0, value), _MOST[word])
 
 
 class Row:
@@ -147,21 +90,24 @@ class Row:
         """When the worker was last seen to get on, on the clock of `now`, and not after it; 0 if it never was."""
         return min(self[Field.PROGRESS_NS] / 1e9, now)
 
-    @property
-    def buckets(self) -> list[int]:
-        """How many responses ended within each of `DURATION_BOUNDS` but not the one before; the last is the rest."""
-        words, first = self._words, self._base + _BUCKETS
-        return [_believed(_BUCKETS, words[word]) for word in range(first, first + BUCKET_COUNT)]
+    def read(self) -> Stats:
+        """The worker's numbers."""
+        return Stats.of_words(self._counted())
 
-    def write_buckets(self, counts: Sequence[int]) -> None:
-        """The worker's own counts, `BUCKET_COUNT` of them."""
-        words, first = self._words, self._base + _BUCKETS
-        for index, count in enumerate(counts):
-            words[first + index] = count
+    def growing(self) -> list[int]:
+        """What only grows, in the order of `GROWING`."""
+        words = self._counted()
+        return [words[word] for word in GROWING]
 
-    def growing(self) -> Iterator[int]:
-        """What only grows: the counters, then the buckets."""
-        return (_believed(word, self._words[self._base + word]) for word in _GROWING)
+    def _counted(self) -> list[int]:
+        words = self._words[self._base : self._base + _WORDS].tolist()
+        return [min(max(0, word), most) for word, most in zip(words, _MOST, strict=True)]
+
+    def write(self, stats: Stats) -> None:
+        """Publish the worker's own numbers."""
+        words, base = self._words, self._base
+        for word, value in stats.words():
+            words[base + word] = value
 
     def clear(self) -> None:
         """Forget all numbers."""
@@ -188,7 +134,7 @@ class Scoreboard:
         # The master does not read in the roster either: where it is the workers' own user, they can open it anew.
         self._taken: dict[int, list[int]] = {}
         """By row: the most that was read of what only grows."""
-        self._gone = [0] * len(_GROWING)
+        self._gone = [0] * len(GROWING)
         """The same, of all whose rows were freed."""
 
     @classmethod
@@ -198,10 +144,15 @@ class Scoreboard:
         return cls(board, shared_file("asgi-master-roster", _ROSTER_BYTES), is_ours=True)
 
     @classmethod
-    def recall(cls, fd: int, roster_fd: int, gone: Sequence[int]) -> "Scoreboard":
-        """Go on, as the master, with that of another one; `gone` is what it remembered. Rows are to be claimed."""
+    def recall(cls, fd: int, roster_fd: int, gone: Sequence[int], layout: Mapping[str, Any]) -> "Scoreboard":
+        """Go on, as the master, with that of another one; `gone` is what it remembered. Rows are to be claimed.
+
+        `layout` is that of the other one, which may know fewer counters.
+        """
         board = cls(fd, roster_fd, is_ours=True)
-        board._gone[: len(gone)] = gone
+        known = {*layout["fields"].values(), *_BUCKETS}
+        counted = dict(zip((word for word in GROWING if word in known), gone, strict=True))
+        board._gone = [counted.get(word, 0) for word in GROWING]
         return board
 
     def remember(self) -> list[int]:
@@ -241,7 +192,7 @@ class Scoreboard:
 
     def claim(self, index: int) -> Row:
         """The row with this index, which is taken from now on, as it is. Master only."""
-        self._taken[index] = [0] * len(_GROWING)
+        self._taken[index] = [0] * len(GROWING)
         self._write_roster(index)
         return self.row(index)
 
@@ -249,16 +200,17 @@ class Scoreboard:
         """Free the row of a worker that is gone; its counters are kept. Master only."""
         counted = self._read_growing(row.index)
         del self._taken[row.index]
-        self._gone = [min(_MOST_NS, sum(pair)) for pair in zip(self._gone, counted, strict=True)]
+        self._gone = [min(MAX_NS, sum(pair)) for pair in zip(self._gone, counted, strict=True)]
         self._write_roster(row.index)
         row.clear()
 
-    def totals(self) -> tuple[dict[Field, int], list[int]]:
-        """The counters and the buckets of all workers that ever were. Master only."""
+    def totals(self) -> Stats:
+        """The counts of all workers that ever were; gauges are 0. Master only."""
         rows = [self._gone, *map(self._read_growing, self._taken)]
-        sums = [min(_MOST_NS, sum(values)) for values in zip(*rows, strict=True)]
-        counters = dict(zip(COUNTERS, sums, strict=False))
-        return counters, sums[len(COUNTERS) :]
+        words = [0] * _WORDS
+        for word, values in zip(GROWING, zip(*rows, strict=True), strict=True):
+            words[word] = min(MAX_NS, sum(values))
+        return Stats.of_words(words)
 
     def _read_growing(self, index: int) -> list[int]:
         """What the worker of a row counted, never less than before."""
@@ -292,9 +244,9 @@ def layout() -> dict[str, Any]:
     return {
         "words": {"row": _WORDS, "roster": _ROWS},
         "rows": _ROWS,
-        "buckets": [_BUCKETS, *DURATION_BOUNDS],
+        "buckets": [FIRST_BUCKET, *DURATION_BOUNDS],
         "states": {state.name: state.value for state in RowState},
-        "fields": {field.name: field.value for field in Field},
+        "fields": {name: word for name, word in WORDS.items() if word not in _BUCKETS},
     }
 
 

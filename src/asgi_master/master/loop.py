@@ -137,7 +137,7 @@ class Master:
             tell=self._facts.append,
             reload=lambda: self._reload("control"),
             started_at=self._totals.started_at,
-            totals=lambda: self._scoreboard.totals()[0],
+            totals=self._scoreboard.totals,
             health_state=lambda: self._observer.health_state(),  # noqa: PLW0108 -- that one comes later
         )
         self._control = ControlServer(

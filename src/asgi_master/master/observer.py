@@ -9,7 +9,8 @@ from collections.abc import Callable
 from asgi_master import __version__
 from asgi_master.control.health import HealthState, WorkerHealth
 from asgi_master.control.metrics import SlotGauges, Snapshot
-from asgi_master.ipc.scoreboard import DURATION_BOUNDS, Field, Row, Scoreboard
+from asgi_master.ipc.counters import Field
+from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.master.accept_queue import queues
 from asgi_master.master.children import Children
 from asgi_master.master.executor import Executor
@@ -98,7 +99,6 @@ class MasterObserver:
         now = time.monotonic()
         uptime = now - self._totals.started_at
         settings = self._executor.settings
-        counters, buckets = self._scoreboard.totals()
         living = self._supervisor.fleet.living()
         return Snapshot(
             version=__version__,
@@ -108,9 +108,7 @@ class MasterObserver:
             generation=self._totals.generation,
             workers_wanted=self._supervisor.policy.workers,
             workers=dict.fromkeys(_STATES, 0) | Counter(_state(worker) for worker in living),
-            counters={field.name.lower(): count for field, count in counters.items()},
-            bounds=DURATION_BOUNDS,
-            buckets=buckets,
+            stats=self._scoreboard.totals(),
             restarts=self._totals.restarts,
             reloads=self._totals.reloads,
             slots=_by_slot(living, self._children.rows(), now),
@@ -151,12 +149,12 @@ def _by_slot(workers: list[Worker], rows: dict[int, Row], now: float) -> dict[in
         row = rows.get(worker.id)
         if row is None:
             continue
-        other = slots.get(worker.slot, SlotGauges())
+        stats, other = row.read(), slots.get(worker.slot, SlotGauges())
         ages = [age for age in (other.heartbeat_age, _silence(row, now)) if age is not None]
         slots[worker.slot] = SlotGauges(
-            connections=other.connections + row[Field.CONNECTIONS],
-            websockets=other.websockets + row[Field.WEBSOCKETS],
-            in_flight=other.in_flight + row[Field.IN_FLIGHT],
+            connections=other.connections + stats.connections,
+            websockets=other.websockets + stats.websockets,
+            in_flight=other.in_flight + stats.in_flight,
             loop_lag=max(other.loop_lag, row[Field.LOOP_LAG_NS] / 1e9),
             heartbeat_age=max(ages, default=None),
         )

@@ -34,7 +34,9 @@ def scoreboard(cargo: Cargo) -> Scoreboard:
     if known is None:
         made = Scoreboard.create()
     else:
-        made = Scoreboard.recall(known.fds["board"], known.fds["roster"], known.values["gone"])
+        made = Scoreboard.recall(
+            known.fds["board"], known.fds["roster"], known.values["gone"], known.values["layout"]
+        )
     cargo.pack(
         "scoreboard",
         lambda: Carried(

@@ -3,18 +3,10 @@
 import time
 
 from asgi_master.ipc.messages import Boot
-from asgi_master.ipc.scoreboard import Field, Row
+from asgi_master.ipc.scoreboard import Row
 from asgi_master.master.child import Worker, Zygote
 from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.events import HeartbeatsRead
-
-_ANSWERS = (
-    Field.RESPONSES_1XX,
-    Field.RESPONSES_2XX,
-    Field.RESPONSES_3XX,
-    Field.RESPONSES_4XX,
-    Field.RESPONSES_5XX,
-)
 
 
 class Roll:
@@ -71,8 +63,9 @@ class Roll:
 
 
 def _tally(row: Row) -> Tally:
+    stats = row.read()
     return Tally(
-        answered=sum(row[field] for field in _ANSWERS),
-        failed=row[Field.RESPONSES_5XX] + row[Field.LATE_ERRORS],
-        broken_off=row[Field.LATE_ERRORS],
+        answered=sum(stats.responses),
+        failed=stats.responses[5] + stats.late_errors,
+        broken_off=stats.late_errors,
     )

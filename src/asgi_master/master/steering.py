@@ -2,13 +2,14 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from asgi_master import __version__
 from asgi_master.control.health import HealthState
 from asgi_master.control.stack_dumps import StackDumpRequest
 from asgi_master.control.status import FleetStatus, SlotWaiting, Totals, WorkerStatus
-from asgi_master.ipc.scoreboard import Field, Row
+from asgi_master.ipc.counters import Field, Stats
+from asgi_master.ipc.scoreboard import Row
 from asgi_master.master.children import Children
 from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
@@ -36,7 +37,7 @@ class MasterSteering:
         tell: Callable[[Event], None],
         reload: Callable[[], list[str]],
         started_at: float,
-        totals: Callable[[], Mapping[Field, int]],
+        totals: Callable[[], Stats],
         health_state: Callable[[], HealthState],
     ) -> None:
         self._supervisor = supervisor
@@ -74,9 +75,9 @@ class MasterSteering:
             workers_wanted=self._supervisor.policy.workers,
             spares_wanted=self._supervisor.policy.spares,
             totals=Totals(
-                requests=totals[Field.REQUESTS],
-                responses_5xx=totals[Field.RESPONSES_5XX],
-                application_errors=totals[Field.APPLICATION_ERRORS],
+                requests=totals.requests,
+                responses_5xx=totals.responses[5],
+                application_errors=totals.application_errors,
             ),
             workers=[_status_of(worker, rows.get(worker.id), pids.get(worker.id), now) for worker in workers],
             waiting=[
@@ -121,10 +122,8 @@ class MasterSteering:
 
 
 def _status_of(worker: Worker, row: Row | None, pid: int | None, now: float) -> WorkerStatus:
-    def read(field: Field) -> int:
-        return row[field] if row is not None else 0
-
     beat = row.heartbeat(now) if row is not None else None
+    stats = row.read() if row is not None else Stats()
     return WorkerStatus(
         slot=worker.slot,
         generation=worker.generation,
@@ -134,11 +133,11 @@ def _status_of(worker: Worker, row: Row | None, pid: int | None, now: float) -> 
         pid=pid,
         age=now - worker.ordered_at,
         heartbeat_age=None if beat is None else now - beat,
-        loop_lag=read(Field.LOOP_LAG_NS) / 1e9,
-        connections=read(Field.CONNECTIONS),
-        websockets=read(Field.WEBSOCKETS),
-        in_flight=read(Field.IN_FLIGHT),
-        requests=read(Field.REQUESTS),
-        responses_5xx=read(Field.RESPONSES_5XX),
-        application_errors=read(Field.APPLICATION_ERRORS),
+        loop_lag=row[Field.LOOP_LAG_NS] / 1e9 if row is not None else 0.0,
+        connections=stats.connections,
+        websockets=stats.websockets,
+        in_flight=stats.in_flight,
+        requests=stats.requests,
+        responses_5xx=stats.responses[5],
+        application_errors=stats.application_errors,
     )

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from asgi_master.ipc.scoreboard import Field, Row
+from asgi_master.ipc.scoreboard import Row
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.systemd_words import watchdog_timeout
 from asgi_master.supervision.notices import (
@@ -144,7 +144,7 @@ class ServiceManager:
             ready=min(len({worker.slot for worker in ready}), self._supervisor.policy.workers),
             wanted=self._supervisor.policy.workers,
             generations={worker.generation for worker in ready},
-            rate=self._rate.measure(now, {id_: row[Field.REQUESTS] for id_, row in self._rows().items()}),
+            rate=self._rate.measure(now, {id_: row.read().requests for id_, row in self._rows().items()}),
             doing="stopping" if self._is_stopping else doing or _DOING.get(phase, ""),
             leaving=sum(not worker.serves for worker in fleet.living()),
             waiting=sum(

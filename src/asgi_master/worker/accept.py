@@ -16,8 +16,9 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from asgi_master.errors import advice
+from asgi_master.ipc.counters import Field
 from asgi_master.ipc.hand_off import HandOff, Taken
-from asgi_master.ipc.scoreboard import Field, Row, Scoreboard
+from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.telemetry.rate_limit import RateLimit
 from asgi_master.worker.context import WorkerContext

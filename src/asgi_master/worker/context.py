@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from bisect import bisect_left
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +11,7 @@ from asgi_master.http.engines import Engines
 from asgi_master.http.forwarded import Forwarded, Trust
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.http.response import ServerFields
-from asgi_master.ipc.scoreboard import BUCKET_COUNT, DURATION_BOUNDS
+from asgi_master.ipc.counters import Stats
 from asgi_master.worker.outbox import Outbox
 from asgi_master.worker.refusals import Refusals
 from asgi_master.worker.turns import Turns
@@ -86,56 +85,6 @@ class AccessLog(Protocol):
 
     def renew(self, fd: int) -> None:
         """Go on in the file behind this descriptor, which is given away."""
-
-
-SHORT = DURATION_BOUNDS[0]
-"""Seconds: responses that take no longer are counted without looking for their bucket."""
-
-
-@dataclass(slots=True)
-class Stats:
-    """Counters of one worker. Totals only grow; the others are the state now."""
-
-    accepted: int = 0
-    connections: int = 0
-    websockets: int = 0
-    in_flight: int = 0
-    """HTTP requests whose application has not finished."""
-    requests: int = 0
-    responses: list[int] = field(default_factory=lambda: [0, 0, 0, 0, 0, 0])
-    """By class: index 1 to 5 is 1xx to 5xx; index 0 is unused."""
-    application_errors: int = 0
-    tls_failures: int = 0
-    """TLS handshakes that failed, or took too long."""
-    late_errors: int = 0
-    """Of the application errors, those that broke off a response, or a WebSocket, that is not counted as 5xx."""
-    short_responses: int = 0
-    """Complete responses whose time from the request's head to their end is within `SHORT`. Without streams."""
-    long_responses: list[int] = field(default_factory=lambda: [0] * BUCKET_COUNT)
-    """All others, in the buckets that `DURATION_BOUNDS` divides."""
-    response_time: float = 0.0
-    """Seconds, of all of those together."""
-    streams: int = 0
-    """Responses that came in pieces and are complete."""
-    stream_time: float = 0.0
-    """Seconds, of all of those together."""
-    websockets_ended: int = 0
-    websocket_time: float = 0.0
-    """Seconds, of all of those together."""
-
-    def response_ended(self, duration: float, *, is_stream: bool) -> None:
-        """A response is complete, so many seconds after its request's head. The short ones are counted on the way."""
-        if is_stream:
-            self.streams += 1
-            self.stream_time += duration
-        else:
-            self.long_responses[bisect_left(DURATION_BOUNDS, duration)] += 1
-            self.response_time += duration
-
-    def websocket_ended(self, duration: float) -> None:
-        """A WebSocket is over, so many seconds after its handshake."""
-        self.websockets_ended += 1
-        self.websocket_time += duration
 
 
 @dataclass(slots=True)

@@ -8,7 +8,8 @@ import math
 import time
 from email.utils import formatdate
 
-from asgi_master.ipc.scoreboard import Field, Row, nanoseconds
+from asgi_master.ipc.counters import Field
+from asgi_master.ipc.scoreboard import Row
 from asgi_master.worker.context import Connection, WorkerContext
 from asgi_master.worker.recycling import Recycler
 
@@ -72,24 +73,6 @@ class Heartbeat:
                 connection.sweep(now)
 
     def _publish(self) -> None:
-        row, stats = self._row, self._context.stats
+        row = self._row
         row[Field.HEARTBEAT_NS] = time.monotonic_ns()
-        row[Field.CONNECTIONS] = stats.connections
-        row[Field.WEBSOCKETS] = stats.websockets
-        row[Field.IN_FLIGHT] = stats.in_flight
-        row[Field.ACCEPTED] = stats.accepted
-        row[Field.REQUESTS] = stats.requests
-        row[Field.RESPONSES_1XX] = stats.responses[1]
-        row[Field.RESPONSES_2XX] = stats.responses[2]
-        row[Field.RESPONSES_3XX] = stats.responses[3]
-        row[Field.RESPONSES_4XX] = stats.responses[4]
-        row[Field.RESPONSES_5XX] = stats.responses[5]
-        row[Field.APPLICATION_ERRORS] = stats.application_errors
-        row[Field.LATE_ERRORS] = stats.late_errors
-        row[Field.TLS_FAILURES] = stats.tls_failures
-        row[Field.RESPONSE_TIME_NS] = nanoseconds(stats.response_time)
-        row[Field.STREAMS] = stats.streams
-        row[Field.STREAM_TIME_NS] = nanoseconds(stats.stream_time)
-        row[Field.WEBSOCKETS_ENDED] = stats.websockets_ended
-        row[Field.WEBSOCKET_TIME_NS] = nanoseconds(stats.websocket_time)
-        row.write_buckets([stats.short_responses, *stats.long_responses[1:]])
+        row.write(self._context.stats)

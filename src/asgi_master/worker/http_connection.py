@@ -15,7 +15,8 @@ from asgi_master.http.errors import ProtocolError
 from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.request import Request
 from asgi_master.http.response import ResponseHead
-from asgi_master.worker.context import SHORT, ConnectionLog, GiveAway, WorkerContext
+from asgi_master.ipc.counters import SHORT
+from asgi_master.worker.context import ConnectionLog, GiveAway, WorkerContext
 from asgi_master.worker.endpoints import Endpoints, scopes_of
 from asgi_master.worker.http_request import HttpRequest
 from asgi_master.worker.http_timeouts import BodyRate, Patience, Wait

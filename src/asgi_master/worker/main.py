@@ -19,6 +19,7 @@ from asgi_master import faults
 from asgi_master.errors import AsgiMasterError, ExitCode
 from asgi_master.ipc import descriptors
 from asgi_master.ipc.channel import Channel
+from asgi_master.ipc.counters import Field
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
     STACK_SIGNAL,
@@ -41,7 +42,7 @@ from asgi_master.ipc.messages import (
     WantsToLeave,
 )
 from asgi_master.ipc.prctl import signal_when_parent_dies
-from asgi_master.ipc.scoreboard import Field, Row, RowState, Scoreboard
+from asgi_master.ipc.scoreboard import Row, RowState, Scoreboard
 from asgi_master.settings.access_headers import sort_access_headers
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry.access_log import AccessLog

@@ -8,9 +8,9 @@ import asyncio
 import time
 from types import CodeType, FrameType
 
-from asgi_master.ipc.scoreboard import Field, Row
+from asgi_master.ipc.counters import Field, Stats
+from asgi_master.ipc.scoreboard import Row
 from asgi_master.worker.code_location import outwards
-from asgi_master.worker.context import Stats
 
 
 class Progress:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from asgi_master.ipc.counters import Stats
 from asgi_master.settings.model import ProcessSettings
 from asgi_master.telemetry.failure_log import FailureLog
-from asgi_master.worker.context import Stats
 
 _SAMPLES = 3
 """So many looks in a row must find the memory above its limit: a peak is not a leak."""

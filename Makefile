@@ -45,7 +45,7 @@ docs: $(VENV)/developing ## generate the reference pages
 dist: $(VENV)/distributing ## build wheel and sdist, and try them in an empty environment
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
-	$(BIN)/python tests/distributions.py dist $(TAG)
+	$(BIN)/python tests/support/distributions.py dist $(TAG)
 
 lock: ## renew requirements/ (needs uv); versions younger than a week are left out
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fleet import Fleet
-from ports import reserved_port
+# The assertions of helpers show their values too.
+pytest.register_assert_rewrite(*(path.stem for path in (Path(__file__).parent / "support").glob("*.py")))
+
+from fleet import Fleet  # noqa: E402
+from ports import reserved_port  # noqa: E402
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from asgi_master.cli.help import COMMAND_OPTIONS
 from asgi_master.cli.typer_parser import parse_with_typer
 from asgi_master.errors import SettingsError
 from asgi_master.settings.model import SETTINGS
-from peer_options import PEER_OPTIONS
+from server_options import PEER_OPTIONS
 
 _OURS = {
     name for setting in SETTINGS for name in (setting.flag, setting.off_flag, setting.spec.short) if name

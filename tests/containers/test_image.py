@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet import TESTS
-from image_lab import (
+from fleet import REPOSITORY
+from image_builds import (
     ImageLab,
     closure,
     own_requirements,
@@ -18,7 +18,7 @@ from image_lab import (
     write_nginx_image,
 )
 
-DEPLOY = TESTS.parent / "deploy"
+DEPLOY = REPOSITORY / "deploy"
 PLACE = DEPLOY / "docker"
 
 SCRIPT = r"""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asgi_master.control.http_server import Limits
-from control_serving import Served
+from control_server import Served
 
 
 @pytest.fixture

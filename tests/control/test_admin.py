@@ -14,7 +14,7 @@ from asgi_master.control.api import Refusal
 from asgi_master.control.health import HealthState, WorkerHealth
 from asgi_master.control.http_server import Limits
 from asgi_master.control.metrics import Queue
-from measured import SNAPSHOT
+from metrics_samples import SNAPSHOT
 
 PATIENCE = 10.0
 GET = b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n"

@@ -29,7 +29,7 @@ from asgi_master.control.pending_replies import (
     reply_for,
 )
 from asgi_master.control.reloads import Outcome, Reloads, Result
-from control_serving import Recorder
+from control_server import Recorder
 
 
 @pytest.fixture

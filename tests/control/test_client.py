@@ -10,7 +10,7 @@ import pytest
 
 from asgi_master.control import socket_paths
 from asgi_master.control.client import NoAnswerError, TookTooLongError, ask, find
-from control_serving import Served
+from control_server import Served
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from asgi_master.cli.rates import Rates, Sample
 from asgi_master.control import socket_paths
 from asgi_master.control.client import Found
 from asgi_master.supervision.notices import ImportFailed, MasterReady, ReloadFailed, ReloadStarted
-from control_serving import STACKS, STATUS, Served
+from control_server import STACKS, STATUS, Served
 
 Captured = pytest.CaptureFixture[str]
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from asgi_master.control.metrics import FAMILIES, Process, Queue, render
 from asgi_master.control.metrics_page import with_table
 from asgi_master.ipc.counters import BUCKET_COUNT, DURATION_BOUNDS
-from measured import SNAPSHOT, STATS
+from metrics_samples import SNAPSHOT, STATS
 
 
 def families(snapshot):

@@ -34,7 +34,7 @@ from asgi_master.supervision.notices import (
     Stopping,
     WorkerLost,
 )
-from control_serving import PATIENCE, STACKS, STATUS, Recorder, Served, parse, read_all
+from control_server import PATIENCE, STACKS, STATUS, Recorder, Served, parse, read_all
 
 
 def exchange(served: Served, request: bytes) -> bytes:

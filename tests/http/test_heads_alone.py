@@ -11,7 +11,7 @@ from asgi_master.http.h11_parser import H11Parser
 from asgi_master.http.httptools_parser import HttptoolsParser
 from asgi_master.http.limits import HttpLimits
 from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
-from http_alphabet import CONNECTION_VALUES, FRAMING_FIELDS, METHODS, SPECIAL_FIELDS
+from http_tokens import CONNECTION_VALUES, FRAMING_FIELDS, METHODS, SPECIAL_FIELDS
 
 PARSERS = [HttptoolsParser, H11Parser]
 PLAIN = b"GET /after HTTP/1.1\r\nHost: b\r\nX: y\r\n\r\n"

@@ -14,7 +14,7 @@ from asgi_master.http.httptools_parser import HttptoolsParser
 from asgi_master.http.limits import HttpLimits
 from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.request import Request
-from http_alphabet import METHODS, SPECIAL_FIELDS
+from http_tokens import METHODS, SPECIAL_FIELDS
 
 LIMITS = HttpLimits(request_line=200, header_count=10, header_bytes=400, body_size=500)
 

@@ -14,7 +14,7 @@ from asgi_master.master.certificates import Certificates, check
 from asgi_master.settings.model import Settings, SocketSettings, TlsSettings
 from asgi_master.settings.wire import to_wire
 from asgi_master.tls.bundle import Bundle, read_bundle
-from certified import Authority, put
+from certificates import Authority, put
 
 AUTHORITY = Authority()
 SECURE = SocketSettings(bind=("https://127.0.0.1:0",))

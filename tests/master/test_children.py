@@ -19,7 +19,7 @@ from asgi_master.ipc.messages import BecameReady, BootFailed, Forked, ForkFailed
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.supervision.events import WorkerExited, WorkerFailed, WorkerReady, ZygoteExited
 from fleet import wait_until
-from household import Household, fork, household
+from forked_children import Household, fork, household
 
 
 @pytest.fixture

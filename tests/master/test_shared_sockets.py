@@ -24,7 +24,7 @@ from asgi_master.master.shared_sockets import SharedSockets
 from asgi_master.settings.model import ApplicationSettings, Settings, SocketSettings
 from asgi_master.settings.wire import to_wire
 from asgi_master.supervision.states import Role
-from household import Household
+from forked_children import Household
 
 
 class Home(Household):

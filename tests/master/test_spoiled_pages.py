@@ -44,7 +44,7 @@ from asgi_master.supervision.states import Phase
 from asgi_master.supervision.supervisor import Supervisor
 from asgi_master.worker.accept import Acceptor
 from fleet import wait_until
-from household import Household, fork
+from forked_children import Household, fork
 
 EXTREMES = [0, 1, 2, 3, 4, 5, -1, 2**31, 2**40, 2**52, 2**53, 2**62, 2**63 - 1, -(2**63), 1 - 2**63]
 ROW = st.lists(st.sampled_from(EXTREMES) | st.integers(-(2**63), 2**63 - 1), min_size=64, max_size=64)

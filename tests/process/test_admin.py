@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from asgi_master.errors import ExitCode
 from fleet import APPS, PATIENCE, SOURCE, Fleet, wait_until
-from reachable import program_for_anybody
+from shared_interpreter import program_for_anybody
 from traffic import Traffic
 
 ADMIN = ("--admin-bind", "127.0.0.1:0")

@@ -4,9 +4,9 @@ import json
 
 from websockets.sync.client import connect
 
-from fleet import PATIENCE, TESTS, Fleet
+from fleet import PATIENCE, REPOSITORY, Fleet
 
-EXAMPLES = TESTS.parent / "examples"
+EXAMPLES = REPOSITORY / "examples"
 
 
 def test_the_demo(fleet: Fleet) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from control_groups import control_groups
+from cgroups import control_groups
 from fleet import PATIENCE, Fleet
 
 LIMIT = 300 << 20

@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from container_box import USER, Container, why_not
-from control_groups import control_groups
-from fleet import APPS, PATIENCE, wait_until
-from reachable import program_for_anybody
+from cgroups import control_groups
+from fleet import PATIENCE, SOURCE, wait_until
+from pid1_container import USER, Container, why_not
+from shared_interpreter import program_for_anybody
 
 HOOK = """
 import pathlib, sys, time
@@ -75,7 +75,7 @@ def test_a_signal_while_the_program_still_imports_is_heard(
     (directory / "sitecustomize.py").write_text(HOOK)
     container = run(
         "init:app",
-        env={"PYTHONPATH": f"{directory}:{os.environ.get('PYTHONPATH', '')}:{APPS.parent.parent / 'src'}"},
+        env={"PYTHONPATH": f"{directory}:{os.environ.get('PYTHONPATH', '')}:{SOURCE}"},
     )
     wait_until((directory / "importing").exists, "the imports began")
     assert container.stop(signum) == 0, container.log

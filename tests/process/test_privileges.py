@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from fleet import APPS, PATIENCE, Fleet, wait_until
-from reachable import program_for_anybody
+from shared_interpreter import program_for_anybody
 
 NOBODY = pwd.getpwnam("nobody")
 RAN_AS_ROOT = "the application runs as root"

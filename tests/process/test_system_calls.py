@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import pytest
 
 from asgi_master.errors import AsgiMasterError, ExitCode
-from drilled import AUTHORITY, WELL_WITHIN, WORKERS, Drilled, wait
+from drilled_fleet import AUTHORITY, WELL_WITHIN, WORKERS, Drilled, wait
 from fleet import APPS, Fleet, wait_until
-from injected import command, failing, recorded, why_not
+from syscall_faults import command, failing, recorded, why_not
 from system_calls import BOOT, LEFT_OUT, TABLE, Pair, pairs
 
 THOROUGH = bool(os.environ.get("DRILL_SYSTEM_CALLS"))

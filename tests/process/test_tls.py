@@ -16,10 +16,10 @@ import pytest
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed
 
-from certified import Authority, put
-from fleet import PATIENCE, Fleet, wait_until
+from certificates import Authority, put
+from fleet import APPS, PATIENCE, Fleet, wait_until
 from http_client import Client, Response
-from reachable import program_for_anybody
+from shared_interpreter import program_for_anybody
 from traffic import Traffic
 
 AUTHORITY = Authority()
@@ -261,7 +261,7 @@ def test_a_live_upgrade_keeps_the_certificates(fleet: Fleet) -> None:
 def test_an_address_does_not_change_to_tls_under_its_clients(fleet: Fleet, free_port: int) -> None:
     AUTHORITY.write(fleet.directory, "site")
     fleet.write("asgi-master.toml", f'bind = ["127.0.0.1:{free_port}"]\n')
-    fleet.start("--app-dir", str(Path(__file__).parent.parent / "apps"), "probe:app").wait_ready(1)
+    fleet.start("--app-dir", str(APPS), "probe:app").wait_ready(1)
     fleet.expect_log("not reloading")
     pair = 'certfile = ["site.pem"]\nkeyfile = ["site.key"]\n'
     fleet.write("asgi-master.toml", f'bind = ["https://127.0.0.1:{free_port}"]\n{pair}')

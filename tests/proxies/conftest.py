@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxying import Proxies, TwoHosts
+from proxies import Proxies, TwoHosts
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import pytest
 from websockets.sync.client import connect
 
 from apps import holding
-from certified import Authority
+from certificates import Authority
 from fleet import PATIENCE, Fleet, wait_until
 from mixed_clients import MixedClients
-from proxying import Proxies, TwoHosts, find, run
+from proxies import Proxies, TwoHosts, find, run
 
 CLIENT = "127.0.0.3"
 """The proxies' own address is 127.0.0.1."""

@@ -9,7 +9,7 @@ from asgi_master.supervision.error_watch import LEAST_FAILURES, ErrorWatch, Tall
 from asgi_master.supervision.events import HeartbeatsRead, ReloadRequested, RollbackRequested
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.states import Phase
-from world import Code, World
+from simulation import Code, Simulation
 
 
 def steady(world):
@@ -18,7 +18,7 @@ def steady(world):
 
 def reloading(new, old=None, **policy):
     policy = {"workers": 4, "watch_time": 3.0, **policy}
-    world = steady(World(Policy(**policy), codes={1: old or Code(rate=50), 2: new}))
+    world = steady(Simulation(Policy(**policy), codes={1: old or Code(rate=50), 2: new}))
     world.run(5)
     world.tell(ReloadRequested(world.policy))
     return world
@@ -67,7 +67,7 @@ def test_an_old_generation_that_nobody_asks_is_taken_to_be_well():
 
 def test_only_what_happens_meanwhile_counts():
     """The old code failed for a long time before, and is well now."""
-    world = steady(World(Policy(workers=1, hang_timeout=0.0), heartbeat_period=1e9))
+    world = steady(Simulation(Policy(workers=1, hang_timeout=0.0), heartbeat_period=1e9))
     world.tell(HeartbeatsRead({}, {1: Tally(1000, 1000)}))
     world.tell(ReloadRequested(world.policy))
     world.until(lambda: len(world.ready()) == 2)
@@ -77,7 +77,9 @@ def test_only_what_happens_meanwhile_counts():
 
 
 def test_a_first_boot_has_nothing_to_go_back_to():
-    world = World(Policy(workers=2), codes={1: Code(rate=500, failing=1.0)}, scripts={2: Code(boot_time=10)})
+    world = Simulation(
+        Policy(workers=2), codes={1: Code(rate=500, failing=1.0)}, scripts={2: Code(boot_time=10)}
+    )
     steady(world)
     assert world.generations() == [1, 1]
 
@@ -90,7 +92,7 @@ def test_after_the_commit_errors_change_nothing():
 
 def test_a_rollback_from_code_that_fails_is_not_held_up_by_the_old_code_doing_half_as_bad():
     world = steady(
-        World(
+        Simulation(
             Policy(workers=2, rollback_window=100.0, max_error_share=0.0),
             codes={1: Code(rate=50, failing=0.5), 2: Code(rate=50, failing=1.0)},
         )

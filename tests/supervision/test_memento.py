@@ -16,8 +16,8 @@ from asgi_master.supervision.plain import from_plain, to_plain
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.states import Phase
 from asgi_master.supervision.supervisor import Supervisor
-from supervision.test_machine import FleetMachine
-from world import World
+from fleet_machine import FleetMachine
+from simulation import Simulation
 
 
 def through_json(memory):
@@ -55,7 +55,7 @@ TestTwins.settings = settings(max_examples=40, stateful_step_count=40, deadline=
 
 
 def test_a_life_goes_on_in_another_supervisor():
-    world = World(Policy(workers=3))
+    world = Simulation(Policy(workers=3))
     world.until(lambda: world.supervisor.phase is Phase.STEADY)
     world.die(world.worker(1))
     world.until(lambda: len(world.ready()) == 3)
@@ -69,7 +69,7 @@ def test_a_life_goes_on_in_another_supervisor():
 
 
 def steady():
-    world = World(Policy(workers=1))
+    world = Simulation(Policy(workers=1))
     world.until(lambda: world.supervisor.phase is Phase.STEADY)
     return through_json(remember(world.supervisor))
 
@@ -84,7 +84,7 @@ def test_unknown_words_are_ignored_and_missing_ones_have_their_default():
 
 
 def test_a_version_without_roles_says_which_workers_are_spares():
-    world = World(Policy(workers=1, spares=1))
+    world = Simulation(Policy(workers=1, spares=1))
     world.until(world.standing_by)
     memory = through_json(remember(world.supervisor))
     workers = [worker for _, worker in memory["fleet"]["workers"]]

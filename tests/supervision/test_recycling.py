@@ -16,11 +16,11 @@ from asgi_master.supervision.fleet import Worker
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.recycling import next_to_recycle
 from asgi_master.supervision.states import Phase, WorkerState
-from world import NEVER, Code, World
+from simulation import NEVER, Code, Simulation
 
 
 def booted(workers=4, codes=None, **policy):
-    world = World(Policy(workers=workers, **policy), codes=codes or {})
+    world = Simulation(Policy(workers=workers, **policy), codes=codes or {})
     return world.until(lambda: world.supervisor.phase is Phase.STEADY)
 
 
@@ -332,7 +332,7 @@ def test_after_a_failed_reload_the_wish_still_counts():
 
 
 def test_a_wish_during_the_first_boot_waits_for_its_end():
-    world = World(scripts={2: Code(boot_time=5)})
+    world = Simulation(scripts={2: Code(boot_time=5)})
     world.until(lambda: len(world.ready()) == 3)
     ask(world, 0)
     world.run(2)

@@ -14,11 +14,11 @@ from asgi_master.supervision.events import (
 from asgi_master.supervision.notices import WhyLetGo
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.states import Phase
-from world import NEVER, Code, World
+from simulation import NEVER, Code, Simulation
 
 
 def booted(workers=4, codes=None, **policy):
-    world = World(Policy(workers=workers, **{"rollback_window": 300.0, **policy}), codes=codes or {})
+    world = Simulation(Policy(workers=workers, **{"rollback_window": 300.0, **policy}), codes=codes or {})
     return steady(world)
 
 
@@ -251,7 +251,7 @@ def test_a_reload_that_waits_for_room_is_called_off_under_a_number_of_its_own():
 
 
 def test_the_first_boot_cannot_be_called_off():
-    world = World(Policy(workers=2)).run(0.1)
+    world = Simulation(Policy(workers=2)).run(0.1)
     roll_back(world)
     steady(world)
     assert world.notices(notices.NothingToRollBackTo) == [notices.NothingToRollBackTo(None)]

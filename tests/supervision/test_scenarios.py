@@ -30,11 +30,11 @@ from asgi_master.supervision.events import (
 from asgi_master.supervision.policy import MOST_WORKERS, Policy
 from asgi_master.supervision.states import Phase, WorkerState
 from asgi_master.supervision.supervisor import Supervisor
-from world import NEVER, Code, World
+from simulation import NEVER, Code, Simulation
 
 
 def booted(workers=4, codes=None, **policy):
-    world = World(Policy(workers=workers, **policy), codes=codes or {})
+    world = Simulation(Policy(workers=workers, **policy), codes=codes or {})
     world.until(lambda: world.supervisor.phase is Phase.STEADY)
     return world
 
@@ -91,7 +91,7 @@ def test_the_fleet_is_ready_only_when_all_are():
     ],
 )
 def test_a_first_boot_that_fails_ends_the_master_and_restarts_nothing(code, cause):
-    world = World(codes={1: code}).run(100)
+    world = Simulation(codes={1: code}).run(100)
     assert world.exit_code is ExitCode.BOOT_FAILED
     assert world.notices(notices.BootFailed) == [notices.BootFailed(1, cause, waits=False)]
     assert len(world.orders(StartZygote)) == 1
@@ -103,7 +103,7 @@ def test_a_first_boot_that_fails_ends_the_master_and_restarts_nothing(code, caus
 
 def test_a_failed_first_boot_ends_soon_even_if_others_are_stuck_in_startup():
     stuck = Code(boot_time=NEVER)
-    world = World(codes={1: stuck}, scripts={2: Code(boot_time=0.1, boot_error="no")})
+    world = Simulation(codes={1: stuck}, scripts={2: Code(boot_time=0.1, boot_error="no")})
     world.run(100)
     (failed_at,) = [
         m for m, a in world.actions if a == next(a for _, a in world.actions if "BootFailed" in repr(a))
@@ -113,13 +113,13 @@ def test_a_failed_first_boot_ends_soon_even_if_others_are_stuck_in_startup():
 
 
 def test_a_worker_that_dies_before_all_were_ready_fails_the_first_boot():
-    world = World(scripts={1: Code(boot_time=0.1, dies_after=0.1), 2: Code(boot_time=5)}).run(100)
+    world = Simulation(scripts={1: Code(boot_time=0.1, dies_after=0.1), 2: Code(boot_time=5)}).run(100)
     assert world.exit_code is ExitCode.BOOT_FAILED
     assert world.notices(notices.BootFailed)[0].cause == notices.Died(0, -11, pytest.approx(0.1))
 
 
 def test_a_zygote_that_dies_fails_the_first_boot():
-    world = World(codes={1: Code(boot_time=5)})
+    world = Simulation(codes={1: Code(boot_time=5)})
     world.run(1)
     world.zygote_dies(1)
     assert world.run(100).exit_code is ExitCode.BOOT_FAILED
@@ -127,7 +127,7 @@ def test_a_zygote_that_dies_fails_the_first_boot():
 
 
 def test_development_waits_for_the_next_change():
-    world = World(
+    world = Simulation(
         Policy(workers=2, exit_on_first_failure=False),
         codes={1: Code(import_error="bad"), 2: Code(boot_error="still bad")},
     ).run(100)
@@ -145,7 +145,7 @@ def test_development_waits_for_the_next_change():
 
 
 def test_a_reload_during_the_first_boot_replaces_what_is_booting():
-    world = World(codes={1: Code(boot_time=20)})
+    world = Simulation(codes={1: Code(boot_time=20)})
     world.run(2)
     reload(world)
     steady(world)
@@ -198,7 +198,7 @@ def test_want_of_memory_stops_where_that_is_asked_for():
 
 
 def test_want_of_memory_at_the_first_boot_is_told_by_the_status():
-    world = World(Policy(workers=2, exit_on_oom=True), codes={1: Code(boot_time=5)})
+    world = Simulation(Policy(workers=2, exit_on_oom=True), codes={1: Code(boot_time=5)})
     world.until(lambda: world.workers)
     out_of_memory(world, next(iter(world.workers.values())))
     assert world.run(100).exit_code is ExitCode.OUT_OF_MEMORY
@@ -992,7 +992,7 @@ def test_a_stop_takes_hand_off_back_from_those_that_drain_already():
 
 
 def test_a_stop_kills_a_zygote_that_does_not_leave():
-    world = World(codes={1: Code(import_time=NEVER)})
+    world = Simulation(codes={1: Code(import_time=NEVER)})
     world.run(5)
     world.tell(StopRequested())
     assert world.run(5).exit_code is ExitCode.OK
@@ -1000,7 +1000,7 @@ def test_a_stop_kills_a_zygote_that_does_not_leave():
 
 
 def test_a_stop_while_development_waits():
-    world = World(Policy(exit_on_first_failure=False), codes={1: Code(import_error="bad")}).run(10)
+    world = Simulation(Policy(exit_on_first_failure=False), codes={1: Code(import_error="bad")}).run(10)
     world.tell(StopRequested())
     assert world.exit_code is ExitCode.OK
 
@@ -1025,7 +1025,7 @@ def test_a_worker_that_crashes_while_leaving_is_named():
 
 def test_a_worker_that_could_not_start_either_is_no_news():
     """All of a first generation fail alike, and the first of them has been told of."""
-    world = World(Policy(workers=3), codes={1: Code(boot_error="no database")}).run(30)
+    world = Simulation(Policy(workers=3), codes={1: Code(boot_error="no database")}).run(30)
     assert world.exit_code is ExitCode.BOOT_FAILED
     assert len(world.notices(notices.BootFailed)) == 1
     assert world.notices(notices.WorkerDiedLeaving) == []

@@ -18,7 +18,7 @@ from asgi_master.supervision.fleet import Worker
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.spares import SparePlan, spare_moves
 from asgi_master.supervision.states import Phase, Role, WorkerState
-from world import NEVER, Code, World
+from simulation import NEVER, Code, Simulation
 
 
 def steady(world):
@@ -26,7 +26,7 @@ def steady(world):
 
 
 def booted(workers=3, spares=1, codes=None, **policy):
-    world = steady(World(Policy(workers=workers, spares=spares, **policy), codes=codes or {}))
+    world = steady(Simulation(Policy(workers=workers, spares=spares, **policy), codes=codes or {}))
     return world.until(lambda: len(world.standing_by()) == spares)
 
 
@@ -119,7 +119,7 @@ def test_an_admitted_spare_that_crashes_is_followed_by_the_next():
 
 
 def test_a_spare_that_still_boots_is_admitted_when_it_is_ready():
-    world = steady(World(Policy(workers=2, spares=1), scripts={3: Code(boot_time=2)}))
+    world = steady(Simulation(Policy(workers=2, spares=1), scripts={3: Code(boot_time=2)}))
     world.scripts[4] = Code(boot_time=NEVER)
     world.die(world.worker(0))
     assert admitted(world) == []
@@ -173,7 +173,7 @@ def test_a_spare_whose_slot_is_wanted_is_its_worker():
 
 
 def test_a_spare_that_boots_when_its_slot_is_wanted_serves_when_it_is_ready():
-    world = steady(World(Policy(workers=2, spares=1), scripts={3: Code(boot_time=3)}))
+    world = steady(Simulation(Policy(workers=2, spares=1), scripts={3: Code(boot_time=3)}))
     world.tell(ScaleRequested(+1))
     assert admitted(world) == []
     world.run(4)

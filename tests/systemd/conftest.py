@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from systemd_box import UNITS, Box, Service, why_not
+from systemd_container import UNITS, Box, Service, why_not
 
 _numbers = itertools.count(1)
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from systemd_box import UNITS, Box, Service
+from systemd_container import UNITS, Box, Service
 
 APP = """
 import asyncio, json, os, time

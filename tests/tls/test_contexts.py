@@ -11,7 +11,7 @@ from asgi_master.errors import SettingsError
 from asgi_master.settings.model import TlsSettings
 from asgi_master.tls.bundle import Bundle, files_of, read_bundle
 from asgi_master.tls.contexts import make_contexts
-from certified import Authority, chain_of, key_of, put
+from certificates import Authority, chain_of, key_of, put
 
 SECRET = "correct horse"
 

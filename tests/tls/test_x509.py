@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_master.tls.x509 import missing_issuer, pem_certificates, read_certificate
-from certified import Authority, chain_of, der_of, parsed
+from certificates import Authority, chain_of, der_of, parsed
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)

@@ -19,7 +19,7 @@ from asgi_master.tls.bundle import read_bundle
 from asgi_master.worker.accept import Acceptor
 from asgi_master.worker.standing import FRESH, Standing
 from asgi_master.worker.tls import TlsServer
-from certified import Authority
+from certificates import Authority
 from descriptor_limit import no_descriptor_left
 from fleet import wait_until
 from http_apps import hello

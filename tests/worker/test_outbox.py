@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from asgi_master.worker.outbox import Outbox
-from held_up import HeldUp, is_answered_while_another_holds_the_loop
+from blocking_apps import HeldUp, is_answered_while_another_holds_the_loop
 from http_client import request
 from serving import VARIANTS, serve
 

@@ -11,7 +11,7 @@ from asgi_master.tls.bundle import read_bundle
 from asgi_master.worker.endpoints import trust_of
 from asgi_master.worker.lifespan import Lifespan
 from asgi_master.worker.tls import TlsServer
-from certified import Authority, put
+from certificates import Authority, put
 from http_apps import respond
 from http_client import Client, request
 from serving import VARIANTS, serve

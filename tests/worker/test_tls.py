@@ -23,8 +23,8 @@ from asgi_master.worker.endpoints import trust_of
 from asgi_master.worker.http_connection import HttpConnection
 from asgi_master.worker.tasks import tell_tasks
 from asgi_master.worker.tls import TlsServer
-from certified import Authority, chain_of, parsed, put
-from held_up import HeldUp, is_answered_while_another_holds_the_loop
+from blocking_apps import HeldUp, is_answered_while_another_holds_the_loop
+from certificates import Authority, chain_of, parsed, put
 from http_apps import hello, respond
 from http_client import Client, request
 from serving import TIMEOUT, VARIANTS, serve

@@ -13,7 +13,7 @@ from asgi_master.settings.model import TlsSettings
 from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.tls.bundle import read_bundle
 from asgi_master.worker.tls import TlsServer
-from certified import Authority, put
+from certificates import Authority, put
 from http_apps import hello
 from http_client import Client, request
 from serving import VARIANTS, serve

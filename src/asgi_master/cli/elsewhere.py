@@ -1,6 +1,6 @@
 """What other servers call an option, and what to do here instead.
 
-A test keeps it complete against the options of the servers that people come from (`tests/peer_options.py`).
+A test keeps it complete against the options of the servers that people come from (`tests/support/server_options.py`).
 """
 
 _DRAIN = "say --drain-timeout SECONDS"

@@ -20,9 +20,9 @@ from websockets.sync.client import connect as connect_websocket
 
 from asgi_master.control.client import Reply, ask
 from asgi_master.errors import AsgiMasterError
-from certified import Authority
+from certificates import Authority
 from fleet import Fleet, wait_until
-from injected import cpu_seconds
+from syscall_faults import cpu_seconds
 
 WORKERS = 2
 WELL_WITHIN = 120.0

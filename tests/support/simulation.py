@@ -71,7 +71,7 @@ class FakeWorker:
 
 
 @dataclass
-class World:
+class Simulation:
     """Time, the processes that live, and everything that was ordered and said."""
 
     policy: Policy = field(default_factory=lambda: Policy(workers=4))
@@ -108,7 +108,7 @@ class World:
             self._counter += 1
             heapq.heappush(self._queue, (self.now + delay, self._counter, what))
 
-    def run(self, seconds: float) -> "World":
+    def run(self, seconds: float) -> "Simulation":
         """Let time pass."""
         end = self.now + seconds
         while self.exit_code is None:
@@ -124,7 +124,7 @@ class World:
         self.now = end if self.exit_code is None else self.now
         return self
 
-    def sleep_through(self, seconds: float) -> "World":
+    def sleep_through(self, seconds: float) -> "Simulation":
         """The master itself does not run (nor do the workers); what was due meanwhile comes after its first look."""
         self.now += seconds
         self.tell(TimePassed())
@@ -132,7 +132,7 @@ class World:
         heapq.heapify(self._queue)
         return self
 
-    def until(self, condition: Callable[[], object], within: float = 300.0) -> "World":
+    def until(self, condition: Callable[[], object], within: float = 300.0) -> "Simulation":
         """Let time pass until something is so."""
         end = self.now + within
         while not condition():

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from fleet import APPS, PATIENCE, SOURCE, wait_until
-from reachable import program_for_anybody
+from shared_interpreter import program_for_anybody
 
 USER = 10001
 

@@ -24,9 +24,9 @@ import psutil
 from apps import holding
 from asgi_master.ipc.prctl import become_subreaper
 
-TESTS = Path(__file__).parent
-APPS = TESTS / "apps"
-SOURCE = TESTS.parent / "src"
+APPS = Path(__file__).parent / "apps"
+REPOSITORY = Path(__file__).parents[2]
+SOURCE = REPOSITORY / "src"
 PATIENCE = 20.0
 """Seconds any one thing may take; generous, since only failures pay for it."""
 

@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 
 import psutil
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 UNITS = REPOSITORY / "systemd"
-BOOT = Path(__file__).parent / "systemd" / "boot.sh"
+BOOT = Path(__file__).with_name("systemd_boot.sh")
 PATIENCE = 30.0
 """Seconds for any one thing; only failures take so long."""
 

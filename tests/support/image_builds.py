@@ -22,7 +22,7 @@ from pathlib import Path
 
 from asgi_master import __version__
 from fleet import SOURCE
-from proxying import find
+from proxies import find
 
 TOOLS = ("podman", "buildah", "crun", "unshare")
 _NEEDED = ("bin/sh", "bin/sleep")

@@ -1,9 +1,8 @@
-"""Random lives: any fact at any moment, and what must hold all the same."""
+"""A supervisor's random life, for Hypothesis: any fact at any moment, and what must hold all the same."""
 
 from collections import Counter
 
 import hypothesis.strategies as st
-from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asgi_master.supervision.actions import (
@@ -425,7 +424,3 @@ class FleetMachine(RuleBasedStateMachine):
             self.now = deadline
             self.tell(TimePassed())
         assert self.supervisor.handle(StopRequested(), self.now) == []
-
-
-TestFleet = FleetMachine.TestCase
-TestFleet.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

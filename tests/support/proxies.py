@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet import PATIENCE, TESTS, wait_until
+from fleet import PATIENCE, REPOSITORY, wait_until
 from ports import reserved_port
 
-DEPLOY = TESTS.parent / "deploy"
+DEPLOY = REPOSITORY / "deploy"
 _NGINX_SERVER = "server 127.0.0.1:8000;"
 _HAPROXY_SERVER = "server app 127.0.0.1:8000 check port 8001 inter 2s fall 3 rise 1"
 _PASSTHROUGH_SERVER = "server app 127.0.0.1:8000 send-proxy-v2 check inter 2s fall 3 rise 1"

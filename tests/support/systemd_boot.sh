@@ -1,6 +1,6 @@
 #!/bin/sh
 # Boots systemd in a throw-away copy of a root directory. Runs in mount and pid namespaces of its own, so that whatever
-# happens to it, nothing stays mounted and nothing lives on. Usage: boot.sh PLACE ROOT SEED CGROUP... -- NSPAWN-OPTION...
+# happens to it, nothing stays mounted and nothing lives on. Usage: systemd_boot.sh PLACE ROOT SEED CGROUP... -- NSPAWN-OPTION...
 set -eu
 place=$1 root=$2 seed=$3
 shift 3

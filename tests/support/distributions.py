@@ -64,7 +64,7 @@ def judge_sdist(sdist: Path, version: str) -> None:
         "README.md",
         "Makefile",
         "src/asgi_master/py.typed",
-        "tests/fleet.py",
+        "tests/support/fleet.py",
     ):
         assert f"{root}/{wanted}" in names, f"{sdist.name} lacks {wanted}"
 

@@ -30,7 +30,7 @@ NO_INODE: Inode = (-1, -1)
 _CONNECT_TIMEOUT = 1.0
 _TURN_TIMEOUT = 1.0
 _TURN_PERIOD = 0.01
-_MOST_LINKS = 40
+_MAX_LINKS = 40
 """As the kernel's."""
 _PRIVATE = 0o177
 """The umask under which things are made: whoever else may have them is decided once they are known to be ours."""
@@ -396,7 +396,7 @@ def _looked_up_in(path: Path) -> Iterator[tuple[str, str | None]]:
             place = there
             continue
         links += 1
-        if links > _MOST_LINKS:
+        if links > _MAX_LINKS:
             return
         if target.startswith("/"):
             place = "/"

@@ -10,7 +10,7 @@ from asgi_master.settings.model import SETTINGS
 from server_options import PEER_OPTIONS
 
 _OURS = {
-    name for setting in SETTINGS for name in (setting.flag, setting.off_flag, setting.spec.short) if name
+    name for setting in SETTINGS for name in (setting.flag, setting.off_flag, setting.option.short) if name
 } | {name for flag, short, _metavar, _meaning in COMMAND_OPTIONS for name in (flag, short) if name}
 _THEIRS = sorted({name for names in PEER_OPTIONS.values() for name in names.split()} - _OURS)
 

@@ -20,14 +20,15 @@ _PLAIN = [
     ["--reload", "--no-reload", "main:app"],
     ["--config", "a.toml", "-c", "b.toml"],
     ["--config=c.toml", "main:app"],
-    *([setting.flag] for setting in SETTINGS if setting.spec.kind is SWITCH),
-    *([setting.off_flag] for setting in SETTINGS if setting.spec.kind is SWITCH),
+    ["--spare", "1", "--spares", "2", "main:app"],
+    *([setting.flag] for setting in SETTINGS if setting.option.value_type is SWITCH),
+    *([setting.off_flag] for setting in SETTINGS if setting.option.value_type is SWITCH),
     *(
         [setting.flag, "x"]
         for setting in SETTINGS
-        if setting.spec.kind is not SWITCH and not setting.spec.argument
+        if setting.option.value_type is not SWITCH and not setting.option.argument
     ),
-    *([setting.spec.short, "x"] for setting in SETTINGS if setting.spec.short),
+    *([setting.option.short, "x"] for setting in SETTINGS if setting.option.short),
 ]
 _NOT_PLAIN = [
     ["--help"],

@@ -36,13 +36,13 @@ def test_every_option_is_told_whole_in_any_width(width):
     text = all_pages(width)
     words = _words(text)
     for setting in SETTINGS:
-        if setting.spec.argument:
+        if setting.option.argument:
             continue
         assert setting.flag in words
         assert not setting.off_flag or setting.off_flag in words
-        assert not setting.spec.short or setting.spec.short in words
+        assert not setting.option.short or setting.option.short in words
         assert setting.title in text
-        assert " ".join(setting.spec.help.split()) in " ".join(text.split())
+        assert " ".join(setting.option.help.split()) in " ".join(text.split())
     for flag, _short, _metavar, _meaning in COMMAND_OPTIONS:
         assert flag in words
     explained = [line for line in text.splitlines() if not line.startswith("  -")]

@@ -46,7 +46,7 @@ def test_values_are_told_as_they_were_written():
 
 
 @pytest.mark.parametrize(
-    "setting", [s for s in SETTINGS if s.spec.kind is SWITCH], ids=lambda setting: setting.name
+    "setting", [s for s in SETTINGS if s.option.value_type is SWITCH], ids=lambda setting: setting.name
 )
 def test_each_switch_goes_on_and_off(setting):
     assert _parse().flags[setting.name] is None
@@ -56,12 +56,12 @@ def test_each_switch_goes_on_and_off(setting):
 
 @pytest.mark.parametrize(
     "setting",
-    [s for s in SETTINGS if s.spec.kind is not SWITCH and not s.spec.argument],
+    [s for s in SETTINGS if s.option.value_type is not SWITCH and not s.option.argument],
     ids=lambda setting: setting.name,
 )
 def test_each_setting_has_its_flag(setting):
     assert _parse(setting.flag, "value").flags[setting.name] == (
-        ["value"] if setting.spec.kind.many else "value"
+        ["value"] if setting.option.value_type.is_list else "value"
     )
 
 

@@ -21,4 +21,4 @@ def test_in_development_it_is_not():
 
 def test_spares_are_asked_for():
     settings = Settings()
-    assert policy_of(replace(settings, process=replace(settings.process, spare=2))).spares == 2
+    assert policy_of(replace(settings, process=replace(settings.process, spares=2))).spares == 2

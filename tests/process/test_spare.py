@@ -21,7 +21,7 @@ STANDS_BY = r"worker {slot} \(generation {generation}\) is ready, as a spare"
 
 
 def serve(fleet: Fleet, *arguments: str, workers: int) -> Fleet:
-    fleet.serve_source(SLOW_START, "--spare", "1", *arguments, workers=workers, env=WITH_PROBE)
+    fleet.serve_source(SLOW_START, "--spares", "1", *arguments, workers=workers, env=WITH_PROBE)
     fleet.wait_line(STANDS_BY.format(slot=workers, generation=1))
     return fleet
 

@@ -14,16 +14,16 @@ BY_KEY = {setting.key: setting for setting in SETTINGS}
 
 
 def shown(setting):
-    default, kind = setting.spec.default, setting.spec.kind
-    if kind is CONNECTIONS:
+    default, value_type = setting.option.default, setting.option.value_type
+    if value_type is CONNECTIONS:
         return "auto" if default == AUTO_CONNECTIONS else str(default)
     if default == 0:
         return "none"
     if setting.key == "body-min-rate":
         return f"{default} bytes/s"
-    if kind is SECONDS:
+    if value_type is SECONDS:
         return f"{default:g} s"
-    if kind is BYTES:
+    if value_type is BYTES:
         return f"{default // 1024} KiB" if default < 1024 * 1024 else f"{default // 1024 // 1024} MiB"
     return str(default)
 

@@ -10,30 +10,33 @@ _EACH = pytest.mark.parametrize("setting", SETTINGS, ids=[setting.name for setti
 
 def test_every_field_is_a_setting_and_every_name_is_unique():
     groups = [getattr(Settings(), branch.name) for branch in dataclasses.fields(Settings)]
-    names = [leaf.name for group in groups for leaf in dataclasses.fields(group)]
-    assert [setting.name for setting in SETTINGS] == names
+    fields = [leaf.name for group in groups for leaf in dataclasses.fields(group)]
+    assert [setting.field for setting in SETTINGS] == fields
+    assert len({name for setting in SETTINGS for name in setting.names}) == len(SETTINGS) + 1, (
+        "one has a former name"
+    )
     for attribute in ("name", "key", "flag", "variable"):
         assert len({getattr(setting, attribute) for setting in SETTINGS}) == len(SETTINGS)
-    shorts = [setting.spec.short for setting in SETTINGS if setting.spec.short]
+    shorts = [setting.option.short for setting in SETTINGS if setting.option.short]
     assert len(set(shorts)) == len(shorts)
 
 
 @_EACH
 def test_the_default_passes_its_own_check(setting: Setting):
-    assert setting.spec.read(setting.spec.default) == setting.spec.default
+    assert setting.option.read(setting.option.default) == setting.option.default
 
 
 @_EACH
 def test_the_help_is_a_sentence(setting: Setting):
-    assert setting.spec.help[0].isupper() or setting.spec.help.startswith("HTTP")
-    assert setting.spec.help.endswith(".")
+    assert setting.option.help[0].isupper() or setting.option.help.startswith("HTTP")
+    assert setting.option.help.endswith(".")
 
 
 @_EACH
 def test_words_and_numbers_are_bounded(setting: Setting):
-    if isinstance(setting.spec.default, bool | str | tuple):
+    if isinstance(setting.option.default, bool | str | tuple):
         return
-    assert setting.spec.minimum is not None or setting.spec.kind.metavar == "MODE"
+    assert setting.option.minimum is not None or setting.option.value_type.metavar == "MODE"
 
 
 def test_settings_do_not_change():

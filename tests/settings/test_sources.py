@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from asgi_master.settings.sources import (
-    Given,
+    RawValue,
     config_file,
     from_environment,
     from_file,
@@ -19,16 +19,25 @@ def _file(directory: Path, text: str, name: str = "asgi-master.toml"):
 def test_flags_that_were_not_given_have_no_value():
     source = from_flags({"app": "main:app", "workers": None, "bind": [], "reload": False, "factory": True})
     assert source.values == {
-        "app": Given("main:app", "APP"),
-        "reload": Given(False, "--no-reload"),
-        "factory": Given(True, "--factory"),
+        "app": RawValue("main:app", "APP"),
+        "reload": RawValue(False, "--no-reload"),
+        "factory": RawValue(True, "--factory"),
     }
 
 
 def test_variables():
     source = from_environment({"ASGI_MASTER_DRAIN_TIMEOUT": "5", "ASGI_MASTER_WORKERS": "", "WORKERS": "7"})
-    assert source.values == {"drain_timeout": Given("5", "ASGI_MASTER_DRAIN_TIMEOUT")}
+    assert source.values == {"drain_timeout": RawValue("5", "ASGI_MASTER_DRAIN_TIMEOUT")}
     assert source.errors == []
+
+
+def test_a_former_name_still_works(tmp_path: Path) -> None:
+    assert from_environment({"ASGI_MASTER_SPARE": "1"}).values == {
+        "spares": RawValue("1", "ASGI_MASTER_SPARE")
+    }
+    both = from_environment({"ASGI_MASTER_SPARES": "2", "ASGI_MASTER_SPARE": "1"})
+    assert both.values == {"spares": RawValue("2", "ASGI_MASTER_SPARES")}
+    assert _file(tmp_path, "spare = 1").values == {"spares": RawValue(1, "asgi-master.toml, line 1")}
 
 
 def test_unknown_variables_are_errors():
@@ -69,11 +78,11 @@ def test_the_file_names_each_line(tmp_path):
     )
     assert source.errors == []
     assert source.values == {
-        "workers": Given(3, "asgi-master.toml, line 2"),
-        "drain_timeout": Given("5s", "asgi-master.toml, line 4"),
-        "header": Given(["X-A: workers = 9"], "asgi-master.toml, line 5"),
-        "root_path": Given("loop = ", "asgi-master.toml, line 8"),
-        "factory": Given(True, "asgi-master.toml, line 10"),
+        "workers": RawValue(3, "asgi-master.toml, line 2"),
+        "drain_timeout": RawValue("5s", "asgi-master.toml, line 4"),
+        "header": RawValue(["X-A: workers = 9"], "asgi-master.toml, line 5"),
+        "root_path": RawValue("loop = ", "asgi-master.toml, line 8"),
+        "factory": RawValue(True, "asgi-master.toml, line 10"),
     }
 
 
@@ -92,7 +101,7 @@ def test_unknown_keys_and_tables_are_errors(tmp_path):
 def test_the_table_of_pyproject(tmp_path):
     text = "[project]\nworkers = 1\n[tool.asgi-master]\nworkers = 2\n[tool.other]\nworkers = 3\n"
     source = _file(tmp_path, text, "pyproject.toml")
-    assert source.values == {"workers": Given(2, "pyproject.toml, line 4")}
+    assert source.values == {"workers": RawValue(2, "pyproject.toml, line 4")}
     assert source.errors == []
 
 
@@ -125,23 +134,23 @@ def test_no_file_is_no_error(tmp_path):
 
 
 def test_a_named_file_must_exist(tmp_path):
-    source = from_file(tmp_path, Given("missing.toml", "--config"))
+    source = from_file(tmp_path, RawValue("missing.toml", "--config"))
     assert source.errors == ["missing.toml: cannot be read: No such file or directory (--config)"]
-    assert from_file(tmp_path, Given(".", "--config")).errors == [
+    assert from_file(tmp_path, RawValue(".", "--config")).errors == [
         ".: cannot be read: Is a directory (--config)"
     ]
 
 
 def test_a_named_file_is_found_from_the_directory(tmp_path):
     (tmp_path / "production.toml").write_text("workers = 5")
-    source = from_file(tmp_path, Given("production.toml", "--config"))
-    assert source.values == {"workers": Given(5, "production.toml, line 1")}
+    source = from_file(tmp_path, RawValue("production.toml", "--config"))
+    assert source.values == {"workers": RawValue(5, "production.toml, line 1")}
 
 
 def test_the_flag_names_the_file_before_the_variable_does():
     environ = {"ASGI_MASTER_CONFIG": "b.toml"}
-    assert config_file("a.toml", environ) == Given("a.toml", "--config")
-    assert config_file(None, environ) == Given("b.toml", "ASGI_MASTER_CONFIG")
+    assert config_file("a.toml", environ) == RawValue("a.toml", "--config")
+    assert config_file(None, environ) == RawValue("b.toml", "ASGI_MASTER_CONFIG")
     assert config_file(None, {}) is None
 
 

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_master.settings import values
-from asgi_master.settings.values import Kind
+from asgi_master.settings.values import ValueType
 
 
 @pytest.mark.parametrize(
-    ("kind", "raw", "value"),
+    ("value_type", "raw", "value"),
     [
         (values.TEXT, "any thing", "any thing"),
         (values.INTEGER, "8", 8),
@@ -48,14 +48,14 @@ from asgi_master.settings.values import Kind
         (values.LINES, "X-A: 1, 2\nX-B: 3\n", ("X-A: 1, 2", "X-B: 3")),
     ],
 )
-def test_values_are_read(kind: Kind, raw, value):
-    read = kind.read(raw)
+def test_values_are_read(value_type: ValueType, raw, value):
+    read = value_type.read(raw)
     assert read == value
     assert type(read) is type(value)
 
 
 @pytest.mark.parametrize(
-    ("kind", "raw", "reason"),
+    ("value_type", "raw", "reason"),
     [
         (values.TEXT, 3, "is not a string"),
         (values.TEXT, "a\0b", "NUL"),
@@ -89,9 +89,9 @@ def test_values_are_read(kind: Kind, raw, value):
         (values.LIST, ["a\0"], "NUL"),
     ],
 )
-def test_what_cannot_be_read_says_why(kind: Kind, raw, reason):
+def test_what_cannot_be_read_says_why(value_type: ValueType, raw, reason):
     with pytest.raises(ValueError, match=reason):
-        kind.read(raw)
+        value_type.read(raw)
 
 
 _WRITTEN = st.one_of(
@@ -114,8 +114,8 @@ _WRITTEN = st.one_of(
 @settings(max_examples=200)
 @given(_WRITTEN)
 def test_a_written_value_reads_back_from_toml(written):
-    kind, value = written
-    assert kind.read(tomllib.loads(f"value = {kind.write(value)}")["value"]) == value
+    value_type, value = written
+    assert value_type.read(tomllib.loads(f"value = {value_type.write(value)}")["value"]) == value
 
 
 @settings(max_examples=200)
@@ -141,10 +141,10 @@ def test_a_written_value_reads_back_from_toml(written):
         st.dictionaries(st.text(), st.text()),
     ),
 )
-def test_nothing_but_a_value_error_comes_out_of_reading(kind, raw):
+def test_nothing_but_a_value_error_comes_out_of_reading(value_type, raw):
     reason = ""
     try:
-        kind.read(raw)
+        value_type.read(raw)
     except ValueError as error:
         reason = str(error)
     assert "\n" not in f"{values.show(raw)} {reason}"

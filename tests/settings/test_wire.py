@@ -29,5 +29,17 @@ def test_what_another_version_does_not_know_takes_its_default():
     assert from_wire({}) == Settings()
 
 
+def test_names_on_the_wire_are_those_that_earlier_versions_sent():
+    data = to_wire(_SETTINGS)
+    assert (data["http"]["http"], data["loop"]["loop"], data["lifespan"]["lifespan"]) == (
+        "httptools",
+        "uvloop",
+        "auto",
+    )
+    del data["process"]["spares"]
+    data["process"]["spare"] = 2
+    assert from_wire(data).process.spares == 2
+
+
 def test_the_empty_settings_fit_into_one_datagram_many_times():
     assert len(json.dumps(to_wire(_SETTINGS))) < 8192

@@ -40,13 +40,13 @@ def _parse(arguments: Iterator[str]) -> CommandLine:
             _set_application(flags, argument)
         elif (setting := known.get(name)) is None:
             raise _UnsupportedError
-        elif setting.spec.kind is SWITCH:
+        elif setting.option.value_type is SWITCH:
             if equals:
                 raise _UnsupportedError
             flags[setting.name] = name == setting.flag
         else:
             text = _value(argument, arguments)
-            if setting.spec.kind.many:
+            if setting.option.value_type.is_list:
                 flags[setting.name] = [*(flags[setting.name] or []), text]
             else:
                 flags[setting.name] = text
@@ -54,9 +54,9 @@ def _parse(arguments: Iterator[str]) -> CommandLine:
 
 
 def _names(setting: Setting) -> list[str]:
-    if setting.spec.argument:
+    if setting.option.argument:
         return []
-    return [name for name in (setting.flag, setting.off_flag, setting.spec.short) if name]
+    return [name for name in (setting.flag, setting.old_flag, setting.off_flag, setting.option.short) if name]
 
 
 def _value(argument: str, arguments: Iterator[str]) -> str:
@@ -71,7 +71,7 @@ def _value(argument: str, arguments: Iterator[str]) -> str:
 
 
 def _set_application(flags: dict[str, Any], argument: str) -> None:
-    name = next(setting.name for setting in SETTINGS if setting.spec.argument)
+    name = next(setting.name for setting in SETTINGS if setting.option.argument)
     if flags[name] is not None:
         raise _UnsupportedError
     flags[name] = argument

@@ -18,7 +18,7 @@ READY, LIVE = "readyz", "livez"
 TIMEOUT = 3.0
 """Seconds; a container's own limit is often no longer."""
 
-_MOST_BYTES = 64 * 1024
+_MAX_BYTES = 64 * 1024
 _ANY = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104 -- nothing is bound
 
 
@@ -38,7 +38,7 @@ def ask_admin(address: str, question: str, timeout: float) -> Health:
         try:
             connection.request("GET", f"/{question}")
             response = connection.getresponse()
-            text = response.read(_MOST_BYTES).decode(errors="replace").strip()
+            text = response.read(_MAX_BYTES).decode(errors="replace").strip()
         except http.client.HTTPException as error:
             raise OSError(None, f"no answer that makes sense: {error!r}") from None
     return Health(response.status == http.client.OK, text)

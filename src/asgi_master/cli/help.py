@@ -42,7 +42,7 @@ FIRST = {
         "limit_body_size": "Largest request body, such as 10M",
         "request_timeout": "Longest wait for a response to begin",
         "drain_timeout": "How long a leaving worker may finish requests",
-        "max_requests": "Replace a worker after so many",
+        "max_requests": "Replace a worker after this many",
     },
     "Watching": {
         "health_path": "What a worker must answer before it serves",
@@ -105,12 +105,12 @@ def all_pages(width: int | None = None) -> str:
     lines = [_INTRODUCTION, "", *textwrap.wrap(_PLACES, columns)]
     title = ""
     for setting in SETTINGS:
-        if setting.spec.argument:
+        if setting.option.argument:
             continue
         if setting.title != title:
             title = setting.title
             lines += ["", f"{title}:"]
-        lines += _entry(_all_names(setting), setting.spec.help + _default(setting), columns)
+        lines += _entry(_all_names(setting), setting.option.help + _default(setting), columns)
     lines += ["", "Command:"]
     for flag, short, metavar, meaning in COMMAND_OPTIONS:
         lines += _entry(_names(short, flag, metavar), meaning, columns)
@@ -140,20 +140,22 @@ def _entry(names: str, meaning: str, columns: int) -> Iterator[str]:
 
 def _first_names(setting: Setting) -> str:
     """The switch is shown the way that changes something."""
-    if setting.spec.kind is SWITCH:
-        return setting.off_flag if setting.spec.default else setting.flag
+    if setting.option.value_type is SWITCH:
+        return setting.off_flag if setting.option.default else setting.flag
     names = _all_names(setting)
     if len(names) <= _NAME_WIDTH:
         return names
     # Rather a word for the values than names that are not whole.
-    word = setting.key.rpartition("-")[2] if setting.spec.choices else setting.spec.metavar.partition("|")[0]
-    return _names(setting.spec.short, setting.flag, word.upper())
+    word = (
+        setting.key.rpartition("-")[2] if setting.option.choices else setting.option.metavar.partition("|")[0]
+    )
+    return _names(setting.option.short, setting.flag, word.upper())
 
 
 def _all_names(setting: Setting) -> str:
-    if setting.spec.kind is SWITCH:
+    if setting.option.value_type is SWITCH:
         return f"{setting.flag}, {setting.off_flag}"
-    return _names(setting.spec.short, setting.flag, setting.spec.metavar)
+    return _names(setting.option.short, setting.flag, setting.option.metavar)
 
 
 def _names(short: str, flag: str, metavar: str) -> str:
@@ -162,12 +164,12 @@ def _names(short: str, flag: str, metavar: str) -> str:
 
 def _default(setting: Setting) -> str:
     """The default as the help shows it; empty if there is none."""
-    spec = setting.spec
-    value = spec.default
-    if spec.kind is SWITCH:
+    option = setting.option
+    value = option.default
+    if option.value_type is SWITCH:
         text = "on" if value else "off"
     elif isinstance(value, str | tuple):
         text = value if isinstance(value, str) else ", ".join(value)
     else:
-        text = spec.kind.write(value)
+        text = option.value_type.write(value)
     return f" [default:{_UNBROKEN}{text}]" if text else ""

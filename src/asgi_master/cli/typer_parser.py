@@ -55,15 +55,16 @@ def _switches() -> list[str]:
 
 def _setting_option(setting: Setting) -> inspect.Parameter:
     """The parameter for a setting. All may be left out, so that only what was really said is a flag."""
-    spec = setting.spec
-    if spec.argument:
-        return _parameter(setting.name, str | None, typer.Argument(metavar=spec.metavar))
-    switch = spec.kind is SWITCH
+    option = setting.option
+    if option.argument:
+        return _parameter(setting.name, str | None, typer.Argument(metavar=option.metavar))
+    switch = option.value_type is SWITCH
     info = typer.Option(
-        f"{setting.flag}/{setting.off_flag}" if switch else setting.flag, *filter(None, [spec.short])
+        f"{setting.flag}/{setting.off_flag}" if switch else setting.flag,
+        *filter(None, [setting.old_flag, option.short]),
     )
-    kind = bool | None if switch else list[str] | None if spec.kind.many else str | None
-    return _parameter(setting.name, kind, info)
+    value_type = bool | None if switch else list[str] | None if option.value_type.is_list else str | None
+    return _parameter(setting.name, value_type, info)
 
 
 def _option(flag: str, short: str, metavar: str) -> inspect.Parameter:
@@ -76,8 +77,8 @@ def _name(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_")
 
 
-def _parameter(name: str, kind: Any, info: Any, *, default: Any = None) -> inspect.Parameter:
-    annotation = Annotated[kind, info]
+def _parameter(name: str, value_type: Any, info: Any, *, default: Any = None) -> inspect.Parameter:
+    annotation = Annotated[value_type, info]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 

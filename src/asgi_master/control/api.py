@@ -162,7 +162,7 @@ class _Parameters:
             raise Refusal(400, f"unknown: {', '.join(sorted(self._values))[:100]}")
 
 
-_MOST_SLOT = 10_000
+_MAX_SLOT = 10_000
 
 _Reader = Callable[[_Parameters], Command]
 _ROUTES: dict[str, tuple[str, _Reader]] = {
@@ -176,8 +176,8 @@ _ROUTES: dict[str, tuple[str, _Reader]] = {
         "POST",
         lambda given: Scale(given.integer("workers", 1, MOST_WORKERS) or 0, given.switch("wait")),
     ),
-    "/drain": ("POST", lambda given: Drain(given.integer("slot", 0, _MOST_SLOT) or 0)),
-    "/stacks": ("POST", lambda given: ShowStacks(given.integer("slot", 0, _MOST_SLOT, required=False))),
+    "/drain": ("POST", lambda given: Drain(given.integer("slot", 0, _MAX_SLOT) or 0)),
+    "/stacks": ("POST", lambda given: ShowStacks(given.integer("slot", 0, _MAX_SLOT, required=False))),
     "/stop": ("POST", lambda given: Stop(given.switch("quick"))),
 }
 

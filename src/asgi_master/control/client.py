@@ -18,7 +18,7 @@ from asgi_master.errors import AsgiMasterError
 _CREDENTIALS = struct.Struct("iII")
 _TIMEVAL = struct.Struct("ll")
 _LOOK_TIMEOUT = 2.0
-_MOST_BYTES = 8 * 1024 * 1024
+_MAX_BYTES = 8 * 1024 * 1024
 
 
 class NoAnswerError(AsgiMasterError):
@@ -92,7 +92,7 @@ def ask(
                 sock.sendall(head.encode() + content)
             response = http.client.HTTPResponse(sock, method=method)
             response.begin()
-            answer = json.loads(response.read(_MOST_BYTES))
+            answer = json.loads(response.read(_MAX_BYTES))
     except TimeoutError:
         raise TookTooLongError(f"{path}: no answer within {timeout:g} s") from None
     except OSError as error:

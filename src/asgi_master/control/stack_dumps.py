@@ -15,9 +15,9 @@ ANSWER_TIMEOUT = 1.0
 _LOOP_ANSWER_TIMEOUT = 0.2
 """Seconds for its loop to do so; then its stack is asked for past the loop."""
 
-_MOST_BYTES = 64 * 1024
+_MAX_BYTES = 64 * 1024
 """Of one worker's tasks, and again of its threads: fits a datagram, and what a pipe holds."""
-_MOST_BYTES_OF_ALL = 4 * 1024 * 1024
+_MAX_BYTES_OF_ALL = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class StackDumpRequests:
         """Expect answers of these workers."""
         self._last_number += 1
         workers = {one.worker: one for one in pending}
-        limit = min(_MOST_BYTES, _MOST_BYTES_OF_ALL // max(1, len(workers)))
+        limit = min(_MAX_BYTES, _MAX_BYTES_OF_ALL // max(1, len(workers)))
         request = StackDumpRequest(self._last_number, now, workers, limit)
         self._open.append(request)
         return request

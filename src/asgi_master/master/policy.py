@@ -23,6 +23,6 @@ def policy_of(settings: Settings) -> Policy:
         watch_time=0.0 if development.reload else process.watch_time,
         max_error_share=process.max_error_share,
         rollback_window=0.0 if development.reload else process.rollback_window,
-        spares=process.spare,
+        spares=process.spares,
         exit_on_first_failure=not development.reload,
     )

@@ -103,7 +103,7 @@ def _apart(settings: Settings) -> Settings:
         process=replace(
             settings.process,
             workers=1,
-            spare=0,
+            spares=0,
             pid_file="",
             control_socket="off",
             shutdown_delay=0.0,

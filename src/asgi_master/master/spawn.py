@@ -23,7 +23,7 @@ _NOT_FOR_CHILDREN = (
 )
 """What the service manager said to the master alone."""
 
-_SECRETS = tuple(setting.variable for setting in SETTINGS if setting.spec.kind.is_secret)
+_SECRETS = tuple(setting.variable for setting in SETTINGS if setting.option.value_type.is_secret)
 """What the operator said to the master alone. A program that is to become the master must know it too."""
 
 

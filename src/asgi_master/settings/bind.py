@@ -8,10 +8,10 @@ import re
 from dataclasses import dataclass
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}", re.ASCII)
-_MOST_PORT = 65535
+_MAX_PORT = 65535
 # sun_path of Linux, without its final NUL.
-_MOST_PATH_BYTES = 107
-_MOST_FD = 2**31 - 1
+_MAX_PATH_BYTES = 107
+_MAX_FD = 2**31 - 1
 # What systemd allows as FileDescriptorName=.
 _FD_NAME = re.compile(r"[!-9;-~]{1,255}", re.ASCII)
 
@@ -85,7 +85,7 @@ def parse_bind(text: str) -> Address:
         return _unix(text.removeprefix("unix:"))
     if text.startswith("fd://"):
         number = text.removeprefix("fd://")
-        if not re.fullmatch(r"[0-9]{1,10}", number, re.ASCII) or int(number) > _MOST_FD:
+        if not re.fullmatch(r"[0-9]{1,10}", number, re.ASCII) or int(number) > _MAX_FD:
             raise ValueError("names no descriptor: write fd://N, such as fd://3")
         return InheritedFd(int(number))
     if text.startswith("systemd:"):
@@ -107,8 +107,8 @@ def parse_bind(text: str) -> Address:
         raise ValueError(f"is not HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N or systemd:NAME{hint}")
     if bracketed and not _is_ipv6(host[1:-1]):
         raise ValueError("has no IPv6 address in its brackets")
-    if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > _MOST_PORT:
-        raise ValueError(f"has a bad port: a number from 0 to {_MOST_PORT}")
+    if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > _MAX_PORT:
+        raise ValueError(f"has a bad port: a number from 0 to {_MAX_PORT}")
     return TcpAddress(host[1:-1] if bracketed else host, int(port), bracketed)
 
 
@@ -119,8 +119,8 @@ def _unix(path: str) -> UnixAddress:
         raise ValueError("names no path: write unix:/path/to/socket")
     if path.startswith("@"):
         raise ValueError("is an abstract socket, which anybody on the machine could reach: give it a path")
-    if len(path.encode(errors="surrogateescape")) > _MOST_PATH_BYTES:
-        raise ValueError(f"is too long: the path of a Unix socket has at most {_MOST_PATH_BYTES} bytes")
+    if len(path.encode(errors="surrogateescape")) > _MAX_PATH_BYTES:
+        raise ValueError(f"is too long: the path of a Unix socket has at most {_MAX_PATH_BYTES} bytes")
     return UnixAddress(path)
 
 

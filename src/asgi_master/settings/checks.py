@@ -26,11 +26,11 @@ _TARGET = re.compile(r'/[!"$-~]*', re.ASCII)
 """A path and query as a request line carries them."""
 
 
-def check(settings: Settings, origins: Mapping[str, str], directory: Path, wrong: set[str]) -> list[str]:
-    """A line for each error. Settings in `wrong` could not be read and are not judged."""
+def check(settings: Settings, origins: Mapping[str, str], directory: Path, invalid: set[str]) -> list[str]:
+    """A line for each error. Settings in `invalid` could not be read and are not judged."""
     lines = []
     for finding in _Checks(settings, origins, directory).findings():
-        if finding.name in wrong or wrong.intersection(finding.depends_on):
+        if finding.name in invalid or invalid.intersection(finding.depends_on):
             continue
         origin = origins[finding.name]
         lines.append(

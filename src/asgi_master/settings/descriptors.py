@@ -2,7 +2,7 @@
 
 import resource
 
-_LEAST_KEPT = 32
+_MIN_KEPT = 32
 """Descriptors: listeners, the loop, channels and logs take about twenty."""
 
 
@@ -19,4 +19,4 @@ def most_connections(descriptors: int) -> int:
     """
     if descriptors == resource.RLIM_INFINITY:
         return 0
-    return max(1, descriptors - max(descriptors // 4, _LEAST_KEPT))
+    return max(1, descriptors - max(descriptors // 4, _MIN_KEPT))

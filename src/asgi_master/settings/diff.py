@@ -23,15 +23,14 @@ class Change:
     @property
     def applies(self) -> Applies:
         """`start`: the new value waits for a restart."""
-        return self.setting.spec.applies
+        return self.setting.option.applies
 
 
 def diff(old: Settings, new: Settings) -> list[Change]:
     """The settings that differ, in the order of their definition."""
     changes = []
     for setting in SETTINGS:
-        before = getattr(getattr(old, setting.group), setting.name)
-        after = getattr(getattr(new, setting.group), setting.name)
+        before, after = setting.value_in(old), setting.value_in(new)
         if before != after:
             changes.append(Change(setting, before, after))
     return changes
@@ -42,6 +41,6 @@ def hold_until_restart(running: Settings, new: Settings) -> tuple[Settings, list
     held = new
     waiting = [change for change in diff(running, new) if change.applies is Applies.START]
     for change in waiting:
-        group, name = change.setting.group, change.setting.name
-        held = replace(held, **{group: replace(getattr(held, group), **{name: change.old})})
+        group, field = change.setting.group, change.setting.field
+        held = replace(held, **{group: replace(getattr(held, group), **{field: change.old})})
     return held, waiting

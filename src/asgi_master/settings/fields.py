@@ -12,15 +12,15 @@ from asgi_master.settings.values import (
     SWITCH,
     TEXT,
     WORD,
-    Kind,
     Raw,
+    ValueType,
 )
 
 T = TypeVar("T")
 
-_SPEC = "asgi_master.setting"
+_OPTION = "asgi_master.option"
 _TITLE = "asgi_master.group"
-_KINDS: dict[type, Kind] = {bool: SWITCH, int: INTEGER, str: TEXT, tuple: LIST, float: SECONDS}
+_VALUE_TYPES: dict[type, ValueType] = {bool: SWITCH, int: INTEGER, str: TEXT, tuple: LIST, float: SECONDS}
 
 ENVIRONMENT_PREFIX = "ASGI_MASTER_"
 
@@ -33,12 +33,16 @@ class Applies(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
-    """What a setting says about itself, apart from its name."""
+class Option:
+    """What a setting declares: everything but its place in the tree of settings."""
 
+    name: str
+    """Its name for the operator, in place of the field's; empty if they are the same."""
+    old_name: str
+    """A former name that still works everywhere; empty if there is none."""
     default: Any
     help: str
-    kind: Kind
+    value_type: ValueType
     short: str
     """A one-letter flag, such as `-w`; empty if there is none."""
     argument: bool
@@ -51,55 +55,86 @@ class Spec:
 
     def read(self, raw: Raw) -> Any:
         """The checked value. Raises `ValueError`, whose text completes `<value> ...`."""
-        value = self.kind.read(raw)
+        value = self.value_type.read(raw)
         if self.choices:
             value = value.strip().lower()
             if value not in self.choices:
                 raise ValueError(f"is not one of {', '.join(self.choices)}")
         if isinstance(value, int | float):
             if self.minimum is not None and value < self.minimum:
-                raise ValueError(f"is too small: at least {self.kind.write(self.minimum)}")
+                raise ValueError(f"is too small: at least {self.value_type.write(self.minimum)}")
             if self.maximum is not None and value > self.maximum:
-                raise ValueError(f"is too large: at most {self.kind.write(self.maximum)}")
+                raise ValueError(f"is too large: at most {self.value_type.write(self.maximum)}")
         return value
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting of the model: its place and what it says about itself."""
+    """One setting of the model: its place in the tree, its names, and its option."""
 
     group: str
     title: str
-    """The group's title for people."""
-    name: str
-    spec: Spec
+    """Title of the group, for the help and the reference page."""
+    field: str
+    option: Option
+
+    @property
+    def name(self) -> str:
+        """Its name in messages between processes; `key`, `flag` and `variable` derive from it."""
+        return self.option.name or self.field
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that is accepted; the last one wins."""
+        return (*filter(None, [self.option.old_name]), self.name)
 
     @property
     def key(self) -> str:
-        """Its name in the file and in messages."""
-        return self.name.replace("_", "-")
+        """Its name in the settings file and in error messages."""
+        return key_of(self.name)
 
     @property
     def flag(self) -> str:
         """Its long flag; for an argument, the argument's name."""
-        return self.name.upper() if self.spec.argument else f"--{self.key}"
+        return self.name.upper() if self.option.argument else f"--{self.key}"
+
+    @property
+    def old_flag(self) -> str:
+        """The former name of its flag; empty if there is none."""
+        return f"--{key_of(self.option.old_name)}" if self.option.old_name else ""
 
     @property
     def off_flag(self) -> str:
         """The flag that turns a switch off; empty for other settings."""
-        return f"--no-{self.key}" if self.spec.kind is SWITCH else ""
+        return f"--no-{self.key}" if self.option.value_type is SWITCH else ""
 
     @property
     def variable(self) -> str:
         """Its environment variable."""
-        return ENVIRONMENT_PREFIX + self.name.upper()
+        return variable_of(self.name)
+
+    def value_in(self, settings: Any) -> Any:
+        """Its value in a tree of settings."""
+        return getattr(getattr(settings, self.group), self.field)
+
+
+def key_of(name: str) -> str:
+    """A setting's name as the settings file spells it."""
+    return name.replace("_", "-")
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting's name."""
+    return ENVIRONMENT_PREFIX + name.upper()
 
 
 def setting(
     default: T,
     *,
     help: str,  # noqa: A002 -- the word every command line library uses for it
-    kind: Kind | None = None,
+    value_type: ValueType | None = None,
+    name: str = "",
+    old_name: str = "",
     short: str = "",
     argument: bool = False,
     metavar: str = "",
@@ -108,26 +143,28 @@ def setting(
     choices: tuple[str, ...] = (),
     applies: Applies = Applies.RELOAD,
 ) -> T:
-    """A field of a group of settings. The kind follows from the default's type where `kind` is not given."""
-    if kind is None:
-        kind = WORD if choices else _KINDS[type(default)]
-    spec = Spec(
+    """A field of a group of settings. Without `value_type`, the type of the default determines it."""
+    if value_type is None:
+        value_type = WORD if choices else _VALUE_TYPES[type(default)]
+    option = Option(
+        name=name,
+        old_name=old_name,
         default=default,
         help=help,
-        kind=kind,
+        value_type=value_type,
         short=short,
         argument=argument,
-        metavar=metavar or ("|".join(choices) if choices else kind.metavar),
+        metavar=metavar or ("|".join(choices) if choices else value_type.metavar),
         minimum=minimum,
         maximum=maximum,
         choices=choices,
         applies=applies,
     )
     # To the type checker, a field is the default it carries.
-    return field(default=default, metadata={_SPEC: spec})
+    return field(default=default, metadata={_OPTION: option})
 
 
-def titled(title: str) -> dict[str, str]:
+def group_title(title: str) -> dict[str, str]:
     """The metadata of a field of the tree that holds a group of settings."""
     return {_TITLE: title}
 
@@ -137,4 +174,4 @@ def settings_of(tree: type) -> Iterator[Setting]:
     for branch in fields(tree):
         # The default factory of a group is its class.
         for leaf in fields(cast("Any", branch.default_factory)):
-            yield Setting(branch.name, branch.metadata[_TITLE], leaf.name, leaf.metadata[_SPEC])
+            yield Setting(branch.name, branch.metadata[_TITLE], leaf.name, leaf.metadata[_OPTION])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from asgi_master.settings.fields import Applies, Setting, setting, settings_of, titled
+from asgi_master.settings.fields import Applies, Setting, group_title, setting, settings_of
 from asgi_master.settings.values import (
     AUTO_CONNECTIONS,
     BYTES,
@@ -36,7 +36,7 @@ class ApplicationSettings:
     )
     chdir: str = setting(
         "",
-        kind=PATH,
+        value_type=PATH,
         metavar="DIR",
         applies=_START,
         help="Working directory, to which relative paths refer. Each reload enters it again by this "
@@ -44,11 +44,11 @@ class ApplicationSettings:
         "started.",
     )
     app_dir: str = setting(
-        ".", kind=PATH, help="Directory to import the application from; it is first on sys.path."
+        ".", value_type=PATH, help="Directory to import the application from; it is first on sys.path."
     )
     env_file: str = setting(
         "",
-        kind=PATH,
+        value_type=PATH,
         help="File of KEY=VALUE lines for the application's environment; variables that exist already win. Quotes, "
         "values over several lines and ${NAME} are understood; settings of asgi-master in it are refused.",
     )
@@ -60,7 +60,7 @@ class ProcessSettings:
 
     workers: int = setting(
         1,
-        kind=WORKERS,
+        value_type=WORKERS,
         short="-w",
         minimum=1,
         maximum=1000,
@@ -128,13 +128,13 @@ class ProcessSettings:
     )
     max_worker_memory: int = setting(
         0,
-        kind=BYTES,
+        value_type=BYTES,
         minimum=0,
         help="Replace a worker whose unshared memory (USS) stays above this; 0: never.",
     )
     max_worker_memory_hard: int = setting(
         0,
-        kind=BYTES,
+        value_type=BYTES,
         minimum=0,
         help="Stop a worker as soon as its unshared memory (USS) exceeds this, before its successor is "
         "ready; 0: never.",
@@ -180,8 +180,9 @@ class ProcessSettings:
         help="Time after a reload for which the old code is kept in memory, so that `asgi-masterctl "
         "rollback` can return to it; 0: not at all.",
     )
-    spare: int = setting(
+    spares: int = setting(
         0,
+        old_name="spare",
         minimum=0,
         maximum=100,
         help="Number of additional workers that are started but accept no connections until another "
@@ -196,10 +197,12 @@ class ProcessSettings:
     backoff_cap: float = setting(
         30.0, minimum=0.5, help="Maximum delay before a worker that keeps crashing is started again."
     )
-    pid_file: str = setting("", kind=PATH, applies=_START, help="File to write the master's process id to.")
+    pid_file: str = setting(
+        "", value_type=PATH, applies=_START, help="File to write the master's process id to."
+    )
     control_socket: str = setting(
         "auto",
-        kind=PATH,
+        value_type=PATH,
         metavar="PATH|auto|off",
         applies=_START,
         help="Unix socket that asgi-masterctl steers the master through; auto is a path of its own for each "
@@ -228,7 +231,7 @@ class PrivilegeSettings:
     )
     umask: int = setting(
         UNSET_UMASK,
-        kind=UMASK,
+        value_type=UMASK,
         minimum=UNSET_UMASK,
         help="Umask of the application; inherit keeps the one that asgi-master was started with.",
     )
@@ -281,7 +284,7 @@ class SocketSettings:
     )
     uds_mode: int = setting(
         0o660,
-        kind=MODE,
+        value_type=MODE,
         applies=_START,
         help="Permissions of Unix sockets; the proxy in front must be able to write.",
     )
@@ -300,27 +303,27 @@ class TlsSettings:
 
     certfile: tuple[str, ...] = setting(
         (),
-        kind=LIST,
+        value_type=LIST,
         metavar="PATH",
         help="Certificate and its chain, in PEM; may be repeated: clients get the one with the host name they ask for, "
         "or else the first. The files are watched, and new ones are used without a restart or reload.",
     )
     keyfile: tuple[str, ...] = setting(
         (),
-        kind=LIST,
+        value_type=LIST,
         metavar="PATH",
         help="Private key, in PEM; one for each certfile in the same order, or none if those hold the keys too.",
     )
     keyfile_password: str = setting(
         "",
-        kind=SECRET,
+        value_type=SECRET,
         help="Password of encrypted keys. Others can see it on a command line: keyfile-password-file is better.",
     )
     keyfile_password_file: str = setting(
-        "", kind=PATH, help="File whose first line is the password of encrypted keys."
+        "", value_type=PATH, help="File whose first line is the password of encrypted keys."
     )
     ca_certs: str = setting(
-        "", kind=PATH, help="CA certificates, in PEM, that client certificates are verified against."
+        "", value_type=PATH, help="CA certificates, in PEM, that client certificates are verified against."
     )
     client_cert: str = setting(
         "none",
@@ -342,8 +345,11 @@ class TlsSettings:
 class HttpSettings:
     """HTTP, and what a client may ask of us."""
 
-    http: str = setting(
-        "httptools", choices=("httptools", "h11"), help="The HTTP/1.1 parser: the fast one, or the reference."
+    parser: str = setting(
+        "httptools",
+        name="http",
+        choices=("httptools", "h11"),
+        help="The HTTP/1.1 parser: the fast one, or the reference.",
     )
     root_path: str = setting(
         "", metavar="PATH", help="Path at which the proxy in front mounts the application."
@@ -352,19 +358,19 @@ class HttpSettings:
     date_header: bool = setting(True, help="Send a Date header unless the application sets one.")
     header: tuple[str, ...] = setting(
         (),
-        kind=LINES,
+        value_type=LINES,
         metavar="NAME:VALUE",
         help="Header to add to every response, as 'Name: value'; may be repeated.",
     )
     limit_request_line: int = setting(
-        8192, kind=BYTES, minimum=256, help="Maximum length of the request line."
+        8192, value_type=BYTES, minimum=256, help="Maximum length of the request line."
     )
     limit_header_count: int = setting(100, minimum=1, help="Maximum number of headers in a request.")
     limit_header_bytes: int = setting(
-        65536, kind=BYTES, minimum=1024, help="Maximum size of a request's header section."
+        65536, value_type=BYTES, minimum=1024, help="Maximum size of a request's header section."
     )
     limit_body_size: int = setting(
-        0, kind=BYTES, minimum=0, help="Maximum size of a request body; 0: unlimited."
+        0, value_type=BYTES, minimum=0, help="Maximum size of a request body; 0: unlimited."
     )
     header_timeout: float = setting(
         15.0, minimum=0, help="Time a request's header section may take to arrive; 0: unlimited."
@@ -376,7 +382,7 @@ class HttpSettings:
     )
     body_min_rate: int = setting(
         240,
-        kind=BYTES,
+        value_type=BYTES,
         minimum=0,
         help="Minimum rate of a request body, in bytes per second, while the application waits for it, "
         "averaged over body-timeout (30 s if that is 0). Does not apply to bodies that the "
@@ -403,7 +409,7 @@ class HttpSettings:
     )
     max_connections: int = setting(
         AUTO_CONNECTIONS,
-        kind=CONNECTIONS,
+        value_type=CONNECTIONS,
         minimum=AUTO_CONNECTIONS,
         help="Maximum number of connections per worker; others wait in the kernel's queue. auto is "
         "three quarters of the file descriptor limit (RLIMIT_NOFILE, ulimit -n), which leaves the "
@@ -417,7 +423,7 @@ class ProxySettings:
 
     forwarded_allow_ips: tuple[str, ...] = setting(
         (),
-        kind=PEERS,
+        value_type=PEERS,
         metavar="ADDRESS|NETWORK|unix|*",
         help="Proxies that are trusted to name the client and the scheme; may be repeated. unix trusts "
         "every client of our Unix sockets; * trusts every peer, but only for the last address in "
@@ -443,7 +449,7 @@ class ProxySettings:
     )
     proxy_protocol_allow_ips: tuple[str, ...] = setting(
         (),
-        kind=PEERS,
+        value_type=PEERS,
         metavar="ADDRESS|NETWORK|unix|*",
         help="Proxies that may send a PROXY protocol header; syntax as for forwarded-allow-ips, may be "
         "repeated.",
@@ -456,7 +462,7 @@ class WebSocketSettings:
 
     ws_max_size: int = setting(
         16 * 1024 * 1024,
-        kind=BYTES,
+        value_type=BYTES,
         minimum=1,
         help="Maximum size of a message after decompression; a larger one closes the connection (1009).",
     )
@@ -479,8 +485,9 @@ class WebSocketSettings:
 class LifespanSettings:
     """The application's startup and shutdown."""
 
-    lifespan: str = setting(
+    mode: str = setting(
         "auto",
+        name="lifespan",
         choices=("auto", "on", "off"),
         help="Whether to run the ASGI lifespan protocol; auto detects whether the application supports it.",
     )
@@ -493,7 +500,9 @@ class LifespanSettings:
 class LoopSettings:
     """The event loop."""
 
-    loop: str = setting("uvloop", choices=("uvloop", "asyncio"), help="The event loop of the workers.")
+    implementation: str = setting(
+        "uvloop", name="loop", choices=("uvloop", "asyncio"), help="The event loop of the workers."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -524,7 +533,7 @@ class LoggingSettings:
     access_log: bool = setting(False, help="Write an access log line for each request to standard output.")
     access_log_file: str = setting(
         "",
-        kind=PATH,
+        value_type=PATH,
         help="Append the access log to this file (implies access-log); SIGUSR1 and SIGHUP reopen it. "
         "-: standard output.",
     )
@@ -554,7 +563,7 @@ class LoggingSettings:
     )
     log_config: str = setting(
         "",
-        kind=PATH,
+        value_type=PATH,
         help="File that configures Python's logging (.json, .yaml, .toml or .ini) instead of the settings here.",
     )
 
@@ -594,23 +603,25 @@ class Settings:
     """All settings, checked."""
 
     application: ApplicationSettings = field(
-        default_factory=ApplicationSettings, metadata=titled("Application")
+        default_factory=ApplicationSettings, metadata=group_title("Application")
     )
-    process: ProcessSettings = field(default_factory=ProcessSettings, metadata=titled("Processes"))
-    privileges: PrivilegeSettings = field(default_factory=PrivilegeSettings, metadata=titled("Privileges"))
-    sockets: SocketSettings = field(default_factory=SocketSettings, metadata=titled("Sockets"))
-    tls: TlsSettings = field(default_factory=TlsSettings, metadata=titled("TLS"))
-    http: HttpSettings = field(default_factory=HttpSettings, metadata=titled("HTTP"))
-    proxy: ProxySettings = field(default_factory=ProxySettings, metadata=titled("Behind a proxy"))
-    websocket: WebSocketSettings = field(default_factory=WebSocketSettings, metadata=titled("WebSocket"))
-    lifespan: LifespanSettings = field(default_factory=LifespanSettings, metadata=titled("Lifespan"))
-    loop: LoopSettings = field(default_factory=LoopSettings, metadata=titled("Event loop"))
-    logging: LoggingSettings = field(default_factory=LoggingSettings, metadata=titled("Logging"))
+    process: ProcessSettings = field(default_factory=ProcessSettings, metadata=group_title("Processes"))
+    privileges: PrivilegeSettings = field(
+        default_factory=PrivilegeSettings, metadata=group_title("Privileges")
+    )
+    sockets: SocketSettings = field(default_factory=SocketSettings, metadata=group_title("Sockets"))
+    tls: TlsSettings = field(default_factory=TlsSettings, metadata=group_title("TLS"))
+    http: HttpSettings = field(default_factory=HttpSettings, metadata=group_title("HTTP"))
+    proxy: ProxySettings = field(default_factory=ProxySettings, metadata=group_title("Behind a proxy"))
+    websocket: WebSocketSettings = field(default_factory=WebSocketSettings, metadata=group_title("WebSocket"))
+    lifespan: LifespanSettings = field(default_factory=LifespanSettings, metadata=group_title("Lifespan"))
+    loop: LoopSettings = field(default_factory=LoopSettings, metadata=group_title("Event loop"))
+    logging: LoggingSettings = field(default_factory=LoggingSettings, metadata=group_title("Logging"))
     observation: ObservationSettings = field(
-        default_factory=ObservationSettings, metadata=titled("Health and metrics")
+        default_factory=ObservationSettings, metadata=group_title("Health and metrics")
     )
     development: DevelopmentSettings = field(
-        default_factory=DevelopmentSettings, metadata=titled("Development")
+        default_factory=DevelopmentSettings, metadata=group_title("Development")
     )
 
 

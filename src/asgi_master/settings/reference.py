@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from asgi_master.settings.fields import Applies, Setting
+from asgi_master.settings.fields import Applies, Setting, key_of
 from asgi_master.settings.model import SETTINGS
 from asgi_master.settings.sources import CONFIG_VARIABLE, FILE_NAME
 from asgi_master.settings.values import SWITCH
@@ -50,38 +50,39 @@ def _sections() -> Iterator[str]:
 
 
 def _section(setting: Setting) -> str:
-    spec = setting.spec
-    flags = [f"`{flag}`" for flag in (spec.short, _flag(setting), setting.off_flag) if flag]
-    default = "none" if spec.default in ("", ()) else f"`{spec.kind.write(spec.default)}`"
-    applies = "at start" if spec.applies is Applies.START else "on reload"
+    option = setting.option
+    flags = [f"`{flag}`" for flag in (option.short, _flag(setting), setting.off_flag) if flag]
+    default = "none" if option.default in ("", ()) else f"`{option.value_type.write(option.default)}`"
+    applies = "at start" if option.applies is Applies.START else "on reload"
     facts = [
         f"- On the command line: {', '.join(flags)}",
         f"- In the environment: `{setting.variable}`",
+        *([f"- Former name, still accepted: `{key_of(option.old_name)}`"] if option.old_name else []),
         f"- Value: {_values(setting)}",
         f"- Default: {default}",
         f"- A change applies {applies}.",
     ]
-    return f"### {setting.key}\n\n{spec.help}\n\n" + "\n".join(facts) + "\n"
+    return f"### {setting.key}\n\n{option.help}\n\n" + "\n".join(facts) + "\n"
 
 
 def _flag(setting: Setting) -> str:
-    spec = setting.spec
-    if spec.argument:
-        return f"asgi-master {spec.metavar}"
-    return setting.flag if spec.kind is SWITCH else f"{setting.flag} {spec.metavar}"
+    option = setting.option
+    if option.argument:
+        return f"asgi-master {option.metavar}"
+    return setting.flag if option.value_type is SWITCH else f"{setting.flag} {option.metavar}"
 
 
 def _values(setting: Setting) -> str:
-    spec = setting.spec
-    if spec.choices:
-        return ", ".join(f"`{choice}`" for choice in spec.choices)
+    option = setting.option
+    if option.choices:
+        return ", ".join(f"`{choice}`" for choice in option.choices)
     bounds = []
     # The least number may stand for a word, which is in the form.
-    if spec.minimum is not None and not spec.kind.write(spec.minimum).startswith('"'):
-        bounds.append(f"at least {spec.kind.write(spec.minimum)}")
-    if spec.maximum is not None:
-        bounds.append(f"at most {spec.kind.write(spec.maximum)}")
-    return "; ".join([spec.kind.form, *bounds])
+    if option.minimum is not None and not option.value_type.write(option.minimum).startswith('"'):
+        bounds.append(f"at least {option.value_type.write(option.minimum)}")
+    if option.maximum is not None:
+        bounds.append(f"at most {option.value_type.write(option.maximum)}")
+    return "; ".join([option.value_type.syntax, *bounds])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from asgi_master.settings.cpus import available_cpus
 from asgi_master.settings.descriptors import available_descriptors, most_connections
 from asgi_master.settings.model import SETTINGS, Settings
 from asgi_master.settings.sources import (
-    Given,
+    RawValue,
     chdir_given,
     config_file,
     from_environment,
@@ -30,7 +30,7 @@ _DEVELOPMENT_DRAIN = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Checked settings, and by name where each value came from: `default`, or as in `Given.origin`."""
+    """Checked settings, and by name where each value came from: `default`, or as in `RawValue.origin`."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -52,7 +52,7 @@ def resolve(
     what `chdir` names. Raises `SettingsError` with every error.
     """
     errors: list[str] = []
-    given: dict[str, Given] = {}
+    given: dict[str, RawValue] = {}
     named = config_file(config, environ)
     for source in (
         from_socket_activation(environ),
@@ -62,7 +62,7 @@ def resolve(
     ):
         errors += source.errors
         given |= source.values
-    values, wrong = _read(given, errors)
+    values, invalid = _read(given, errors)
     if values["workers"] == AUTO:
         values["workers"] = cpus()
     if values["reload"] and "drain_timeout" not in given:
@@ -80,28 +80,28 @@ def resolve(
         setting.name: given[setting.name].origin if setting.name in given else DEFAULT for setting in SETTINGS
     }
     settings = _tree(values)
-    errors += check(settings, origins, directory / settings.application.chdir, wrong)
+    errors += check(settings, origins, directory / settings.application.chdir, invalid)
     if errors:
         raise SettingsError(errors)
     return Resolved(settings, origins)
 
 
-def _read(given: Mapping[str, Given], errors: list[str]) -> tuple[dict[str, Any], set[str]]:
+def _read(given: Mapping[str, RawValue], errors: list[str]) -> tuple[dict[str, Any], set[str]]:
     """The value of each setting, and the names of those that cannot be read and keep their default."""
     values: dict[str, Any] = {}
-    wrong: set[str] = set()
+    invalid: set[str] = set()
     for setting in SETTINGS:
-        values[setting.name] = setting.spec.default
+        values[setting.name] = setting.option.default
         if setting.name not in given:
             continue
         raw, origin = given[setting.name].raw, given[setting.name].origin
         try:
-            values[setting.name] = setting.spec.read(raw)
+            values[setting.name] = setting.option.read(raw)
         except ValueError as error:
-            value = "its value" if setting.spec.kind.is_secret else show(raw)
+            value = "its value" if setting.option.value_type.is_secret else show(raw)
             errors.append(f"{setting.key}: {value} {error} ({origin})")
-            wrong.add(setting.name)
-    return values, wrong
+            invalid.add(setting.name)
+    return values, invalid
 
 
 def _tree(values: Mapping[str, Any]) -> Settings:
@@ -119,7 +119,7 @@ def to_toml(resolved: Resolved) -> str:
         if setting.title != title:
             title = setting.title
             lines.append(f"{'' if not lines else chr(10)}# {title}")
-        value = getattr(getattr(resolved.settings, setting.group), setting.name)
-        assignment = f"{setting.key} = {setting.spec.kind.write(value)}"
+        value = setting.option.value_type.write(setting.value_in(resolved.settings))
+        assignment = f"{setting.key} = {value}"
         lines.append(f"{assignment:<40} # {resolved.origins[setting.name]}")
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 from asgi_master.errors import nearest
 from asgi_master.settings.bind import KEPT_PREFIX, UNNAMED_FD
-from asgi_master.settings.fields import ENVIRONMENT_PREFIX, Setting
+from asgi_master.settings.fields import ENVIRONMENT_PREFIX, key_of, variable_of
 from asgi_master.settings.model import SETTINGS
 from asgi_master.settings.values import Raw
 
@@ -27,7 +27,7 @@ _KUBERNETES = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class RawValue:
     """A value that somebody gave, as they wrote it."""
 
     raw: Raw
@@ -39,7 +39,7 @@ class Given:
 class Source:
     """The values of one source, by the setting's name, and what is wrong with the source itself."""
 
-    values: dict[str, Given] = field(default_factory=dict)
+    values: dict[str, RawValue] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
 
@@ -48,23 +48,23 @@ def from_flags(flags: Mapping[str, Raw]) -> Source:
     source = Source()
     for setting in SETTINGS:
         raw = flags.get(setting.name)
-        if raw is None or (setting.spec.kind.many and not raw):
+        if raw is None or (setting.option.value_type.is_list and not raw):
             continue
         origin = setting.off_flag if raw is False else setting.flag
-        source.values[setting.name] = Given(raw, origin)
+        source.values[setting.name] = RawValue(raw, origin)
     return source
 
 
 def from_environment(environ: Mapping[str, str]) -> Source:
     """Values given by `ASGI_MASTER_*` variables. An empty one counts as not given."""
     source = Source()
-    by_variable = {setting.variable: setting.name for setting in SETTINGS}
+    by_variable = {variable_of(name): setting.name for setting in SETTINGS for name in setting.names}
     for variable, text in sorted(environ.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
         if variable in by_variable:
             if text:
-                source.values[by_variable[variable]] = Given(text, variable)
+                source.values[by_variable[variable]] = RawValue(text, variable)
         elif variable not in _OURS and not _KUBERNETES.fullmatch(variable):
             close = nearest(variable.removeprefix(ENVIRONMENT_PREFIX).lower(), by_variable.values())
             hint = f"; did you mean {ENVIRONMENT_PREFIX}{close.upper()}?" if close else ""
@@ -83,7 +83,7 @@ def from_socket_activation(environ: Mapping[str, str]) -> Source:
         return Source()
     names = (environ.get("LISTEN_FDNAMES") or UNNAMED_FD).split(":")
     binds = dict.fromkeys(f"systemd:{name}" for name in names if not name.startswith(KEPT_PREFIX))
-    return Source({"bind": Given(tuple(binds), "LISTEN_FDNAMES")} if binds else {})
+    return Source({"bind": RawValue(tuple(binds), "LISTEN_FDNAMES")} if binds else {})
 
 
 def chdir_given(flags: Mapping[str, Raw], environ: Mapping[str, str]) -> str:
@@ -92,7 +92,7 @@ def chdir_given(flags: Mapping[str, Raw], environ: Mapping[str, str]) -> str:
     return str(flags.get(setting.name) or environ.get(setting.variable) or "")
 
 
-def from_file(directory: Path, config: Given | None) -> Source:
+def from_file(directory: Path, config: RawValue | None) -> Source:
     """Values given by the file `config` names, or else by what `directory` holds.
 
     That is asgi-master.toml, or if there is none the table [tool.asgi-master] of pyproject.toml.
@@ -134,14 +134,14 @@ def _read_file(path: Path, name: str, given_by: str) -> Source:
 
 def _from_document(document: Mapping[str, Any], lines: "_Lines", name: str) -> Source:
     source = Source()
-    by_key: dict[str, Setting] = {setting.key: setting for setting in SETTINGS}
+    by_key = {key_of(name): setting for setting in SETTINGS for name in setting.names}
     for key, raw in document.items():
         line = lines.find(key)
         origin = f"{name}, line {line}" if line else name
         if isinstance(raw, dict) or (isinstance(raw, list) and any(isinstance(item, dict) for item in raw)):
             source.errors.append(f"{key}: settings must be top-level keys, not inside a table ({origin})")
         elif key in by_key:
-            source.values[by_key[key].name] = Given(raw, origin)
+            source.values[by_key[key].name] = RawValue(raw, origin)
         else:
             close = nearest(key.replace("_", "-"), by_key)
             hint = f"; did you mean {close}?" if close else ""
@@ -179,10 +179,10 @@ class _Lines:
         return self._lines.get(key)
 
 
-def config_file(flag: str | None, environ: Mapping[str, str]) -> Given | None:
+def config_file(flag: str | None, environ: Mapping[str, str]) -> RawValue | None:
     """The settings file that was named, by flag or variable."""
     if flag:
-        return Given(flag, CONFIG_FLAG)
+        return RawValue(flag, CONFIG_FLAG)
     if text := environ.get(CONFIG_VARIABLE):
-        return Given(text, CONFIG_VARIABLE)
+        return RawValue(text, CONFIG_VARIABLE)
     return None

@@ -27,25 +27,25 @@ _FALSE = {"0", "false", "no", "off"}
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _QUANTITY = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]*)\s*", re.ASCII)
-_MOST_MODE = 0o777
+_MAX_MODE = 0o777
 _INHERIT = "inherit"
-_MOST_INTEGER = 10**15
+_MAX_INTEGER = 10**15
 # Beyond a year the clocks of event loops and selectors overflow, long after anybody waits.
-_MOST_SECONDS = 365 * 24 * 3600.0
+_MAX_SECONDS = 365 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ValueType:
     """One kind of value."""
 
     metavar: str
     """What stands for the value in the help."""
-    form: str
+    syntax: str
     """How it is written, for the reference page."""
     read: Callable[[Raw], Any]
     write: Callable[[Any], str]
     """The value as TOML; what `read` reads back."""
-    many: bool = False
+    is_list: bool = False
     """Whether the flag may be repeated."""
     is_secret: bool = False
     """Whether nobody may see its value: `write` then says no more than whether there is one."""
@@ -96,7 +96,7 @@ def read_integer(raw: Raw) -> int:
     if not isinstance(raw, int) or isinstance(raw, bool):
         problem = "is not a whole number" if isinstance(raw, float) else "is not a number"
         raise ValueError(problem)  # noqa: TRY004 -- told to the operator, with the others
-    if abs(raw) > _MOST_INTEGER:
+    if abs(raw) > _MAX_INTEGER:
         raise ValueError("is out of range")
     return raw
 
@@ -107,7 +107,7 @@ def read_seconds(raw: Raw) -> float:
         raw = float(match[1]) * _SECONDS[match[2].lower()]
     elif not isinstance(raw, int | float) or isinstance(raw, bool) or raw != raw:  # noqa: PLR0124 -- NaN
         raise ValueError("is not a duration (seconds, or such as 500ms, 30s, 5m, 1h)")
-    if abs(raw) > _MOST_SECONDS:
+    if abs(raw) > _MAX_SECONDS:
         raise ValueError("is longer than a year")
     return float(raw)
 
@@ -138,7 +138,7 @@ def read_mode(raw: Raw) -> int:
         raw = int(raw, 8)
     elif not isinstance(raw, int) or isinstance(raw, bool):
         raise ValueError("is not a file mode (octal, such as 0o660)")
-    if not 0 <= raw <= _MOST_MODE:
+    if not 0 <= raw <= _MAX_MODE:
         raise ValueError("is not a file mode from 0o000 to 0o777 (a number in TOML is octal only with 0o)")
     return int(raw)
 
@@ -186,44 +186,46 @@ def _write_list(value: tuple[str, ...]) -> str:
     return f"[{', '.join(quote(item) for item in value)}]"
 
 
-TEXT = Kind("TEXT", "a string", read_text, quote)
-WORD = Kind("WORD", "one of the words", read_text, quote)
-PATH = Kind("PATH", "a path", read_text, quote)
-SECRET = Kind(
+TEXT = ValueType("TEXT", "a string", read_text, quote)
+WORD = ValueType("WORD", "one of the words", read_text, quote)
+PATH = ValueType("PATH", "a path", read_text, quote)
+SECRET = ValueType(
     "TEXT",
     "a string, which is never shown",
     read_text,
     lambda value: quote("(not shown)" if value else ""),
     is_secret=True,
 )
-INTEGER = Kind("N", "a number", read_integer, str)
-SECONDS = Kind("SECONDS", "seconds, or such as `500ms`, `30s`, `5m`, `1h`", read_seconds, _write_number)
-BYTES = Kind("BYTES", "bytes, or such as `64k`, `16M`, `1G`", read_bytes, str)
-SWITCH = Kind("", "true or false", read_switch, lambda value: "true" if value else "false")
-MODE = Kind("MODE", "octal, such as `0o660`", read_mode, lambda value: f"0o{value:03o}")
-UMASK = Kind(
+INTEGER = ValueType("N", "a number", read_integer, str)
+SECONDS = ValueType("SECONDS", "seconds, or such as `500ms`, `30s`, `5m`, `1h`", read_seconds, _write_number)
+BYTES = ValueType("BYTES", "bytes, or such as `64k`, `16M`, `1G`", read_bytes, str)
+SWITCH = ValueType("", "true or false", read_switch, lambda value: "true" if value else "false")
+MODE = ValueType("MODE", "octal, such as `0o660`", read_mode, lambda value: f"0o{value:03o}")
+UMASK = ValueType(
     "MODE|inherit",
     "octal, such as `0o027`, or `inherit`",
     read_umask,
     lambda value: quote(_INHERIT) if value == UNSET_UMASK else MODE.write(value),
 )
-WORKERS = Kind(
+WORKERS = ValueType(
     "N|auto", "a number, or `auto`", read_workers, lambda value: quote(value) if value == AUTO else str(value)
 )
-CONNECTIONS = Kind(
+CONNECTIONS = ValueType(
     "N|auto",
     "a number, or `auto`",
     read_connections,
     lambda value: quote(AUTO) if value == AUTO_CONNECTIONS else str(value),
 )
-LIST = Kind("TEXT", "a list; in a variable, separated by commas", _read_list(","), _write_list, many=True)
-PEERS = Kind(
+LIST = ValueType(
+    "TEXT", "a list; in a variable, separated by commas", _read_list(","), _write_list, is_list=True
+)
+PEERS = ValueType(
     "TEXT",
     "a list; in a variable, and in each flag, separated by commas",
     lambda raw: tuple(peer for item in LIST.read(raw) for peer in LIST.read(item)),
     _write_list,
-    many=True,
+    is_list=True,
 )
-LINES = Kind(
-    "TEXT", "a list; in a variable, separated by line ends", _read_list("\n"), _write_list, many=True
+LINES = ValueType(
+    "TEXT", "a list; in a variable, separated by line ends", _read_list("\n"), _write_list, is_list=True
 )

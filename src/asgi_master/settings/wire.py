@@ -4,31 +4,32 @@ The other end may be another version of this program: unknown keys are ignored, 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
-from asgi_master.settings.model import Settings
+from asgi_master.settings.model import SETTINGS, Settings
 
 
 def to_wire(settings: Settings) -> dict[str, Any]:
     """The settings as JSON-able data."""
-    return {
-        name: {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-        for name, values in asdict(settings).items()
-    }
+    data: dict[str, Any] = {}
+    for setting in SETTINGS:
+        value = setting.value_in(settings)
+        data.setdefault(setting.group, {})[setting.name] = list(value) if isinstance(value, tuple) else value
+    return data
 
 
 def from_wire(data: Mapping[str, Any]) -> Settings:
-    """The settings that `to_wire` made data of. They were checked on the other side."""
-    groups: dict[str, Any] = {}
-    for branch in fields(Settings):
-        kind = cast("Any", branch.default_factory)
-        values = data.get(branch.name, {})
-        groups[branch.name] = kind(
-            **{
-                leaf.name: tuple(value) if isinstance(value := values[leaf.name], list) else value
-                for leaf in fields(kind)
-                if leaf.name in values
-            }
-        )
-    return Settings(**groups)
+    """The settings from the result of `to_wire`, whose sender has checked them."""
+    groups: dict[str, dict[str, Any]] = {}
+    for setting in SETTINGS:
+        values = data.get(setting.group, {})
+        fields = groups.setdefault(setting.group, {})
+        for name in setting.names:
+            if name in values:
+                value = values[name]
+                fields[setting.field] = tuple(value) if isinstance(value, list) else value
+    settings = Settings()
+    return replace(
+        settings, **{group: replace(getattr(settings, group), **fields) for group, fields in groups.items()}
+    )

@@ -35,7 +35,7 @@ from asgi_master.telemetry.streams import Stream
 log = logging.getLogger("asgi_master")
 
 _STDOUT = 1
-_MOST_HELD = 512
+_MAX_HELD = 512
 """Requests that wait to be written."""
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -106,7 +106,7 @@ class AccessLog:
             self._refused = compile_format(self._template, self._chosen, REFUSED_LINE)
         description = self._refused.describe(refused_scope(client, line), {})
         self.held.append((description, status, body_bytes, 0.0, time(), b""))
-        if len(self.held) >= _MOST_HELD:
+        if len(self.held) >= _MAX_HELD:
             self.flush()
 
     def describe(self, scope: Mapping[str, Any]) -> Description | None:
@@ -196,7 +196,7 @@ class ConnectionLog:
         held.append(
             (self._description, status, body_bytes, duration, time(), block if self._keeps_heads else b"")
         )
-        if len(held) >= _MOST_HELD:
+        if len(held) >= _MAX_HELD:
             self._access_log.flush()
 
 

@@ -15,26 +15,26 @@ from typing import Any
 
 from asgi_master.telemetry.code_ownership import CodeOrigin, CodeOwnership, ownership
 
-_MOST_CHAINED = 10
+_MAX_CHAINED = 10
 """Exceptions of one chain that are shown; of longer ones the newest and the oldest."""
 _NEWEST = 4
-_MOST_MEMBERS = 15
+_MAX_MEMBERS = 15
 """Of one group, as in Python."""
 _DEEPEST_GROUP = 8
-_MOST_EXCEPTIONS = 40
-_MOST_FRAMES = 40
+_MAX_EXCEPTIONS = 40
+_MAX_FRAMES = 40
 """Of one exception; of more the outermost and the innermost."""
 _OUTERMOST = 10
 _ROOM = 120
 """Frames of all exceptions together. Each has a few in any case."""
-_LEAST_FRAMES = 3
-_MOST_REPEATED = 3
+_MIN_FRAMES = 3
+_MAX_REPEATED = 3
 """Times that one line may follow itself, as in Python."""
 _LONGEST_LINE = 400
 _LONGEST_MESSAGE = 4000
-_MOST_NOTES = 20
+_MAX_NOTES = 20
 _LONGEST_HEADLINE = 300
-_MOST_LEAVES = 3
+_MAX_LEAVES = 3
 """Members of a group that its headline names."""
 
 _INDENT = "    "
@@ -106,9 +106,9 @@ def describe(error: BaseException) -> str:
         error = error.exceptions[0]  # the group of a task group says nothing
     line = _one_line(error)
     if isinstance(error, BaseExceptionGroup):
-        leaves = list(itertools.islice(_leaves(error), _MOST_LEAVES + 1))
-        named = "; ".join(_one_line(leaf) for leaf in leaves[:_MOST_LEAVES])
-        line = f"{line}: {named}{'; ...' if len(leaves) > _MOST_LEAVES else ''}"
+        leaves = list(itertools.islice(_leaves(error), _MAX_LEAVES + 1))
+        named = "; ".join(_one_line(leaf) for leaf in leaves[:_MAX_LEAVES])
+        line = f"{line}: {named}{'; ...' if len(leaves) > _MAX_LEAVES else ''}"
     return _shortened(line)
 
 
@@ -152,7 +152,7 @@ class _Reader:
     def __init__(self, ownership: CodeOwnership, *, full: bool) -> None:
         self._ownership = ownership
         self._full = full
-        self._left = _MOST_EXCEPTIONS
+        self._left = _MAX_EXCEPTIONS
         self._room = _ROOM
         self._shown = CodeOrigin.SERVER
         """The ground whose frames are shown, and that of higher ones."""
@@ -165,7 +165,7 @@ class _Reader:
 
     def read(self, report: traceback.TracebackException, depth: int = 0) -> Failure:
         links = list(_chain(report))
-        skipped = max(0, len(links) - _MOST_CHAINED)
+        skipped = max(0, len(links) - _MAX_CHAINED)
         kept = links if not skipped else links[:_NEWEST] + links[_NEWEST + skipped :]
         before: Failure | None = None
         for index, (link, is_caused) in reversed(list(enumerate(kept))):
@@ -187,7 +187,7 @@ class _Reader:
         stack = self._stack(report)
         members: list[Failure] = []
         theirs = report.exceptions or ()
-        for member in theirs[:_MOST_MEMBERS]:
+        for member in theirs[:_MAX_MEMBERS]:
             if self._left <= 0 or depth >= _DEEPEST_GROUP:
                 break
             members.append(self.read(member, depth + 1))
@@ -255,13 +255,13 @@ class _Reader:
         entries: list[Frame | Folded] = []
         for _, run in itertools.groupby(frames, lambda frame: (frame.filename, frame.lineno, frame.name)):
             same = list(run)
-            entries += [self._frame(frame) for frame in same[:_MOST_REPEATED]]
-            if (more := len(same) - _MOST_REPEATED) > 0:
+            entries += [self._frame(frame) for frame in same[:_MAX_REPEATED]]
+            if (more := len(same) - _MAX_REPEATED) > 0:
                 entries.append(Folded(more, f"  [Previous line repeated {_counted(more, 'more time')}]"))
         return entries
 
     def _bounded(self, entries: list[Frame | Folded]) -> list[Frame | Folded]:
-        room = max(_LEAST_FRAMES, min(_MOST_FRAMES, self._room))
+        room = max(_MIN_FRAMES, min(_MAX_FRAMES, self._room))
         if len(entries) > room:
             outermost = min(_OUTERMOST, room // 3)
             innermost = len(entries) - (room - outermost)
@@ -339,9 +339,9 @@ def _notes(report: traceback.TracebackException) -> list[str]:
         return []
     if not isinstance(notes, Sequence) or isinstance(notes, str | bytes):
         notes = [notes]
-    told = [line for note in notes[:_MOST_NOTES] for line in _said(note).split("\n")]
-    if len(notes) > _MOST_NOTES:
-        told.append(f"[... {_counted(len(notes) - _MOST_NOTES, 'more note')}]")
+    told = [line for note in notes[:_MAX_NOTES] for line in _said(note).split("\n")]
+    if len(notes) > _MAX_NOTES:
+        told.append(f"[... {_counted(len(notes) - _MAX_NOTES, 'more note')}]")
     return told
 
 

@@ -19,7 +19,7 @@ from asgi_master.telemetry.failures import describe
 Application = Callable[..., Any]
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
-_MOST_NAMES = 8
+_MAX_NAMES = 8
 # scope, receive, send
 _ASGI_ARGUMENTS = 3
 # environ, start_response
@@ -173,8 +173,8 @@ def _found(wanted: str, names: list[str]) -> str:
         return f'did you mean "{close}"?'
     if not names:
         return "nothing that could be meant is there"
-    more = ", ..." if len(names) > _MOST_NAMES else ""
-    return f"found: {', '.join(names[:_MOST_NAMES])}{more}"
+    more = ", ..." if len(names) > _MAX_NAMES else ""
+    return f"found: {', '.join(names[:_MAX_NAMES])}{more}"
 
 
 def _call_factory(factory: Any, target: Target) -> Any:

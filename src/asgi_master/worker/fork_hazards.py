@@ -25,7 +25,7 @@ _SETTLED_WITHIN = 0.5
 """Seconds for threads that were told to end to do so, and for new ones to fall asleep: where one runs is not told."""
 _PAUSE = 0.01
 
-_MOST_SHOWN = 12
+_MAX_SHOWN = 12
 
 _ANONYMOUS = {
     "anon_inode:[eventpoll]": "an epoll instance, as event loops have one",
@@ -60,8 +60,8 @@ class ForkHazards:
         """What makes a fork unsafe, each with its origin where that is known; several of a kind are counted."""
         known = Counter([*self._threads(), *self._descriptors(), *self._processes(), *_timers()])
         lines = [line if count == 1 else f"{count} times {line}" for line, count in known.items()]
-        more = len(lines) - _MOST_SHOWN
-        return [*lines[:_MOST_SHOWN], f"{more} more"] if more > 0 else lines
+        more = len(lines) - _MAX_SHOWN
+        return [*lines[:_MAX_SHOWN], f"{more} more"] if more > 0 else lines
 
     def _threads(self) -> Iterator[str]:
         of_python = {

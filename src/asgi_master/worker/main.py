@@ -130,7 +130,7 @@ def work(assignment: Assignment) -> NoReturn:
     leave_by = LeaveBy()
     try:
         _settle(assignment)
-        loop_name = assignment.inheritance.settings.loop.loop
+        loop_name = assignment.inheritance.settings.loop.implementation
         loop_factory = uvloop.new_event_loop if loop_name == "uvloop" else asyncio.new_event_loop
         code, ended = run_and_end(Worker(assignment, leave_by).run(), loop_factory)
         faults.fault_point("before_exit")
@@ -320,7 +320,7 @@ class Worker:
         ownership.set_application(self._settings.application.app.partition(":")[0])
         lifespan = Lifespan(
             app,
-            self._settings.lifespan.lifespan,
+            self._settings.lifespan.mode,
             startup_timeout=self._settings.lifespan.startup_timeout,
             shutdown_timeout=self._settings.process.shutdown_timeout,
         )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_MOST_STACK = 64 * 1024
+_MAX_STACK = 64 * 1024
 """Bytes of a stack that are looked at, counted from its end."""
 
 _WORD = 8
@@ -92,7 +92,7 @@ def _stack(thread: int, regions: list[Region]) -> bytes | None:
         # The last two words are the pointers to stack and program; see proc_pid_syscall(5).
         top = int(Path(f"/proc/self/task/{thread}/syscall").read_text().split()[-2], 16)
         end = next(region.end for region in regions if region.start <= top < region.end)
-        begin = max(top, end - _MOST_STACK)
+        begin = max(top, end - _MAX_STACK)
         begin -= begin % _WORD
         memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -23,10 +23,10 @@ _SLICE = 0.005
 """Seconds of looking at tasks before the loop may turn."""
 _LOOK_AT_CLOCK_EVERY = 64
 """Tasks."""
-_MOST_SHOWN = 3
+_MAX_SHOWN = 3
 """Names, and requests, shown of those that are folded into one."""
-_MOST_FRAMES = 30
-_MOST_GROUPS = 500
+_MAX_FRAMES = 30
+_MAX_GROUPS = 500
 _LONGEST = 200
 """Characters of a name or a request."""
 _NAMED_BY_ASYNCIO = re.compile(r"Task-\d+")
@@ -112,7 +112,7 @@ def _fold_in(folds: _Folds, task: "asyncio.Task[Any]") -> None:
         fold = folds[key] = _Fold(_name_of(coroutine), locations_of(frames))
     fold.count += 1
     name = task.get_name()
-    if len(fold.names) < _MOST_SHOWN and not _NAMED_BY_ASYNCIO.fullmatch(name):
+    if len(fold.names) < _MAX_SHOWN and not _NAMED_BY_ASYNCIO.fullmatch(name):
         fold.names.append(name[:_LONGEST])
     request = request_of(task)
     if request:
@@ -125,7 +125,7 @@ def _name_of(coroutine: object) -> str:
 
 def _that_fit(folds: _Folds, limit: int) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = []
-    for fold in sorted(folds.values(), key=lambda fold: -fold.count)[:_MOST_GROUPS]:
+    for fold in sorted(folds.values(), key=lambda fold: -fold.count)[:_MAX_GROUPS]:
         group = asdict(_group(fold))
         limit -= len(json.dumps(group)) + 2
         if limit < 0:
@@ -135,14 +135,14 @@ def _that_fit(folds: _Folds, limit: int) -> list[dict[str, Any]]:
 
 
 def _group(fold: _Fold) -> TaskGroup:
-    stack = [str(location) for location in fold.locations[:_MOST_FRAMES]]
-    if len(fold.locations) > _MOST_FRAMES:
-        stack.append(f"... and {len(fold.locations) - _MOST_FRAMES} more frames")
+    stack = [str(location) for location in fold.locations[:_MAX_FRAMES]]
+    if len(fold.locations) > _MAX_FRAMES:
+        stack.append(f"... and {len(fold.locations) - _MAX_FRAMES} more frames")
     return TaskGroup(
         count=fold.count,
         coroutine=fold.coroutine[:_LONGEST],
         names=fold.names,
-        serves=[request[:_LONGEST] for request, _count in fold.serves.most_common(_MOST_SHOWN)],
-        more_served=max(0, len(fold.serves) - _MOST_SHOWN),
+        serves=[request[:_LONGEST] for request, _count in fold.serves.most_common(_MAX_SHOWN)],
+        more_served=max(0, len(fold.serves) - _MAX_SHOWN),
         stack=stack,
     )

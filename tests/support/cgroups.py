@@ -3,7 +3,8 @@
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from fleet import wait_until
@@ -38,10 +39,12 @@ def control_groups(*, memory: int | None = None, cpus: float | None = None) -> I
         yield made
     finally:
         for group in made:
-            wait_until(lambda group=group: _removed(group), f"{group} is empty and removed")
+            wait_until(partial(_removed, group), f"{group} is empty and removed")
 
 
-def _make(made: list[Path], controller: str, legacy: dict[str, object], unified: dict[str, object]) -> None:
+def _make(
+    made: list[Path], controller: str, legacy: Mapping[str, object], unified: Mapping[str, object]
+) -> None:
     groups = own_groups()
     if controller in groups:
         top, limits = MOUNT / controller / groups[controller].lstrip("/"), legacy

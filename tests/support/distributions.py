@@ -79,7 +79,7 @@ def serve_from(distribution: Path, version: str) -> None:
         assert run(programs / "asgi-master", "--version").split() == ["asgi-master", version]
         assert run(programs / "asgi-masterctl", "--version").split() == ["asgi-masterctl", version]
         Path(directory, "distributed.py").write_text(APPLICATION)
-        command = [
+        command: list[str | Path] = [
             programs / "asgi-master",
             "--bind",
             "127.0.0.1:0",

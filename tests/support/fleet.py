@@ -40,7 +40,7 @@ _WORKER_TITLE = re.compile(r"worker (\d+) gen (\d+)")
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
+def wait_until(condition: Callable[[], T | None], what: str, timeout: float = PATIENCE) -> T:
     """The first true value of `condition`, asked again and again; fails the test naming `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:

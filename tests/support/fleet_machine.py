@@ -1,11 +1,13 @@
 """A supervisor's random life, for Hypothesis: any fact at any moment, and what must hold all the same."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asgi_master.supervision.actions import (
+    Action,
     AdmitWorker,
     Announce,
     DrainWorker,
@@ -19,6 +21,7 @@ from asgi_master.supervision.actions import (
 )
 from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.events import (
+    Event,
     HeartbeatsRead,
     ReloadRequested,
     RollbackRequested,
@@ -58,13 +61,13 @@ WAITS = frozenset({WorkerState.BOOTING, WorkerState.FAILED, WorkerState.DRAINING
 
 
 class FakeProcess:
-    def __init__(self, slot, generation, standby):
+    def __init__(self, slot: int, generation: int, standby: bool) -> None:
         self.slot, self.generation, self.standby = slot, generation, standby
         self.answered = self.answered_badly = 0
         self.ready = self.failed = self.told = self.killed = self.left = self.asked = False
 
     @property
-    def serves(self):
+    def serves(self) -> bool:
         return self.ready and not (self.standby or self.told or self.left or self.killed or self.failed)
 
 
@@ -72,14 +75,14 @@ class FleetMachine(RuleBasedStateMachine):
     """The edge, as badly as the world can treat it."""
 
     @initialize(policy=POLICIES, boots=st.booleans())
-    def start(self, policy, boots):
+    def start(self, policy: Policy, boots: bool) -> None:
         self.now = 100.0
         self.supervisor = Supervisor(policy, self.now, lambda: 0.5)
-        self.workers = {}
-        self.zygotes = {}
+        self.workers: dict[int, FakeProcess] = {}
+        self.zygotes: dict[int, str] = {}
         self.seen_workers = 0
         self.seen_generations = 0
-        self.exited = None
+        self.exited: ExitMaster | None = None
         self.stopping = False
         self.tell(TimePassed())
         if boots:
@@ -88,14 +91,14 @@ class FleetMachine(RuleBasedStateMachine):
 
     # Every order is checked
 
-    def tell(self, event):
+    def tell(self, event: Event) -> None:
         for action in self.supervisor.handle(event, self.now):
             assert self.exited is None
             self.obey(action)
         deadline = self.supervisor.next_deadline()
         assert deadline is None or deadline > self.now
 
-    def obey(self, action):
+    def obey(self, action: Action) -> None:
         match action:
             case StartZygote(generation):
                 assert generation > self.seen_generations
@@ -150,7 +153,7 @@ class FleetMachine(RuleBasedStateMachine):
             case Announce():
                 pass
 
-    def check_capacity(self, process):
+    def check_capacity(self, process: FakeProcess) -> None:
         """Nobody who serves is sent away for an exchange unless enough others are ready."""
         process.told = True
         if not process.ready or process.left:
@@ -167,27 +170,27 @@ class FleetMachine(RuleBasedStateMachine):
 
     # Facts
 
-    def pick(self, data, things):
+    def pick(self, data: st.DataObject, things: Iterable[int]) -> int:
         return data.draw(st.sampled_from(sorted(things)))
 
     @rule(seconds=st.sampled_from([0.01, 0.3, 1.0, 2.0, 5.0, 12.0, 100.0]))
-    def time_passes(self, seconds):
+    def time_passes(self, seconds: float) -> None:
         self.now += seconds
         self.tell(TimePassed())
 
     @rule()
-    def deadline_passes(self):
+    def deadline_passes(self) -> None:
         self.now = self.supervisor.next_deadline() or self.now
         self.tell(TimePassed())
 
     @rule(back=st.floats(0, 1000))
-    def clock_jumps_back(self, back):
+    def clock_jumps_back(self, back: float) -> None:
         for action in self.supervisor.handle(TimePassed(), self.now - back):
             self.obey(action)
 
     @precondition(lambda self: self.zygotes)
     @rule(data=st.data(), what=st.sampled_from(["ready", "ready", "failed", "exited"]))
-    def zygote_tells(self, data, what):
+    def zygote_tells(self, data: st.DataObject, what: str) -> None:
         generation = self.pick(data, self.zygotes)
         if what == "ready" and self.zygotes[generation] in {"importing", "retired"}:
             if self.zygotes[generation] == "importing":
@@ -205,7 +208,7 @@ class FleetMachine(RuleBasedStateMachine):
         data=st.data(),
         what=st.sampled_from(["ready", "ready", "ready", "asks", "asks", "failed", "leaving", "exited"]),
     )
-    def worker_tells(self, data, what):
+    def worker_tells(self, data: st.DataObject, what: str) -> None:
         worker = self.pick(data, self.workers)
         process = self.workers[worker]
         if what == "ready" and not (process.ready or process.failed):
@@ -225,7 +228,7 @@ class FleetMachine(RuleBasedStateMachine):
             self.tell(WorkerExited(worker, data.draw(st.sampled_from([0, 1, -9, -11]))))
 
     @rule(data=st.data())
-    def heartbeats_are_read(self, data):
+    def heartbeats_are_read(self, data: st.DataObject) -> None:
         ready = sorted(worker for worker, process in self.workers.items() if process.ready)
         silent = data.draw(st.sets(st.sampled_from(ready))) if ready else set()
         bad = data.draw(st.sets(st.sampled_from(ready))) if ready else set()
@@ -243,30 +246,32 @@ class FleetMachine(RuleBasedStateMachine):
                 assert not self.workers[worker].killed or was_killed[worker], "who gets on is not hung"
 
     @rule(policy=POLICIES)
-    def reload(self, policy):
+    def reload(self, policy: Policy) -> None:
         self.tell(ReloadRequested(policy))
 
     @rule()
-    def roll_back(self):
+    def roll_back(self) -> None:
         possible, held = self.supervisor.can_roll_back, self.supervisor.held_generation
         phase = self.supervisor.phase
         self.tell(RollbackRequested())
         if phase is Phase.STEADY and self.supervisor.phase is Phase.RELOADING:
-            assert self.supervisor._deployment.desired.rollout.generation == held
+            rollout = self.supervisor._deployment.desired.rollout
+            assert rollout is not None
+            assert rollout.generation == held
         assert possible or self.supervisor.phase is phase
 
     @rule(delta=st.integers(-2, 2))
-    def scale(self, delta):
+    def scale(self, delta: int) -> None:
         self.tell(ScaleRequested(delta))
 
     @rule(quick=st.booleans(), seldom=st.integers(0, 9))
-    def stop(self, quick, seldom):
+    def stop(self, quick: bool, seldom: int) -> None:
         if seldom == 0:
             self.stopping = True
             self.tell(StopRequested(quick))
 
     @rule(turns=st.integers(1, 8), pause=st.sampled_from([0.1, 0.5, 1.0]))
-    def all_goes_well_for_a_while(self, turns, pause):
+    def all_goes_well_for_a_while(self, turns: int, pause: float) -> None:
         for _ in range(turns):
             self.behave()
             self.now += pause
@@ -275,7 +280,7 @@ class FleetMachine(RuleBasedStateMachine):
     # What always holds
 
     @invariant()
-    def everything_awaited_has_a_deadline(self):
+    def everything_awaited_has_a_deadline(self) -> None:
         deadline = self.supervisor.next_deadline()
         if self.supervisor.phase is Phase.STOPPED:
             assert deadline is None
@@ -292,7 +297,7 @@ class FleetMachine(RuleBasedStateMachine):
             assert deadline <= max(lenient, *awaited, self.now + 0.001)
 
     @invariant()
-    def no_slot_has_two_of_a_generation_but_one_that_is_recycled(self):
+    def no_slot_has_two_of_a_generation_but_one_that_is_recycled(self) -> None:
         serving = self.supervisor.fleet.serving()
         places = Counter((w.slot, w.generation) for w in serving)
         doubled = [w for w in serving if places[w.slot, w.generation] > 1]
@@ -305,13 +310,13 @@ class FleetMachine(RuleBasedStateMachine):
             assert self.supervisor.phase is Phase.STEADY
 
     @invariant()
-    def the_record_agrees_with_the_world(self):
+    def the_record_agrees_with_the_world(self) -> None:
         if self.supervisor.phase is not Phase.STOPPED:
             assert set(self.supervisor.fleet.workers) == set(self.workers)
             assert set(self.supervisor.fleet.zygotes) == set(self.zygotes)
 
     @invariant()
-    def a_spare_accepts_only_when_it_was_told_to(self):
+    def a_spare_accepts_only_when_it_was_told_to(self) -> None:
         if self.supervisor.phase is Phase.STOPPED:
             return
         for worker in self.supervisor.fleet.workers.values():
@@ -322,7 +327,7 @@ class FleetMachine(RuleBasedStateMachine):
             assert len(admitted) <= len(self.supervisor._deployment.desired.lost)
 
     @invariant()
-    def one_generation_is_held_at_most_and_its_zygote_is_there(self):
+    def one_generation_is_held_at_most_and_its_zygote_is_there(self) -> None:
         desired = self.supervisor._deployment.desired
         wanted = {desired.committed, desired.stand_in}
         if desired.rollout is not None:
@@ -339,7 +344,7 @@ class FleetMachine(RuleBasedStateMachine):
         assert held is None or self.supervisor.phase is not Phase.RELOADING
 
     @invariant()
-    def the_phase_agrees_with_the_generations(self):
+    def the_phase_agrees_with_the_generations(self) -> None:
         desired = self.supervisor._deployment.desired
         pending = desired.requested or desired.rollout is not None
         match self.supervisor.phase:
@@ -359,12 +364,12 @@ class FleetMachine(RuleBasedStateMachine):
                 pass
 
     @invariant()
-    def repeating_a_look_orders_nothing(self):
+    def repeating_a_look_orders_nothing(self) -> None:
         assert self.supervisor.handle(TimePassed(), self.now) == []
 
     # Every life comes to rest, and to its end
 
-    def settle(self):
+    def settle(self) -> None:
         """Everybody behaves, and time passes, until nothing happens any more."""
         for _ in range(400):
             if self.exited is not None:
@@ -381,7 +386,7 @@ class FleetMachine(RuleBasedStateMachine):
             self.tell(TimePassed())
         raise AssertionError("it never comes to rest")
 
-    def behave(self):
+    def behave(self) -> None:
         for generation, state in sorted(self.zygotes.items()):
             if state == "importing":
                 self.zygotes[generation] = "ready"
@@ -398,7 +403,7 @@ class FleetMachine(RuleBasedStateMachine):
                 self.tell(WorkerReady(worker))
         self.tell(HeartbeatsRead({worker: self.now for worker, p in self.workers.items() if p.ready}))
 
-    def teardown(self):
+    def teardown(self) -> None:
         if not hasattr(self, "supervisor"):
             return
         if not self.stopping:

@@ -5,14 +5,14 @@ from typing import Any
 
 
 async def read_body(receive: Any) -> bytes:
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ConnectionAbortedError("the client left before its body was complete")
         body += message["body"]
         if not message["more_body"]:
-            return body
+            return bytes(body)
 
 
 async def respond(send: Any, status: int = 200, body: bytes = b"", headers: Any = ()) -> None:

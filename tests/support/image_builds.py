@@ -19,6 +19,7 @@ import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from asgi_master import __version__
 from fleet import SOURCE
@@ -190,8 +191,9 @@ def own_requirements() -> list[str]:
     return [_name(requirement) for requirement in _project()["dependencies"]]
 
 
-def _project() -> dict:
-    return tomllib.loads((SOURCE.parent / "pyproject.toml").read_text())["project"]
+def _project() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text())["project"]
+    return project
 
 
 def _name(requirement: str) -> str:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,7 +88,7 @@ class Proxies:
     def _start(self, program: str, *arguments: str) -> None:
         path = self.place / f"{program}.log"
         nobody = pwd.getpwnam("nobody")
-        unprivileged = (
+        unprivileged: dict[str, Any] = (
             {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
         )
         command = [find(program), *arguments]

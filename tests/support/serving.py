@@ -53,7 +53,8 @@ class Server:
 
     @property
     def port(self) -> int:
-        return self.address[1]
+        port: int = self.address[1]
+        return port
 
     def connect(self, *, timeout: float = TIMEOUT, receive_buffer: int | None = None) -> socket.socket:
         """A client's socket; closed at the end of the test."""
@@ -81,7 +82,7 @@ class Server:
     def run(self, function: Callable[[], Any]) -> Any:
         """Call `function` in the loop and return what it returns (awaited, if it is a coroutine function)."""
 
-        async def call():
+        async def call() -> Any:
             result = function()
             return await result if asyncio.iscoroutine(result) else result
 
@@ -90,7 +91,7 @@ class Server:
     def wait_until(self, condition: Callable[[], object]) -> Any:
         """Return what `condition`, asked in the loop again and again, says once that is true."""
 
-        async def wait():
+        async def wait() -> Any:
             async with asyncio.timeout(TIMEOUT):
                 while not (value := condition()):  # noqa: ASYNC110 -- any condition, not only those that tell
                     await asyncio.sleep(0.005)

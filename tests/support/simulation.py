@@ -80,7 +80,7 @@ class Simulation:
     scripts: dict[int, Code] = field(default_factory=dict)  # by worker, before the generation's
     heartbeat_period: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.supervisor = Supervisor(self.policy, self.now, lambda: 1.0)
         self.workers: dict[int, FakeWorker] = {}
         self.zygotes: dict[int, Code] = {}
@@ -209,8 +209,8 @@ class Simulation:
                 code = self.zygotes[generation] = self.codes.get(generation, Code())
                 self.at(code.import_time, lambda: self._imported(generation, code))
             case RetireZygote(generation):
-                code = self.zygotes.get(generation)
-                busy = code is not None and code.import_time == NEVER
+                zygote = self.zygotes.get(generation)
+                busy = zygote is not None and zygote.import_time == NEVER
                 self.at(NEVER if busy else 0.01, lambda: self.zygote_dies(generation, 0))
             case KillZygote(generation):
                 self.at(0.01, lambda: self.zygote_dies(generation, -9))

@@ -16,6 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,7 +54,7 @@ def why_not() -> str:
     return f"no namespaces to be had here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
-def wait_until(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
+def wait_until(condition: Callable[[], T | None], what: str, timeout: float = PATIENCE) -> T:
     """The first true value of `condition`, asked again and again."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
@@ -113,7 +114,7 @@ class Box:
             self._process.kill()
             self._process.wait(PATIENCE)
         for group in self._cgroups:
-            wait_until(lambda group=group: _remove_group(group), f"{group} is empty")
+            wait_until(partial(_remove_group, group), f"{group} is empty")
         shutil.rmtree(self._seed)
         shutil.rmtree(self._place)
         self._console.unlink(missing_ok=True)

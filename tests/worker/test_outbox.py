@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from asgi_master.worker.outbox import Outbox
-from blocking_apps import HeldUp, is_answered_while_another_holds_the_loop
+from blocking_apps import BlockingApp, is_answered_while_another_holds_the_loop
 from http_client import request
 from serving import VARIANTS, serve
 
@@ -56,7 +56,7 @@ def test_a_large_body_is_not_held(variant):
 
 @of_each_variant
 def test_what_is_complete_does_not_wait_for_requests_that_hold_the_loop(variant):
-    with serve(app := HeldUp(), **variant) as server:
+    with serve(app := BlockingApp(), **variant) as server:
         assert is_answered_while_another_holds_the_loop(app, server, server.connect)
 
 

@@ -23,7 +23,7 @@ from asgi_master.worker.endpoints import trust_of
 from asgi_master.worker.http_connection import HttpConnection
 from asgi_master.worker.tasks import tell_tasks
 from asgi_master.worker.tls import TlsServer
-from blocking_apps import HeldUp, is_answered_while_another_holds_the_loop
+from blocking_apps import BlockingApp, is_answered_while_another_holds_the_loop
 from certificates import Authority, chain_of, parsed, put
 from http_apps import hello, respond
 from http_client import Client, request
@@ -122,7 +122,7 @@ def test_what_one_request_changes_another_does_not_see(variant, directory):
 
 
 def test_what_is_complete_does_not_wait_for_requests_that_hold_the_loop(variant, directory):
-    with serve(app := HeldUp(), tls=tls_of(directory), **variant) as server:
+    with serve(app := BlockingApp(), tls=tls_of(directory), **variant) as server:
         assert is_answered_while_another_holds_the_loop(app, server, lambda: secured(server))
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from asgi_master.errors import SettingsError
-from asgi_master.master.carried import Cargo, Carried
 from asgi_master.master.certificates import Certificates, check
+from asgi_master.master.running_settings import RunningSettings
+from asgi_master.master.upgrade_state import StateSection
 from asgi_master.settings.model import Settings, SocketSettings, TlsSettings
-from asgi_master.settings.wire import to_wire
 from asgi_master.tls.bundle import Bundle, read_bundle
 from certificates import Authority, put
 
@@ -36,29 +36,26 @@ class Fleet:
         self.given = []
         self.takes = True
 
-    def boots(self):
-        return [Zygote(place, to_wire(settings)) for place, settings in enumerate(self.settings, 1)]
+    def settings_by_generation(self):
+        return dict(enumerate(self.settings, 1))
 
     def give_certificates(self, generations, fd):
         self.given.append((generations, Bundle.of_memory(fd)))
         return self.takes
 
 
-class Zygote:
-    def __init__(self, generation, settings):
-        self.generation = generation
-        self.settings = settings
-
-
 class World:
     def __init__(self, directory, *, days=None):
         self.directory = directory
         self.clock = Clock()
-        self.settings = Settings(tls=AUTHORITY.write(directory, "site", days=days), sockets=SECURE)
-        self.fleet = Fleet(self.settings)
-        self.cargo = Cargo()
-        self.certificates = Certificates(self.cargo, directory, self.clock)
-        self.certificates.attach(self.fleet, lambda: self.settings.tls)
+        settings = Settings(tls=AUTHORITY.write(directory, "site", days=days), sockets=SECURE)
+        self.running = RunningSettings(settings)
+        self.fleet = Fleet(settings)
+        self.certificates = Certificates(self.fleet, self.running, directory, self.clock)
+
+    @property
+    def settings(self):
+        return self.running.current
 
     def load(self):
         self.certificates.load(self.settings)
@@ -228,7 +225,7 @@ def test_a_directory_that_is_switched_as_kubernetes_does(tmp_path, caplog):
     (tmp_path / "now").symlink_to("one")
     world = World(tmp_path)
     tls = TlsSettings(certfile=("now/tls.pem",), keyfile=("now/tls.key",))
-    world.settings = replace(world.settings, tls=tls)
+    world.running.propose(replace(world.settings, tls=tls))
     world.fleet.settings = (world.settings,)
     world.load()
     (tmp_path / "next").symlink_to("two")
@@ -254,7 +251,7 @@ def test_generations_have_their_own(world):
     other = replace(world.settings, tls=AUTHORITY.write(world.directory, "other"))
     world.certificates.load(other)
     old = world.settings
-    world.settings = other
+    world.running.propose(other)
     world.fleet.settings = (old, other)
     assert world.fleet.given == []
     AUTHORITY.write(world.directory, "site")
@@ -303,24 +300,23 @@ def test_an_end_that_is_far_is_not_told(tmp_path, caplog):
 
 
 def test_across_an_upgrade(world):
-    sections = world.cargo.packed()
-    left = {"certificates": copy_of(sections["certificates"])}
+    left = copy_of(world.certificates.export_state())
     put(world.directory / "site.pem", "broken meanwhile")
-    after = Certificates(Cargo(left), world.directory, world.clock)
+    after = Certificates(world.fleet, world.running, world.directory, world.clock).import_state(left)
     assert Bundle.of_memory(after.descriptor(world.settings.tls)) == world.bundle()
     after.close()
 
 
-def copy_of(carried):
+def copy_of(section):
     """The section as the next program finds it, with descriptors of its own."""
-    values = {"loaded": [{**known, "fd": os.dup(known["fd"])} for known in carried.values["loaded"]]}
-    return Carried(values, {str(known["fd"]): known["fd"] for known in values["loaded"]})
+    values = {"loaded": [{**known, "fd": os.dup(known["fd"])} for known in section.values["loaded"]]}
+    return StateSection(values, {str(known["fd"]): known["fd"] for known in values["loaded"]})
 
 
 def test_without_tls_nothing_is_read(tmp_path):
     settings = Settings(tls=TlsSettings(certfile=("missing.pem",)))
     assert check(settings, tmp_path) == []
-    certificates = Certificates(Cargo(), Path(tmp_path))
+    certificates = Certificates(Fleet(settings), RunningSettings(settings), Path(tmp_path))
     certificates.load(settings)
     certificates.sweep()
     certificates.close()

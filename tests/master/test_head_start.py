@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from asgi_master.ipc.messages import BootWanted
-from asgi_master.master.carried import VARIABLE
 from asgi_master.master.head_start import HeadStart
+from asgi_master.master.upgrade_state import VARIABLE
 
 
 def _end(pid, channel):

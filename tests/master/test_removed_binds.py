@@ -11,7 +11,8 @@ from asgi_master.ipc.hand_off import HandOff
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.listening import Listener
 from asgi_master.master.removed_binds import RemovedBinds
-from asgi_master.settings.model import SocketSettings
+from asgi_master.master.running_settings import RunningSettings
+from asgi_master.settings.model import Settings, SocketSettings
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def hand_off() -> Iterator[HandOff]:
 
 @pytest.fixture
 def removed(hand_off: HandOff) -> Iterator[RemovedBinds]:
-    removed = RemovedBinds(hand_off)
+    removed = RemovedBinds(RunningSettings(Settings()), Listeners(), hand_off)
     yield removed
     removed.close()
 

@@ -13,14 +13,13 @@ from asgi_master.control.health import HealthState, WorkerHealth, check_ready
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.descriptors import refuse
 from asgi_master.ipc.messages import TakeHandOff, TakeListeners
-from asgi_master.master.carried import Cargo
-from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.listening import Listener
 from asgi_master.master.log_files import LogFiles
-from asgi_master.master.removed_binds import RemovedBinds
 from asgi_master.master.reopening import listens
+from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.shared_sockets import SharedSockets
+from asgi_master.master.worker_resources import WorkerResources
 from asgi_master.settings.model import ApplicationSettings, Settings, SocketSettings
 from asgi_master.settings.wire import to_wire
 from asgi_master.supervision.states import Role
@@ -38,16 +37,12 @@ class Home(Household):
         )
         self.listeners = Listeners()
         self.listeners.open(self.settings.sockets)
-        executor = Executor(
-            self.children,
-            self.listeners,
-            RemovedBinds(self.hand_off),
-            cast("Any", None),
-            LogFiles(Cargo(), Path("/")),
-            self.settings,
-            "/",
+        running = RunningSettings(self.settings)
+        log_files = LogFiles(self.children, running, Path("/"))
+        self.resources = WorkerResources(self.listeners, cast("Any", None), log_files)
+        self.shared = SharedSockets(
+            self.children, running, self.listeners, self.resources, self.hand_off, lambda: self.now
         )
-        self.shared = SharedSockets(self.children, executor, self.listeners, self.hand_off, lambda: self.now)
 
     @property
     def boot_settings(self) -> dict[str, Any]:
@@ -243,7 +238,7 @@ def with_worker(home: Home) -> Channel:
     """A worker that has said nothing yet; returns its end of its channel."""
     home.zygote(1)
     home.children._zygotes[1].boot = home.children._zygotes[1].boot.__class__(1, "/", home.boot_settings)
-    home.children.spawn_worker(0, 0, 1, home.shared._executor.places_of(1), Role.WORKER)
+    home.children.spawn_worker(0, 0, 1, home.resources.lent_to(home.settings), Role.WORKER)
     order = home.zygotes[1].receive()
     assert order is not None
     put, take, channel, stack, *listeners = order.fds

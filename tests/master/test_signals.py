@@ -9,14 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from asgi_master.master.carried import Cargo
 from asgi_master.master.signals import SignalPipe
 from asgi_master.telemetry import strays
 
 
 @pytest.fixture
 def signals():
-    pipe = SignalPipe(Cargo())
+    pipe = SignalPipe()
     yield pipe
     pipe.close()
 
@@ -77,7 +76,7 @@ def test_what_it_took_it_gives_back(monkeypatch):
     reached = []
     monkeypatch.setattr(sys, "unraisablehook", reached.append)
     handler = signal.getsignal(signal.SIGTERM)
-    SignalPipe(Cargo()).close()
+    SignalPipe().close()
     assert signal.getsignal(signal.SIGTERM) == handler
     found = SimpleNamespace(exc_value=OSError("of a write"), object=None)
     sys.unraisablehook(found)

@@ -20,7 +20,6 @@ from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.counters import Field, Stats
 from asgi_master.ipc.messages import ApplicationImported, BecameReady, BootWanted, Fork, Forked
 from asgi_master.ipc.scoreboard import Scoreboard
-from asgi_master.master.carried import Cargo
 from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.log_files import LogFiles
@@ -28,10 +27,11 @@ from asgi_master.master.notifier import Notifier
 from asgi_master.master.observer import MasterObserver
 from asgi_master.master.policy import policy_of
 from asgi_master.master.process import Process
-from asgi_master.master.removed_binds import RemovedBinds
+from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.steering import MasterSteering
 from asgi_master.master.systemd import ServiceManager
 from asgi_master.master.totals import Totals
+from asgi_master.master.worker_resources import WorkerResources
 from asgi_master.settings.model import ApplicationSettings, ProcessSettings, Settings
 from asgi_master.supervision.events import (
     Event,
@@ -62,20 +62,14 @@ class Master(Household):
         super().__init__()
         self.supervisor = Supervisor(policy_of(SETTINGS), time.monotonic(), random.random)
         self.listeners = Listeners()
-        executor = Executor(
-            self.children,
-            self.listeners,
-            RemovedBinds(self.hand_off),
-            cast("Any", None),
-            LogFiles(Cargo(), Path("/")),
-            SETTINGS,
-            "/",
-        )
-        self.executor = executor
+        running = RunningSettings(SETTINGS)
+        log_files = LogFiles(self.children, running, Path("/"))
+        resources = WorkerResources(self.listeners, cast("Any", None), log_files)
+        self.executor = Executor(self.children, self.listeners, resources, running, "/")
         self.observer = MasterObserver(
             self.supervisor,
             self.children,
-            executor,
+            running,
             self.listeners,
             self.scoreboard,
             Totals(time.monotonic(), time.time()),
@@ -85,7 +79,7 @@ class Master(Household):
         self.steering = MasterSteering(
             self.supervisor,
             self.children,
-            executor,
+            running,
             self.listeners,
             tell=self.events.append,
             reload=list,

@@ -16,7 +16,6 @@ from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import BecameReady, Boot
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master import child, handover
-from asgi_master.master.carried import VERSION, Cargo, Carried, StateError, decode, encode
 from asgi_master.master.child import Worker, Zygote
 from asgi_master.master.handover import (
     CONSENT,
@@ -33,6 +32,7 @@ from asgi_master.master.notifier import Notifier
 from asgi_master.master.pid_file import PidFile
 from asgi_master.master.preflight import Preflight, Verdict, judge
 from asgi_master.master.process import Process
+from asgi_master.master.upgrade_state import VERSION, StateError, StateSection, UpgradeState, decode, encode
 from asgi_master.settings.model import Settings, SocketSettings
 from asgi_master.settings.wire import to_wire
 
@@ -48,30 +48,46 @@ def is_open(fd):
     return Path(f"/proc/self/fd/{fd}").exists()
 
 
-# --- cargo
+# --- sections
 
 
-def test_sections_are_packed_when_they_are_needed_and_unpacked_once(pipe):
-    cargo = Cargo()
-    assert not cargo.is_upgrade
-    assert cargo.unpack("counts") is None
-    counts = {"a": 1}
-    cargo.pack("counts", lambda: Carried(counts, {"pipe": pipe}))
-    counts["a"] = 2
-    sections = decode(encode(cargo.packed(), "1.0"), os.getpid())
+def through_json(state: UpgradeState) -> dict[str, StateSection]:
+    return decode(encode(state.export(), "1.0"), os.getpid())
+
+
+def register_counts(state: UpgradeState) -> StateSection:
+    """A part that is its own section."""
+    return state.register("counts", create=StateSection, restore=lambda left: left, export=lambda part: part)
+
+
+def test_a_part_is_exported_as_it_is_then_and_restored(pipe):
+    state = UpgradeState()
+    assert not state.is_upgrade
+    counts = register_counts(state)
+    assert counts == StateSection()
+    counts.values["a"], counts.fds["pipe"] = 2, pipe
+    sections = through_json(state)
     os.set_inheritable(pipe, True)
-    after = Cargo(sections)
+    after = UpgradeState(sections)
     assert after.is_upgrade
     assert not os.get_inheritable(pipe)
-    assert after.unpack("counts") == Carried({"a": 2}, {"pipe": pipe})
-    assert after.unpack("counts") is None
-    assert after.close_leftovers() == []
+    assert register_counts(after) == StateSection({"a": 2}, {"pipe": pipe})
+    assert after.close_unknown() == []
     os.close(pipe)
 
 
-def test_what_nobody_asks_for_is_closed_and_named(pipe):
-    cargo = Cargo({"of old": Carried({}, {"pipe": pipe}), "words": Carried()})
-    assert cargo.close_leftovers() == ["of old", "words"]
+def test_a_part_that_is_not_there_has_no_section():
+    state = UpgradeState()
+    assert (
+        state.register("none", create=lambda: None, restore=lambda _left: None, export=lambda part: part)
+        is None
+    )
+    assert state.export() == {}
+
+
+def test_sections_of_unknown_parts_are_closed_and_named(pipe):
+    state = UpgradeState({"of old": StateSection({}, {"pipe": pipe}), "words": StateSection()})
+    assert state.close_unknown() == ["of old", "words"]
     assert not is_open(pipe)
 
 
@@ -99,11 +115,11 @@ def test_a_state_that_is_not_ours_is_refused(state, why):
 
 
 def test_the_state_reaches_the_same_process_once(pipe):
-    fd = write_state({"a": Carried({"b": [1]}, {"pipe": pipe})})
+    fd = write_state({"a": StateSection({"b": [1]}, {"pipe": pipe})})
     environ = {VARIABLE: f"take:{fd}", "HOME": "/"}
     found = receive(environ)
     assert found is not None
-    assert (found.errand, found.sections) == (Errand.TAKE, {"a": Carried({"b": [1]}, {"pipe": pipe})})
+    assert (found.errand, found.sections) == (Errand.TAKE, {"a": StateSection({"b": [1]}, {"pipe": pipe})})
     assert environ == {"HOME": "/"}
     assert not is_open(fd)
     assert receive(environ) is None
@@ -157,19 +173,19 @@ def test_inside_a_directory_and_back(tmp_path):
 def test_sections_without_what_is_needed_are_refused():
     with pytest.raises(StateError, match="lacks what this program needs"):
         check_sections({})
-    settings = {"executor": Carried({"settings": to_wire(Settings())})}
+    settings = {"executor": StateSection({"settings": to_wire(Settings())})}
     with pytest.raises(StateError, match="'supervisor'"):
         check_sections(settings)
     with pytest.raises(StateError, match="memory of the running master"):
-        check_sections({**settings, "supervisor": Carried({"fleet": {}})})
+        check_sections({**settings, "supervisor": StateSection({"fleet": {}})})
 
 
 def test_children_that_cannot_be_read_are_refused():
-    child.check(Carried({"zygotes": [], "workers": []}))
+    child.check(StateSection({"zygotes": [], "workers": []}))
     with pytest.raises(KeyError, match="workers"):
-        child.check(Carried({"zygotes": [], "workers": [{"worker": 1}]}))
+        child.check(StateSection({"zygotes": [], "workers": [{"worker": 1}]}))
     with pytest.raises(TypeError, match="Forked is not what a zygote is booted with"):
-        child.check(Carried({"zygotes": [{"boot": '["Forked", {"pid": 1}]'}], "workers": []}))
+        child.check(StateSection({"zygotes": [{"boot": '["Forked", {"pid": 1}]'}], "workers": []}))
 
 
 def test_a_scoreboard_may_gain_fields_but_not_move_them():
@@ -332,8 +348,8 @@ def test_children_cross_with_their_channels():
         Worker(7, 1, 3, board.row(2), ours, stack_fd=-1, process=Process(99)),
         Worker(8, 0, 3, board.row(1), hung_up, -1),
     ]
-    carried = child.carry([Zygote(3, Process(98), hung_up, boot)], workers)
-    (section,) = decode(encode({"children": carried}, "1"), os.getpid()).values()
+    left = child.export_state([Zygote(3, Process(98), hung_up, boot)], workers)
+    (section,) = decode(encode({"children": left}, "1"), os.getpid()).values()
     assert list(section.fds.values()) == [ours.fileno()]
     child.check(section)
     (zygote,) = child.zygotes_of(section)
@@ -354,13 +370,18 @@ def test_children_cross_with_their_channels():
     board.close()
 
 
+def section_of(listeners: Listeners) -> StateSection:
+    """As the next program finds it."""
+    (section,) = decode(encode({"listeners": listeners.export_state()}, "1"), os.getpid()).values()
+    return section
+
+
 def test_listeners_cross_with_their_files(tmp_path):
     path = tmp_path / "app.sock"
-    cargo = Cargo()
-    before = Listeners(cargo=cargo)
+    before = Listeners()
     settings = SocketSettings(bind=(f"unix:{path}", "127.0.0.1:0"))
     urls = [listener.url for listener in before.open(settings)]
-    after = Listeners(cargo=Cargo(decode(encode(cargo.packed(), "1"), os.getpid())))
+    after = Listeners().import_state(section_of(before))
     for listener in before.of(settings):
         listener.sock.detach()
     assert after.open(settings) == []
@@ -374,18 +395,17 @@ def test_what_was_passed_crosses_whether_it_is_served_or_not(monkeypatch, caplog
     web, admin, other = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     passed = [(web.fileno(), "web"), (admin.fileno(), "admin")]
     monkeypatch.setattr("asgi_master.master.kept_sockets.passed_descriptors", lambda _environ, _pid: passed)
-    cargo = Cargo()
-    before = Listeners(KeptSockets(Notifier({}), {}, 0), cargo)
+    before = Listeners(KeptSockets(Notifier({}), {}, 0))
     binds = SocketSettings(bind=("systemd:web", f"fd://{other.fileno()}"))
     opened = before.open(binds)
     for listener in before.keep_only(SocketSettings(bind=(f"fd://{other.fileno()}",))):
         listener.close()
-    sections = decode(encode(cargo.packed(), "1"), os.getpid())
+    section = section_of(before)
     given = {sock.fileno() for sock in (web, admin, other)}
-    assert given < set(sections["listeners"].fds.values())
+    assert given < set(section.fds.values())
     monkeypatch.setattr("asgi_master.master.kept_sockets.passed_descriptors", lambda _environ, _pid: [])
     kept = KeptSockets(Notifier({}), {}, 0)
-    after = Listeners(kept, Cargo(sections))
+    after = Listeners(kept).import_state(section)
     opened[1].sock.detach()
     after.open(binds)
     after.open(SocketSettings(bind=("systemd:admin",)))
@@ -394,19 +414,18 @@ def test_what_was_passed_crosses_whether_it_is_served_or_not(monkeypatch, caplog
     urls = [listener.sock.getsockname() for listener in after.of(binds)]
     assert urls == [web.getsockname(), other.getsockname()]
     assert all(listener.is_passed for listener in after.of(binds))
-    assert given == set(kept.carry().fds.values())
+    assert given == set(kept.export_state().fds.values())
     after.close()
     for sock in (web, admin, other):
         sock.close()
 
 
 def test_a_program_that_did_not_keep_what_was_passed_can_be_followed(monkeypatch):
-    cargo = Cargo()
-    before = Listeners(cargo=cargo)
+    before = Listeners()
     (listener,) = before.open(SocketSettings(bind=("127.0.0.1:0",)))
-    section = cargo.packed()["listeners"]
+    section = section_of(before)
     del section.values["passed"]
-    after = Listeners(cargo=Cargo({"listeners": section}))
+    after = Listeners().import_state(section)
     listener.sock.detach()
     assert after.open(SocketSettings(bind=("127.0.0.1:0",))) == []
     after.close()
@@ -414,7 +433,7 @@ def test_a_program_that_did_not_keep_what_was_passed_can_be_followed(monkeypatch
 
 def test_a_pid_file_stays_locked(tmp_path):
     before = PidFile.write(tmp_path / "pid")
-    after = PidFile.adopt(before.carry())
+    after = PidFile.import_state(before.export_state())
     assert (tmp_path / "pid").read_text() == f"{os.getpid()}\n"
     after.remove()
     assert not (tmp_path / "pid").exists()

@@ -189,7 +189,12 @@ def test_a_program_that_cannot_take_over_is_refused(fleet: Fleet) -> None:
 
     with Traffic(fleet, clients=1) as traffic, fleet.keeping_descriptors():
         broken("master/upgrade.py", "import logging", "import no_such_module", "no_such_module")
-        broken("master/carried.py", "VERSION = 1", "VERSION = 2", "version 1, this program reads 2: restart")
+        broken(
+            "master/upgrade_state.py",
+            "VERSION = 1",
+            "VERSION = 2",
+            "version 1, this program reads 2: restart",
+        )
         fleet.write("asgi-master.toml", "backlog = 'many'\nboot-timeout = -1\n")
         refused(fleet, "boot-timeout: .*; backlog: |backlog: .*; boot-timeout: ")
         fleet.write("asgi-master.toml", "")

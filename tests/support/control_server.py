@@ -147,7 +147,13 @@ class Served:
         self._ended = False
         self._failure: BaseException | None = None
         self.server = ControlServer(
-            control.sock, self._selector, self.steering, uid=uid, limits=limits, clock=lambda: self.now
+            control.sock,
+            self._selector,
+            self.steering,
+            settle=lambda: None,
+            uid=uid,
+            limits=limits,
+            clock=lambda: self.now,
         )
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -157,8 +163,6 @@ class Served:
             while not self._ended:
                 for key, _events in self._selector.select(0.1):
                     key.data()
-                while self.server.process_next():
-                    pass
                 self.server.sweep()
                 self.turns += 1
         except BaseException as error:  # noqa: BLE001 -- whatever it is, the test must fail with it

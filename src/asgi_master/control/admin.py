@@ -12,10 +12,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from asgi_master.control import metrics
 from asgi_master.control.api import Refusal
+from asgi_master.control.component import Component
 from asgi_master.control.connection import Connection, Request, Response
 from asgi_master.control.health import HealthResult, HealthState, check_live, check_ready, check_started
 from asgi_master.control.http_server import HttpServer, Limits
-from asgi_master.supervision.notices import Notice
 
 _METHODS = ("GET", "HEAD", "OPTIONS")
 _PATHS = ("/livez", "/readyz", "/startupz", "/metrics")
@@ -65,8 +65,8 @@ def _health(result: HealthResult, *, verbose: bool) -> Response:
     return Response(200 if result.passes else 503, result.text(verbose=verbose).encode(), _TEXT)
 
 
-class AdminServer:
-    """Answers on `sockets` until closed. A companion of the master's loop."""
+class AdminServer(Component):
+    """Answers on `sockets` until closed."""
 
     name = "admin"
 
@@ -82,9 +82,6 @@ class AdminServer:
         self._observer = observer
         limits = limits if limits is not None else _LIMITS
         self._http = HttpServer(sockets, selector, self, limits=limits, clock=clock)
-
-    def note(self, notice: Notice) -> None:
-        """What happens is the observer's to know."""
 
     def sweep(self) -> None:
         """End what takes too long; call it about once a second or more often."""

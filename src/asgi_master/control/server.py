@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from asgi_master.control.api import Command, Refusal, Reply, ShowHealth, ShowStatus, read_request, refuse
 from asgi_master.control.commands import MasterControl, execute
+from asgi_master.control.component import Component
 from asgi_master.control.connection import Connection, Request, Response
 from asgi_master.control.http_server import HttpServer, Limits
 from asgi_master.control.pending_replies import PendingReply
@@ -24,8 +25,8 @@ _CREDENTIALS = struct.Struct("iII")
 _FAILED = Reply(500, {"error": "failed; the log says why"})
 
 
-class ControlServer:
-    """Answers on `sock` (`None`: only follows the notices) until closed; its owner calls `process_next` and `sweep`."""
+class ControlServer(Component):
+    """Answers on `sock` (`None`: only follows the notices) until closed."""
 
     name = "control"
 
@@ -36,11 +37,14 @@ class ControlServer:
         master: MasterControl,
         reloads: Reloads | None = None,
         *,
+        settle: Callable[[], object],
         uid: int,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`settle` handles what a command caused, so that the next one sees it."""
         self._master = master
+        self._settle = settle
         self._uid = uid
         self._reloads = reloads if reloads is not None else Reloads()
         self._failures = FailureLog(clock)
@@ -50,11 +54,26 @@ class ControlServer:
         sockets = [] if sock is None else [sock]
         self._http = HttpServer(sockets, selector, self, limits=limits, clock=clock)
 
-    def process_next(self) -> bool:
-        """Carry out the next command that came, if any. One at a time: each sees what the last one caused."""
-        if not self._commands:
-            return False
-        connection, command = self._commands.popleft()
+    def note(self, notice: Notice) -> None:
+        """The supervisor announced something."""
+        self._reloads.note(notice, time.time())
+        for pending in self._pending.values():
+            pending.note(notice)
+
+    def sweep(self) -> None:
+        """Carry out the commands that came, answer those who have waited long enough, end what takes too long."""
+        while self._commands:
+            self._execute(*self._commands.popleft())
+            self._settle()
+        for connection, pending in list(self._pending.items()):
+            answer = self._poll(pending)
+            if answer is not None:
+                del self._pending[connection]
+                self._answer(connection, answer)
+        self._http.sweep()
+        self._failures.sweep()
+
+    def _execute(self, connection: Connection, command: Command) -> None:
         if not isinstance(command, ShowStatus | ShowHealth):
             log.info("control: %s, asked by %s", command, connection.peer)
         try:
@@ -71,23 +90,6 @@ class ControlServer:
             result.cancel()
         else:
             self._pending[connection] = result
-        return True
-
-    def note(self, notice: Notice) -> None:
-        """The supervisor announced something."""
-        self._reloads.note(notice, time.time())
-        for pending in self._pending.values():
-            pending.note(notice)
-
-    def sweep(self) -> None:
-        """Answer those who have waited long enough, and end what takes too long; call it each half second at least."""
-        for connection, pending in list(self._pending.items()):
-            answer = self._poll(pending)
-            if answer is not None:
-                del self._pending[connection]
-                self._answer(connection, answer)
-        self._http.sweep()
-        self._failures.sweep()
 
     def _poll(self, pending: PendingReply) -> Reply | None:
         try:
@@ -118,7 +120,7 @@ class ControlServer:
         return peer
 
     def take(self, connection: Connection, request: Request) -> None:
-        """See `Service.take`; `process_next` carries it out."""
+        """See `Service.take`; `sweep` carries it out."""
         self._commands.append((connection, read_request(request.method, request.target, request.body)))
 
     def refuse(self, refusal: Refusal) -> Response:

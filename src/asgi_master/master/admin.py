@@ -3,8 +3,8 @@
 import logging
 from dataclasses import replace
 
-from asgi_master.master.carried import Cargo
 from asgi_master.master.listeners import Listeners
+from asgi_master.master.listening import Listener
 from asgi_master.settings.model import Settings, SocketSettings
 
 log = logging.getLogger("asgi_master")
@@ -12,14 +12,14 @@ log = logging.getLogger("asgi_master")
 _BACKLOG = 128
 
 
-def open_admin(cargo: Cargo, settings: Settings) -> Listeners:
+def open_admin(listeners: Listeners, settings: Settings) -> list[Listener]:
     """The listeners that `admin-bind` asks for, if it does. Raises `BindError`."""
-    listeners = Listeners(cargo=cargo, section="admin listeners")
     sockets = admin_sockets(settings)
     listeners.open(sockets)
-    for listener in listeners.of(sockets):
+    opened = listeners.of(sockets)
+    for listener in opened:
         log.info("health and metrics on %s", listener.url)
-    return listeners
+    return opened
 
 
 def admin_sockets(settings: Settings) -> SocketSettings:

@@ -11,16 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from asgi_master.control.component import Component
 from asgi_master.errors import SettingsError
 from asgi_master.ipc import descriptors
-from asgi_master.master.carried import Cargo, Carried
 from asgi_master.master.children import Children
+from asgi_master.master.running_settings import RunningSettings
+from asgi_master.master.upgrade_state import StateSection
 from asgi_master.settings.bind import speaks_tls
 from asgi_master.settings.model import Settings, TlsSettings
 from asgi_master.settings.wire import from_wire, to_wire
-from asgi_master.supervision.notices import Notice
 from asgi_master.telemetry import certificates as words
 from asgi_master.tls.bundle import Bundle, files_of, read_bundle
 
@@ -66,25 +67,24 @@ class _Loaded:
     """Whether some worker could not be given them yet."""
 
 
-class Certificates:
-    """All that are in use, by the settings that name them. A companion of the master's loop."""
+class Certificates(Component):
+    """All that are in use, by the settings that name them. New ones go to the children that use them."""
 
-    def __init__(self, cargo: Cargo, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        children: Children,
+        settings: RunningSettings,
+        directory: Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Relative paths begin at `directory`; `clock` is in seconds."""
+        self._children = children
+        self._settings = settings
         self._directory = directory
         self._clock = clock
         self._loaded: dict[TlsSettings, _Loaded] = {}
-        self._children: Children | None = None
-        self._upcoming: Callable[[], TlsSettings] = TlsSettings
         self._next_look = 0.0
         self._next_reminder = clock() + _REMIND_PERIOD
-        self._adopt(cargo.unpack("certificates"))
-        cargo.pack("certificates", self._carry)
-
-    def attach(self, children: Children, upcoming: Callable[[], TlsSettings]) -> None:
-        """These are to be told of new certificates. `upcoming` are the settings of the next generation."""
-        self._children = children
-        self._upcoming = upcoming
 
     def load(self, settings: Settings) -> None:
         """Read and check what these settings name, if they ask for TLS. Raises `SettingsError`; nothing changed."""
@@ -100,11 +100,6 @@ class Certificates:
     def descriptor(self, tls: TlsSettings) -> int:
         """The bundle for workers with these settings, which were loaded before."""
         return self._loaded[tls].fd
-
-    # A companion
-
-    def note(self, notice: Notice) -> None:
-        """Nothing that is announced matters here."""
 
     def sweep(self) -> None:
         """Look at the files, and at the calendar, if it is time."""
@@ -125,6 +120,31 @@ class Certificates:
         for loaded in self._loaded.values():
             descriptors.close(loaded.fd)
         self._loaded.clear()
+
+    def export_state(self) -> StateSection:
+        """The bundles in memory, by the settings that name them."""
+        known = [
+            {"settings": to_wire(replace(Settings(), tls=loaded.tls)), "fd": loaded.fd}
+            for loaded in self._loaded.values()
+        ]
+        return StateSection(
+            {"loaded": known}, {str(loaded.fd): loaded.fd for loaded in self._loaded.values()}
+        )
+
+    def import_state(self, section: StateSection) -> Self:
+        """Go on with what serves now. Whether the files are still the same shows at the next look."""
+        for known in section.values["loaded"]:
+            tls = from_wire(known["settings"]).tls
+            try:
+                bundle = Bundle.of_memory(known["fd"])
+                ends = _ends(bundle, _contexts_of(bundle, tls))
+            except (SettingsError, OSError, ValueError) as error:
+                # Its generation serves on; the reload that follows an upgrade reads the files again.
+                log.error("upgrade: certificates that are in use cannot be read: %s", error)
+                descriptors.close(known["fd"])
+                continue
+            self._loaded[tls] = _Loaded(tls, bundle, known["fd"], ends, ())
+        return self
 
     # ---
 
@@ -173,42 +193,20 @@ class Certificates:
                 words.lone(name, issuer)
 
     def _give_to_workers(self, loaded: _Loaded) -> None:
-        if self._children is None:
-            return
-        boots = self._children.boots()
-        generations = {boot.generation for boot in boots if from_wire(boot.settings).tls == loaded.tls}
+        in_use = self._children.settings_by_generation()
+        generations = {generation for generation, settings in in_use.items() if settings.tls == loaded.tls}
         told = self._children.give_certificates(generations, loaded.fd)
         if not told and not loaded.is_owed:
             log.warning("TLS: not every worker could be given the new certificates; it is tried again")
         loaded.is_owed = not told
 
     def _forget_unused(self) -> None:
-        if len(self._loaded) < 2 or self._children is None:
+        if len(self._loaded) < 2:
             return
-        used = {from_wire(boot.settings).tls for boot in self._children.boots()} | {self._upcoming()}
+        in_use = self._children.settings_by_generation().values()
+        used = {settings.tls for settings in (*in_use, self._settings.current)}
         for tls in self._loaded.keys() - used:
             descriptors.close(self._loaded.pop(tls).fd)
-
-    def _carry(self) -> Carried:
-        known = [
-            {"settings": to_wire(replace(Settings(), tls=loaded.tls)), "fd": loaded.fd}
-            for loaded in self._loaded.values()
-        ]
-        return Carried({"loaded": known}, {str(loaded.fd): loaded.fd for loaded in self._loaded.values()})
-
-    def _adopt(self, carried: Carried | None) -> None:
-        """Go on with what serves now. Whether the files are still the same shows at the next look."""
-        for known in carried.values["loaded"] if carried is not None else []:
-            tls = from_wire(known["settings"]).tls
-            try:
-                bundle = Bundle.of_memory(known["fd"])
-                ends = _ends(bundle, _contexts_of(bundle, tls))
-            except (SettingsError, OSError, ValueError) as error:
-                # Its generation serves on; the reload that follows an upgrade reads the files again.
-                log.error("upgrade: certificates that are in use cannot be read: %s", error)
-                descriptors.close(known["fd"])
-                continue
-            self._loaded[tls] = _Loaded(tls, bundle, known["fd"], ends, ())
 
 
 def check(settings: Settings, directory: Path) -> list[str]:

@@ -8,8 +8,8 @@ from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.conduct import WORKER, ZYGOTE, Conduct
 from asgi_master.ipc.messages import Boot, decode, encode
 from asgi_master.ipc.scoreboard import Row, Scoreboard
-from asgi_master.master.carried import Carried
 from asgi_master.master.process import Process
+from asgi_master.master.upgrade_state import StateSection
 
 _WORKER = {"worker", "slot", "generation", "pid", "row", "channel", "stack"}
 """What is written down of a worker."""
@@ -71,9 +71,9 @@ class Worker:
 Child = Zygote | Worker
 
 
-def carry(zygotes: Iterable[Zygote], workers: Iterable[Worker]) -> Carried:
+def export_state(zygotes: Iterable[Zygote], workers: Iterable[Worker]) -> StateSection:
     """All of them as a section. Those whose channel is closed have the descriptor -1."""
-    carried = Carried(
+    section = StateSection(
         {
             "zygotes": [
                 {
@@ -99,13 +99,13 @@ def carry(zygotes: Iterable[Zygote], workers: Iterable[Worker]) -> Carried:
             ],
         }
     )
-    known = [*carried.values["zygotes"], *carried.values["workers"]]
+    known = [*section.values["zygotes"], *section.values["workers"]]
     fds = [child[name] for child in known for name in ("channel", "stack") if name in child]
-    carried.fds = {str(fd): fd for fd in fds if fd >= 0}
-    return carried
+    section.fds = {str(fd): fd for fd in fds if fd >= 0}
+    return section
 
 
-def zygotes_of(carried: Carried) -> list[Zygote]:
+def zygotes_of(section: StateSection) -> list[Zygote]:
     """The zygotes of a section."""
     zygotes = [
         Zygote(
@@ -115,14 +115,14 @@ def zygotes_of(carried: Carried) -> list[Zygote]:
             _boot(known),
             known.get("directory", ""),
         )
-        for known in carried.values["zygotes"]
+        for known in section.values["zygotes"]
     ]
     for zygote in zygotes:
         zygote.conduct.settle()
     return zygotes
 
 
-def workers_of(carried: Carried, scoreboard: Scoreboard) -> list[Worker]:
+def workers_of(section: StateSection, scoreboard: Scoreboard) -> list[Worker]:
     """The workers of a section."""
     workers = [
         Worker(
@@ -134,7 +134,7 @@ def workers_of(carried: Carried, scoreboard: Scoreboard) -> list[Worker]:
             stack_fd=known["stack"],
             process=None if known["pid"] is None else Process(known["pid"]),
         )
-        for known in carried.values["workers"]
+        for known in section.values["workers"]
     ]
     for worker in workers:
         if worker.process is not None:
@@ -142,11 +142,11 @@ def workers_of(carried: Carried, scoreboard: Scoreboard) -> list[Worker]:
     return workers
 
 
-def check(carried: Carried) -> None:
+def check(section: StateSection) -> None:
     """See whether a section can be read, without its descriptors. Raises `ValueError`, `TypeError` or `KeyError`."""
-    for known in carried.values["zygotes"]:
+    for known in section.values["zygotes"]:
         _boot(known)
-    if not all(known.keys() >= _WORKER for known in carried.values["workers"]):
+    if not all(known.keys() >= _WORKER for known in section.values["workers"]):
         raise KeyError("workers")
 
 

@@ -10,7 +10,8 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Self
 
 from asgi_master import faults
 from asgi_master.control.stack_dumps import PendingWorker, StackDumpRequest, StackDumpRequests
@@ -46,8 +47,7 @@ from asgi_master.ipc.messages import (
     WorkerGone,
 )
 from asgi_master.ipc.scoreboard import Scoreboard
-from asgi_master.master.carried import Carried
-from asgi_master.master.child import Places, Worker, Zygote, carry, workers_of, zygotes_of
+from asgi_master.master.child import Places, Worker, Zygote, export_state, workers_of, zygotes_of
 from asgi_master.master.hearing import LAST_WORDS, MESSAGES_A_TURN, Hearing
 from asgi_master.master.oom import OomKills
 from asgi_master.master.outlive import Outlive
@@ -56,6 +56,7 @@ from asgi_master.master.reaper import is_child, next_dead_child, reap
 from asgi_master.master.roll import Roll
 from asgi_master.master.stack_pipes import StackPipes
 from asgi_master.master.tracebacks import Tracebacks
+from asgi_master.master.upgrade_state import StateSection
 from asgi_master.supervision.events import (
     Event,
     WorkerExited,
@@ -68,10 +69,12 @@ from asgi_master.supervision.events import (
     ZygoteFailed,
     ZygoteReady,
 )
+from asgi_master.supervision.fleet import Fleet
 from asgi_master.supervision.states import Role
 
 log = logging.getLogger("asgi_master")
 
+_FAILED_TO_START = "the master failed to start it"
 _NEVER_STARTED = 1
 """The status reported for a process that never came to life."""
 
@@ -311,22 +314,32 @@ class Children(Roll):
             if zygote.directory and zygote.channel.fileno() >= 0:
                 zygote.channel.send(news)
 
+    def missing(self, fleet: Fleet) -> Iterator[Event]:
+        """The end of each process that the fleet has and that is not here: to start it, or to report it, failed."""
+        for worker in fleet.workers.keys() - self._workers.keys():
+            yield WorkerFailed(worker, _FAILED_TO_START)
+            yield WorkerExited(worker, _NEVER_STARTED)
+        for generation in fleet.zygotes.keys() - self._zygotes.keys():
+            yield ZygoteFailed(generation, _FAILED_TO_START)
+            yield ZygoteExited(generation, _NEVER_STARTED)
+
     def expect_exit(self, pid: int, told: Callable[[int], None]) -> None:
         """Have `told` called with the status of a child that is neither zygote nor worker, once it is reaped."""
         self._others[pid] = told
 
     # Upgrade
 
-    def carry(self) -> Carried:
-        """All of them, for a live upgrade."""
-        return carry(self._zygotes.values(), self._workers.values())
+    def export_state(self) -> StateSection:
+        """All of them."""
+        return export_state(self._zygotes.values(), self._workers.values())
 
-    def adopt(self, carried: Carried) -> None:
+    def import_state(self, section: StateSection) -> Self:
         """Go on with those that the program before this one had. Some may have died since: `reap` tells."""
-        for zygote in zygotes_of(carried):
+        for zygote in zygotes_of(section):
             self._add_zygote(zygote)
-        for worker in workers_of(carried, self._scoreboard):
+        for worker in workers_of(section, self._scoreboard):
             self._add_worker(worker)
+        return self
 
     def _add_zygote(self, zygote: Zygote) -> None:
         self._zygotes[zygote.generation] = zygote

@@ -24,7 +24,7 @@ class Closable(Protocol):
 
 
 class Disposal:
-    """Closes in passing. A companion's `sweep` is due as long as something waits."""
+    """Closes in passing. `sweep` is due as long as something waits."""
 
     def __init__(self) -> None:
         self._waiting: list[Closable] = []

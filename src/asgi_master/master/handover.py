@@ -13,8 +13,8 @@ from enum import StrEnum
 from asgi_master import __version__
 from asgi_master.ipc.memory import content_of, frozen_file
 from asgi_master.ipc.scoreboard import understands
-from asgi_master.master.carried import VARIABLE, Carried, StateError, decode, encode
 from asgi_master.master.child import check
+from asgi_master.master.upgrade_state import VARIABLE, StateError, StateSection, decode, encode
 from asgi_master.settings.model import Settings
 from asgi_master.settings.wire import from_wire
 from asgi_master.supervision.memento import MementoError, recall
@@ -37,7 +37,7 @@ class Handover:
     """What the program before this one left."""
 
     errand: Errand
-    sections: dict[str, Carried]
+    sections: dict[str, StateSection]
 
 
 # The old program
@@ -53,7 +53,7 @@ def command(by_name: Callable[[str], str] = str) -> list[str]:
     return [by_name(interpreter if "/" in interpreter else sys.executable), *arguments]
 
 
-def write_state(sections: dict[str, Carried]) -> int:
+def write_state(sections: dict[str, StateSection]) -> int:
     """The state in a file in memory; returns its descriptor, which the caller owns. Raises `OSError`."""
     return frozen_file("asgi-master-state", encode(sections, __version__))
 
@@ -105,7 +105,7 @@ def receive(environ: MutableMapping[str, str]) -> Handover | None:
     return Handover(errand, decode(state, owner))
 
 
-def check_sections(sections: dict[str, Carried]) -> Settings:
+def check_sections(sections: dict[str, StateSection]) -> Settings:
     """See whether this program can go on with them; returns the settings that serve. Raises `StateError`."""
     try:
         settings = settings_in(sections["executor"])
@@ -122,6 +122,6 @@ def check_sections(sections: dict[str, Carried]) -> Settings:
     return settings
 
 
-def settings_in(executor: Carried) -> Settings:
+def settings_in(executor: StateSection) -> Settings:
     """The settings that the running generation has."""
     return from_wire(executor.values["settings"])

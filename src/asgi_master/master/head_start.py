@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from asgi_master.master.carried import VARIABLE
 from asgi_master.master.interpreter import Interpreter
 from asgi_master.master.spawn import spawn_zygote
+from asgi_master.master.upgrade_state import VARIABLE
 from asgi_master.telemetry.streams import open_missing
 
 if TYPE_CHECKING:

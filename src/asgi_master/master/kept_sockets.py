@@ -11,9 +11,9 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from asgi_master.master.carried import Carried
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.systemd_words import kept_name, passed_descriptors
+from asgi_master.master.upgrade_state import StateSection
 from asgi_master.settings.bind import KEPT_PREFIX
 
 log = logging.getLogger("asgi_master")
@@ -126,14 +126,14 @@ class KeptSockets:
                 )
         self._unserved.clear()
 
-    def carry(self) -> Carried:
+    def export_state(self) -> StateSection:
         """What was passed, for the program that replaces this one."""
         fds = self._numbered.union(*self._passed.values())
-        return Carried(
+        return StateSection(
             {"names": self._passed, "numbers": sorted(self._numbered)}, {str(fd): fd for fd in fds}
         )
 
-    def adopt(self, values: Mapping[str, Any]) -> None:
+    def import_state(self, values: Mapping[str, Any]) -> None:
         """Hold what was passed to the program before this one."""
         self._passed = dict(values.get("names", {}))
         self._numbered = set(values.get("numbers", ()))

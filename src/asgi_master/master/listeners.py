@@ -7,13 +7,14 @@ import os
 import socket
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 from asgi_master.errors import BindError
-from asgi_master.master.carried import Cargo, Carried
 from asgi_master.master.kept_sockets import KeptSockets
 from asgi_master.master.listening import Listener, is_ours, open_bind, place_of
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.reopening import listen_again, replace_socket
+from asgi_master.master.upgrade_state import StateSection
 from asgi_master.settings.bind import TcpAddress, parse_bind, speaks_tls
 from asgi_master.settings.model import SocketSettings
 
@@ -21,21 +22,12 @@ from asgi_master.settings.model import SocketSettings
 class Listeners:
     """All listening sockets, by the bind that asked for them."""
 
-    def __init__(
-        self,
-        kept: KeptSockets | None = None,
-        cargo: Cargo | None = None,
-        section: str = "listeners",
-    ) -> None:
-        """`kept` is what systemd holds for us, if it does; `cargo` is what the program before left, in `section`."""
+    def __init__(self, kept: KeptSockets | None = None) -> None:
+        """`kept` is what systemd holds for us, if it does."""
         self._kept = kept if kept is not None else KeptSockets(Notifier({}), {}, 0)
         self._by_bind: dict[str, list[Listener]] = {}
         self.urls: dict[int, str] = {}
         """Where clients connected to each that was ever open, by the socket's inode: others may hold it open still."""
-        if cargo is not None:
-            cargo.pack(section, self._carry)
-            if (carried := cargo.unpack(section)) is not None:
-                self._adopt(carried)
 
     def open(self, settings: SocketSettings) -> list[Listener]:
         """Open what `settings.bind` asks for and is not open yet; returns the new ones.
@@ -103,28 +95,28 @@ class Listeners:
             for other in self._by_bind[bind]:
                 self._kept.keep(place, [other.sock], other.kept_file)
 
-    def _carry(self) -> Carried:
+    def export_state(self) -> StateSection:
         """Every socket, by its bind, and what was passed to us."""
-        passed = self._kept.carry()
-        carried = Carried(
+        passed = self._kept.export_state()
+        section = StateSection(
             {"binds": {bind: [] for bind in self._by_bind}, "passed": passed.values}, passed.fds
         )
         for bind, listeners in self._by_bind.items():
             for listener in listeners:
                 fd = listener.sock.fileno()
-                carried.values["binds"][bind].append(
+                section.values["binds"][bind].append(
                     {
                         "fd": fd,
                         "file": None if listener.file is None else os.fspath(listener.file),
                         "inode": list(listener.inode),
                     }
                 )
-                carried.fds[str(fd)] = fd
-        return carried
+                section.fds[str(fd)] = fd
+        return section
 
-    def _adopt(self, carried: Carried) -> None:
-        """Hold what the program before this one held."""
-        for bind, listeners in carried.values["binds"].items():
+    def import_state(self, section: StateSection) -> Self:
+        """Hold what the program before this one held; the log has its addresses."""
+        for bind, listeners in section.values["binds"].items():
             self._by_bind[bind] = [
                 Listener(
                     socket.socket(fileno=known["fd"]),
@@ -132,11 +124,13 @@ class Listeners:
                     tuple(known["inode"]),
                     speaks_tls(bind),
                     not is_ours(bind),
+                    is_announced=True,
                 )
                 for known in listeners
             ]
         self._note(_flatten(self._by_bind.values()))
-        self._kept.adopt(carried.values.get("passed", {}))
+        self._kept.import_state(section.values.get("passed", {}))
+        return self
 
     def _note(self, listeners: list[Listener]) -> None:
         self.urls |= {os.fstat(listener.sock.fileno()).st_ino: listener.url for listener in listeners}

@@ -49,6 +49,8 @@ class Listener:
     """Whether somebody else bound it: it still listens when we have closed it."""
     is_taken_back: bool = False
     """Whether it comes from systemd's store, which still has it."""
+    is_announced: bool = False
+    """Whether the log says that we listen there."""
     address: Any = field(init=False)
     """Where it was bound. What the socket says later may be others' doing."""
 

@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
+from asgi_master.control.component import Component
 from asgi_master.directories import Directory, check_appendable, inode_of
 from asgi_master.errors import SettingsError
 from asgi_master.ipc import descriptors
-from asgi_master.master.carried import Cargo, Carried
 from asgi_master.master.children import Children
+from asgi_master.master.running_settings import RunningSettings
+from asgi_master.master.upgrade_state import StateSection
 from asgi_master.settings.model import LoggingSettings, Settings
-from asgi_master.settings.wire import from_wire
-from asgi_master.supervision.notices import Notice
 from asgi_master.telemetry import access_records
 
 log = logging.getLogger("asgi_master")
@@ -40,26 +41,23 @@ class _Opened:
     """Workers that could not be given it yet."""
 
 
-class LogFiles:
-    """All that are written to. A companion of the master's loop."""
+class LogFiles(Component):
+    """All that are written to. The children that write to one get it anew when it was reopened."""
 
-    def __init__(self, cargo: Cargo, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        children: Children,
+        settings: RunningSettings,
+        directory: Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Relative paths begin at `directory`; `clock` is in seconds."""
+        self._children = children
+        self._settings = settings
         self._directory = directory
         self._clock = clock
         self._opened: dict[str, _Opened] = {}
-        self._children: Children | None = None
-        self._upcoming: Callable[[], LoggingSettings] = LoggingSettings
         self._next_try = 0.0
-        if (carried := cargo.unpack("log files")) is not None:
-            for fd, path in carried.values["paths"].items():
-                self._opened[path] = _Opened(path, carried.fds[fd])
-        cargo.pack("log files", self._carry)
-
-    def attach(self, children: Children, upcoming: Callable[[], LoggingSettings]) -> None:
-        """These are to be given what is opened. `upcoming` are the settings of the next generation."""
-        self._children = children
-        self._upcoming = upcoming
 
     def open(self, settings: Settings) -> None:
         """Open what these settings name, unless that was done. Raises `SettingsError`."""
@@ -94,24 +92,19 @@ class LogFiles:
             self._give(opened, None)
             log.info("access log: %s reopened", opened.path)
 
-    # A companion
-
-    def note(self, notice: Notice) -> None:
-        """Nothing that is announced matters here."""
-
     def sweep(self) -> None:
         """Give workers what they could not be given, and close what nobody writes to any more."""
         now = self._clock()
-        if now < self._next_try or self._children is None:
+        if now < self._next_try:
             return
         self._next_try = now + _RETRY_PERIOD
         for opened in self._opened.values():
             if opened.owed:
                 self._give(opened, opened.owed)
-        if len(self._opened) > bool(self._upcoming().access_log_path):
-            boots = self._children.boots()
-            used = {from_wire(boot.settings).logging.access_log_path for boot in boots}
-            for path in self._opened.keys() - used - {self._upcoming().access_log_path}:
+        current = self._settings.current
+        if len(self._opened) > bool(current.logging.access_log_path):
+            in_use = (*self._children.settings_by_generation().values(), current)
+            for path in self._opened.keys() - {settings.logging.access_log_path for settings in in_use}:
                 descriptors.close(self._opened.pop(path).fd)
 
     def close(self) -> None:
@@ -120,24 +113,29 @@ class LogFiles:
             descriptors.close(opened.fd)
         self._opened.clear()
 
+    def export_state(self) -> StateSection:
+        """The open files, by their paths."""
+        return StateSection(
+            {"paths": {str(opened.fd): opened.path for opened in self._opened.values()}},
+            {str(opened.fd): opened.fd for opened in self._opened.values()},
+        )
+
+    def import_state(self, section: StateSection) -> Self:
+        """Go on writing to the same files."""
+        for fd, path in section.values["paths"].items():
+            self._opened[path] = _Opened(path, section.fds[fd])
+        return self
+
     # ---
 
     def _give(self, opened: _Opened, workers: set[int] | None) -> None:
         """Give it to these workers, or all, as far as they write there."""
-        if self._children is None:
-            return
         generations = {
-            boot.generation
-            for boot in self._children.boots()
-            if from_wire(boot.settings).logging.access_log_path == opened.path
+            generation
+            for generation, settings in self._children.settings_by_generation().items()
+            if settings.logging.access_log_path == opened.path
         }
         opened.owed = self._children.give_access_log(generations, workers, opened.fd)
-
-    def _carry(self) -> Carried:
-        return Carried(
-            {"paths": {str(opened.fd): opened.path for opened in self._opened.values()}},
-            {str(opened.fd): opened.fd for opened in self._opened.values()},
-        )
 
 
 def check(settings: Settings, directory: Path) -> list[str]:

@@ -7,16 +7,17 @@ from collections import Counter
 from collections.abc import Callable
 
 from asgi_master import __version__
+from asgi_master.control.component import Component
 from asgi_master.control.health import HealthState, WorkerHealth
 from asgi_master.control.metrics import SlotGauges, Snapshot
 from asgi_master.ipc.counters import Field
 from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.master.accept_queue import queues
 from asgi_master.master.children import Children
-from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.listening import Listener
 from asgi_master.master.memory import MemorySampler, Subject
+from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.totals import Totals
 from asgi_master.supervision.fleet import Worker
 from asgi_master.supervision.notices import Notice
@@ -29,14 +30,14 @@ _STANDBY = "standby"
 _STATES = (*(state for state in WorkerState if state is not WorkerState.GONE), _STANDBY)
 
 
-class MasterObserver:
-    """`asgi_master.control.admin.Observer`, for the running master. A companion of its loop."""
+class MasterObserver(Component):
+    """`asgi_master.control.admin.Observer`, for the running master."""
 
     def __init__(
         self,
         supervisor: Supervisor,
         children: Children,
-        executor: Executor,
+        settings: RunningSettings,
         listeners: Listeners,
         scoreboard: Scoreboard,
         totals: Totals,
@@ -50,7 +51,7 @@ class MasterObserver:
         """
         self._supervisor = supervisor
         self._children = children
-        self._executor = executor
+        self._settings = settings
         self._listeners = listeners
         self._scoreboard = scoreboard
         self._totals = totals
@@ -58,8 +59,6 @@ class MasterObserver:
         self._is_asked = is_asked
         self._was_started = False
         self._memory = MemorySampler()
-
-    # A companion
 
     def note(self, notice: Notice) -> None:
         """Count it."""
@@ -71,15 +70,12 @@ class MasterObserver:
         if self._is_asked and self._memory.is_due:
             self._memory.sample(self._subjects())
 
-    def close(self) -> None:
-        """Nothing is held."""
-
     # `Observer`
 
     def health_state(self) -> HealthState:
         """What health is judged by."""
         now = time.monotonic()
-        settings = self._executor.settings.observation
+        settings = self._settings.current.observation
         rows = self._children.rows()
         fleet = self._supervisor.fleet
         serving = [*fleet.serving(), *(spare for spare in fleet.spares() if spare.is_ready)]
@@ -98,7 +94,7 @@ class MasterObserver:
         """What the metrics show."""
         now = time.monotonic()
         uptime = now - self._totals.started_at
-        settings = self._executor.settings
+        settings = self._settings.current
         living = self._supervisor.fleet.living()
         return Snapshot(
             version=__version__,

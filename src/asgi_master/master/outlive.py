@@ -12,8 +12,8 @@ class Outlive:
     """Call it to do something that may fail. Each order has a deadline behind it, so nothing depends on its success."""
 
     def __init__(self, failures: FailureLog | None = None) -> None:
-        """`failures` counts and logs the failures."""
-        self._failures = failures or FailureLog()
+        self.failures = failures or FailureLog()
+        """Counts and logs the failures."""
 
     def __call__(self, work: Callable[..., object], *arguments: object) -> None:
         """Call `work`. A failure is logged, see `FailureLog`."""
@@ -22,4 +22,4 @@ class Outlive:
         except Exception as error:  # noqa: BLE001 -- it is logged
             about = ", ".join(type(argument).__name__ for argument in arguments)
             what = f"{getattr(work, '__qualname__', repr(work))}({about})"
-            self._failures.failed(what, error, _GOES_ON, logging.ERROR)
+            self.failures.failed(what, error, _GOES_ON, logging.ERROR)

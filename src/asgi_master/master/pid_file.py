@@ -14,7 +14,7 @@ from typing import Self
 
 from asgi_master.directories import Directory, Entry, inode_of, remove
 from asgi_master.errors import AsgiMasterError
-from asgi_master.master.carried import Carried
+from asgi_master.master.upgrade_state import StateSection
 
 _MODE = 0o644
 _FLOCK = struct.Struct("hhqqi4x")
@@ -42,16 +42,16 @@ class PidFile:
             raise AsgiMasterError(f"cannot write the pid file {path}: {error.strerror or error}") from None
 
     @classmethod
-    def adopt(cls, carried: Carried) -> Self:
+    def import_state(cls, section: StateSection) -> Self:
         """The one that the program before this one wrote: an upgrade keeps the pid, and the descriptor its lock."""
         with contextlib.suppress(OSError):
             # A former version had another kind of lock.
-            _lock(carried.fds["file"])
-        return cls(Path(carried.values["path"]), carried.fds["file"])
+            _lock(section.fds["file"])
+        return cls(Path(section.values["path"]), section.fds["file"])
 
-    def carry(self) -> Carried:
-        """For a live upgrade."""
-        return Carried({"path": os.fspath(self._path)}, {"file": self._fd})
+    def export_state(self) -> StateSection:
+        """Its path, and the descriptor that holds the lock."""
+        return StateSection({"path": os.fspath(self._path)}, {"file": self._fd})
 
     def remove(self) -> None:
         """Remove it, unless another instance has put its own there meanwhile, and let go of the lock."""

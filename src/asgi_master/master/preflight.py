@@ -11,10 +11,10 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from asgi_master.master.carried import VARIABLE
 from asgi_master.master.handover import CONSENT, Errand, inherited, inside
 from asgi_master.master.process import Process
 from asgi_master.master.spawn import spawn
+from asgi_master.master.upgrade_state import VARIABLE
 from asgi_master.telemetry.exits import describe_status
 from asgi_master.telemetry.text import one_line
 

@@ -7,25 +7,18 @@ socket is opened, and no service manager is told.
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
+from asgi_master.control.component import Component
 from asgi_master.errors import ExitCode
-from asgi_master.ipc.prctl import become_subreaper
-from asgi_master.master.carried import Cargo
-from asgi_master.master.certificates import Certificates
+from asgi_master.master.assembly import assemble, set_up_process
 from asgi_master.master.head_start import HeadStart
-from asgi_master.master.kept_sockets import KeptSockets
-from asgi_master.master.listeners import Listeners
-from asgi_master.master.log_files import LogFiles
-from asgi_master.master.loop import Master
-from asgi_master.master.main import check_settings
-from asgi_master.master.notifier import Notifier
-from asgi_master.master.place import enter
-from asgi_master.master.signals import SignalPipe
+from asgi_master.master.main import read_checked
+from asgi_master.master.running_settings import RunningSettings
+from asgi_master.master.upgrade_state import UpgradeState
 from asgi_master.settings.model import Settings
 from asgi_master.supervision.notices import MasterReady, Notice
-from asgi_master.telemetry.process_identity import configure_process_identity
 
 
 def rehearse(read: Callable[[], Settings], head_start: HeadStart) -> ExitCode:
@@ -33,67 +26,32 @@ def rehearse(read: Callable[[], Settings], head_start: HeadStart) -> ExitCode:
 
     Raises `SettingsError`.
     """
-    settings = read()
-    check_settings(settings)
-    settings = _apart(settings)
-    _tell_nobody()
-    cargo = Cargo(None)
-    signals = SignalPipe(cargo)
-    place = enter(settings, head_start.interpreter)
-    notifier = Notifier({})
-    listeners = Listeners(KeptSockets(notifier, {}, os.getpid()), cargo)
-    admin = Listeners()
-    try:
-        configure_process_identity("master", settings)
-        become_subreaper()
-        certificates = Certificates(cargo, Path(place.directory))
-        master = Master(
-            settings,
-            lambda: settings,
-            head_start.zygote,
-            signals,
-            listeners,
-            None,
-            notifier,
-            cargo,
-            place,
-            admin,
-            certificates,
-            LogFiles(cargo, Path(place.directory)),
-        )
+    settings = _apart(read_checked(read))
+    _hide_service_manager()
+    with ExitStack() as held:
+        state, running = UpgradeState(), RunningSettings(settings)
+        process = set_up_process(held, state, running, head_start)
+        master, _ = assemble(held, state, running, process, lambda: settings, head_start.zygote)
         audience = _Audience(master.stop)
-        master.accompany(audience)
-        try:
-            status = master.run()
-        finally:
-            master.close()
-        if audience.saw_it_ready:
-            return ExitCode.OK
-        return ExitCode.BOOT_FAILED if status is ExitCode.BOOT_FAILED else ExitCode.FAILURE
-    finally:
-        listeners.close()
-        notifier.close()
-        signals.close()
+        master.add(audience)
+        status = master.run()
+    if audience.saw_it_ready:
+        return ExitCode.OK
+    return ExitCode.BOOT_FAILED if status is ExitCode.BOOT_FAILED else ExitCode.FAILURE
 
 
-class _Audience:
-    """Leaves once it was ready. A companion of the master's loop."""
+class _Audience(Component):
+    """Stops the master once it was ready."""
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop = stop
         self.saw_it_ready = False
 
     def note(self, notice: Notice) -> None:
-        """See `Companion`."""
+        """Stop at the first generation that is ready."""
         if isinstance(notice, MasterReady):
             self.saw_it_ready = True
             self._stop()
-
-    def sweep(self) -> None:
-        """See `Companion`."""
-
-    def close(self) -> None:
-        """See `Companion`."""
 
 
 def _apart(settings: Settings) -> Settings:
@@ -125,7 +83,7 @@ def _quiet(level: str) -> str:
     return {"info": "warning", "critical": "error"}.get(level, level)
 
 
-def _tell_nobody() -> None:
+def _hide_service_manager() -> None:
     """The service manager that runs us, as its `ExecStartPre=` or from a deploy, must not take us for the service."""
     for name in (
         "NOTIFY_SOCKET",

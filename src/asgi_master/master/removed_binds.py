@@ -10,35 +10,37 @@ import logging
 import select
 import socket
 
+from asgi_master.control.component import Component
 from asgi_master.ipc.descriptors import close_at_once
 from asgi_master.ipc.hand_off import HandOff
+from asgi_master.master.listeners import Listeners
 from asgi_master.master.listening import Listener
-from asgi_master.supervision.notices import Notice
+from asgi_master.master.running_settings import RunningSettings
+from asgi_master.supervision.notices import MasterReady, Notice, ReloadCommitted, ReloadFailed
 
 log = logging.getLogger("asgi_master")
 
 
-class RemovedBinds:
-    """Listeners on their way out; a companion of the master's loop."""
+class RemovedBinds(Component):
+    """Listeners on their way out: what the committed settings do not ask for, once a rollout has ended."""
 
-    def __init__(self, hand_off: HandOff) -> None:
+    def __init__(self, settings: RunningSettings, listeners: Listeners, hand_off: HandOff) -> None:
+        self._settings = settings
+        self._listeners = listeners
         self._hand_off = hand_off
         self._leaving: list[Listener] = []
         self._in_hand: socket.socket | None = None
         """Accepted, and not given away yet: the hand-off queue was full."""
 
-    def add(self, listener: Listener, *, was_told: bool = True) -> None:
-        """Close it as soon as its queue is empty. Its file, if it has one, goes at once.
-
-        `was_told`: the log said that we listen there.
-        """
+    def add(self, listener: Listener) -> None:
+        """Close it as soon as its queue is empty. Its file, if it has one, goes at once."""
         if listener.is_passed:
             log.warning(
                 "no longer listening on %s, which was passed to us and stays open: unless somebody else serves it, "
                 "clients wait there until a bind names it again",
                 listener.url,
             )
-        elif was_told:
+        elif listener.is_announced:
             log.info("no longer listening on %s", listener.url)
         listener.remove_file()
         self._leaving.append(listener)
@@ -50,7 +52,10 @@ class RemovedBinds:
         return not self._leaving
 
     def note(self, notice: Notice) -> None:
-        """See `Companion`."""
+        """Take what a rollout that ended leaves behind."""
+        if isinstance(notice, ReloadFailed | MasterReady | ReloadCommitted):
+            for listener in self._listeners.keep_only(self._settings.committed.sockets):
+                self.add(listener)
 
     def sweep(self) -> None:
         """Give away what waits, as far as the hand-off queue takes it, and close who has nothing left."""

@@ -2,9 +2,10 @@
 
 import time
 
-from asgi_master.ipc.messages import Boot
 from asgi_master.ipc.scoreboard import Row
 from asgi_master.master.child import Worker, Zygote
+from asgi_master.settings.model import Settings
+from asgi_master.settings.wire import from_wire
 from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.events import HeartbeatsRead
 
@@ -18,19 +19,19 @@ class Roll:
         self._workers: dict[int, Worker] = {}
         """By the worker's number."""
 
-    def boot_of(self, generation: int) -> Boot | None:
-        """What the zygote of `generation` was told, if it lives."""
+    def settings_of(self, generation: int) -> Settings | None:
+        """What the zygote of `generation` runs under, if it lives."""
         zygote = self._zygotes.get(generation)
-        return zygote.boot if zygote is not None else None
+        return from_wire(zygote.boot.settings) if zygote is not None else None
+
+    def settings_by_generation(self) -> dict[int, Settings]:
+        """What each zygote that lives runs under."""
+        return {generation: from_wire(zygote.boot.settings) for generation, zygote in self._zygotes.items()}
 
     def directory_of(self, generation: int) -> str:
         """Where the zygote of `generation` really is; empty if that is not known."""
         zygote = self._zygotes.get(generation)
         return zygote.directory if zygote is not None else ""
-
-    def boots(self) -> list[Boot]:
-        """What the zygotes that live were told."""
-        return [zygote.boot for zygote in self._zygotes.values()]
 
     def read_heartbeats(self) -> HeartbeatsRead:
         """The newest heartbeat of each worker that ever beat."""

@@ -7,14 +7,15 @@ import logging
 import time
 from collections.abc import Callable
 
+from asgi_master.control.component import Component
 from asgi_master.errors import BindError
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.master.children import Children
-from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.listening import Listener
 from asgi_master.master.reopening import listens
-from asgi_master.supervision.notices import Notice
+from asgi_master.master.running_settings import RunningSettings
+from asgi_master.master.worker_resources import WorkerResources
 from asgi_master.telemetry.rate_limit import RateLimit
 
 log = logging.getLogger("asgi_master")
@@ -23,20 +24,22 @@ _PERIOD = 1.0
 """Seconds between two looks."""
 
 
-class SharedSockets:
-    """Looks after them. A companion of the master's loop."""
+class SharedSockets(Component):
+    """Looks after them."""
 
     def __init__(
         self,
         children: Children,
-        executor: Executor,
+        settings: RunningSettings,
         listeners: Listeners,
+        resources: WorkerResources,
         hand_off: HandOff,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._children = children
-        self._executor = executor
+        self._settings = settings
         self._listeners = listeners
+        self._resources = resources
         self._hand_off = hand_off
         self._clock = clock
         self._due = clock()
@@ -44,9 +47,6 @@ class SharedSockets:
         self._hand_off_owed = False
         self._listeners_owed: set[int] = set()
         """Workers that have not got what they should: their channel was full."""
-
-    def note(self, notice: Notice) -> None:
-        """See `Companion`."""
 
     def sweep(self) -> None:
         """Look, if it is time."""
@@ -58,13 +58,10 @@ class SharedSockets:
         self._look_at_hand_off(now)
         self._look_at_listeners(now)
 
-    def close(self) -> None:
-        """Nothing is held."""
-
     def silent(self) -> list[Listener]:
         """The listeners that do not listen at this moment."""
-        settings = self._executor.settings.sockets
-        return [listener for listener in self._listeners.of(settings) if not listens(listener)]
+        sockets = self._settings.current.sockets
+        return [listener for listener in self._listeners.of(sockets) if not listens(listener)]
 
     def _look_at_hand_off(self, now: float) -> None:
         if self._hand_off.is_shut_down:
@@ -79,11 +76,10 @@ class SharedSockets:
             self._hand_off_owed = bool(self._children.give_hand_off())
 
     def _look_at_listeners(self, now: float) -> None:
-        settings = self._executor.settings.sockets
         for listener in self.silent():
             times = self._limit.count(listener.url, now)
             try:
-                before = self._listeners.mend(listener, settings)
+                before = self._listeners.mend(listener, self._settings.current.sockets)
             except BindError as error:
                 if times:
                     log.error(
@@ -105,7 +101,7 @@ class SharedSockets:
         owed, self._listeners_owed = self._listeners_owed, set()
         for generation in {generations[worker] for worker in owed if worker in generations}:
             workers = [worker for worker in owed if generations.get(worker) == generation]
-            places = self._executor.places_of(generation)
+            places = self._resources.lent_to(self._children.settings_of(generation))
             self._listeners_owed |= self._children.give_listeners(workers, places)
 
 

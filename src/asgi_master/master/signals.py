@@ -8,18 +8,15 @@ import contextlib
 import signal
 import socket
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from asgi_master import unraisable
-from asgi_master.master.carried import Cargo
+from asgi_master.master.upgrade_state import StateSection
 
 if TYPE_CHECKING:
     import sys
 
     from asgi_master.telemetry.failure_log import FailureLog
-
-SECTION = "signals"
-"""The name of what is carried across an upgrade: which signals were blocked before it."""
 
 HANDLED = (
     signal.SIGTERM,
@@ -41,8 +38,8 @@ IGNORED = (signal.SIGWINCH,)
 class SignalPipe:
     """Receives the process' signals until closed."""
 
-    def __init__(self, cargo: Cargo) -> None:
-        """A program that replaced another one finds them blocked; from here on they are received. Raises `OSError`."""
+    def __init__(self) -> None:
+        """Raises `OSError`."""
         self._failures = _new_failures()
         self._noted: deque[signal.Signals] = deque()
         self._read, self._write = socket.socketpair()
@@ -52,8 +49,8 @@ class SignalPipe:
         self._previous_fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         self._previous = {signum: signal.signal(signum, self._note) for signum in HANDLED}
         self._previous |= {signum: signal.signal(signum, signal.SIG_IGN) for signum in IGNORED}
-        if (left := cargo.unpack(SECTION)) is not None:
-            unblock(left.values["blocked"])
+        self._blocked: list[int] = []
+        """What was blocked before `block`."""
 
     def fileno(self) -> int:
         """The descriptor, for selectors."""
@@ -69,6 +66,26 @@ class SignalPipe:
         """The signals that came since the last call, in order."""
         self._failures.sweep()
         return [self._noted.popleft() for _ in range(len(self._noted))]
+
+    def block(self) -> None:
+        """Keep every signal pending, also across `execve`, until `unblock`."""
+        self._blocked = list(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())))
+
+    def unblock(self) -> None:
+        """Deliver what is pending, and block what was blocked before `block`."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+
+    def export_state(self) -> StateSection:
+        """Which signals were blocked before `block`."""
+        return StateSection({"blocked": self._blocked})
+
+    @classmethod
+    def import_state(cls, section: StateSection) -> Self:
+        """A program that replaced another one finds all of them blocked; receive them from here on."""
+        pipe = cls()
+        pipe._blocked = section.values["blocked"]
+        pipe.unblock()
+        return pipe
 
     def close(self) -> None:
         """Give the signals back to whoever had them."""
@@ -89,16 +106,6 @@ class SignalPipe:
 
     def _note(self, signum: int, _frame: object) -> None:
         self._noted.append(signal.Signals(signum))
-
-
-def block_all() -> list[int]:
-    """Keep every signal pending, also across `execve`; returns what was blocked before, for `unblock`."""
-    return [int(signum) for signum in signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())]
-
-
-def unblock(before: list[int]) -> None:
-    """Deliver what is pending, and block what was blocked before `block_all`."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _new_failures() -> "FailureLog":

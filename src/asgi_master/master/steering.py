@@ -11,8 +11,8 @@ from asgi_master.control.status import FleetStatus, SlotWaiting, Totals, WorkerS
 from asgi_master.ipc.counters import Field, Stats
 from asgi_master.ipc.scoreboard import Row
 from asgi_master.master.children import Children
-from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
+from asgi_master.master.running_settings import RunningSettings
 from asgi_master.supervision.events import (
     Event,
     RollbackRequested,
@@ -31,7 +31,7 @@ class MasterSteering:
         self,
         supervisor: Supervisor,
         children: Children,
-        executor: Executor,
+        settings: RunningSettings,
         listeners: Listeners,
         *,
         tell: Callable[[Event], None],
@@ -42,7 +42,7 @@ class MasterSteering:
     ) -> None:
         self._supervisor = supervisor
         self._children = children
-        self._executor = executor
+        self._settings = settings
         self._listeners = listeners
         self._tell = tell
         self._reload = reload
@@ -58,7 +58,7 @@ class MasterSteering:
     def status(self) -> FleetStatus:
         """The fleet as it is now."""
         now = time.monotonic()
-        settings = self._executor.settings
+        settings = self._settings.current
         rows, pids = self._children.rows(), self._children.worker_pids()
         totals = self._totals()
         fleet = self._supervisor.fleet

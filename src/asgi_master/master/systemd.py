@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from asgi_master.control.component import Component
 from asgi_master.ipc.scoreboard import Row
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.systemd_words import watchdog_timeout
@@ -40,8 +41,8 @@ _RATE_OVER = 1.0
 _DOING = {Phase.BOOTING: "starting", Phase.RELOADING: "reloading"}
 
 
-class ServiceManager:
-    """A companion of the master's loop. Without a service manager it does nothing."""
+class ServiceManager(Component):
+    """Speaks to the service manager, if there is one."""
 
     def __init__(
         self,

@@ -11,13 +11,17 @@ import selectors
 import time
 from collections.abc import Callable
 
-from asgi_master.master.carried import VARIABLE, Cargo, Carried
+from asgi_master.control.component import Component
 from asgi_master.master.children import Children
 from asgi_master.master.handover import Errand, inherited, inside, write_state
+from asgi_master.master.place import Place
 from asgi_master.master.preflight import Preflight
-from asgi_master.master.signals import SECTION, block_all, unblock
-from asgi_master.supervision.notices import Notice
+from asgi_master.master.removed_binds import RemovedBinds
+from asgi_master.master.running_settings import RunningSettings
+from asgi_master.master.signals import SignalPipe
+from asgi_master.master.upgrade_state import VARIABLE, StateSection, UpgradeState
 from asgi_master.supervision.states import Phase
+from asgi_master.supervision.supervisor import Supervisor
 
 log = logging.getLogger("asgi_master")
 
@@ -30,42 +34,42 @@ _NOT_NOW = {
 }
 
 
-class Upgrade:
-    """Follows one wish for an upgrade at a time. A `Companion` of the master's loop."""
+class Upgrade(Component):
+    """Follows one request for an upgrade at a time. The last component in a turn: it may replace the program."""
 
     def __init__(
         self,
-        selector: selectors.BaseSelector,
+        state: UpgradeState,
+        place: Place,
+        settings: RunningSettings,
+        supervisor: Supervisor,
         children: Children,
-        cargo: Cargo,
-        *,
-        command: Callable[[], list[str]],
-        directory: str,
-        phase: Callable[[], Phase],
-        is_calm: Callable[[], bool],
+        removed_binds: RemovedBinds,
+        selector: selectors.BaseSelector,
+        signals: SignalPipe,
         settle: Callable[[], None],
-        boot_timeout: Callable[[], float],
     ) -> None:
-        """`command` starts the new program; `directory` is what relative paths in it mean.
-
-        `is_calm` tells whether nothing is under way that cannot be carried across; `settle` reads the signals that
-        came and judges every fact.
-        """
-        self._selector = selector
+        """`settle` handles the signals that came and every fact."""
+        self._state = state
+        self._place = place
+        self._settings = settings
+        self._supervisor = supervisor
         self._children = children
-        self._cargo = cargo
-        self._command = command
-        self._directory = directory
-        self._phase = phase
-        self._is_calm = is_calm
+        self._removed_binds = removed_binds
+        self._selector = selector
+        self._signals = signals
         self._settle = settle
-        self._boot_timeout = boot_timeout
         self._wanted = False
         self._check: Preflight | None = None
 
+    @property
+    def _is_possible_now(self) -> bool:
+        """Whether nothing is under way that does not survive an upgrade."""
+        return self._supervisor.phase is Phase.STEADY and self._removed_binds.is_done
+
     def request(self) -> None:
         """Somebody wants it. Those that come before it is done are the same wish."""
-        phase = self._phase()
+        phase = self._supervisor.phase
         if phase in _NOT_NOW:
             log.error("upgrade refused: %s", _NOT_NOW[phase])
         elif self._wanted:
@@ -74,18 +78,15 @@ class Upgrade:
             self._wanted = True
             log.info("SIGUSR2: upgrading%s", " after the reload" if phase is Phase.RELOADING else "")
 
-    def note(self, notice: Notice) -> None:
-        """Nothing that is announced matters here; what counts is the phase when the loop has turned."""
-
     def sweep(self) -> None:
         """Go a step further, if the fleet is as it must be. Does not return if that was the last one."""
         now = time.monotonic()
         if self._check is not None:
             self._check.sweep(now)
             self._follow(self._check)
-        elif self._wanted and self._is_calm():
+        elif self._wanted and self._is_possible_now:
             self._begin(now)
-        elif self._phase() in _NOT_NOW:
+        elif self._supervisor.phase in _NOT_NOW:
             self._wanted = False
 
     def close(self) -> None:
@@ -95,15 +96,15 @@ class Upgrade:
 
     def _begin(self, now: float) -> None:
         try:
-            state = write_state(self._cargo.packed())
+            state = write_state(self._state.export())
             try:
                 self._check = Preflight(
                     self._selector,
                     self._children.expect_exit,
-                    command=self._command(),
-                    directory=self._directory,
+                    command=self._place.command(),
+                    directory=self._place.started_in,
                     state_fd=state,
-                    timeout=self._boot_timeout(),
+                    timeout=self._settings.current.process.boot_timeout,
                     now=now,
                 )
             finally:
@@ -115,15 +116,15 @@ class Upgrade:
             log.exception("upgrade refused: the state cannot be written down")
 
     def _follow(self, check: Preflight) -> None:
-        if self._phase() in _NOT_NOW:
+        if self._supervisor.phase in _NOT_NOW:
             check.cancel()
         if check.verdict is None:
             return
         self._check = None
         if check.verdict.refusal:
-            if self._phase() not in _NOT_NOW:
+            if self._supervisor.phase not in _NOT_NOW:
                 self._refuse(check.verdict.refusal)
-        elif self._is_calm():
+        elif self._is_possible_now:
             # Otherwise a reload began meanwhile: after it, the check is made again.
             self._replace(check.verdict.version)
 
@@ -134,31 +135,31 @@ class Upgrade:
     def _replace(self, version: str) -> None:
         """Become the new program. Returns if that is not possible now."""
         # What comes from here on stays pending, and is the new program's to handle.
-        blocked = block_all()
+        self._signals.block()
         try:
             self._settle()
-            if self._is_calm():
+            if self._is_possible_now:
                 self._wanted = False
                 log.info("upgrading to asgi-master %s", version)
-                self._execute(self._cargo.packed() | {SECTION: Carried({"blocked": blocked})})
+                self._execute(self._state.export())
         except OSError as error:
             log.error("upgrade failed: %s; the running program goes on", _reason(error))
         except Exception:
             # Whatever it is, nothing was changed yet.
             log.exception("upgrade failed; the running program goes on")
         finally:
-            unblock(blocked)
+            self._signals.unblock()
 
-    def _execute(self, sections: dict[str, Carried]) -> None:
-        program, *arguments = self._command()
+    def _execute(self, sections: dict[str, StateSection]) -> None:
+        program, *arguments = self._place.command()
         state = write_state(sections)
         try:
             kept = {state, *(fd for section in sections.values() for fd in section.fds.values())}
-            with inside(self._directory), inherited(kept):
+            with inside(self._place.started_in), inherited(kept):
                 os.execve(  # noqa: S606 -- our own command
                     program,
                     [program, *arguments],
-                    {**os.environ, "PWD": self._directory, VARIABLE: f"{Errand.TAKE}:{state}"},
+                    {**os.environ, "PWD": self._place.started_in, VARIABLE: f"{Errand.TAKE}:{state}"},
                 )
         finally:
             os.close(state)

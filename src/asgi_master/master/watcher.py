@@ -1,21 +1,37 @@
 """The development watcher: a child that tells of changed files, one byte a batch (see `asgi_master.reloader`)."""
 
+import logging
 import os
+import selectors
 
+from asgi_master.control.component import Component
 from asgi_master.master.interpreter import Interpreter
+from asgi_master.master.reload import Reload
 from asgi_master.master.spawn import spawn_python
 from asgi_master.settings.model import Settings
+from asgi_master.supervision.supervisor import Supervisor
+
+log = logging.getLogger("asgi_master")
 
 _CHANGES_FD = 3
 
 
-class Watcher:
+class Watcher(Component):
     """Watches the directories of `--reload-dir`, or else that of the application, until closed or this process ends."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Start it. Raises `OSError`."""
-        self.fd, write = os.pipe()
-        os.set_blocking(self.fd, False)
+    def __init__(
+        self,
+        settings: Settings,
+        supervisor: Supervisor,
+        selector: selectors.BaseSelector,
+        reload: Reload,
+    ) -> None:
+        """Start it, and reload at each batch of changes. Raises `OSError`."""
+        self._supervisor = supervisor
+        self._selector = selector
+        self._reload = reload
+        self._fd, write = os.pipe()
+        os.set_blocking(self._fd, False)
         development = settings.development
         directories = development.reload_dir or (settings.application.app_dir,)
         include = [word for pattern in development.reload_include for word in ("--include", pattern)]
@@ -24,14 +40,23 @@ class Watcher:
             spawn_python(command, {write: _CHANGES_FD}, apart=True)
         finally:
             os.close(write)
-
-    def read(self) -> bool | None:
-        """Whether something changed since the last call; `None` once the watcher is gone."""
-        try:
-            return True if os.read(self.fd, 4096) else None
-        except BlockingIOError:
-            return False
+        selector.register(self._fd, selectors.EVENT_READ, self._read)
 
     def close(self) -> None:
         """Stop listening: it ends when nobody reads, or with this process."""
-        os.close(self.fd)
+        if self._fd >= 0:
+            self._selector.unregister(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    def _read(self) -> None:
+        try:
+            is_there = bool(os.read(self._fd, 4096))
+        except BlockingIOError:
+            return
+        if is_there:
+            self._reload.request("files changed")
+            return
+        if not self._supervisor.phase.is_ending:
+            log.error("the watcher of --reload is gone: changes are no longer seen; SIGHUP reloads")
+        self.close()

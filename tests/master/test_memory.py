@@ -28,7 +28,7 @@ class Looker:
         self.looked.append(pid)
         self.now += self.takes
         if pid in self.hidden:
-            return Memory(rss=pid, pss=None, uss=None, untold="hidden")
+            return Memory(rss=pid, pss=None, uss=None, unknown_reason="hidden")
         return None if pid in self.gone else Memory(rss=pid, pss=pid, uss=pid)
 
     def known(self):
@@ -118,7 +118,7 @@ def test_a_kernel_that_tells_no_shares(monkeypatch):
     found = memory_of(os.getpid())
     assert found.rss > 1_000_000
     assert (found.pss, found.uss) == (None, None)
-    assert found.untold == "this kernel does not tell them"
+    assert found.unknown_reason == "this kernel does not tell them"
 
 
 def test_a_process_that_may_not_be_looked_into(monkeypatch):
@@ -129,4 +129,4 @@ def test_a_process_that_may_not_be_looked_into(monkeypatch):
     found = memory_of(os.getpid())
     assert found.rss > 1_000_000
     assert (found.pss, found.uss) == (None, None)
-    assert "CAP_SYS_PTRACE" in found.untold
+    assert "CAP_SYS_PTRACE" in found.unknown_reason

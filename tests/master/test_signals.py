@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from asgi_master.master.signals import SignalPipe
-from asgi_master.telemetry import strays
+from asgi_master.telemetry import interpreter_output
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_signal_is_there_though_the_wakeup_cannot_be_read(signals, monkeypatch
 def test_a_write_that_fails_is_told_once(signals, caplog, capsys, monkeypatch):
     # The log is set up later, and again with each reload.
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    strays.listen(to_warnings=False)
+    interpreter_output.capture(to_warnings=False)
     read, write = os.pipe()
     os.set_blocking(write, False)
     os.close(read)

@@ -34,8 +34,8 @@ def scope(**changes):
 
 def taken(log):
     """The lines that wait for the flush; they then do no more."""
-    lines = log._lines(log.held)
-    log.held.clear()
+    lines = log._lines(log.pending)
+    log.pending.clear()
     return lines
 
 

@@ -374,12 +374,12 @@ def test_a_logger_for_the_access_log_is_not_silenced_by_the_application(run, tmp
     path.write_text(json.dumps({**CONFIG, "loggers": {"asgi_master.access": {"level": "INFO"}}}))
     done = run(f"""
         import logging.config
-        from asgi_master.telemetry.access_records import AccessRecords, is_configured
+        from asgi_master.telemetry.access_logger import AccessLogger, is_configured
         configure("worker", log_config={str(path)!r}, worker=0, generation=1)
         logging.config.dictConfig(dict(version=1))
         assert is_configured()
         scope = dict(http_version="1.1", raw_path=b"/", query_string=b"", client=None, headers=[])
-        AccessRecords("%(U)s %(s)s").record(object(), scope, 200, 1, 0.5)
+        AccessLogger("%(U)s %(s)s").record(object(), scope, 200, 1, 0.5)
     """)
     assert done.stderr == "mine worker 0 1 asgi_master.access / 200\n"
 

@@ -15,8 +15,8 @@ LEVELS = {
 }
 
 RECORDS = r"""
-    from asgi_master.telemetry.requests import Asked
-    asked = Asked(method="GET", target="/cart?a=b", client="[::1]:5", id="7f3c")
+    from asgi_master.telemetry.request_info import RequestInfo
+    asked = RequestInfo(method="GET", target="/cart?a=b", client="[::1]:5", id="7f3c")
     configure("worker", format={form!r}, worker=3, generation=7)
     try:
         raise ValueError("bad\nworse")

@@ -21,7 +21,7 @@ from asgi_master.master.children import Children
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.upgrade_state import StateSection
 from asgi_master.settings.model import LoggingSettings, Settings
-from asgi_master.telemetry import access_records
+from asgi_master.telemetry import access_logger
 
 log = logging.getLogger("asgi_master")
 
@@ -162,7 +162,7 @@ def check(settings: Settings, directory: Path) -> list[str]:
 
 def conflicts(settings: Settings) -> list[str]:
     """To be asked once the log is set up: whether somebody else has what the file is for."""
-    if settings.logging.access_log_path and settings.logging.log_config and access_records.is_configured():
+    if settings.logging.access_log_path and settings.logging.log_config and access_logger.is_configured():
         return [_CONFLICT]
     return []
 

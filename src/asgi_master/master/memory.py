@@ -60,9 +60,9 @@ class MemorySampler:
         if subject is not None:
             self._found.pop(subject, None)
             self._found[subject] = memory = self._look(subject.pid)
-            if memory is not None and memory.untold and not self._is_told:
+            if memory is not None and memory.unknown_reason and not self._is_told:
                 self._is_told = True
-                log.warning("the metrics lack the PSS and USS of some processes: %s", memory.untold)
+                log.warning("the metrics lack the PSS and USS of some processes: %s", memory.unknown_reason)
         now = self._clock()
         self._due = now + max(_PERIOD, _SHARE * (now - began))
 

@@ -1,8 +1,8 @@
-"""What we tell people: logs, the access log, process titles and sentences about what happened.
+"""Operator output: the log, the access log, process titles, and the sentences for supervision notices.
 
 Rules of this room:
-  - Telling never harms serving: nothing here raises into its caller or waits long for a reader that is stuck;
-    what nobody takes is dropped, counted, and the loss is said.
-  - What comes from outside is escaped: a peer cannot forge a line or speak to a terminal.
-  - Decides nothing. Wording lives here; what happened is told by others.
+  - Logging never harms serving: nothing here raises into its caller or waits long for a blocked reader. Output that
+    cannot be written is dropped and counted, and the loss is logged.
+  - Text from outside is escaped: a peer can neither forge a line nor send control sequences to a terminal.
+  - It decides nothing: other rooms supply the facts, this room the wording.
 """

@@ -1,7 +1,7 @@
-"""What the access log can tell of a request, and formats that are made of it, compiled once.
+"""The fields of the access log, and the compiler for its formats.
 
-`FIELDS` is the one list of what a request says, by the names that JSON lines and records have. What the peer sent is
-escaped as Apache does it, or as JSON.
+`FIELDS` defines each field of a request once, by its name in JSON lines and log records. Text from the peer is escaped
+as Apache does, or as JSON.
 """
 
 import json
@@ -15,14 +15,14 @@ from functools import lru_cache
 from typing import Any
 
 from asgi_master.settings.access_headers import NO_HEADERS, AccessHeaders
-from asgi_master.telemetry.requests import numbering
+from asgi_master.telemetry.request_info import request_id_headers
 
 COMMON = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s'
 COMBINED = COMMON + ' "%(f)s" "%(a)s"'
 SHORTHANDS = {"combined": COMBINED, "common": COMMON}
 
-LONGEST_FIELD = 1024
-"""Bytes shown of one header, path or query."""
+MAX_FIELD_BYTES = 1024
+"""Maximum number of bytes shown of one header, path or query."""
 
 FIELDS = {
     "client": "scope['client'][0] if scope['client'] else None",
@@ -36,16 +36,16 @@ FIELDS = {
     "user_agent": "fields[b'user-agent'][:LONGEST] if b'user-agent' in fields else None",
     "request_id": "number(fields)",
 }
-"""What a request says: expressions over its scope and `fields`, the headers that are wanted of it."""
+"""Fields of a request: expressions over its scope and over `fields`, its headers that the format needs."""
 REQUEST_HEADERS = "request_headers"
 RESPONSE_HEADERS = "response_headers"
-"""The fields of the chosen headers, objects; only where some are chosen."""
+"""Keys of the objects that hold the chosen headers; present only if some are chosen."""
 
-_NEVER_THE_SAME = {"request_id"}
+_UNIQUE_FIELDS = {"request_id"}
 _FIELD_HEADERS = {"host": {b"host"}, "referer": {b"referer"}, "user_agent": {b"user-agent"}}
 
-# What each atom shows of a request: an expression as above. It is the same for the same request, so it is evaluated
-# once for a client that repeats itself.
+# Atoms of the request: expressions as above. Their values depend on the request alone, so they are evaluated once for a
+# client that repeats its request.
 _REQUEST_ATOMS = {
     "h": "shown(scope['client'][0]) if scope['client'] else '-'",
     "l": "'-'",
@@ -55,9 +55,9 @@ _REQUEST_ATOMS = {
     "?q": "'?' + shown(scope['query_string'][:LONGEST]) if scope['query_string'] else ''",
     "H": "'HTTP/' + shown(scope['http_version'][:LONGEST]) if scope['http_version'] else '-'",
     "refused line": "shown(scope['refused line'][:LONGEST]) or '-'",
-    # Only for JSON; strings come with their quotes.
+    # Only for JSON; strings include their quotes.
     **{
-        f"json {name}": f"{'dumped' if name in _NEVER_THE_SAME else 'quoted'}({source})"
+        f"json {name}": f"{'dumped' if name in _UNIQUE_FIELDS else 'quoted'}({source})"
         for name, source in FIELDS.items()
     },
     f"json {REQUEST_HEADERS}": "in_json(chosen_of(fields))",
@@ -65,7 +65,7 @@ _REQUEST_ATOMS = {
     "json line": "quoted(f\"{scope.get('method', 'GET')[:LONGEST]} {target(scope).decode('latin-1')}\".lstrip())",
     "json version": "quoted(scope['http_version'][:LONGEST] or None)",
 }
-# And of its response: over those of `ConnectionLog.record`, the time and its `_Second`.
+# Atoms of the response: expressions over the arguments of `ConnectionLog.record`, the time and its `Second`.
 _RESPONSE_ATOMS = {
     "t": "second.bracketed",
     "s": "status",
@@ -96,44 +96,44 @@ ATOM = re.compile(r"%\(([^()]*+)\)s|%%")
 _VARIABLE_ATOM = re.compile(r"\{([\w-]+)\}([ieo])")
 
 Description = tuple[str, ...]
-"""What a line says of the request, in pieces: what it says of the response goes between them."""
-Happened = tuple[Description, int, int, float, float, bytes]
-"""A request's description, its response's status, size and duration, when that was, and the fields of its head."""
+"""The parts of a line that describe the request; the parts of the response go between them."""
+Entry = tuple[Description, int, int, float, float, bytes]
+"""Description of the request; status, size and duration of the response; the time; the header block of the response."""
 Headers = Mapping[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format, compiled."""
+    """A compiled format."""
 
     describe: Callable[[Mapping[str, Any], Headers], Description]
-    """Of a request, by its scope and the headers that are wanted."""
-    render: Callable[[list[Happened], Any], list[str]]
-    """Lines, with their ends, of what happened within one `_Second`."""
+    """Describes a request, from its scope and the headers in `wanted`."""
+    render: Callable[[list[Entry], Any], list[str]]
+    """Renders lines, with line ends, for entries within one `Second`."""
     wanted: frozenset[bytes]
-    """The headers wanted of a request."""
+    """Names of the request headers that the format needs."""
 
 
 @dataclass(slots=True)
 class _Wanted:
-    """What the expressions need, gathered while they are compiled."""
+    """What the expressions need, collected while they are compiled."""
 
     chosen: AccessHeaders
     headers: set[bytes] = field(default_factory=set)
 
 
 def check_format(format: str) -> None:  # noqa: A002 -- the name of the setting
-    """Raise `ValueError`, with a sentence, if an `AccessLog` of this format could not be made."""
+    """Raise `ValueError`, with a message for the operator, unless an `AccessLog` could be made with this format."""
     compile_format(SHORTHANDS.get(format, format))
 
 
 def compile_format(
     template: str, chosen: AccessHeaders = NO_HEADERS, request_line: str = _REQUEST_LINE
 ) -> Format:
-    """Compile a template. Raises `ValueError`. `request_line` is what `%(r)s` stands for.
+    """Compile a template. Raises `ValueError`. `request_line` is the template for `%(r)s`.
 
-    A format becomes two functions: to look up and call one per atom takes twice the time, and to call one per line
-    a part of it.
+    A format becomes two generated functions: looking up and calling one function per atom takes twice the time, and
+    calling one per line adds to it.
     """
     wanted = _Wanted(chosen)
     constants: list[str] = [""]
@@ -145,7 +145,7 @@ def compile_format(
             line.append(f"{{{source}}}{{constant{len(constants)}}}")
             constants.append("")
     names = _names(chosen)
-    # Of our own expressions only; what the operator wrote is in them as quoted literals.
+    # Contains only the expressions of this file; the operator's text is in it as quoted literals.
     described = "".join(f"{constant or repr('')}, " for constant in constants)
     describe = eval(f"lambda scope, fields: ({described})", names)  # noqa: S307 -- see above
     request = "".join(f"constant{number}, " for number in range(len(constants)))
@@ -157,19 +157,19 @@ def compile_format(
 def compile_fields(
     chosen: AccessHeaders,
 ) -> tuple[Callable[[Mapping[str, Any], Headers], dict[str, Any]], set[bytes]]:
-    """What gives all that a request says, as it is, by `FIELDS`; and the headers wanted for that."""
+    """A function that returns all fields of a request, unescaped, by name; and the headers that it needs."""
     wanted = _Wanted(chosen)
     sources = [f"{name!r}: plain({source})" for name, source in FIELDS.items()]
     if chosen.request:
         sources.append(f"{REQUEST_HEADERS!r}: chosen_of(fields)")
     for name in (*FIELDS, REQUEST_HEADERS):
         _note_headers(name, wanted)
-    # As above: of our own expressions only.
+    # As above: only the expressions of this file.
     return eval(f"lambda scope, fields: {{{', '.join(sources)}}}", _names(chosen)), wanted.headers  # noqa: S307
 
 
 def chosen_in(block: bytes, names: tuple[str, ...]) -> dict[str, str | None]:
-    """The fields of these names in a response's head; those that come several times in one, as RFC 9110 joins them."""
+    """The fields of these names in a response's header block; repeated fields are joined as RFC 9110 says."""
     found: dict[str, str] = {}
     for line in block.split(b"\r\n"):
         name, colon, value = line.partition(b":")
@@ -177,15 +177,15 @@ def chosen_in(block: bytes, names: tuple[str, ...]) -> dict[str, str | None]:
         if colon and key in names:
             text = value.strip(b" \t").decode("latin-1")
             found[key] = f"{found[key]}, {text}" if key in found else text
-    return {name: found[name][:LONGEST_FIELD] if name in found else None for name in names}
+    return {name: found[name][:MAX_FIELD_BYTES] if name in found else None for name in names}
 
 
 def _names(chosen: AccessHeaders) -> dict[str, Any]:
-    """What the expressions may call."""
+    """The names that the expressions use."""
 
     def chosen_of(fields: Headers) -> dict[str, str | None]:
         return {
-            name: _plain(fields.get(name.encode(), _NOTHING)[:LONGEST_FIELD]) or None
+            name: _plain(fields.get(name.encode(), _NOTHING)[:MAX_FIELD_BYTES]) or None
             for name in chosen.request
         }
 
@@ -197,11 +197,11 @@ def _names(chosen: AccessHeaders) -> dict[str, Any]:
         "plain": _plain,
         "user": _user,
         "target": _target,
-        "number": numbering.of,
+        "number": request_id_headers.of,
         "chosen_of": chosen_of,
         "chosen_in": lambda block: chosen_in(block, chosen.response),
         "field_in": lambda block, name: _shown(chosen_in(block, (name,))[name] or "-"),
-        "LONGEST": LONGEST_FIELD,
+        "LONGEST": MAX_FIELD_BYTES,
     }
 
 
@@ -209,7 +209,7 @@ _NOTHING = b""
 
 
 def _fragments(template: str, wanted: _Wanted, request_line: str) -> Iterator[tuple[str, bool]]:
-    """The literals and atoms of a template: source that is a string, of the request alone, or that goes into one."""
+    """The literals and atoms of a template as source: a string, or an expression of the request or the response."""
     end = 0
     for match in ATOM.finditer(template):
         yield _literal(template[end : match.start()]), True
@@ -254,10 +254,10 @@ def _request_atom(name: str, variable: re.Match[str] | None, wanted: _Wanted) ->
 
 
 def _note_headers(name: str, wanted: _Wanted) -> None:
-    """Want the headers that this field is made of."""
+    """Add the headers that this field is made of."""
     wanted.headers |= _FIELD_HEADERS.get(name, set())
     if name == "request_id":
-        wanted.headers |= set(numbering.headers)
+        wanted.headers |= set(request_id_headers.headers)
     elif name == REQUEST_HEADERS:
         wanted.headers |= {chosen.encode() for chosen in wanted.chosen.request}
 
@@ -265,23 +265,23 @@ def _note_headers(name: str, wanted: _Wanted) -> None:
 def _target(scope: Mapping[str, Any]) -> bytes:
     query: bytes = scope["query_string"]
     target: bytes = scope["raw_path"] + (b"?" + query if query else b"")
-    return target[:LONGEST_FIELD]
+    return target[:MAX_FIELD_BYTES]
 
 
-# The same few browsers and paths come again and again: a look-up is several times faster than to escape anew.
+# The same few browsers and paths repeat: a look-up is several times faster than escaping again.
 @lru_cache(maxsize=1024)
 def _shown(value: bytes | str) -> str:
-    """What the peer sent, safe between double quotes."""
+    """Text from the peer, safe between double quotes."""
     return _escape(value if isinstance(value, str) else value.decode("latin-1"))
 
 
 def _plain(value: bytes | str | None) -> str | None:
-    """What the peer sent, as text."""
+    """Text from the peer, decoded."""
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 def _dumped(value: bytes | str | None) -> str:
-    """What the peer sent, as a JSON string; null if it sent nothing of the kind."""
+    """Text from the peer as a JSON string; null if there is none."""
     return json.dumps(_plain(value))
 
 
@@ -302,7 +302,7 @@ def _escape(text: str) -> str:
 
 
 def _user(authorization: bytes) -> str:
-    """The user's name in an `Authorization: Basic` field (RFC 7617)."""
+    """The user name in an `Authorization: Basic` field (RFC 7617)."""
     scheme, _, credentials = authorization.partition(b" ")
     if scheme.lower() != b"basic":
         return "-"
@@ -310,4 +310,4 @@ def _user(authorization: bytes) -> str:
         user, colon, _ = a2b_base64(credentials).partition(b":")
     except Base64Error:
         return "-"
-    return _escape(user[:LONGEST_FIELD].decode("latin-1")).replace(" ", "\\x20") if user and colon else "-"
+    return _escape(user[:MAX_FIELD_BYTES].decode("latin-1")).replace(" ", "\\x20") if user and colon else "-"

@@ -1,4 +1,4 @@
-"""What is said about certificates: renewed, refused, about to end."""
+"""Log lines about certificates: renewed, refused, about to expire."""
 
 import logging
 import time
@@ -12,17 +12,17 @@ _DAY = 24 * 3600.0
 
 
 def renewed(ends: Iterable[tuple[str, float]]) -> None:
-    """New certificates are in use; each by its file, with its end in seconds since the epoch."""
+    """New certificates are in use: each file, with the expiry time in seconds since the epoch."""
     log.info("TLS: certificates renewed: %s", ", ".join(f"{name} until {_date(end)}" for name, end in ends))
 
 
 def refused(errors: Iterable[str]) -> None:
-    """The files that stand there now cannot be used."""
+    """The current certificate files cannot be used."""
     log.error("TLS: the changed certificates are refused, the old ones stay in use: %s", "; ".join(errors))
 
 
 def lone(name: str, issuer: str) -> None:
-    """The file holds a certificate without that of its issuer."""
+    """The file contains a certificate without the certificate of its issuer."""
     log.info(
         "TLS: %s holds no certificate of its issuer, %s: clients that do not know that one refuse it; the file to name "
         "is the one with the chain (certbot's fullchain.pem)",
@@ -32,7 +32,7 @@ def lone(name: str, issuer: str) -> None:
 
 
 def remind(ends: Iterable[tuple[str, float]]) -> None:
-    """Say which of them end soon, or have."""
+    """Warn about certificates that have expired or expire soon."""
     now = time.time()
     for name, end in ends:
         if end <= now:

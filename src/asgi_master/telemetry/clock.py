@@ -1,14 +1,14 @@
-"""The time of lines: in the local zone, or in one that is the same in every process whatever the application sets."""
+"""Timestamps of log lines: local time, or a fixed zone that the application's environment cannot change."""
 
 from datetime import UTC, datetime, tzinfo
 
 LOCAL = "local"
 _zone: list[tzinfo | None] = [None]
-"""One, and none for local time: what was made before it was set reads it after."""
+"""One item; `None` is local time. A list, so that objects created before `set_zone` see the change."""
 
 
 def set_zone(name: str) -> None:
-    """Tell times in this zone: `local`, `utc`, or a name such as `Europe/Berlin`. Raises `ValueError` for no zone."""
+    """Write timestamps in this zone: `local`, `utc`, or a name such as `Europe/Berlin`. Raises `ValueError`."""
     _zone[0] = _zone_of(name)
 
 
@@ -26,6 +26,6 @@ def _zone_of(name: str) -> tzinfo | None:
 
 
 def at(seconds: float) -> datetime:
-    """This moment, given in seconds since the epoch, with the offset of the zone."""
+    """The time `seconds` since the epoch, in the configured zone."""
     zone = _zone[0]
     return datetime.fromtimestamp(seconds, UTC).astimezone(zone)

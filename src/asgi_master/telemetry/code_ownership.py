@@ -1,4 +1,4 @@
-"""Whose code a file is: the application's, what was installed for it, the standard library's, or the server's."""
+"""Classifies source files: application, installed package, standard library, or this server."""
 
 import os
 import sys
@@ -11,11 +11,11 @@ _STANDARD_LIBRARY = str(Path(os.__file__).parent) + os.sep
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _FROZEN = "<frozen "
 _CYTHON = (".pyx", ".pxd", ".pxi")
-"""Compiled code tells its source by a path within its package."""
+"""Compiled modules report their source by a path relative to their package."""
 
 
 class CodeOrigin(IntEnum):
-    """Whose code a file is; the higher, the likelier it is what somebody has to change."""
+    """Origin of a source file, ordered by how likely a user is to be able to fix it."""
 
     SERVER = 0
     STANDARD_LIBRARY = 1
@@ -24,13 +24,13 @@ class CodeOrigin(IntEnum):
 
 
 class CodeOwnership:
-    """Tells whose code a file is."""
+    """Classifies source files by origin."""
 
     def __init__(self) -> None:
         self._home: tuple[str, ...] = ()
 
     def set_application(self, module: str) -> None:
-        """Count what belongs to this module's top-level package as the application, even where it was installed."""
+        """Treat the top-level package of this module as the application, even if it is installed in site-packages."""
         name = module.partition(".")[0]
         top = sys.modules.get(name)
         directories = [os.path.join(directory, "") for directory in getattr(top, "__path__", ())]  # noqa: PTH118 -- with its slash
@@ -38,7 +38,7 @@ class CodeOwnership:
         self._home = tuple(directories) or ((file,) if file else ())
 
     def origin(self, file: str) -> CodeOrigin:
-        """Whose code this is."""
+        """The origin of a source file."""
         if file.startswith(_OURS):
             return CodeOrigin.SERVER
         if self._home and file.startswith(self._home):
@@ -52,7 +52,7 @@ class CodeOwnership:
         return CodeOrigin.APPLICATION
 
     def package(self, file: str) -> str:
-        """The top-level package, or module, that a file outside of the application belongs to."""
+        """The top-level package or module of a file that does not belong to the application."""
         if file.startswith(_OURS):
             return _NAME
         for part in _INSTALLED:
@@ -68,4 +68,4 @@ def _top(path: str) -> str:
 
 
 ownership = CodeOwnership()
-"""Of this process; who imports the application claims it."""
+"""The classification of this process; the worker calls `set_application` when it imports the application."""

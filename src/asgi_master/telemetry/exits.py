@@ -1,4 +1,4 @@
-"""How a process ended, in words."""
+"""Exit statuses in words."""
 
 import signal
 
@@ -13,7 +13,7 @@ _MEANINGS: dict[int, str] = {
 }
 
 _OF_WORKERS_THAT_SERVED = frozenset({ExitCode.FAILURE, ExitCode.MASTER_LOST, ExitCode.LEFT_BEHIND})
-"""What such a worker may end with, besides 0. Another number was chosen by the application."""
+"""Statuses, besides 0, with which a worker that was ready exits by itself. Other numbers come from the application."""
 
 _HINTS = {
     signal.SIGKILL: "the kernel's OOM killer, or someone's kill -9",
@@ -28,9 +28,9 @@ _HINTS = {
 
 
 def describe_status(status: int, *, served: bool = False) -> str:
-    """An exit status as `subprocess` tells it (-N for signal N), for people: `killed by SIGSEGV (…)`.
+    """Describe an exit status in `subprocess` form (-N for signal N), for example `killed by SIGSEGV (…)`.
 
-    `served`: of a worker that was ready, whose number may be the application's own.
+    `served`: the worker had been ready, so the number may be the application's own.
     """
     if status >= 0:
         meaning = _MEANINGS.get(status)

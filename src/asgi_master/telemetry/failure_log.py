@@ -1,6 +1,6 @@
-"""Logs failures that a process survives: each kind at once, then at most once a minute with a count, and its end.
+"""Log of failures that a process survives: each kind at once, then at most once a minute with a count, and its end.
 
-An operation that fails because the kernel is out of something fails again at the next attempt, many times a second.
+An operation that fails because the kernel is out of a resource fails again at the next attempt, many times a second.
 One line each would bury the lines that matter.
 """
 
@@ -119,7 +119,7 @@ class FailureLog:
 
 
 def describe(error: Exception) -> str:
-    """The error in a few words."""
+    """A short description of the error."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     if isinstance(error, MemoryError):

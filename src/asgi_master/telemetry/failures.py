@@ -1,8 +1,8 @@
-"""What failed: an exception as a value, its stack read for the author of the application.
+"""Exceptions as values, with their stacks reduced to the frames that matter to the author of the application.
 
 Rules:
-  - Nothing that tells the cause is left out: causes, contexts, notes, the members of groups.
-  - What is read is bounded, in number and length: exceptions carry what peers have sent, and recurse without end.
+  - Nothing that states the cause is left out: causes, contexts, notes, the members of groups.
+  - Everything is bounded in number and length: exceptions contain text from peers, and chains can be endless.
 """
 
 import importlib
@@ -16,49 +16,49 @@ from typing import Any
 from asgi_master.telemetry.code_ownership import CodeOrigin, CodeOwnership, ownership
 
 _MAX_CHAINED = 10
-"""Exceptions of one chain that are shown; of longer ones the newest and the oldest."""
+"""Maximum number of exceptions shown of one chain: the newest and the oldest."""
 _NEWEST = 4
 _MAX_MEMBERS = 15
-"""Of one group, as in Python."""
+"""Maximum number of members shown of one group, as in Python."""
 _DEEPEST_GROUP = 8
 _MAX_EXCEPTIONS = 40
 _MAX_FRAMES = 40
-"""Of one exception; of more the outermost and the innermost."""
+"""Maximum number of frames shown of one exception: the outermost and the innermost."""
 _OUTERMOST = 10
 _ROOM = 120
-"""Frames of all exceptions together. Each has a few in any case."""
+"""Maximum number of frames of all exceptions together. A few are kept for each exception in any case."""
 _MIN_FRAMES = 3
 _MAX_REPEATED = 3
-"""Times that one line may follow itself, as in Python."""
+"""Maximum number of times that one line may follow itself, as in Python."""
 _LONGEST_LINE = 400
 _LONGEST_MESSAGE = 4000
 _MAX_NOTES = 20
 _LONGEST_HEADLINE = 300
 _MAX_LEAVES = 3
-"""Members of a group that its headline names."""
+"""Maximum number of members named in the headline of a group."""
 
 _INDENT = "    "
-"""Before the further lines of a message and before notes: nothing said there passes for a line of the traceback."""
+"""Prefix of the further lines of a message and of notes, so that none of them can pass for a line of the traceback."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A line that was being executed."""
+    """A stack frame."""
 
     file: str
     line: int
     function: str
     code: str
-    """The line, as far as it can be read."""
+    """The source line; empty if it cannot be read."""
     application: bool
-    """Whether it is the application's own."""
+    """Whether the file belongs to the application."""
     text: list[str]
-    """The lines that Python shows for it."""
+    """The lines that Python prints for the frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """Frames that are not shown, and a line that says so."""
+    """A run of frames that are not shown, and the line that replaces it."""
 
     count: int
     text: str
@@ -66,32 +66,33 @@ class Folded:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An exception."""
+    """An exception, with its stack and the exceptions that led to it."""
 
     type: str
     message: str
     ending: list[str]
-    """The last lines of its traceback: type and message, and its notes."""
+    """The last lines of the traceback: type and message, then notes."""
     notes: list[str] = field(default_factory=list)
     stack: list[Frame | Folded] = field(default_factory=list)
-    """The outermost first."""
+    """Outermost frame first."""
     before: "Failure | None" = None
-    """Its cause, or what was being handled when it was raised."""
+    """The cause, or the exception that was being handled when this one was raised."""
     is_caused: bool = False
     """Whether `before` is its cause."""
     skipped: int = 0
-    """Exceptions left out between this and `before`."""
+    """Number of exceptions left out between this one and `before`."""
     is_group: bool = False
     members: list["Failure"] = field(default_factory=list)
     hidden: int = 0
-    """Members that are not shown."""
+    """Number of members that are not shown."""
 
 
 def read(error: BaseException, *, full: bool = False, ownership: CodeOwnership = ownership) -> Failure:
-    """The exception with all that led to it.
+    """Read an exception and everything that led to it.
 
-    Frames are those of the application, and the one that raised; runs of others are folded to their count. Where none
-    is the application's, those of installed packages count as such, and so on. `full` folds nothing.
+    Shows the frames of the application and the innermost frame, and folds runs of other frames to their count. If no
+    frame belongs to the application, frames of installed packages are shown in their place, and so on. `full` folds
+    nothing.
     """
     try:
         return _Reader(ownership, full=full).read_all(error)
@@ -101,9 +102,9 @@ def read(error: BaseException, *, full: bool = False, ownership: CodeOwnership =
 
 
 def describe(error: BaseException) -> str:
-    """The exception in one line of bounded length, as a headline: a group of one by its member, others by theirs."""
+    """A headline of bounded length: the exception in one line, a group of one by its member."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]  # the group of a task group says nothing
+        error = error.exceptions[0]  # the group that a task group raises adds no information
     line = _one_line(error)
     if isinstance(error, BaseExceptionGroup):
         leaves = list(itertools.islice(_leaves(error), _MAX_LEAVES + 1))
@@ -115,7 +116,7 @@ def describe(error: BaseException) -> str:
 def exc_info(
     error: BaseException | None,
 ) -> tuple[type[BaseException], BaseException, TracebackType | None] | None:
-    """The exception for a record, without how the server came to call the application: for formatters of others."""
+    """`exc_info` for other formatters, without the server's own outer frames."""
     if error is None:
         return None
     frames = error.__traceback__
@@ -147,7 +148,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 class _Reader:
-    """Reads one exception and what belongs to it."""
+    """Reads one exception and its chain."""
 
     def __init__(self, ownership: CodeOwnership, *, full: bool) -> None:
         self._ownership = ownership
@@ -155,7 +156,7 @@ class _Reader:
         self._left = _MAX_EXCEPTIONS
         self._room = _ROOM
         self._shown = CodeOrigin.SERVER
-        """The ground whose frames are shown, and that of higher ones."""
+        """Frames of this origin, and of higher ones, are shown."""
 
     def read_all(self, error: BaseException) -> Failure:
         report = traceback.TracebackException.from_exception(error, lookup_lines=False, compact=True)
@@ -211,7 +212,7 @@ class _Reader:
     def _stack(self, report: traceback.TracebackException) -> list[Frame | Folded]:
         frames = list(report.stack or ())
         if self._shown is CodeOrigin.SERVER and not self._full and _names_its_place(report):
-            # The text of the exception says where; our frames would say nothing.
+            # The exception's text names the location; the server's frames would add nothing.
             return []
         entries: list[Frame | Folded] = []
         index = 0
@@ -221,7 +222,7 @@ class _Reader:
             if is_shown:
                 entries += self._repeats_folded(together)
                 continue
-            # That a group was raised where a task group ended says nothing.
+            # That a group was raised at the end of a task group adds no information.
             may_say = index == len(frames) and report.exceptions is None and not self._is_ours(together[-1])
             raised = together.pop() if may_say else None
             if folded := self._fold(together, is_first=not entries):
@@ -237,7 +238,7 @@ class _Reader:
         return self._origin_of(frame.filename) is CodeOrigin.SERVER
 
     def _fold(self, frames: list[traceback.FrameSummary], *, is_first: bool) -> Folded | None:
-        # How the server came to call the application, and Python to import it, goes without saying.
+        # Frames of the server that called the application, and of Python that imported it, add no information.
         counted = [
             frame
             for frame in frames
@@ -296,7 +297,7 @@ def _frames_of_all(report: traceback.TracebackException) -> Iterator[traceback.F
 
 
 def _chain(report: traceback.TracebackException) -> Iterator[tuple[traceback.TracebackException, bool]]:
-    """An exception, what led to it, and so on; with each, whether the next one is its cause."""
+    """The exceptions of a chain, newest first; each with whether the next one is its cause."""
     following: traceback.TracebackException | None = report
     while following is not None:
         link = following

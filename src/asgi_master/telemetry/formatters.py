@@ -1,9 +1,9 @@
-"""Forms of a log record: a line for people, or an object for machines, with what failed below or within it.
+"""Formatters of log records: text lines, or JSON objects, with failures below or inside them.
 
-What a record may carry besides what Python gives it:
-  - `extra={"detail": text}`: lines (stacks, what another process told) shown below the message.
-  - `extra={"failure": fields}`: what another process read of an exception; then `detail` is its traceback.
-  - `extra={"request": Asked(...)}`: the request that it is about.
+Extra attributes of a record:
+  - `extra={"detail": text}`: lines (stacks, a report from another process) shown below the message.
+  - `extra={"failure": fields}`: an exception read in another process; then `detail` is its traceback.
+  - `extra={"request": RequestInfo(...)}`: the request that the record is about.
 """
 
 import json
@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from asgi_master.telemetry.access_forms import is_access, line_of
+from asgi_master.telemetry.access_json import is_access, line_of
 from asgi_master.telemetry.clock import at
 from asgi_master.telemetry.failures import Failure, read
-from asgi_master.telemetry.requests import Asked
+from asgi_master.telemetry.request_info import RequestInfo
 from asgi_master.telemetry.text import one_line
 from asgi_master.telemetry.tracebacks import Line, Style, fields_of, lines_of
 
@@ -27,7 +27,7 @@ _STYLES = {Style.OURS: "1", Style.FOLDED: "2", Style.ENDING: "31"}
 
 @dataclass(slots=True)
 class Identity:
-    """Who this process is: shown in each line."""
+    """Role, worker and generation of this process, shown in each line."""
 
     role: str = "-"
     worker: int | None = None
@@ -39,34 +39,34 @@ class Identity:
 
 
 identity = Identity()
-"""This process. One object, never replaced: what was made before a fork reads it after."""
+"""The identity of this process. One object, never replaced: formatters created before a fork read it after the fork."""
 
 
 def who(prefix: str, pid: int | None) -> dict[str, Any]:
-    """This process as fields of an object, with a prefix before their names."""
-    told = {
+    """Identity of this process as JSON fields, with a prefix for their names."""
+    fields = {
         "role": identity.role,
         "worker": identity.worker,
         "generation": identity.generation,
         "pid": pid,
     }
-    return {prefix + name: value for name, value in told.items() if value is not None}
+    return {prefix + name: value for name, value in fields.items() if value is not None}
 
 
 @dataclass(slots=True)
 class Preferences:
-    """What the operator said of the form, whichever formatter it is."""
+    """Settings that apply to every formatter."""
 
     full_tracebacks: bool = False
     """Whether tracebacks show every frame."""
 
 
 preferences = Preferences()
-"""Of this process. One object, as `identity` is."""
+"""The preferences of this process; one object, like `identity`."""
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people: `2026-11-23 14:55:07.123 +0000 INFO    worker 3 gen 7 [4711]  message`.
+    """Text lines: `2026-11-23 14:55:07.123 +0000 INFO    worker 3 gen 7 [4711]  message`.
 
     Usable in a `log_config` as `"()": "asgi_master.telemetry.logs.TextFormatter"`.
     """
@@ -77,7 +77,7 @@ class TextFormatter(logging.Formatter):
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line; below it request, traceback and detail, indented: none of their lines can pass for a record."""
+        """The line; request, traceback and detail follow, indented so that no line of theirs passes for a record."""
         message = one_line(record.getMessage())
         if record.name != _OURS:
             message = f"{one_line(record.name)}: {message}"
@@ -127,7 +127,7 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The object, on one line, in ASCII."""
+        """One line of ASCII."""
         if is_access(record):
             return line_of("json", who, record)
         fields: dict[str, Any] = {
@@ -146,21 +146,21 @@ class JsonFormatter(logging.Formatter):
 
 
 def _details(record: logging.LogRecord) -> dict[str, Any]:
-    """What belongs to the message: `request`, `exception`, `stack`, `detail`; those that the record has."""
+    """Fields besides the message that the record has: `request`, `exception`, `stack`, `detail`."""
     details: dict[str, Any] = {}
     request = request_of(record)
     if request is not None:
         details["request"] = request
     failure = _failure_of(record)
-    told = getattr(record, "failure", None)
+    fields = getattr(record, "failure", None)
     if failure is not None:
         details["exception"] = fields_of(failure, full=preferences.full_tracebacks)
-    elif told:
-        details["exception"] = told
+    elif fields:
+        details["exception"] = fields
     if record.stack_info:
         details["stack"] = record.stack_info
     detail = getattr(record, "detail", None)
-    if detail and not told:
+    if detail and not fields:
         details["detail"] = str(detail)
     return details
 
@@ -170,8 +170,8 @@ def _failure_of(record: logging.LogRecord) -> Failure | None:
     return None if error is None else read(error, full=preferences.full_tracebacks)
 
 
-def request_of(record: logging.LogRecord) -> Asked | None:
-    """The request that a record is about, if it is about one."""
-    # Others may have an extra of that name too: Django's is its request object.
+def request_of(record: logging.LogRecord) -> RequestInfo | None:
+    """The request that a record is about; `None` if there is none."""
+    # Other libraries use the same attribute: Django stores its request object in it.
     request = getattr(record, "request", None)
-    return request if isinstance(request, Asked) else None
+    return request if isinstance(request, RequestInfo) else None

@@ -1,8 +1,8 @@
-"""The log: one line per record on standard error, for people, machines or the journal.
+"""The log: one line per record on standard error, as text, as JSON, or with the journal's priorities.
 
-Our records come from the logger `asgi_master`. The application's loggers reach the same place until the
-application configures logging itself: then its configuration holds for its records, and ours go on as
-before. What a record may carry, and how it looks, is in `telemetry.formatters`.
+The server logs to the logger `asgi_master`. The application's records go to the same handler until the application
+configures logging itself: then its configuration applies to its records, and the server's records stay as they are.
+`telemetry.formatters` describes the attributes of a record and its forms.
 """
 
 import io
@@ -14,24 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from asgi_master.errors import SettingsError
-from asgi_master.telemetry import access_records
-from asgi_master.telemetry.access_forms import LOGGER
+from asgi_master.telemetry import access_logger
+from asgi_master.telemetry.access_json import LOGGER
 from asgi_master.telemetry.clock import LOCAL, set_zone
 from asgi_master.telemetry.formatters import JsonFormatter as JsonFormatter  # noqa: PLC0414 -- named so in files of operators
 from asgi_master.telemetry.formatters import TextFormatter, identity, preferences
+from asgi_master.telemetry.interpreter_output import capture
 from asgi_master.telemetry.presets import FORMATTERS
-from asgi_master.telemetry.requests import numbering
-from asgi_master.telemetry.strays import listen
+from asgi_master.telemetry.request_info import request_id_headers
 from asgi_master.telemetry.streams import Stream
 from asgi_master.telemetry.text import one_line
 
 _OURS = "asgi_master"
 _STDERR = 2
-_LAST_PATIENCE = 1.0
-"""Seconds that the last line of a process, about those that were lost, may wait."""
+_LAST_WRITE_TIMEOUT = 1.0
+"""Seconds that the last line of a process, which counts the lost lines, may wait for the reader."""
 
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
-"""The journal's (syslog's) numbers; what is less than all of these is 7, debug."""
+"""The journal's (syslog's) priorities; lower levels are 7, debug."""
 
 
 def configure(
@@ -46,48 +46,48 @@ def configure(
     worker: int | None = None,
     generation: int | None = None,
 ) -> None:
-    """Send this process' log to standard error, or wherever the operator's `log_config` says.
+    """Send the log of this process to standard error, or where `log_config` says.
 
     `format` is `auto`, `text` or one of `telemetry.presets`; `log_config` the path of a `.json`, `.yaml`, `.toml`
     (`dictConfig`) or `.ini` (`fileConfig`) file, or empty; `traceback` is `app` or `full`; `request_ids` are the
-    headers that number requests. Called again, as in each forked worker, it replaces what the last call set up unless
-    that would come to the same. Raises `SettingsError` if `log_config` cannot be applied.
+    headers that number requests. A further call, as in each forked worker, replaces the configuration unless it is
+    unchanged. Raises `SettingsError` if `log_config` cannot be applied.
     """
     previous = identity.role
     identity.role, identity.worker, identity.generation = role, worker, generation
     preferences.full_tracebacks = traceback == "full"
     _set_zone(zone)
     if request_ids:
-        numbering.headers = tuple(name.lower().encode() for name in request_ids)
+        request_id_headers.headers = tuple(name.lower().encode() for name in request_ids)
     number = _level_number(level)
     ours = logging.getLogger(_OURS)
     ours.__class__ = _Undisabled
     if _was_taken_over(log_config):
-        # By the application, at its import. Where workers import for themselves they find it as it left it too.
+        # Changed by the application at its import. Workers that import for themselves find the same state.
         if log_config:
             _forget_buffered()
             _attend_handlers()
         return
     if not _is_in_place(format, ours):
         _put_in_place(_StderrHandler(format), ours)
-    listen(to_warnings=format in FORMATTERS)
+    capture(to_warnings=format in FORMATTERS)
     if previous == "-":
-        # Once: afterwards the level may be what the application chose.
+        # Only once: the application may have changed the level since.
         logging.getLogger().setLevel(number)
     if log_config:
-        # The operator's handlers get our records from the root, unless the file names our logger.
+        # The root's handlers get the server's records, unless the file configures the server's logger itself.
         ours.handlers.clear()
         ours.propagate = True
         ours.setLevel(logging.NOTSET)
         logging.getLogger().setLevel(number)
         _forget_buffered()
         _apply(Path(log_config))
-        if access_records.is_configured():
-            # Nor may what the application configures later silence this one.
+        if access_logger.is_configured():
+            # A later configuration by the application must not silence the server's logger either.
             logging.getLogger(LOGGER).__class__ = _Undisabled
         _attend_handlers()
     elif ours.level != number:
-        # To set it again makes every logger forget what it remembered, and each worker copy those of the zygote.
+        # Setting the level again would clear the cache of every logger, and each worker would copy the zygote's pages.
         ours.setLevel(number)
     _arranged.clear()
     _arranged.update(_arrangement())
@@ -96,11 +96,11 @@ def configure(
 _Arrangement = dict[str, tuple[tuple[logging.Handler, ...], int, bool]]
 
 _arranged: _Arrangement = {}
-"""What `configure` left; empty before it was called."""
+"""The state after `configure`; empty before the first call."""
 
 
 def _arrangement() -> _Arrangement:
-    """Handlers, level and propagation of each logger that has any of its own."""
+    """Handlers, level and propagation of each logger that has any."""
     return {
         logger.name: (tuple(logger.handlers), logger.level, logger.propagate)
         for logger in _loggers()
@@ -111,12 +111,12 @@ def _arrangement() -> _Arrangement:
 def _loggers() -> Iterator[logging.Logger]:
     yield logging.getLogger()
     for logger in list(logging.Logger.manager.loggerDict.values()):
-        if isinstance(logger, logging.Logger):  # the rest are place holders
+        if isinstance(logger, logging.Logger):  # the others are placeholders
             yield logger
 
 
 def _was_taken_over(log_config: str) -> bool:
-    """Whether somebody else has set up our logger, or with a `log_config` any that this speaks for, since then."""
+    """Whether other code has changed the configured loggers since `configure`."""
     if not _arranged:
         return False
     now = _arrangement()
@@ -124,7 +124,7 @@ def _was_taken_over(log_config: str) -> bool:
 
 
 def _forget_buffered() -> None:
-    """What a `MemoryHandler` held at the fork is for the process that was forked to tell."""
+    """Drop the records that a `MemoryHandler` held at the fork: the parent process emits them."""
     for logger in _loggers():
         for handler in logger.handlers:
             if isinstance(buffer := getattr(handler, "buffer", None), list) and identity.role == "worker":
@@ -132,9 +132,9 @@ def _forget_buffered() -> None:
 
 
 def _attend_handlers() -> None:
-    from asgi_master.telemetry.queues import serve_queues  # noqa: PLC0415 -- few have handlers of their own
+    from asgi_master.telemetry.queue_handlers import serve_queues  # noqa: PLC0415 -- few have handlers of their own
 
-    _tell_handlers_who_we_are()
+    _add_identity_to_handlers()
     handlers = {handler: None for logger in _loggers() for handler in logger.handlers}
     serve_queues(handlers, in_threads=identity.role == "worker")
 
@@ -154,10 +154,10 @@ def _level_number(level: str) -> int:
 
 
 class _Undisabled(logging.Logger):
-    """A logger that `dictConfig` and `fileConfig` cannot turn off.
+    """A logger that `dictConfig` and `fileConfig` cannot disable.
 
-    They disable every logger they do not name unless told otherwise, so the application's own logging
-    set-up would silence the server. Ours can still be set to any level by naming it.
+    By default they disable every logger that they do not name, so the application's logging configuration would silence
+    the server. The level of this logger can still be set by name.
     """
 
     @property
@@ -166,11 +166,11 @@ class _Undisabled(logging.Logger):
 
     @disabled.setter
     def disabled(self, value: bool) -> None:
-        """Not obeyed."""
+        """Ignored."""
 
 
 def _is_in_place(style: str, ours: logging.Logger) -> bool:
-    """Whether `_put_in_place` has put a handler of this style there, and standard error is the same as then."""
+    """Whether `_put_in_place` has added a handler of this style and standard error has not changed since."""
     handler = logging.lastResort
     return (
         isinstance(handler, _StderrHandler)
@@ -181,12 +181,12 @@ def _is_in_place(style: str, ours: logging.Logger) -> bool:
 
 
 def _put_in_place(handler: "_StderrHandler", ours: logging.Logger) -> None:
-    """Make this the handler of our logger, and of every record that no other handler takes."""
+    """Add the handler to the server's logger, and as the handler of last resort."""
     before = logging.lastResort
     ours.handlers = [handler]
     ours.propagate = False
-    # Not a handler of the root: with one there, `basicConfig` in the application would do nothing, and
-    # loggers that have handlers of their own would say everything twice.
+    # Not as a handler of the root: `basicConfig` in the application would then do nothing, and loggers with handlers of
+    # their own would log everything twice.
     logging.lastResort = handler
     if isinstance(before, _StderrHandler):
         before.close()
@@ -213,7 +213,7 @@ def _apply(path: Path) -> None:
     except OSError as error:
         raise SettingsError([f"log-config: {path}: {error.strerror or error}"]) from error
     except Exception as error:
-        # The file may name any class and pass it anything; what went wrong there is the cause.
+        # The file may name any class and pass it anything; the cause states what failed there.
         reason = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
         raise SettingsError(
             [f"log-config: {path}: {one_line(reason or repr(error))}{_hint(error)}"]
@@ -221,7 +221,7 @@ def _apply(path: Path) -> None:
 
 
 def _hint(error: BaseException | None) -> str:
-    """What to do where a module is not found: each process applies the file, and the master runs no application."""
+    """A hint if a module is not found: each process applies the file, also the master, which imports no application."""
     while error is not None:
         if isinstance(error, ModuleNotFoundError):
             return "; the master imports it too, and not from --app-dir: install it, or put its directory on PYTHONPATH"
@@ -234,7 +234,7 @@ def _read_yaml(text: str) -> dict[str, Any]:
         import yaml  # noqa: PLC0415 -- an extra
     except ImportError:
         raise ValueError('PyYAML is not installed; `pip install "asgi-master[yaml]"` brings it') from None
-    # Nothing in it may make objects: the classes that a configuration names are for `dictConfig` to find.
+    # No object may be created here: the classes of a configuration are resolved by `dictConfig`.
     config = yaml.safe_load(text)
     if not isinstance(config, dict):
         raise ValueError("it holds no mapping")  # noqa: TRY004 -- one kind for whatever is wrong with the file
@@ -244,15 +244,15 @@ def _read_yaml(text: str) -> dict[str, Any]:
 def _apply_dict(config: dict[str, Any]) -> None:
     import logging.config  # noqa: PLC0415 -- as above
 
-    # A worker applies the file after the application was imported. To disable existing loggers, which is
-    # the default where the file says nothing, would then silence the application's.
+    # A worker applies the file after the application was imported. Disabling existing loggers, the default, would then
+    # silence the application's loggers.
     logging.config.dictConfig({"version": 1, **config, "disable_existing_loggers": False})
 
 
-def _tell_handlers_who_we_are() -> None:
-    """Give formats in a `log_config` the words `%(role)s`, `%(worker)s` and `%(generation)s`.
+def _add_identity_to_handlers() -> None:
+    """Provide `%(role)s`, `%(worker)s` and `%(generation)s` for formats in a `log_config`.
 
-    Not with a record factory: `extra={"worker": …}` in the application would then raise.
+    Not by a record factory: `extra={"worker": …}` in the application would then raise.
     """
     for logger in _loggers():
         for handler in logger.handlers:
@@ -265,7 +265,7 @@ def _add_identity(record: logging.LogRecord) -> bool:
     fields.setdefault("worker", "-" if identity.worker is None else identity.worker)
     fields.setdefault("generation", "-" if identity.generation is None else identity.generation)
     if not record.exc_info and not record.exc_text:
-        # So that formatters that know nothing of ours show it too.
+        # So that other formatters show it too.
         record.exc_text = fields.get("detail")
     return True
 
@@ -286,7 +286,7 @@ class _StderrHandler(logging.Handler):
             self.setFormatter(TextFormatter(timestamp=not self._journal, colour=_shows_colour(_STDERR)))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record; what cannot be formatted is named instead."""
+        """Write the record; for a record that cannot be formatted, write a line that says so."""
         try:
             text = self.format(record)
         except Exception as error:  # noqa: BLE001 -- a bad log call must not hurt its caller
@@ -296,18 +296,18 @@ class _StderrHandler(logging.Handler):
         if not self._stream.write(self._encode(text, record.levelno)):
             self._lost += 1
         elif self._lost:
-            self._tell_loss()
+            self._log_loss()
 
     def flush(self) -> None:
-        """Tell what was lost: nothing may follow that would. Called at the end of the process."""
+        """Log the number of lost records, at the end of the process."""
         if self._lost and self._pid == os.getpid():
-            self._tell_loss(_LAST_PATIENCE)
+            self._log_loss(_LAST_WRITE_TIMEOUT)
 
-    def _tell_loss(self, *patience: float) -> None:
+    def _log_loss(self, *timeout: float) -> None:
         record = _own_record(
             logging.WARNING, f"{self._lost} log record(s) were lost: nobody read standard error"
         )
-        if self._stream.write(self._encode(self.format(record), record.levelno), *patience):
+        if self._stream.write(self._encode(self.format(record), record.levelno), *timeout):
             self._lost = 0
 
     def _encode(self, text: str, level: int) -> bytes:
@@ -317,14 +317,14 @@ class _StderrHandler(logging.Handler):
         return f"{text}\n".encode(errors="backslashreplace")
 
     def close(self) -> None:
-        """Close what was opened for writing, unless in use: `dictConfig` closes every handler it knows."""
+        """Close the stream unless it is in use: `dictConfig` closes every handler it knows."""
         if logging.lastResort is not self:
             self._stream.close()
             super().close()
 
 
 def _target(style: str) -> tuple[str, int, int]:
-    """A style, and the device and inode of standard error."""
+    """The style, and the device and inode of standard error."""
     try:
         status = os.fstat(_STDERR)
     except OSError:
@@ -342,7 +342,7 @@ def _own_record(level: int, message: str) -> logging.LogRecord:
 
 
 def _is_the_journal(device: int, inode: int) -> bool:
-    """Whether this is what systemd connected to the journal (systemd.exec(5), `$JOURNAL_STREAM`)."""
+    """Whether this file is the journal's socket (systemd.exec(5), `$JOURNAL_STREAM`)."""
     return os.environ.get("JOURNAL_STREAM") == f"{device}:{inode}"
 
 

@@ -1,4 +1,4 @@
-"""Notices of the supervisor, as log lines for the operator: what happened, where, and what follows."""
+"""Log lines for notices of the supervisor."""
 
 import logging
 from typing import assert_never
@@ -9,7 +9,7 @@ from asgi_master.telemetry.exits import describe_status
 
 
 def render(notice: n.Notice) -> tuple[int, str]:
-    """The logging level and the line of a notice."""
+    """The logging level and the text for a notice."""
     if isinstance(notice, n.OfWorker):
         return _of_worker(notice, f"worker {notice.slot} (generation {notice.generation})")
     match notice:

@@ -1,7 +1,6 @@
-"""JSON as those who collect logs expect it: names and forms of fields. For the access log: `telemetry.access_forms`.
+"""JSON with the field names of log collectors. For the access log: `telemetry.access_json`.
 
-The forms of collectors carry whole tracebacks, on one line as JSON strings are: their error trackers know
-Python's form.
+Tracebacks are one JSON string, in Python's form: the collectors' error trackers parse it.
 """
 
 import json
@@ -9,11 +8,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from asgi_master.telemetry.access_forms import ECS_VERSION, is_access, line_of
+from asgi_master.telemetry.access_json import ECS_VERSION, is_access, line_of
 from asgi_master.telemetry.clock import at
 from asgi_master.telemetry.failures import Failure, read
 from asgi_master.telemetry.formatters import JsonFormatter, request_of, who
-from asgi_master.telemetry.requests import Asked
+from asgi_master.telemetry.request_info import RequestInfo
 from asgi_master.telemetry.tracebacks import text_of
 
 _GCP_SEVERITIES = {
@@ -26,10 +25,9 @@ _GCP_SEVERITIES = {
 
 
 class _CollectedFormatter(JsonFormatter):
-    """What the forms of collectors have in common."""
+    """Base of the collectors' formatters."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The object, on one line, in ASCII."""
         if is_access(record):
             return line_of(self.form, who, record)
         fields = {**self.head(record), **who(self.prefix, record.process)}
@@ -43,32 +41,32 @@ class _CollectedFormatter(JsonFormatter):
         return json.dumps(fields)
 
     form = ""
-    """Its name among `FORMATTERS`."""
+    """Key in `FORMATTERS`."""
     prefix = ""
-    """Before the names of fields that are ours alone."""
+    """Prefix of the names of fields that no collector defines."""
 
     def head(self, record: logging.LogRecord) -> dict[str, Any]:
         """Time, level, logger and message."""
         raise NotImplementedError
 
-    def request(self, request: Asked) -> dict[str, Any]:
-        """The request that it is about."""
+    def request(self, request: RequestInfo) -> dict[str, Any]:
+        """Fields of the request that the record is about."""
         raise NotImplementedError
 
     def failure(self, kind: str, message: str, traceback: str) -> dict[str, Any]:
-        """What was raised."""
+        """Fields of an exception."""
         raise NotImplementedError
 
 
 def _failure_of(record: logging.LogRecord) -> tuple[str, str, str] | None:
-    """Type, message and traceback of what was raised, here or, as it told, in another process."""
+    """Type, message and traceback of an exception of this or, as reported, of another process."""
     error = record.exc_info[1] if record.exc_info else None
     if error is not None:
         failure: Failure = read(error, full=True)
         return failure.type, failure.message, text_of(failure, full=True)
-    told = getattr(record, "failure", None)
-    if isinstance(told, Mapping) and told:
-        return str(told.get("type")), str(told.get("message")), str(told.get("text"))
+    fields = getattr(record, "failure", None)
+    if isinstance(fields, Mapping) and fields:
+        return str(fields.get("type")), str(fields.get("message")), str(fields.get("text"))
     return None
 
 
@@ -82,7 +80,6 @@ class GcpFormatter(_CollectedFormatter):
     form = "gcp"
 
     def head(self, record: logging.LogRecord) -> dict[str, Any]:
-        """Time, level, logger and message."""
         return {
             "severity": _GCP_SEVERITIES.get(record.levelname, "DEFAULT"),
             "time": _time(record),
@@ -90,15 +87,13 @@ class GcpFormatter(_CollectedFormatter):
             "logger": record.name,
         }
 
-    def request(self, request: Asked) -> dict[str, Any]:
-        """The request that it is about."""
-        told = {"requestMethod": request["method"], "requestUrl": request["target"]}
+    def request(self, request: RequestInfo) -> dict[str, Any]:
+        fields = {"requestMethod": request["method"], "requestUrl": request["target"]}
         if "client" in request:
-            told["remoteIp"] = request.address
-        return {"httpRequest": told} | ({"request_id": request["id"]} if "id" in request else {})
+            fields["remoteIp"] = request.address
+        return {"httpRequest": fields} | ({"request_id": request["id"]} if "id" in request else {})
 
     def failure(self, kind: str, message: str, traceback: str) -> dict[str, Any]:
-        """What was raised."""
         return {"stack_trace": traceback, "error": {"type": kind, "message": message}}
 
 
@@ -108,7 +103,6 @@ class DatadogFormatter(_CollectedFormatter):
     form = "datadog"
 
     def head(self, record: logging.LogRecord) -> dict[str, Any]:
-        """Time, level, logger and message."""
         return {
             "timestamp": _time(record),
             "status": record.levelname.lower(),
@@ -116,8 +110,7 @@ class DatadogFormatter(_CollectedFormatter):
             "logger": {"name": record.name, "thread_name": record.threadName},
         }
 
-    def request(self, request: Asked) -> dict[str, Any]:
-        """The request that it is about."""
+    def request(self, request: RequestInfo) -> dict[str, Any]:
         http = {"method": request["method"], "url": request["target"]}
         if "id" in request:
             http["request_id"] = request["id"]
@@ -125,7 +118,6 @@ class DatadogFormatter(_CollectedFormatter):
         return {"http": http, **client}
 
     def failure(self, kind: str, message: str, traceback: str) -> dict[str, Any]:
-        """What was raised."""
         return {"error": {"kind": kind, "message": message, "stack": traceback}}
 
 
@@ -136,7 +128,6 @@ class EcsFormatter(_CollectedFormatter):
     prefix = "labels."
 
     def head(self, record: logging.LogRecord) -> dict[str, Any]:
-        """Time, level, logger and message."""
         return {
             "@timestamp": _time(record),
             "log.level": record.levelname.lower(),
@@ -147,17 +138,15 @@ class EcsFormatter(_CollectedFormatter):
             "process.thread.name": record.threadName,
         }
 
-    def request(self, request: Asked) -> dict[str, Any]:
-        """The request that it is about."""
-        told = {"http.request.method": request["method"], "url.original": request["target"]}
+    def request(self, request: RequestInfo) -> dict[str, Any]:
+        fields = {"http.request.method": request["method"], "url.original": request["target"]}
         if "client" in request:
-            told["client.address"] = request.address
+            fields["client.address"] = request.address
         if "id" in request:
-            told["http.request.id"] = request["id"]
-        return dict(told)
+            fields["http.request.id"] = request["id"]
+        return dict(fields)
 
     def failure(self, kind: str, message: str, traceback: str) -> dict[str, Any]:
-        """What was raised."""
         return {"error.type": kind, "error.message": message, "error.stack_trace": traceback}
 
 
@@ -167,4 +156,4 @@ FORMATTERS: Mapping[str, type[JsonFormatter]] = {
     "datadog": DatadogFormatter,
     "ecs": EcsFormatter,
 }
-"""The forms that are JSON, and what makes a line of a record."""
+"""JSON formatters by format name."""

@@ -1,4 +1,4 @@
-"""Make a process known: its title for `ps`, and who is speaking in each line of its log."""
+"""Sets a process's title and its identity in log lines."""
 
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry import logs, titles
@@ -7,7 +7,7 @@ from asgi_master.telemetry import logs, titles
 def configure_process_identity(
     role: str, settings: Settings, *, worker: int | None = None, generation: int | None = None
 ) -> None:
-    """Set title and log of this process, as `settings` ask for. Raises `SettingsError` if they cannot be had."""
+    """Set title and log of this process from the settings. Raises `SettingsError` if the log cannot be configured."""
     name = settings.process.name or settings.application.app
     titles.set_title(role, worker=worker, generation=generation, application=name)
     logs.configure(

@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 
 _MAX_KEYS = 256
-"""Keys that are limited at a time. Further ones are not logged: they are no kinds, but words that differ each time."""
+"""Maximum number of keys. Further ones are not logged: they are not kinds, but texts that differ each time."""
 
 
 class RateLimit:

@@ -1,4 +1,4 @@
-"""What processes use, by psutil."""
+"""Resource use of processes, read by psutil."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,18 @@ class Memory:
     """The memory of one process, in bytes."""
 
     rss: int
-    """Resident: pages that are shared count in full, for each who shares them."""
+    """Resident memory; shared pages count in full for each process."""
     pss: int | None
-    """Each shared page divided by those that share it: the sum over processes is what they take together."""
+    """Proportional memory: each shared page divided by the number of processes that share it."""
     uss: int | None
-    """What nobody else shares: what would be free if it ended."""
-    untold: str = ""
-    """Why PSS and USS are `None`, where they are."""
+    """Unshared memory: the bytes that would be freed if the process ended."""
+    unknown_reason: str = ""
+    """The reason why PSS and USS are `None`; empty otherwise."""
 
 
 def memory_of(pid: int) -> Memory | None:
-    """The memory of a process; `None` if it is gone or cannot be looked at now. The kernel walks all its pages."""
-    import psutil  # noqa: PLC0415 -- 1 MiB of each master, for those that are asked
+    """The memory of a process; `None` if it has ended or cannot be read now. The kernel walks all its pages."""
+    import psutil  # noqa: PLC0415 -- 1 MiB of each master, needed only on request
 
     try:
         process = psutil.Process(pid)
@@ -32,15 +32,15 @@ def memory_of(pid: int) -> Memory | None:
         except psutil.AccessDenied:
             return Memory(rss, None, None, _NOT_ALLOWED)
     except (psutil.Error, OSError, ValueError):
-        # psutil passes on what is not about the process, such as that no descriptor is left.
+        # psutil passes on errors that are not about the process, such as a lack of descriptors.
         return None
     if not hasattr(found, "pss"):
-        # Without `smaps` this is all that psutil finds.
+        # Without `smaps` psutil finds nothing else.
         return Memory(rss, None, None, _NOT_KNOWN)
     return Memory(int(found.rss), int(found.pss), int(found.uss))
 
 
 def proportional_memory(pid: int) -> int | None:
-    """The PSS of a process: the resident size would count the pages that all workers share once for each."""
+    """The PSS of a process: its resident size counts the pages that all workers share once for each."""
     memory = memory_of(pid)
     return None if memory is None else memory.pss

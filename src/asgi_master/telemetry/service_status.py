@@ -1,4 +1,4 @@
-"""The one line about the whole service that `systemctl status` shows."""
+"""The status line of the service, shown by `systemctl status`."""
 
 from collections.abc import Collection
 
@@ -14,10 +14,10 @@ def describe_service(
     waiting: int = 0,
     trouble: str = "",
 ) -> str:
-    """Such as `8/8 workers ready, generation 7, 312 req/s`, with what goes on and what went wrong before it.
+    """For example `8/8 workers ready, generation 7, 312 req/s`.
 
-    `rate` is in requests a second, `None` while unknown. `doing` is one word or two (`reloading`), `waiting` how many
-    slots are held back after failures, `trouble` the last thing that failed and was not made good since.
+    `rate` is in requests a second, `None` while unknown; `doing` the activity in one or two words (`reloading`);
+    `waiting` the number of slots that back off; `trouble` the last failure that has not been recovered from.
     """
     parts = [f"{ready}/{wanted} {'worker' if wanted == 1 else 'workers'} ready"]
     if generations:

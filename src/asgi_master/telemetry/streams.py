@@ -1,4 +1,4 @@
-"""Writing to standard output and error without ever raising, or waiting long for a reader that is stuck."""
+"""Writes to standard output and error without ever raising, and without waiting long for a blocked reader."""
 
 import contextlib
 import errno
@@ -14,27 +14,27 @@ from collections.abc import Iterator
 from select import PIPE_BUF
 from struct import unpack
 
-_PATIENCE = 0.1
-"""Seconds one write may wait for a full pipe. While the pipe stays full, later writes do not wait at all."""
+_WRITE_TIMEOUT = 0.1
+"""Seconds that one write may wait for a full pipe. While the pipe stays full, later writes do not wait."""
 _LOCKED_OUT = 1.0
-"""Seconds after which whoever holds the lock is taken for stuck, and is not waited for."""
+"""Seconds after which the holder of the lock counts as stuck and the lock is ignored."""
 _LOCK_RETRY = 0.001
 _LARGEST_PIPE = 2 << 20
-"""Bytes asked for at most. Without privileges Linux gives 1 MiB."""
+"""Maximum pipe size to ask for. Without privileges Linux grants 1 MiB."""
 _SLACK = 2 * PIPE_BUF
-"""A pipe counts pages: of the first and the last a part may be lost."""
+"""The kernel accounts a pipe in pages: parts of the first and of the last may be unused."""
 
 
 class Stream:
-    """One descriptor that records are written to, each whole or not at all.
+    """Writes records to one descriptor, each completely or not at all.
 
-    Whoever reads us may stop reading (a stuck log shipper, a pager). A plain write to a full pipe would
-    then stop the event loop, and with it the service. So pipes and sockets are written without blocking,
-    everything else only after `poll(2)` allows it, and what is not taken within `_PATIENCE` is dropped.
+    The reader may stop reading (a stuck log shipper, a pager). A plain write to a full pipe would then block the event
+    loop, and with it the service. So pipes and sockets are written without blocking, everything else only after
+    `poll(2)` allows it, and a record that cannot be written within `_WRITE_TIMEOUT` is dropped.
 
-    Other processes write to the same pipe. The kernel keeps up to `PIPE_BUF` bytes together, and more only while
-    there is room for all. So before a longer record the pipe is made larger, then waited for; and each write has the
-    advisory lock of the pipe, which is held until the last byte of a record is written.
+    Other processes write to the same pipe. The kernel writes up to `PIPE_BUF` bytes atomically, and more only if there
+    is room for all of them. So before a longer record the pipe is enlarged, then waited for; and every write holds the
+    advisory lock of the pipe until the last byte of a record is written.
     """
 
     def __init__(self, fd: int) -> None:
@@ -45,7 +45,7 @@ class Stream:
         self._asks_first = False
         self._stalled = False
         self._rest = memoryview(b"")
-        """Of a record that has begun: it is finished before anything else is written."""
+        """The unwritten rest of a record; it is written before anything else."""
         self._pid = os.getpid()
         self._locked_out_since = 0.0
         self._threads = allocate_lock()
@@ -54,7 +54,7 @@ class Stream:
             mode = os.fstat(fd).st_mode
         except OSError as error:
             if error.errno == errno.EBADF:
-                self._fd = -1  # closed; whatever gets its number later is none of ours
+                self._fd = -1  # closed; a later owner of the number must not be written to
             else:
                 self._asks_first = True
             return
@@ -69,20 +69,20 @@ class Stream:
         else:
             self._asks_first = not stat.S_ISREG(mode)
 
-    def write(self, data: bytes, patience: float = _PATIENCE) -> bool:
+    def write(self, data: bytes, timeout: float = _WRITE_TIMEOUT) -> bool:
         """Write all of `data`, whole lines; false if all of it was dropped."""
         if self._pid != os.getpid():
-            # What the process that this one was forked from has begun is for that to finish.
+            # A record begun by the process that this one was forked from is completed there.
             self._pid, self._rest, self._stalled = os.getpid(), memoryview(b""), False
             self._threads = allocate_lock()
-        if not self._threads.acquire(timeout=patience):
+        if not self._threads.acquire(timeout=timeout):
             return False
         try:
-            deadline = time.monotonic() + (0.0 if self._stalled and patience <= _PATIENCE else patience)
+            deadline = time.monotonic() + (0.0 if self._stalled and timeout <= _WRITE_TIMEOUT else timeout)
             taken = self.is_complete(deadline) and self._write_new(data, deadline)
             self._stalled = not taken
         except OSError:
-            # Nobody reads any more, the disk is full, the descriptor is closed: whom to tell?
+            # The reader is gone, the disk is full, or the descriptor is closed: there is nowhere to report it.
             self._rest = memoryview(b"")
             return False
         finally:
@@ -90,7 +90,7 @@ class Stream:
         return taken
 
     def is_complete(self, deadline: float = 0.0) -> bool:
-        """Whether the last record is written to its end; until `deadline` that is tried. Raises `OSError`."""
+        """Whether the last record is written completely; retries until `deadline`. Raises `OSError`."""
         if not self._rest:
             return True
         self._write_rest(deadline)
@@ -100,7 +100,7 @@ class Stream:
         return True
 
     def close(self) -> None:
-        """Close what was opened here; the descriptor that was given stays open. The last call."""
+        """Close the descriptor that was opened here; the given one stays open. No further call may follow."""
         with contextlib.suppress(OSError):
             if self._socket is not None:
                 self._socket.close()
@@ -109,7 +109,7 @@ class Stream:
 
     def _write_new(self, data: bytes, deadline: float) -> bool:
         with self._turn(deadline) as is_ours:
-            # What the kernel writes whole is written also while another process, which may be stopped, has its turn.
+            # A write that the kernel keeps whole does not wait for the lock, whose holder may be stopped.
             if len(data) > PIPE_BUF and not (is_ours and self._has_room(len(data), deadline)):
                 return False
             self._rest = memoryview(data)
@@ -126,11 +126,11 @@ class Stream:
                 return
             self._rest = self._rest[written:]
 
-    # Whose turn it is.
+    # The lock among the writers.
 
     @contextlib.contextmanager
     def _turn(self, deadline: float) -> Iterator[bool]:
-        """Whether nobody else is writing here until this is over, and the record that was begun is finished."""
+        """Take the lock until `deadline` and complete a record that was begun; yields whether both succeeded."""
         is_ours = not self._is_shared or self._lock(deadline)
         try:
             yield is_ours
@@ -139,7 +139,8 @@ class Stream:
                 self._unlock()
 
     def _lock(self, deadline: float) -> bool:
-        # A lock of the process, which ends with it, not of the open file: those that were forked share that.
+        # A POSIX lock: it belongs to the process and ends with it. A lock of the open file would be shared with forked
+        # processes.
         while True:
             try:
                 fcntl.lockf(self._lockable, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,7 +151,7 @@ class Stream:
                     return now - self._locked_out_since > _LOCKED_OUT
                 time.sleep(_LOCK_RETRY)
             except OSError:
-                return True  # what cannot be locked is written as it is
+                return True  # without locks, records are written as they are
             else:
                 self._locked_out_since = 0.0
                 return True
@@ -164,28 +165,28 @@ class Stream:
     def _lockable(self) -> int:
         return self._fd if self._socket is None else self._socket.fileno()
 
-    # What there is room for.
+    # The free space of the pipe.
 
     def _has_room(self, size: int, deadline: float) -> bool:
-        """Whether a pipe takes so many bytes at once, after it was made larger and given time. Others always do."""
+        """Whether a pipe has room for `size` bytes at once, after enlarging it and waiting. Others always do."""
         if not self._is_pipe:
             return True
         while not self._fits(size):
             if time.monotonic() >= deadline:
                 return False
-            # There is no event for as much room as this; the reader takes what it takes.
+            # There is no event for this much room; the wait depends on the reader.
             time.sleep(_LOCK_RETRY)
         return True
 
     def _fits(self, size: int) -> bool:
         (unread,) = unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)))
-        # Records that did not fit behind another on its page leave the rest of that unused.
+        # A record that does not fit behind another on a page leaves the rest of that page unused.
         used = unread + unread // 4 + (_SLACK if unread else 0)
         capacity = self._capacity_for(used + size)
         return used + size <= capacity or not unread
 
     def _capacity_for(self, size: int) -> int:
-        """The bytes that the pipe takes, which are made as many as are wanted if that can be."""
+        """The capacity of the pipe, enlarged towards `size` as far as possible."""
         capacity = fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)
         wanted = min(_LARGEST_PIPE, 1 << (size - 1).bit_length())
         while wanted > capacity:
@@ -196,7 +197,7 @@ class Stream:
         return capacity
 
     def _reopen_without_blocking(self) -> bool:
-        """Get an open file description of our own: to change the inherited one would change it for others."""
+        """Open a private open file description: changing the inherited one would change it for other processes."""
         try:
             own = os.open(f"/proc/self/fd/{self._fd}", os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
@@ -211,7 +212,7 @@ class Stream:
             if self._asks_first:
                 if not self._writable(0):
                     return 0
-                data = data[:PIPE_BUF]  # more would wait for its reader
+                data = data[:PIPE_BUF]  # more would block
             return os.write(self._fd, data)
         except BlockingIOError:
             return 0
@@ -227,7 +228,7 @@ class Stream:
 
 
 def _socket_of(fd: int) -> socket.socket | None:
-    """The socket behind the descriptor, under a number of our own; `None` if there is none for it now."""
+    """The socket behind the descriptor, under a new number; `None` if there is none now."""
     try:
         own = os.dup(fd)
     except OSError:

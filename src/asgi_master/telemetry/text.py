@@ -1,11 +1,11 @@
-"""Making text from outside safe to show on one line."""
+"""Escapes text from outside, so that it is safe to show on one line."""
 
 
 def one_line(text: str) -> str:
-    """The text with all that is not printable shown as escapes, the tab apart.
+    """The text with everything that is not printable escaped, except the tab.
 
-    That is control characters and line breaks, and what shows nothing but changes how the rest is shown: marks that
-    turn the direction of writing, spaces without width, halves of surrogate pairs.
+    That covers control characters and line breaks, and characters that show nothing but change how others are shown:
+    direction marks, zero-width spaces, lone surrogates.
     """
     return text if text.isprintable() else "".join(map(_shown, text))
 

@@ -5,7 +5,7 @@ import setproctitle
 from asgi_master.telemetry.text import one_line
 
 _LONGEST = 200
-"""Characters; the rest of an overlong application name says nothing."""
+"""Maximum number of characters; the rest of an overlong application name carries no information."""
 
 
 def set_title(
@@ -14,8 +14,8 @@ def set_title(
     """Show this process as, for example, `asgi-master: worker 3 gen 7 app:app`."""
     shown = title(role, worker=worker, generation=generation, application=application)
     setproctitle.setproctitle(shown)
-    # The short name that the kernel keeps was cut from it. `/proc/self/stat` does not quote it: behind one with a space
-    # Python takes the niceness for the number of threads, and warns at each fork of a process started by `nice`.
+    # The kernel truncated the short name (comm) from the title. `/proc/self/stat` does not quote it: if it contains a
+    # space, Python takes the niceness for the number of threads, and warns at each fork of a process started by `nice`.
     setproctitle.setthreadtitle(shown.replace(" ", ""))
 
 

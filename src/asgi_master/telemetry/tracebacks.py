@@ -1,4 +1,4 @@
-"""A failure as lines, in the form that Python gives tracebacks, and as fields for machines."""
+"""Failures as traceback lines in Python's form, and as fields for JSON."""
 
 import json
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ _CAUSED = "The above exception was the direct cause of the following exception:"
 _WHILE_HANDLED = "During handling of the above exception, another exception occurred:"
 _HEADER = "Traceback (most recent call last):"
 _LONGEST_SENT = 48 * 1024
-"""Characters of a traceback, and of its fields, in a message to another process."""
+"""Maximum number of characters of a traceback, and of its fields, in a message to another process."""
 
 
 class Style(StrEnum):
-    """What a line of a traceback is, for whoever has colours."""
+    """Style of a traceback line, for renderers with colours."""
 
     PLAIN = "plain"
     OURS = "application"
@@ -28,7 +28,7 @@ Line = tuple[Style, str]
 
 
 def lines_of(failure: Failure, *, full: bool) -> Iterator[Line]:
-    """The traceback. Unless `full`, a group of one, as task groups make them, is read together with its member."""
+    """The lines of the traceback. Unless `full`, a group of one, as task groups raise it, is merged with its member."""
     chain = [failure]
     while chain[-1].before is not None:
         chain.append(chain[-1].before)
@@ -39,17 +39,17 @@ def lines_of(failure: Failure, *, full: bool) -> Iterator[Line]:
 
 
 def text_of(failure: Failure, *, full: bool) -> str:
-    """The traceback, its lines as they are: whoever shows them escapes them."""
+    """The traceback as text. Not escaped: the caller escapes it."""
     return "\n".join(text for _, text in lines_of(failure, full=full))
 
 
 def fields_of(failure: Failure, *, full: bool) -> dict[str, Any]:
-    """Type, message and frames, those of what led to it, and the whole traceback as `text`."""
+    """Type, message and frames, of the failure and its chain, and the whole traceback as `text`."""
     return {**_fields(failure), "text": text_of(failure, full=full)}
 
 
 def for_another_process(error: BaseException | None, *, full: bool) -> tuple[str, dict[str, Any]]:
-    """The traceback and its fields, of a size that fits into a message; both empty for no exception."""
+    """The traceback and its fields, bounded to fit into a message; both empty without an exception."""
     if error is None:
         return "", {}
     fields = fields_of(read(error, full=full), full=full)
@@ -98,7 +98,7 @@ def _frames(failure: Failure) -> Iterator[Line]:
 
 
 def _is_transparent(group: Failure) -> bool:
-    """Whether a group holds one exception and says nothing of its own."""
+    """Whether a group has one member and no message of its own."""
     while group.is_group:
         if len(group.members) != 1 or group.hidden or len(group.ending) > 1:
             return False

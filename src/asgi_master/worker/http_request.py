@@ -13,7 +13,7 @@ from asgi_master.asgi.scope import Scope
 from asgi_master.http.request import Request
 from asgi_master.telemetry.code_ownership import ownership
 from asgi_master.telemetry.failures import describe, exc_info
-from asgi_master.telemetry.requests import asked
+from asgi_master.telemetry.request_info import request_info
 from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.eager import begin
 from asgi_master.worker.flow import WriteFlow
@@ -211,7 +211,7 @@ class HttpRequest(HttpExchange):
 
     def _log_failure(self, what: str, error: BaseException | None = None) -> None:
         self._stream.context.stats.application_errors += 1
-        request = asked(self.request.method, self.request.target, self.scope)
+        request = request_info(self.request.method, self.request.target, self.scope)
         told = {"request": request}
         log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=told)
 

@@ -46,7 +46,7 @@ from asgi_master.ipc.scoreboard import Row, RowState, Scoreboard
 from asgi_master.settings.access_headers import sort_access_headers
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry.access_log import AccessLog
-from asgi_master.telemetry.access_records import AccessRecords, is_configured
+from asgi_master.telemetry.access_logger import AccessLogger, is_configured
 from asgi_master.telemetry.code_ownership import ownership
 from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.telemetry.failures import describe
@@ -225,7 +225,7 @@ class Worker:
         self._is_admitted = not assignment.order.standby
         self._acceptor: Acceptor | None = None
         self._tls: TlsServer | None = None
-        self._access_log: AccessLog | AccessRecords | None = None
+        self._access_log: AccessLog | AccessLogger | None = None
         self._access_log_fd = assignment.access_log_fd
         """Until it is given to the access log."""
         self._new_certificates = -1
@@ -376,7 +376,7 @@ class Worker:
             access_log=self._open_access_log(),
         )
 
-    def _open_access_log(self) -> AccessLog | AccessRecords | None:
+    def _open_access_log(self) -> AccessLog | AccessLogger | None:
         logging_settings = self._settings.logging
         if not logging_settings.logs_requests:
             return None
@@ -387,7 +387,7 @@ class Worker:
             if fd >= 0:
                 descriptors.close(fd)
                 log.warning("%s stays empty: the application asked for the logger asgi_master.access", path)
-            self._access_log = AccessRecords(
+            self._access_log = AccessLogger(
                 logging_settings.access_log_format, exclude=exclude, chosen=chosen
             )
         else:

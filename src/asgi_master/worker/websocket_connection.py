@@ -35,7 +35,7 @@ from asgi_master.http.websocket import (
 )
 from asgi_master.http.websocket_patience import KeepAlive, Verdict, WriteStall
 from asgi_master.telemetry.failures import describe, exc_info
-from asgi_master.telemetry.requests import asked
+from asgi_master.telemetry.request_info import request_info
 from asgi_master.worker.context import GiveAway, WorkerContext
 from asgi_master.worker.eager import begin
 from asgi_master.worker.subject import mark, runs_the_application
@@ -193,7 +193,7 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
 
     def _log_failure(self, what: str, error: BaseException | None = None) -> None:
         self._context.stats.application_errors += 1
-        request = asked("WebSocket", self._request.target, self._opening.scope)
+        request = request_info("WebSocket", self._request.target, self._opening.scope)
         told = {"request": request}
         log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=told)
 

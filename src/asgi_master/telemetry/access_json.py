@@ -1,6 +1,7 @@
-"""The forms of an access line that are JSON: templates over the atoms of `telemetry.access_format`.
+"""Access log lines in JSON: templates over the atoms of `telemetry.access_format`.
 
-A line is made of a template that is compiled, or, where the access log has records, of a record: they are the same.
+A line is rendered by a compiled template, or, if the access log goes to `logging`, from a record: both give the same
+line.
 """
 
 import json
@@ -10,15 +11,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from asgi_master.settings.access_headers import AccessHeaders
-from asgi_master.telemetry.access_format import ATOM, FIELDS, LONGEST_FIELD, REQUEST_HEADERS, RESPONSE_HEADERS
+from asgi_master.telemetry.access_format import (
+    ATOM,
+    FIELDS,
+    MAX_FIELD_BYTES,
+    REQUEST_HEADERS,
+    RESPONSE_HEADERS,
+)
 from asgi_master.telemetry.clock import at
 
 LOGGER = "asgi_master.access"
-"""Who configures it has the access log as its records."""
+"""Logger of the access log's records; if logging is configured for it, the access log goes there."""
 ECS_VERSION = "8.11.0"
 
-Who = Callable[[str, int | None], dict[str, Any]]
-"""Role, worker, generation and this pid, with a prefix before their names."""
+IdentityFields = Callable[[str, int | None], dict[str, Any]]
+"""Role, worker, generation and pid as JSON fields, given a prefix for their names and the pid."""
 
 _TIME = '"%(json date)s.%(json ms)s%(json offset)s"'
 _REQUESTS: Mapping[str, dict[str, Any]] = {
@@ -89,39 +96,39 @@ _REQUESTS: Mapping[str, dict[str, Any]] = {
 }
 
 FORMS = frozenset(_REQUESTS)
-"""Their names."""
+"""Names of the JSON formats."""
 
 
-def template_of(form: str, who: Who, chosen: AccessHeaders) -> str:
-    """The line of a form in this process, as a template."""
+def template_of(form: str, who: IdentityFields, chosen: AccessHeaders) -> str:
+    """The template of a JSON format for this process."""
     shown = [REQUEST_HEADERS] * bool(chosen.request) + [RESPONSE_HEADERS] * bool(chosen.response)
     return _template(form, who(_prefix(form), os.getpid()), shown)
 
 
 def is_access(record: logging.LogRecord) -> bool:
-    """Whether it is one of the access log."""
+    """Whether the record belongs to the access log."""
     return record.name == LOGGER and isinstance(getattr(record, "status", None), int)
 
 
-def line_of(form: str, who: Who, record: logging.LogRecord) -> str:
-    """What the access log would write itself."""
-    said = record.__dict__
-    chosen = [name for name in (REQUEST_HEADERS, RESPONSE_HEADERS) if name in said]
+def line_of(form: str, who: IdentityFields, record: logging.LogRecord) -> str:
+    """The line for a record, equal to the one that `AccessLog` would write."""
+    fields = record.__dict__
+    chosen = [name for name in (REQUEST_HEADERS, RESPONSE_HEADERS) if name in fields]
     template = _template(form, who(_prefix(form), record.process), chosen)
-    values = _values(said, record)
+    values = _values(fields, record)
     return ATOM.sub(lambda match: values[match[1]], template)
 
 
-def _values(said: Mapping[str, Any], record: logging.LogRecord) -> dict[str, str]:
-    """What each atom of the templates stands for."""
-    path, query, protocol = said.get("path") or "", said.get("query") or "", said.get("protocol") or ""
-    target = f"{path}?{query}"[:LONGEST_FIELD] if query else path
-    duration = float(said.get("duration") or 0)
+def _values(fields: Mapping[str, Any], record: logging.LogRecord) -> dict[str, str]:
+    """The value of each atom."""
+    path, query, protocol = fields.get("path") or "", fields.get("query") or "", fields.get("protocol") or ""
+    target = f"{path}?{query}"[:MAX_FIELD_BYTES] if query else path
+    duration = float(fields.get("duration") or 0)
     date, _dot, rest = at(record.created).isoformat(timespec="milliseconds").partition(".")
     in_json = {
-        **{name: said.get(name) for name in (*FIELDS, REQUEST_HEADERS, RESPONSE_HEADERS)},
+        **{name: fields.get(name) for name in (*FIELDS, REQUEST_HEADERS, RESPONSE_HEADERS)},
         "target": target,
-        "line": f"{said.get('method') or ''} {target}".lstrip(),
+        "line": f"{fields.get('method') or ''} {target}".lstrip(),
         "version": protocol.removeprefix("HTTP/") or None,
     }
     return {
@@ -132,14 +139,14 @@ def _values(said: Mapping[str, Any], record: logging.LogRecord) -> dict[str, str
         "json ns": str(int(duration * 1e9)),
         "json severity": record.levelname,
         "json level": record.levelname.lower(),
-        "s": str(said["status"]),
-        "B": str(said.get("bytes", 0)),
+        "s": str(fields["status"]),
+        "B": str(fields.get("bytes", 0)),
         "L": f"{duration:.6f}",
     }
 
 
 def _prefix(form: str) -> str:
-    """Before the names of fields that are ours alone."""
+    """Prefix of the names of fields that the format does not define."""
     return "labels." if form == "ecs" else ""
 
 

@@ -6,10 +6,10 @@ import logging
 import pytest
 
 from asgi_master.settings.access_headers import AccessHeaders, parse_access_header, sort_access_headers
-from asgi_master.telemetry import access_records
+from asgi_master.telemetry import access_logger
 from asgi_master.telemetry.access_format import FIELDS
 from asgi_master.telemetry.access_log import AccessLog
-from asgi_master.telemetry.access_records import LOGGER, AccessRecords
+from asgi_master.telemetry.access_logger import LOGGER, AccessLogger
 from asgi_master.telemetry.presets import FORMATTERS
 
 CHOSEN = AccessHeaders(("x-tenant", "x-none"), ("x-cache", "x-none"))
@@ -58,7 +58,7 @@ def kept():
 
 
 def test_a_record_has_every_field(kept):
-    AccessRecords("common", chosen=CHOSEN).record(object(), scope(), 200, 12, 0.25, HEAD)
+    AccessLogger("common", chosen=CHOSEN).record(object(), scope(), 200, 12, 0.25, HEAD)
     (record,) = kept.records
     told = {name: getattr(record, name) for name in (*FIELDS, "status", "bytes", "duration")}
     assert told == {
@@ -86,7 +86,7 @@ def test_a_record_has_every_field(kept):
 @pytest.mark.parametrize("status", [200, 503])
 @pytest.mark.parametrize("chosen", [CHOSEN, AccessHeaders()])
 def test_our_formatters_make_of_a_record_what_the_access_log_writes(kept, monkeypatch, form, status, chosen):
-    for module in ("access_log", "access_records"):
+    for module in ("access_log", "access_logger"):
         monkeypatch.setattr(f"asgi_master.telemetry.{module}.time", lambda: 1_700_000_000.25)
     # Of which records are made, by the version of Python.
     monkeypatch.setattr("time.time_ns", lambda: 1_700_000_000_250_000_000)
@@ -94,11 +94,11 @@ def test_our_formatters_make_of_a_record_what_the_access_log_writes(kept, monkey
     log = AccessLog("combined", form=form, chosen=chosen)
     for request in (scope(), scope(client=None, headers=[]), scope(query_string=b"", raw_path=b"/" * 2000)):
         log.of_connection().record(object(), request, status, 12, 0.25, HEAD)
-        AccessRecords("combined", chosen=chosen).record(object(), request, status, 12, 0.25, HEAD)
+        AccessLogger("combined", chosen=chosen).record(object(), request, status, 12, 0.25, HEAD)
     log.refused(("::1", 5), b"\x16\x03 strange", 400, 7)
-    AccessRecords("combined", chosen=chosen).refused(("::1", 5), b"\x16\x03 strange", 400, 7)
-    lines = log._lines(log.held)
-    log.held.clear()
+    AccessLogger("combined", chosen=chosen).refused(("::1", 5), b"\x16\x03 strange", 400, 7)
+    lines = log._lines(log.pending)
+    log.pending.clear()
     assert [json.loads(FORMATTERS[form]().format(record)) for record in kept.records] == [
         json.loads(line) for line in lines
     ]
@@ -106,13 +106,13 @@ def test_our_formatters_make_of_a_record_what_the_access_log_writes(kept, monkey
 
 @pytest.mark.parametrize(("status", "level"), [(200, "INFO"), (404, "INFO"), (499, "INFO"), (500, "ERROR")])
 def test_the_level_is_that_of_an_error_from_500_on(kept, status, level):
-    AccessRecords("combined").record(object(), scope(), status, 0, 0.0)
+    AccessLogger("combined").record(object(), scope(), status, 0, 0.0)
     assert [record.levelname for record in kept.records] == [level]
 
 
 def test_levels_filters_and_exclusions_are_obeyed(kept):
     logger = logging.getLogger(LOGGER)
-    records = AccessRecords("%(U)s", exclude=["/quiet"])
+    records = AccessLogger("%(U)s", exclude=["/quiet"])
     records.of_connection().record(object(), scope(raw_path=b"/quiet"), 200, 0, 0.0)
     logger.addFilter(lambda record: record.path != "/healthz")
     records.of_connection().record(object(), scope(raw_path=b"/healthz"), 200, 0, 0.0)
@@ -124,8 +124,8 @@ def test_levels_filters_and_exclusions_are_obeyed(kept):
 
 def test_a_filter_that_raises_costs_its_record_and_no_request(kept, caplog):
     logging.getLogger(LOGGER).addFilter(lambda record: 1 // 0)
-    AccessRecords("combined").record(object(), scope(), 200, 0, 0.0)
-    AccessRecords("combined").refused(None, b"", 400, 0)
+    AccessLogger("combined").record(object(), scope(), 200, 0, 0.0)
+    AccessLogger("combined").refused(None, b"", 400, 0)
     assert kept.records == []
     assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError] * 2
 
@@ -140,7 +140,7 @@ def test_a_record_factory_may_set_the_same_names(kept):
 
     logging.setLogRecordFactory(factory)
     try:
-        AccessRecords("combined").record(object(), scope(headers=[]), 200, 0, 0.0)
+        AccessLogger("combined").record(object(), scope(headers=[]), 200, 0, 0.0)
     finally:
         logging.setLogRecordFactory(before)
     (record,) = kept.records
@@ -148,17 +148,17 @@ def test_a_record_factory_may_set_the_same_names(kept):
 
 
 def test_a_spoilt_scope_is_told_of_and_raises_nothing(kept, caplog):
-    AccessRecords("combined").record(object(), scope(raw_path=None), 200, 0, 0.0)
+    AccessLogger("combined").record(object(), scope(raw_path=None), 200, 0, 0.0)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 def test_only_who_asks_for_the_logger_configures_it():
-    assert not access_records.is_configured()
+    assert not access_logger.is_configured()
     logging.getLogger(f"{LOGGER}.below")
     try:
-        assert not access_records.is_configured()
+        assert not access_logger.is_configured()
         logging.getLogger(LOGGER)
-        assert access_records.is_configured()
+        assert access_logger.is_configured()
     finally:
         del logging.Logger.manager.loggerDict[LOGGER]
         del logging.Logger.manager.loggerDict[f"{LOGGER}.below"]
@@ -167,8 +167,8 @@ def test_only_who_asks_for_the_logger_configures_it():
 def test_response_headers_are_in_text_lines():
     log = AccessLog("%({X-Cache}o)s|%({x-none}o)s|%({x-bad}o)s")
     log.of_connection().record(object(), scope(), 200, 0, 0.0, HEAD + b'x-bad: a"\x80\r\n')
-    assert log._lines(log.held) == ['HIT, B|-|a\\"\\x80\n']
-    log.held.clear()
+    assert log._lines(log.pending) == ['HIT, B|-|a\\"\\x80\n']
+    log.pending.clear()
 
 
 def test_a_long_header_is_cut():
@@ -176,8 +176,8 @@ def test_a_long_header_is_cut():
     log.of_connection().record(
         object(), scope(headers=[(b"x-tenant", b"t" * 5000)]), 200, 0, 0.0, b"x-cache: " + b"c" * 5000
     )
-    (line,) = log._lines(log.held)
-    log.held.clear()
+    (line,) = log._lines(log.pending)
+    log.pending.clear()
     told = json.loads(line)
     assert told["request_headers"]["x-tenant"] == "t" * 1024
     assert told["response_headers"]["x-cache"] == "c" * 1024

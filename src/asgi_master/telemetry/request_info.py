@@ -1,63 +1,66 @@
-"""The request that a line of the log is about."""
+"""The request that a log record is about."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-_LONGEST = 1024
-"""Characters of a target."""
-_LONGEST_ID = 200
+_MAX_TARGET = 1024
+"""Maximum number of characters of a target."""
+_MAX_ID = 200
 
 
 @dataclass(slots=True)
-class Numbering:
-    """Where the number of a request is found. Whoever sent the request chose it: it is shown, and used for nothing."""
+class RequestIdHeaders:
+    """The headers that carry a request's id.
+
+    The client may choose its value: it is shown, and used for nothing else.
+    """
 
     headers: tuple[bytes, ...] = (b"x-request-id", b"x-correlation-id", b"traceparent")
-    """In lower case; the first of them that a request has."""
+    """In lower case, in order of preference."""
 
     def of(self, fields: Mapping[bytes, bytes]) -> str | None:
-        """The number of the request with these headers, cut to a length; `None` if it has none."""
+        """The id in these headers, truncated; `None` if there is none."""
         for name in self.headers:
             if found := fields.get(name):
-                return found[:_LONGEST_ID].decode("latin-1")
+                return found[:_MAX_ID].decode("latin-1")
         return None
 
 
-numbering = Numbering()
-"""Of this process. One object, never replaced."""
+request_id_headers = RequestIdHeaders()
+"""The configuration of this process; one object, never replaced."""
 
 
-class Asked(dict[str, str]):
-    """`method`, `target`, `client` and `id` of a request, as far as there are any.
+class RequestInfo(dict[str, str]):
+    """`method`, `target`, `client` and `id` of a request, as far as known.
 
-    A dictionary, so that formatters of others can show it.
+    A dictionary, so that other formatters can show it.
     """
 
     @property
     def title(self) -> str:
-        """What a log calls it: `GET /path?query`."""
+        """`GET /path?query`."""
         return f"{self['method']} {self['target']}"
 
     @property
     def address(self) -> str:
-        """The client's address, without its port."""
+        """The client's address, without port."""
         client = self.get("client", "")
         if client.startswith("["):
             return client[1:].partition("]")[0]
         return client.partition(":")[0] if client.count(":") == 1 else client
 
     def whose(self) -> str:
-        """Who asked, and by which number, as a line; empty if nothing is known."""
+        """Client and request id in words; empty if neither is known."""
         parts = (
             f"{name} {self[key]}" for key, name in (("client", "client"), ("id", "request id")) if key in self
         )
         return ", ".join(parts)
 
 
-def asked(method: str, target: bytes, scope: Mapping[str, Any]) -> Asked:
-    """The request with this line. Of its scope, which the application may have changed, what can still be read."""
-    request = Asked(method=method, target=target[:_LONGEST].decode("latin-1"))
+def request_info(method: str, target: bytes, scope: Mapping[str, Any]) -> RequestInfo:
+    """Describe the request. Of its scope, which the application may have changed, only what is well-formed is used."""
+    request = RequestInfo(method=method, target=target[:_MAX_TARGET].decode("latin-1"))
     match scope.get("client"):
         case [str(host), int(port), *_]:
             address = f"[{host}]" if ":" in host else host
@@ -71,6 +74,6 @@ def asked(method: str, target: bytes, scope: Mapping[str, Any]) -> Asked:
 
 def _id_in(headers: object) -> str | None:
     try:
-        return numbering.of(dict(cast("Any", headers)))
+        return request_id_headers.of(dict(cast("Any", headers)))
     except (TypeError, ValueError, AttributeError):
         return None

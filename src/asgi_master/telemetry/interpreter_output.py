@@ -1,4 +1,4 @@
-"""What Python itself writes to standard error, told by the log instead: in its form, with its time and process."""
+"""Output of the interpreter itself (warnings, unhandled exceptions) as log records of this process."""
 
 import logging
 import sys
@@ -14,8 +14,8 @@ log = logging.getLogger("asgi_master")
 _LONGEST = 500
 
 
-def listen(*, to_warnings: bool) -> None:
-    """Tell of what ends this process, of what fails where nobody can be told and, if asked for, of warnings."""
+def capture(*, to_warnings: bool) -> None:
+    """Log the exception that ends this process, exceptions that Python cannot raise and, if requested, warnings."""
     sys.excepthook = _ended
     unraisable.tell_rest(_unraisable)
     if to_warnings:

@@ -1,8 +1,8 @@
-"""Queue handlers of a `log_config`: whoever configured one expects that somebody takes the records out again.
+"""Starts and stops the queue listeners of a `log_config`.
 
-`dictConfig` makes a listener and starts none. A listener is a thread, and that is right in a worker only: the master
-has no threads, and a zygote must not have any when it forks. So there, and wherever the listener does not run, records
-go to its handlers at once.
+`dictConfig` creates a listener but does not start it. A listener is a thread, which only a worker may have: the master
+is single-threaded, and a zygote must not have threads when it forks. There, and while the listener does not run,
+records go to its handlers directly.
 """
 
 import atexit
@@ -13,12 +13,12 @@ import queue
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-_PATIENCE = 2.0
-"""Seconds that a listener gets, at the end of the process, for what is still in its queue."""
+_STOP_TIMEOUT = 2.0
+"""Seconds that a listener may take, at the end of the process, to empty its queue."""
 
 
 def serve_queues(handlers: Iterable[logging.Handler], *, in_threads: bool) -> None:
-    """Have records of queue handlers reach the handlers behind them: by their listeners, or without."""
+    """Connect queue handlers with the handlers behind them: through a listener thread, or directly."""
     for handler, listener in _with_listener(handlers):
         attended = listener if isinstance(listener, _Attended) else _attend(handler, listener)
         if in_threads and not attended.is_running:
@@ -30,7 +30,7 @@ def _with_listener(
     handlers: Iterable[logging.Handler],
 ) -> Iterator[tuple[logging.handlers.QueueHandler, logging.handlers.QueueListener]]:
     for handler in handlers:
-        listener = getattr(handler, "listener", None)  # which there is from Python 3.12 on
+        listener = getattr(handler, "listener", None)  # exists from Python 3.12 on
         if isinstance(handler, logging.handlers.QueueHandler) and isinstance(
             listener, logging.handlers.QueueListener
         ):
@@ -39,7 +39,7 @@ def _with_listener(
 
 
 class _Attended(logging.handlers.QueueListener):
-    """A listener whose start and stop are ours; the application may ask for either at any time."""
+    """A listener that only `serve_queues` starts and stops; calls from the application are ignored."""
 
     _thread: Any
 
@@ -48,14 +48,14 @@ class _Attended(logging.handlers.QueueListener):
         return self._thread is not None
 
     def run(self) -> None:
-        """Start, as the listener itself does."""
+        """Start the thread, as `QueueListener.start` does."""
         super().start()
 
     def start(self) -> None:
-        """Nothing: it runs, or records need no thread."""
+        """Does nothing: the thread runs, or records need no thread."""
 
     def stop(self) -> None:
-        """Let it handle what is in the queue; later records are handled at once."""
+        """Handle what is in the queue; later records are handled directly."""
         _stop(self)
 
 
@@ -82,7 +82,7 @@ def _is_of_this_process(place: object) -> bool:
 
 
 def _prepare(record: logging.LogRecord) -> logging.LogRecord:
-    """As the handler's own, but the exception stays one: formatters behind it may have a form for it."""
+    """As `QueueHandler.prepare`, but keeps the exception for the formatters behind it."""
     prepared = copy.copy(record)
     prepared.msg = record.getMessage()
     prepared.args = None
@@ -93,4 +93,4 @@ def _stop(listener: _Attended) -> None:
     thread, listener._thread = listener._thread, None  # noqa: SLF001 -- the public `stop` waits without end
     if thread is not None:
         listener.enqueue_sentinel()
-        thread.join(_PATIENCE)
+        thread.join(_STOP_TIMEOUT)

@@ -43,7 +43,7 @@ class TwinMachine(FleetMachine):
                 actions = alone(event, now)
                 assert self.twin.handle(event, now) == actions
                 assert self.twin.next_deadline() == first.next_deadline()
-                assert self.twin.knowledge == first.knowledge
+                assert self.twin.state == first.state
                 return actions
 
             first.handle = both
@@ -91,7 +91,7 @@ def test_a_version_without_roles_says_which_workers_are_spares():
     assert [worker["spare"] for worker in workers] == [False, True]
     for worker in workers:
         del worker["role"]
-    assert recall(memory, lambda: 0.5).knowledge == world.supervisor.knowledge
+    assert recall(memory, lambda: 0.5).state == world.supervisor.state
 
 
 @pytest.mark.parametrize(

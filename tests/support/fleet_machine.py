@@ -121,7 +121,7 @@ class FleetMachine(RuleBasedStateMachine):
                 assert not self.stopping
                 self.seen_workers = worker
                 self.workers[worker] = FakeProcess(slot, generation, role is Role.SPARE)
-                old, new = self.supervisor._deployment.desired.committed_policy, self.supervisor.policy
+                old, new = self.supervisor.state.desired.committed_policy, self.supervisor.policy
                 most = max(old.workers, new.workers) + max(old.max_surge, new.max_surge, 1)
                 assert len(self.supervisor.fleet.serving()) <= most
             case AdmitWorker(worker):
@@ -158,7 +158,7 @@ class FleetMachine(RuleBasedStateMachine):
         process.told = True
         if not process.ready or process.left:
             return
-        old, new = self.supervisor._deployment.desired.committed_policy, self.supervisor.policy
+        old, new = self.supervisor.state.desired.committed_policy, self.supervisor.policy
         workers = min(old.workers, new.workers)
         left = sum(p.serves for p in self.workers.values())
         missing = max(old.max_unavailable, new.max_unavailable)
@@ -255,7 +255,7 @@ class FleetMachine(RuleBasedStateMachine):
         phase = self.supervisor.phase
         self.tell(RollbackRequested())
         if phase is Phase.STEADY and self.supervisor.phase is Phase.RELOADING:
-            rollout = self.supervisor._deployment.desired.rollout
+            rollout = self.supervisor.state.desired.rollout
             assert rollout is not None
             assert rollout.generation == held
         assert possible or self.supervisor.phase is phase
@@ -292,7 +292,7 @@ class FleetMachine(RuleBasedStateMachine):
             assert (zygote.deadline is not None) == waits
         awaited = list(self.supervisor.fleet.deadlines())
         if awaited:
-            lenient = self.supervisor._clock.lenient_until
+            lenient = self.supervisor.state.clock.lenient_until
             assert deadline is not None
             assert deadline <= max(lenient, *awaited, self.now + 0.001)
 
@@ -324,11 +324,11 @@ class FleetMachine(RuleBasedStateMachine):
             assert worker.role is Role.SPARE or not (worker.is_ready and worker.standby)
         admitted = [w for w in self.supervisor.fleet.spares() if not w.standby]
         if self.supervisor.phase in {Phase.STEADY, Phase.RELOADING}:
-            assert len(admitted) <= len(self.supervisor._deployment.desired.lost)
+            assert len(admitted) <= len(self.supervisor.state.desired.lost)
 
     @invariant()
     def one_generation_is_held_at_most_and_its_zygote_is_there(self) -> None:
-        desired = self.supervisor._deployment.desired
+        desired = self.supervisor.state.desired
         wanted = {desired.committed, desired.stand_in}
         if desired.rollout is not None:
             wanted.add(desired.rollout.generation)
@@ -345,7 +345,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_phase_agrees_with_the_generations(self) -> None:
-        desired = self.supervisor._deployment.desired
+        desired = self.supervisor.state.desired
         pending = desired.requested or desired.rollout is not None
         match self.supervisor.phase:
             case Phase.BOOTING:
@@ -378,7 +378,7 @@ class FleetMachine(RuleBasedStateMachine):
             self.behave()
             after = (self.seen_workers, self.seen_generations, len(self.workers), len(self.zygotes))
             calm = before == after and self.supervisor.phase in {Phase.STEADY, Phase.WAITING}
-            deadlines = self.supervisor._deployment.deadlines()
+            deadlines = self.supervisor.reconciled_at()
             if calm and not any(d > self.now for d in (*self.supervisor.fleet.deadlines(), *deadlines)):
                 return
             deadline = self.supervisor.next_deadline()

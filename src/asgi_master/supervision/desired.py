@@ -1,6 +1,6 @@
 """What is wanted of the generations: which serves, which is on its way, which one could be returned to.
 
-Plain data, and all that `Deployment` remembers: it can be written down and read back.
+Plain data: it can be written down and read back.
 """
 
 from dataclasses import dataclass, field
@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from asgi_master.supervision.backoff import Backoff
 from asgi_master.supervision.error_watch import ErrorWatch
 from asgi_master.supervision.policy import Policy
-from asgi_master.supervision.states import Phase
+from asgi_master.supervision.states import PHASE_TABLE, Phase, PhaseTrigger
+
+_SERVING = frozenset({Phase.BOOTING, Phase.STEADY, Phase.RELOADING, Phase.TERMINATING})
 
 
 @dataclass(slots=True)
@@ -56,6 +58,28 @@ class Desired:
     stand_in_backoff: Backoff = field(default_factory=Backoff)
     lost: set[int] = field(default_factory=set)
     """Slots that lost their worker, and whose next one has not been ready for `watch_time` yet."""
+
+    def move(self, trigger: PhaseTrigger) -> None:
+        """Enter the phase that the table names."""
+        self.phase = PHASE_TABLE[self.phase, trigger]
+
+    def scale(self, delta: int) -> None:
+        """Change the number of workers by `delta`, also of the generations that can be returned to."""
+        self.policy = self.policy.scaled(delta)
+        self.committed_policy = self.committed_policy.scaled(delta)
+        for held in (self.held, self.rollout.returns_to if self.rollout is not None else None):
+            if held is not None:
+                held.policy = held.policy.scaled(delta)
+
+    @property
+    def held_generation(self) -> int | None:
+        """The generation that a rollback would return to."""
+        return self.held.generation if self.held is not None else None
+
+    @property
+    def serves(self) -> bool:
+        """Whether workers are wanted."""
+        return self.phase in _SERVING
 
     @property
     def is_settled(self) -> bool:

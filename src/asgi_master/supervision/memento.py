@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from asgi_master.supervision.plain import from_plain, to_plain
+from asgi_master.supervision.state import SupervisorState
 from asgi_master.supervision.states import Phase, Role
-from asgi_master.supervision.supervisor import Knowledge, Supervisor
+from asgi_master.supervision.supervisor import Supervisor
 
 Memory = dict[str, Any]
 """JSON, infinities included."""
@@ -25,7 +26,7 @@ class MementoError(Exception):
 def remember(supervisor: Supervisor) -> Memory:
     """All that is needed to go on. `supervisor` must be in `Phase.STEADY`."""
     assert supervisor.phase is Phase.STEADY
-    memory: Memory = to_plain(supervisor.knowledge)
+    memory: Memory = to_plain(supervisor.state)
     for _, worker in memory["fleet"]["workers"]:
         worker[_IS_SPARE] = worker["role"] == Role.SPARE
     return memory
@@ -36,9 +37,9 @@ def recall(memory: Memory, jitter: Callable[[], float]) -> Supervisor:
     try:
         for _, worker in memory["fleet"]["workers"]:
             worker.setdefault("role", Role.SPARE if worker.get(_IS_SPARE) else Role.WORKER)
-        knowledge: Knowledge = from_plain(Knowledge, memory)
+        state: SupervisorState = from_plain(SupervisorState, memory)
     except (KeyError, TypeError, ValueError) as error:
         raise MementoError(f"the memory of the running master cannot be read ({error!r})") from None
-    if knowledge.desired.phase is not Phase.STEADY:
-        raise MementoError(f"the running master is {knowledge.desired.phase}")
-    return Supervisor(knowledge.desired.policy, knowledge.clock.now, jitter, knowledge=knowledge)
+    if state.desired.phase is not Phase.STEADY:
+        raise MementoError(f"the running master is {state.desired.phase}")
+    return Supervisor(state.desired.policy, state.clock.now, jitter, state=state)

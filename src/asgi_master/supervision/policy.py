@@ -53,6 +53,10 @@ class Policy:
         """With neither surge nor anybody missing allowed, nothing could ever be exchanged: one more it is."""
         return self.max_surge if self.max_surge or self.max_unavailable else 1
 
+    def is_stable(self, ready_at: float | None, now: float) -> bool:
+        """Whether what is ready since then has worked long enough for its failures before to be forgotten."""
+        return ready_at is not None and now - ready_at >= self.stable_after
+
     def scaled(self, delta: int) -> "Policy":
         """The same with so many workers more or less, within the limits."""
         most = max(self.workers, MOST_WORKERS)

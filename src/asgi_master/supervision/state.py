@@ -1,0 +1,38 @@
+"""All that a supervisor decides from, as one value. What is not in it is forgotten at a live upgrade."""
+
+from dataclasses import dataclass, field
+
+from asgi_master.supervision.desired import Desired
+from asgi_master.supervision.fleet import Fleet
+from asgi_master.supervision.hang import Punctuality
+from asgi_master.supervision.notices import StopLevel
+
+
+@dataclass(slots=True)
+class ShutdownState:
+    """All that is known of a stop, as plain data. Before one is requested, all fields have their defaults."""
+
+    level: StopLevel | None = None
+    delayed_until: float | None = None
+    """When a stop that was requested begins; `None` if it has begun, or none was requested."""
+    is_boot_failure: bool = False
+    """Whether the first boot failed, so that nobody requested the stop."""
+    is_out_of_memory: bool = False
+    """Whether it was requested because the kernel killed a worker for want of memory."""
+    is_forced: bool = False
+    """Whether a process had to be killed."""
+    not_accepting: set[int] = field(default_factory=set)
+    """Workers that reported that they accept no more."""
+    close_by: float | None = None
+    """When the listeners are closed, even if a worker still accepts."""
+    is_closed: bool = False
+
+
+@dataclass(slots=True)
+class SupervisorState:
+    """Plain data: observed, desired, the master's own punctuality, and the course of a stop."""
+
+    fleet: Fleet
+    desired: Desired
+    clock: Punctuality
+    shutdown: ShutdownState = field(default_factory=ShutdownState)

@@ -241,7 +241,7 @@ def test_connections_that_ask_nothing_keep_nobody_out() -> None:
 
 
 def test_whoever_asked_is_not_closed_for_another() -> None:
-    admin = Admin(Limits(connections=1, makes_room=True))
+    admin = Admin(Limits(connections=1, evicts_oldest=True))
     admin.observer.numbers = replace(SNAPSHOT, queues=[Queue(str(n), 0, 0) for n in range(200_000)])
     try:
         with admin.connect() as reader:

@@ -1,6 +1,6 @@
-"""The Typer shells: words of the operator in, lines and an exit status out.
+"""The command lines `asgi-master` and `asgi-masterctl`: arguments in, lines and an exit status out.
 
 Rules of this room:
-  - Options derive from the settings model; nothing is parsed, checked or defaulted here.
+  - Options derive from the settings model; their values are read and checked there, not here.
   - It alone imports Typer, and only for a command line that `fast_parser` does not support.
 """

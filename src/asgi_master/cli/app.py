@@ -1,7 +1,7 @@
 """`asgi-master [OPTIONS] APP`: from a command line to an exit status.
 
-Handlers come before imports: a first process of a container that has none for SIGTERM never gets it (see
-pid_namespaces(7)), and the imports take most of the start. So little is imported at the top of this module.
+Signal handlers are installed before the imports, which take most of the start: the kernel drops SIGTERM for the first
+process of a container unless it has a handler (pid_namespaces(7)). So this module imports little at its top.
 """
 
 import os
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _exiting_on_signals() -> Iterator[None]:
-    """Until the master has its own handlers, leave at once when told to stop."""
+    """Exit at once on a stop signal, until the master installs its own handlers."""
     before = {
         signum: signal.signal(signum, _exit_now) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
     }
@@ -41,14 +41,14 @@ def _exiting_on_signals() -> Iterator[None]:
 
 
 def _exit_now(_signum: int, _frame: object) -> NoReturn:
-    # Nothing was started yet that would not end by itself. An exception can be lost: Python's import machinery drops
-    # those that come while it compiles, or calls back.
+    # No process has been started that would not end by itself. An exception might get lost: Python's import machinery
+    # swallows those raised while it compiles or calls back.
     os._exit(ExitCode.OK)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     match list(sys.argv[1:] if arguments is None else arguments):
-        # Knowing how to read all options takes ten times as long as these answers.
+        # Loading all options takes ten times as long as these answers.
         case ["--version"]:
             return _print_version()
         case ["--help" | "-h"]:
@@ -58,15 +58,15 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         return _execute(parse_fast(arguments) or _parse_with_typer(arguments))
     except SettingsError as error:
-        return _complain(error.errors, error.exit_code, arguments)
+        return _report_errors(error.errors, error.exit_code, arguments)
     except AsgiMasterError as error:
-        return _complain([str(error)], error.exit_code, arguments)
+        return _report_errors([str(error)], error.exit_code, arguments)
     except (OSError, MemoryError) as error:
-        # A master that runs outlives these. At a start, whoever started us is told what the system lacks.
+        # A running master survives these. At a start, they are reported.
         from asgi_master.telemetry.failure_log import describe  # noqa: PLC0415 -- as in `main`
 
         what = f"the system refuses what is needed: {describe(error)}"
-        return _complain([what], ExitCode.FAILURE, arguments)
+        return _report_errors([what], ExitCode.FAILURE, arguments)
 
 
 def _parse_with_typer(arguments: Sequence[str] | None) -> "CommandLine":
@@ -102,7 +102,7 @@ def _show_settings(command_line: "CommandLine") -> int:
 
     resolved = _reader(command_line)()
     if command_line.print_config:
-        print(to_toml(resolved), end="")  # noqa: T201 -- it was asked for
+        print(to_toml(resolved), end="")  # noqa: T201 -- the output of the command
         return ExitCode.OK
     from asgi_master.master.privileges import exposures  # noqa: PLC0415 -- as in `main`
     from asgi_master.master.questions import refusals  # noqa: PLC0415 -- as in `main`
@@ -112,7 +112,7 @@ def _show_settings(command_line: "CommandLine") -> int:
         raise SettingsError(errors)
     for line in exposures(resolved.settings, directory):
         print(f"{_PROGRAM}: warning: {line}", file=sys.stderr)  # noqa: T201 -- there is no log
-    print("Configuration OK.")  # noqa: T201 -- it was asked for
+    print("Configuration OK.")  # noqa: T201 -- the output of the command
     return ExitCode.OK
 
 
@@ -127,13 +127,13 @@ def _rehearse(command_line: "CommandLine") -> int:
         status = rehearse(lambda: read().settings, head_start)
     if status is not ExitCode.OK:
         what = "would not start" if status is ExitCode.BOOT_FAILED else "was stopped before it was known"
-        return _complain([f"{app} {what}"], status, None)
-    print(f"{app} would start.")  # noqa: T201 -- it was asked for
+        return _report_errors([f"{app} {what}"], status, None)
+    print(f"{app} would start.")  # noqa: T201 -- the output of the command
     return ExitCode.OK
 
 
 def _reader(command_line: "CommandLine") -> "Callable[[], Resolved]":
-    """What reads the settings, now and for each reload."""
+    """A function that reads the settings: for the start and for each reload."""
     from asgi_master.settings.directory import working_directory  # noqa: PLC0415 -- as in `main`
     from asgi_master.settings.resolve import resolve  # noqa: PLC0415
 
@@ -142,19 +142,19 @@ def _reader(command_line: "CommandLine") -> "Callable[[], Resolved]":
 
 
 def _print_version() -> int:
-    print(f"{_PROGRAM} {__version__}")  # noqa: T201 -- it was asked for
+    print(f"{_PROGRAM} {__version__}")  # noqa: T201 -- the output of the command
     return ExitCode.OK
 
 
 def _print_help(*, everything: bool = False) -> int:
     from asgi_master.cli.help import all_pages, first_page  # noqa: PLC0415 -- as in `main`
 
-    print(all_pages() if everything else first_page(), end="")  # noqa: T201 -- it was asked for
+    print(all_pages() if everything else first_page(), end="")  # noqa: T201 -- the output of the command
     return ExitCode.OK
 
 
-def _complain(lines: Sequence[str], status: ExitCode, arguments: Sequence[str] | None) -> int:
-    from asgi_master.cli.complaints import complain  # noqa: PLC0415 -- only where something is wrong
+def _report_errors(lines: Sequence[str], status: ExitCode, arguments: Sequence[str] | None) -> int:
+    from asgi_master.cli.error_report import report_errors  # noqa: PLC0415 -- only where something is wrong
 
-    complain(_PROGRAM, lines, sys.argv[1:] if arguments is None else arguments, os.environ)
+    report_errors(_PROGRAM, lines, sys.argv[1:] if arguments is None else arguments, os.environ)
     return status

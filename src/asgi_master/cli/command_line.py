@@ -1,4 +1,4 @@
-"""What a command line asks for; how it is read is another matter (`fast_parser`, `typer_parser`)."""
+"""The content of a command line, as `fast_parser` and `typer_parser` read it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """What a command line asks for."""
+    """A parsed command line."""
 
     flags: dict[str, Any]
-    """By the setting's name; `None` for those not given."""
+    """By the name of the setting; `None` for those not given."""
     config: str | None = None
     check: bool = False
     check_config: bool = False

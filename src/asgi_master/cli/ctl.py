@@ -1,4 +1,4 @@
-"""`asgi-masterctl`: see and steer the masters that run on this machine."""
+"""`asgi-masterctl`: the client of the control interface."""
 
 import json
 import os
@@ -27,19 +27,19 @@ T = TypeVar("T")
 _PROGRAM = "asgi-masterctl"
 _ANSWER_TIMEOUT = 10.0
 _RATE_PERIOD = 0.5
-"""Seconds between the two looks that tell requests a second and CPU."""
+"""Seconds between the two samples that give requests a second and CPU."""
 _SOCKET_VARIABLE = "ASGI_MASTER_CONTROL_SOCKET"
 
 
-class _Complaint(Exception):  # noqa: N818 -- an exit status with its sentence
+class _CommandError(Exception):
     def __init__(self, status: Exit, message: str) -> None:
         super().__init__(message)
         self.status = status
 
 
 @dataclass(frozen=True, slots=True)
-class _Meant:
-    """The master to ask: behind this socket, and no other than the one with this pid, as far as that is known."""
+class _Chosen:
+    """The master to ask: the socket, and the pid of its process if known."""
 
     path: Path
     pid: int | None
@@ -65,15 +65,15 @@ app = typer.Typer(
 
 
 @dataclass(slots=True)
-class _Which:
-    """Which master was named before the command."""
+class _Selection:
+    """The options before the command that select a master."""
 
     pid: int | None = None
     socket: str | None = None
     name: str | None = None
 
 
-_before = _Which()
+_before = _Selection()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,9 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = app(args=arguments, prog_name=_PROGRAM, standalone_mode=True)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else Exit.OK
-    except _Complaint as complaint:
-        print(f"{_PROGRAM}: {one_line(str(complaint))}", file=sys.stderr)  # noqa: T201 -- its way to speak
-        return complaint.status
+    except _CommandError as error:
+        print(f"{_PROGRAM}: {one_line(str(error))}", file=sys.stderr)  # noqa: T201 -- its way to speak
+        return error.status
     return result if isinstance(result, int) else Exit.OK
 
 
@@ -96,7 +96,7 @@ def _options(
     socket: _Socket = None,
     name: _Name = None,
 ) -> None:
-    # Said before the command they mean the same as behind it.
+    # Options before the command mean the same as after it.
     _before.pid, _before.socket, _before.name = pid, socket, name
     if version:
         _say(f"{_PROGRAM} {__version__}")
@@ -116,21 +116,21 @@ def list_masters(*, as_json: _Json = False) -> None:
     elif masters:
         _show(show_masters, masters)
     else:
-        raise _Complaint(Exit.NO_MASTER, "no running master found")
+        raise _CommandError(Exit.NO_MASTER, "no running master found")
 
 
 @app.command()
 def status(*, as_json: _Json = False, pid: _Pid = None, socket: _Socket = None, name: _Name = None) -> None:
     """Show the master, its workers and the last reload."""
-    meant = _choose(pid, socket, name)
-    reply = _ask(meant, "GET", "/status")
+    chosen = _choose(pid, socket, name)
+    reply = _ask(chosen, "GET", "/status")
     if as_json:
         _say(json.dumps(reply.body, indent=2))
         return
     pids = [reply.pid, *(worker.get("pid") for worker in reply.body.get("workers", []))]
     before = Sample.take(reply.body, pids)
     time.sleep(_RATE_PERIOD)
-    reply = _ask(meant, "GET", "/status")
+    reply = _ask(chosen, "GET", "/status")
     _show(partial(show_status, rates=Sample.take(reply.body, pids).since(before)), reply.body)
 
 
@@ -153,15 +153,15 @@ def health(
     named = any(word is not None for word in (pid, socket, name, *astuple(_before)))
     address = admin or ("" if named else os.environ.get(health_of.ADMIN_VARIABLE, ""))
     if address:
-        raise typer.Exit(health_of.tell_of_admin(address, question, timeout))
+        raise typer.Exit(health_of.check_admin(address, question, timeout))
     try:
-        meant = _choose(pid, socket, name)
-        reply = ask(meant.path, "GET", f"/{question}", timeout=timeout, meant=meant.pid)
+        chosen = _choose(pid, socket, name)
+        reply = ask(chosen.path, "GET", f"/{question}", timeout=timeout, expected_pid=chosen.pid)
     except NoAnswerError as error:
-        raise _Complaint(Exit.NO_MASTER, str(error)) from None
+        raise _CommandError(Exit.NO_MASTER, str(error)) from None
     except TookTooLongError as error:
-        raise _Complaint(Exit.TIMED_OUT, str(error)) from None
-    raise typer.Exit(health_of.tell(health_of.Health(reply.is_done, reply.body.get("text") or reply.error)))
+        raise _CommandError(Exit.TIMED_OUT, str(error)) from None
+    raise typer.Exit(health_of.report(health_of.Health(reply.is_done, reply.body.get("text") or reply.error)))
 
 
 @app.command()
@@ -174,7 +174,7 @@ def reload(
     name: _Name = None,
 ) -> None:
     """Read settings and code again and replace the workers one by one; broken code changes nothing."""
-    _steer(_choose(pid, socket, name), "/reload", "reloading", wait=wait, timeout=timeout)
+    _send_command(_choose(pid, socket, name), "/reload", "reloading", wait=wait, timeout=timeout)
 
 
 @app.command()
@@ -187,7 +187,7 @@ def rollback(
     name: _Name = None,
 ) -> None:
     """Return to the code before the last reload, while that is held; a reload under way is called off."""
-    _steer(_choose(pid, socket, name), "/rollback", "rolling back", wait=wait, timeout=timeout)
+    _send_command(_choose(pid, socket, name), "/rollback", "rolling back", wait=wait, timeout=timeout)
 
 
 @app.command()
@@ -201,12 +201,12 @@ def scale(
     name: _Name = None,
 ) -> None:
     """Change the number of workers, until the next reload."""
-    meant = _choose(pid, socket, name)
+    chosen = _choose(pid, socket, name)
     if wait:
-        _ask(meant, "POST", "/scale", {"workers": workers, "wait": True}, timeout=timeout)
+        _ask(chosen, "POST", "/scale", {"workers": workers, "wait": True}, timeout=timeout)
         _say(f"{workers} workers are ready" if workers > 1 else "1 worker is ready")
     else:
-        _ask(meant, "POST", "/scale", {"workers": workers})
+        _ask(chosen, "POST", "/scale", {"workers": workers})
         _say(f"scaling to {workers}")
 
 
@@ -246,27 +246,27 @@ def stop(
     name: _Name = None,
 ) -> None:
     """Stop the master and its workers; requests in flight may finish."""
-    meant = _choose(pid, socket, name)
+    chosen = _choose(pid, socket, name)
     master = None
     if wait:
-        # Held before it is told to go, so that the number cannot come to mean another process.
-        pid = _ask(meant, "GET", "/status").pid
-        meant, master = _Meant(meant.path, pid), _hold(pid)
-    _ask(meant, "POST", "/stop", {"quick": quick})
+        # The pidfd is opened before the request, so that the pid cannot be reused by another process.
+        pid = _ask(chosen, "GET", "/status").pid
+        chosen, master = _Chosen(chosen.path, pid), _hold(pid)
+    _ask(chosen, "POST", "/stop", {"quick": quick})
     if master is None:
         _say("stopping")
         return
     if not select.select([master], [], [], timeout)[0]:
-        raise _Complaint(Exit.TIMED_OUT, f"still stopping after {timeout:g} s")
+        raise _CommandError(Exit.TIMED_OUT, f"still stopping after {timeout:g} s")
     _say("stopped")
 
 
-def _steer(meant: _Meant, target: str, accepted: str, *, wait: bool, timeout: float | None) -> None:
-    """Ask for what takes long; with `wait`, say how it ended, and without, that it was `accepted`."""
+def _send_command(chosen: _Chosen, target: str, accepted: str, *, wait: bool, timeout: float | None) -> None:
+    """Send a request; with `wait`, print its outcome, and without, that it was `accepted`."""
     if wait:
-        _say(one_line(_ask(meant, "POST", target, {"wait": True}, timeout=timeout).body.get("message", "")))
+        _say(one_line(_ask(chosen, "POST", target, {"wait": True}, timeout=timeout).body.get("message", "")))
     else:
-        _ask(meant, "POST", target)
+        _ask(chosen, "POST", target)
         _say(accepted)
 
 
@@ -274,38 +274,39 @@ def _hold(pid: int) -> int:
     try:
         return os.pidfd_open(pid)
     except OSError as error:
-        raise _Complaint(Exit.FAILED, f"cannot wait for process {pid}: {error.strerror}") from None
+        raise _CommandError(Exit.FAILED, f"cannot wait for process {pid}: {error.strerror}") from None
 
 
-def _choose(pid: int | None, socket: str | None, name: str | None) -> _Meant:
-    """The one master that is meant."""
+def _choose(pid: int | None, socket: str | None, name: str | None) -> _Chosen:
+    """The one master that the options select."""
     pid = _before.pid if pid is None else pid
     socket = _before.socket if socket is None else socket
     name = _before.name if name is None else name
     given = socket if socket is not None else os.environ.get(_SOCKET_VARIABLE, "")
     if socket is not None or (pid is None and name is None and given not in {"", AUTO, OFF}):
-        return _behind(_Meant(Path(given), pid), name)
+        return _behind(_Chosen(Path(given), pid), name)
     running = find(os.environ, os.geteuid())
     fitting = [master for master in running if _fits(master, pid, name)]
     if len(fitting) == 1:
         (master,) = fitting
-        # By the time that it is asked, another one can listen there. Of one that did not answer we know no more.
-        return _Meant(master.path, master.pid if master.status is not None else None)
+        # Another process may listen there by the time of the request. Of a master that did not answer nothing more is
+        # known.
+        return _Chosen(master.path, master.pid if master.status is not None else None)
     if fitting:
         names = ", ".join(f"{master.pid} ({master.name or 'silent'})" for master in fitting)
-        raise _Complaint(Exit.USAGE, f"which one? say --pid, --name or --socket; running: {names}")
+        raise _CommandError(Exit.USAGE, f"which one? say --pid, --name or --socket; running: {names}")
     which = "" if pid is None and name is None else " of that pid or name"
-    raise _Complaint(Exit.NO_MASTER, f"no running master{which} found")
+    raise _CommandError(Exit.NO_MASTER, f"no running master{which} found")
 
 
-def _behind(meant: _Meant, name: str | None) -> _Meant:
-    """The master behind a socket that was given, if it has the name that was given too."""
+def _behind(chosen: _Chosen, name: str | None) -> _Chosen:
+    """The master behind the given socket, if it has the given name too."""
     if name is None:
-        return meant
-    reply = _ask(meant, "GET", "/status")
-    if not _fits(Found(meant.path, reply.pid, reply.body), None, name):
-        raise _Complaint(Exit.NO_MASTER, f"{meant.path}: the master there has another name than {name}")
-    return _Meant(meant.path, reply.pid)
+        return chosen
+    reply = _ask(chosen, "GET", "/status")
+    if not _fits(Found(chosen.path, reply.pid, reply.body), None, name):
+        raise _CommandError(Exit.NO_MASTER, f"{chosen.path}: the master there has another name than {name}")
+    return _Chosen(chosen.path, reply.pid)
 
 
 def _fits(master: Found, pid: int | None, name: str | None) -> bool:
@@ -316,20 +317,20 @@ def _fits(master: Found, pid: int | None, name: str | None) -> bool:
 
 
 def _ask(
-    meant: _Meant,
+    chosen: _Chosen,
     method: str,
     target: str,
     body: dict[str, Any] | None = None,
     *,
     timeout: float | None = _ANSWER_TIMEOUT,
 ) -> Reply:
-    """The reply of a master that did what was asked."""
+    """The reply of a master that executed the command; otherwise exits."""
     try:
-        reply = ask(meant.path, method, target, body, timeout=timeout, meant=meant.pid)
+        reply = ask(chosen.path, method, target, body, timeout=timeout, expected_pid=chosen.pid)
     except NoAnswerError as error:
-        raise _Complaint(Exit.NO_MASTER, str(error)) from None
+        raise _CommandError(Exit.NO_MASTER, str(error)) from None
     except TookTooLongError as error:
-        raise _Complaint(Exit.TIMED_OUT, str(error)) from None
+        raise _CommandError(Exit.TIMED_OUT, str(error)) from None
     if not reply.is_done:
         _fail(reply)
     return reply
@@ -340,12 +341,12 @@ def _show(view: Callable[[T], None], what: T) -> None:
         view(what)
     except (KeyError, TypeError):
         message = "the master is of another version than this program; --json shows what it says"
-        raise _Complaint(Exit.FAILED, message) from None
+        raise _CommandError(Exit.FAILED, message) from None
 
 
 def _fail(reply: Reply) -> NoReturn:
-    raise _Complaint(Exit.FAILED, reply.error)
+    raise _CommandError(Exit.FAILED, reply.error)
 
 
 def _say(text: str) -> None:
-    print(text)  # noqa: T201 -- it was asked for
+    print(text)  # noqa: T201 -- the output of the command

@@ -1,4 +1,4 @@
-"""What `asgi-masterctl` shows to people."""
+"""Output of `asgi-masterctl` for a terminal."""
 
 import time
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from asgi_master.telemetry.resources import proportional_memory
 from asgi_master.telemetry.text import one_line
 
 _WIDE = 200
-"""Columns where no terminal cuts the lines: a pipe gets them whole."""
+"""Width if the output is no terminal: lines are not broken."""
 _COLUMNS = (
     *("SLOT", "PID", "GEN", "STATE", "AGE", "CONN", "WS", "ACT", "REQS", "R/S", "5XX"),
     *("LAG", "BEAT", "CPU", "PSS"),
 )
 _SILENT_AFTER = 2.0
-"""Seconds without a heartbeat that deserve attention; it beats every quarter of a second."""
+"""Seconds without a heartbeat after which the worker is highlighted; it comes every quarter of a second."""
 
 
 def show_masters(masters: Sequence[Found]) -> None:
@@ -45,7 +45,7 @@ def show_masters(masters: Sequence[Found]) -> None:
 
 
 def show_status(status: dict[str, Any], rates: Rates | None = None) -> None:
-    """The master, its workers, and what became of the last reload; what happens each second, if that is known."""
+    """The master, its workers and the last reload, with rates if known."""
     console = _console()
     serving = [worker for worker in status["workers"] if not worker["standby"]]
     ready = sum(worker["state"] == "ready" for worker in serving)
@@ -80,7 +80,7 @@ def show_status(status: dict[str, Any], rates: Rates | None = None) -> None:
 
 
 def _totals(status: dict[str, Any], rates: Rates | None) -> Text:
-    """All workers together: so far, those that are gone included, and now."""
+    """All workers together: totals, including workers that have ended, and current rates."""
     so_far, workers = status["totals"], status["workers"]
     failed, errors = so_far["responses_5xx"], so_far["application_errors"]
     words = [
@@ -96,7 +96,7 @@ def _totals(status: dict[str, Any], rates: Rates | None) -> Text:
 
 
 def show_stacks(found: dict[str, Any], *, everything: bool = True) -> None:
-    """What each worker is doing: its tasks, then its threads; frames of ours only if `everything` is wanted."""
+    """The tasks and threads of each worker; frames of asgi-master itself only if `everything`."""
     console = _console()
     for number, worker in enumerate(found["workers"]):
         if number:
@@ -137,7 +137,7 @@ def _own(count: int) -> str:
 
 
 def _print_whole(console: Console, line: str) -> None:
-    """A line that must not be broken where the terminal ends: it is meant to be copied."""
+    """A line that must not be wrapped, as it is meant to be copied."""
     console.print(_text(line), soft_wrap=True)
 
 
@@ -184,7 +184,7 @@ def _state(worker: dict[str, Any]) -> Text:
 
 
 def _table(*columns: str) -> Table:
-    # Narrow enough for 80 columns.
+    # Fits 80 columns.
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(
@@ -212,7 +212,7 @@ def _memory(pid: int | None) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Such as `42 s`, `3 m 20 s`, `5 h 1 m`, `12 d 3 h`."""
+    """For example `42 s`, `3 m 20 s`, `5 h 1 m`, `12 d 3 h`."""
     whole = int(seconds)
     units = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
     for position, (unit, size) in enumerate(units):

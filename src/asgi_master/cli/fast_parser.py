@@ -1,7 +1,7 @@
-"""The usual command line, read without Typer: the master lives long, and need not carry a terminal's libraries.
+"""Parses the usual command line without Typer, whose modules would stay in the master's memory.
 
-It knows flags that exist, each with its value, and one application. All else is Typer's to read or to refuse: help,
-mistakes, `--`, and what only asks about settings.
+It supports existing flags, each with its value, and one application. Everything else is left to Typer: help, errors,
+`--`, and options that only print.
 """
 
 import sys
@@ -17,11 +17,11 @@ _CONFIG = ("-c", "--config")
 
 
 class _UnsupportedError(Exception):
-    """It takes Typer."""
+    """The command line needs Typer."""
 
 
 def parse_fast(arguments: Sequence[str] | None) -> CommandLine | None:
-    """What the arguments (by default the program's) ask for, as Typer would read them; `None` if it takes Typer."""
+    """Parse the arguments (by default the program's) as Typer would; `None` if they need Typer."""
     try:
         return _parse(iter(sys.argv[1:] if arguments is None else arguments))
     except _UnsupportedError:
@@ -60,13 +60,13 @@ def _names(setting: Setting) -> list[str]:
 
 
 def _value(argument: str, arguments: Iterator[str]) -> str:
-    """What a flag was given: `--flag=value`, or the argument after it."""
+    """The value of a flag: `--flag=value`, or the next argument."""
     name, equals, value = argument.partition("=")
     if equals and name.startswith("--"):
         return value
     following = next(arguments, "-")
     if equals or following.startswith("-"):
-        raise _UnsupportedError  # a short flag with `=`, none at all, or one that looks like a flag
+        raise _UnsupportedError  # a short flag with `=`, a missing value, or one that looks like a flag
     return following
 
 

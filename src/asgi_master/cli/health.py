@@ -1,6 +1,6 @@
-"""`asgi-masterctl health`: is the master that runs here well? For probes of containers that hold no `curl`.
+"""`asgi-masterctl health`: a health check for containers without `curl`.
 
-It is asked every few seconds for as long as the container lives, so it is answered without Typer.
+It runs every few seconds for as long as the container lives, so it does not load Typer.
 """
 
 import http.client
@@ -24,14 +24,14 @@ _ANY = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "*": "127.0.0.1", "::": "::1"} 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """An answer: whether it is well, and the lines that say why not."""
+    """The result: whether the check passed, and the reasons if not."""
 
     is_well: bool
     text: str
 
 
 def ask_admin(address: str, question: str, timeout: float) -> Health:
-    """Ask the address that `--admin-bind` names. Raises `OSError` if nobody answers, `ValueError` if it is none."""
+    """Ask the address of `--admin-bind`. Raises `OSError` if there is no response, `ValueError` if it is no address."""
     connection = http.client.HTTPConnection("localhost", timeout=timeout)
     with _connect(address, timeout) as sock:
         connection.sock = sock
@@ -61,27 +61,27 @@ def _connect(address: str, timeout: float) -> socket.socket:
             raise ValueError("is no address that can be asked: say HOST:PORT or unix:PATH")
 
 
-def tell_of_admin(address: str, question: str, timeout: float) -> Exit:
-    """Ask, say why not if so, and return the exit status."""
+def check_admin(address: str, question: str, timeout: float) -> Exit:
+    """Run the check, print why it failed, and return the exit status."""
     try:
-        return tell(ask_admin(address, question, timeout))
+        return report(ask_admin(address, question, timeout))
     except TimeoutError:
-        return _complain(f"{address}: no answer within {timeout:g} s", Exit.TIMED_OUT)
+        return _fail(f"{address}: no answer within {timeout:g} s", Exit.TIMED_OUT)
     except OSError as error:
-        return _complain(f"{address}: {error.strerror or error}", Exit.NO_MASTER)
+        return _fail(f"{address}: {error.strerror or error}", Exit.NO_MASTER)
     except ValueError as error:
-        return _complain(f"{address} {error}", Exit.USAGE)
+        return _fail(f"{address} {error}", Exit.USAGE)
 
 
-def tell(health: Health) -> Exit:
-    """Say what was answered, and return the exit status."""
+def report(health: Health) -> Exit:
+    """Print the result and return the exit status."""
     if not health.is_well:
-        return _complain(health.text, Exit.FAILED)
-    print(health.text)  # noqa: T201 -- it was asked for
+        return _fail(health.text, Exit.FAILED)
+    print(health.text)  # noqa: T201 -- the output of the command
     return Exit.OK
 
 
-def _complain(text: str, status: Exit) -> Exit:
+def _fail(text: str, status: Exit) -> Exit:
     for line in text.splitlines() or ["not well"]:
         print(f"asgi-masterctl: {line}", file=sys.stderr)  # noqa: T201 -- its way to speak
     return status

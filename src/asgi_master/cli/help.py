@@ -1,6 +1,6 @@
-"""The help: what most people need on one screen (`--help`), and every option (`--help-all`).
+"""The help: the most used options on one screen (`--help`), and all of them (`--help-all`).
 
-It is written here, as tables of a library cut names where they end, and names are there to be copied.
+Formatted here, as a library's tables truncate names, which must stay whole to be copied.
 """
 
 import shutil
@@ -23,7 +23,7 @@ COMMAND_OPTIONS = (
     ("--help", "-h", "", "Print what most need and exit."),
     ("--help-all", "", "", "Print every option and exit."),
 )
-"""Name, short name, what its value is (empty for a switch) and meaning of what only the command line can ask for."""
+"""Name, short name, metavar (empty for a switch) and meaning of the options that are not settings."""
 
 FIRST = {
     "Serving": {
@@ -56,7 +56,7 @@ FIRST = {
         "reload": "Reload when files of the application change",
     },
 }
-"""The settings that most need, in the order of need, each with a few words."""
+"""The most used settings, in order of use, each with a few words."""
 
 _FIRST_COMMAND_OPTIONS = ("--config", "--check", "--check-config", "--print-config")
 _EXAMPLES = (
@@ -79,7 +79,7 @@ _UNBROKEN = "\N{NO-BREAK SPACE}"
 
 
 def first_page() -> str:
-    """What most people need."""
+    """The most used options."""
     by_name = {setting.name: setting for setting in SETTINGS}
     lines = [_INTRODUCTION, "", "Examples:"]
     width = max(len(command) for command, _ in _EXAMPLES)
@@ -99,7 +99,7 @@ def first_page() -> str:
 
 
 def all_pages(width: int | None = None) -> str:
-    """Every option, in lines of `width` columns, or the terminal's."""
+    """Every option, in lines of `width` columns; by default the terminal's width."""
     columns = width if width is not None else shutil.get_terminal_size().columns
     columns = min(max(columns, _NARROWEST), _WIDEST)
     lines = [_INTRODUCTION, "", *textwrap.wrap(_PLACES, columns)]
@@ -139,13 +139,13 @@ def _entry(names: str, meaning: str, columns: int) -> Iterator[str]:
 
 
 def _first_names(setting: Setting) -> str:
-    """The switch is shown the way that changes something."""
+    """A switch is shown with the flag that changes its default."""
     if setting.option.value_type is SWITCH:
         return setting.off_flag if setting.option.default else setting.flag
     names = _all_names(setting)
     if len(names) <= _NAME_WIDTH:
         return names
-    # Rather a word for the values than names that are not whole.
+    # A word for the values is preferred to truncated names.
     word = (
         setting.key.rpartition("-")[2] if setting.option.choices else setting.option.metavar.partition("|")[0]
     )

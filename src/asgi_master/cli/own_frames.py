@@ -1,4 +1,4 @@
-"""Which of a worker's stacks are the application's to explain: the frames of this program are left out. Pure."""
+"""Removes the frames of asgi-master itself from stack dumps. Pure."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ _THREAD = re.compile(r"(?:Current thread|Thread) 0x")
 
 
 def without_ours(tasks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
-    """The groups of tasks without frames of this program, and how many tasks are its own through and through."""
+    """The groups of tasks without frames of asgi-master, and the number of tasks that have no other frames."""
     kept, hidden = [], 0
     for group in tasks:
         if not group["serves"] and group["stack"] and not any(map(_is_foreign, group["stack"])):
@@ -20,7 +20,7 @@ def without_ours(tasks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int
 
 
 def threads_without_ours(text: str) -> tuple[list[str], int]:
-    """The lines of faulthandler's text without frames of this program, and how many threads have no others."""
+    """The lines of faulthandler's text without frames of asgi-master, and the number of threads that have no others."""
     kept: list[str] = []
     hidden = 0
     for block in _blocks(text):
@@ -50,5 +50,5 @@ def _is_ours(line: str) -> bool:
 
 
 def _is_foreign(line: str) -> bool:
-    """Whether it is neither ours nor Python's, which is then called by us."""
+    """Whether the line is neither of asgi-master nor of the standard library, which it calls."""
     return not _is_ours(line) and _STANDARD_LIBRARY.search(line) is None

@@ -1,4 +1,4 @@
-"""What happens each second: two looks at growing numbers, and the difference."""
+"""Rates: the difference of two samples of counters."""
 
 import os
 import time
@@ -8,31 +8,31 @@ from pathlib import Path
 from typing import Any, Self
 
 _SHORTEST = 0.1
-"""Seconds between two counts that say anything."""
+"""Minimum number of seconds between two samples."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What there was a second, by pid."""
+    """Rates per second, by pid."""
 
     requests: Mapping[int, float]
     cpu: Mapping[int, float]
-    """Seconds of CPU a second, of processes that could be looked at: 1.0 is a whole core."""
+    """CPU seconds per second, for readable processes: 1.0 is one core."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look."""
+    """Counters at one moment."""
 
     at: float
     requests: Mapping[int, tuple[float, int]]
-    """By pid: when the worker counted, and what. It does so with its heartbeat, four times a second."""
+    """By pid: the time and the value of the count, which the worker updates with its heartbeat, four times a second."""
     cpu: Mapping[int, float]
 
     @classmethod
     def take(cls, status: Mapping[str, Any], pids: Iterable[int | None]) -> Self:
-        """The numbers of `status`, and those of the kernel about these processes."""
+        """The counters in `status`, and the kernel's for these processes."""
         now = time.monotonic()
         requests = {
             worker["pid"]: (now - worker["heartbeat_age"], worker["requests"])
@@ -43,7 +43,7 @@ class Sample:
         return cls(now, requests, used)
 
     def since(self, before: Self) -> Rates:
-        """What there was since that look. A worker whose loop did not turn meanwhile has counted nothing."""
+        """The rates since another sample. A worker whose loop has not run since counts as 0."""
         requests = {}
         for pid, (at, count) in self.requests.items():
             then, counted = before.requests.get(pid, (at, count))
@@ -55,7 +55,7 @@ class Sample:
 
 
 def _cpu_of(pid: int) -> float | None:
-    """Seconds that the process has used; `None` if it is gone."""
+    """CPU seconds that the process has used; `None` if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS

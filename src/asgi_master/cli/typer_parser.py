@@ -1,4 +1,4 @@
-"""The command line read by Typer: an option for each setting of the model, and a few that only it has."""
+"""Parses the command line with Typer: an option for each setting, and those that are not settings."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -7,24 +7,24 @@ from typing import Annotated, Any
 import typer
 
 from asgi_master.cli.command_line import CommandLine
-from asgi_master.cli.elsewhere import ELSEWHERE
 from asgi_master.cli.help import COMMAND_OPTIONS, PROGRAM
+from asgi_master.cli.other_servers import OTHER_SERVERS
 from asgi_master.errors import SettingsError
 from asgi_master.settings.fields import Setting
 from asgi_master.settings.model import SETTINGS
 from asgi_master.settings.values import SWITCH
 
-# The one exception class of the option parser that every version of Typer lets us reach.
+# The one exception class of click that every version of Typer exposes.
 _UsageError: Any = typer.BadParameter.__base__
 
 
 def parse_with_typer(arguments: Sequence[str] | None) -> CommandLine:
-    """What the arguments (by default the program's) ask for.
+    """Parse the arguments (by default the program's).
 
-    Raises `SettingsError` for options that do not exist or lack their value.
+    Raises `SettingsError` for unknown options and missing values.
     """
     try:
-        # Not standalone, the command returns what its function does.
+        # Not standalone, so that the function's result is returned.
         command_line: CommandLine = _command()(args=arguments, prog_name=PROGRAM, standalone_mode=False)
     except _UsageError as error:
         raise SettingsError([_usage_line(error)]) from None
@@ -40,11 +40,11 @@ def _command() -> Callable[..., Any]:
         *(_setting_option(setting) for setting in SETTINGS),
         *(_option(flag, short, metavar) for flag, short, metavar, _meaning in COMMAND_OPTIONS),
     ]
-    # Typer reads a function's signature and hints: here they are the model's.
+    # Typer reads a function's signature and type hints: here they come from the model.
     ask.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     ask.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    # Help is an option like the others: see `asgi_master.cli.help`.
+    # Help is an ordinary option: see `asgi_master.cli.help`.
     app.command(add_help_option=False)(ask)
     return typer.main.get_command(app)
 
@@ -54,7 +54,7 @@ def _switches() -> list[str]:
 
 
 def _setting_option(setting: Setting) -> inspect.Parameter:
-    """The parameter for a setting. All may be left out, so that only what was really said is a flag."""
+    """The parameter for a setting. All are optional, so that only flags that were given have a value."""
     option = setting.option
     if option.argument:
         return _parameter(setting.name, str | None, typer.Argument(metavar=option.metavar))
@@ -68,7 +68,7 @@ def _setting_option(setting: Setting) -> inspect.Parameter:
 
 
 def _option(flag: str, short: str, metavar: str) -> inspect.Parameter:
-    """The parameter for something that only the command line can ask for."""
+    """The parameter for an option that is not a setting."""
     info = typer.Option(*filter(None, [flag, short]))
     return _parameter(_name(flag), str | None if metavar else bool, info, default=None if metavar else False)
 
@@ -84,6 +84,6 @@ def _parameter(name: str, value_type: Any, info: Any, *, default: Any = None) ->
 
 def _usage_line(error: Any) -> str:
     option = getattr(error, "option_name", "") or ""
-    if option in ELSEWHERE:
-        return f"there is no option {option}; {ELSEWHERE[option]}"
+    if option in OTHER_SERVERS:
+        return f"there is no option {option}; {OTHER_SERVERS[option]}"
     return f"{error.format_message().rstrip('.')} (see {PROGRAM} --help)"

@@ -1,10 +1,10 @@
-"""Seeing and steering a running master: HTTP/1.1 over a Unix socket, and its client; health and metrics for all.
+"""The control interface of a running master, HTTP/1.1 over a Unix socket, and its client; health and metrics over HTTP.
 
 Rules of this room:
   - `api`, `commands`, `pending_replies`, `reloads` and `stack_dumps` are pure: requests to commands, notices to
-    outcomes, time as an argument. `server` carries the bytes; `discovery` and `client` are the other side's.
-  - `health` and `metrics` are pure too; `admin` serves them to whoever asks, and knows no command.
-  - Both servers stand on `http_server`, which lives in the master's selector: nothing in it waits, every buffer and
-    every wait has a bound, and whatever goes wrong ends one connection and nothing else.
+    outcomes, time as an argument. `server` is their socket side; `discovery` and `client` are the client's.
+  - `health` and `metrics` are pure too; `admin` serves them to every client, and has no commands.
+  - Both servers use `http_server`, which runs in the master's selector: nothing in it blocks, every buffer and every
+    wait is bounded, and a failure ends one connection and nothing else.
   - It decides nothing about processes; `MasterControl` is all it knows of the master.
 """

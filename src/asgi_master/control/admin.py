@@ -1,6 +1,6 @@
-"""The admin server: health and metrics by HTTP on a port of its own, answered by the master itself.
+"""The admin server: health and metrics over HTTP at an address of its own, answered by the master itself.
 
-It listens on a network, so nothing can be steered here: whatever is asked, the answer is a text.
+It listens on a network, so it is read-only.
 """
 
 import selectors
@@ -20,20 +20,20 @@ from asgi_master.control.http_server import HttpServer, Limits
 _METHODS = ("GET", "HEAD", "OPTIONS")
 _PATHS = ("/livez", "/readyz", "/startupz", "/metrics")
 _TEXT = "text/plain; charset=utf-8"
-_LIMITS = Limits(connections=64, makes_room=True, request_bytes=16 * 1024)
+_LIMITS = Limits(connections=64, evicts_oldest=True, request_bytes=16 * 1024)
 
 
-class Observer(Protocol):
-    """What the admin server knows of the master. Nothing here waits."""
+class MasterView(Protocol):
+    """Read access to the master, for the admin server. No method blocks."""
 
     def health_state(self) -> HealthState:
-        """What health is judged by."""
+        """The input of the health checks."""
 
     def snapshot(self) -> metrics.Snapshot:
-        """What the metrics show."""
+        """The input of the metrics."""
 
 
-def respond(method: str, target: str, observer: Observer) -> Response:
+def respond(method: str, target: str, master: MasterView) -> Response:
     """The response to a request. Raises `Refusal`."""
     try:
         parts = urlsplit(target)
@@ -42,7 +42,7 @@ def respond(method: str, target: str, observer: Observer) -> Response:
         raise Refusal(400, "the request's target is not a path") from None
     path = parts.path.removesuffix("/") or "/"
     if method == "OPTIONS" and path in {"/", "*", *_PATHS}:
-        # What haproxy asks unless it is told what to ask.
+        # The request of haproxy's health check by default.
         return Response(
             200, f"there are {', '.join(_PATHS)}\n".encode(), _TEXT, [("allow", ", ".join(_METHODS))]
         )
@@ -54,11 +54,11 @@ def respond(method: str, target: str, observer: Observer) -> Response:
         case "/livez":
             return _health(check_live(), verbose=verbose)
         case "/readyz":
-            return _health(check_ready(observer.health_state()), verbose=verbose)
+            return _health(check_ready(master.health_state()), verbose=verbose)
         case "/startupz":
-            return _health(check_started(observer.health_state()), verbose=verbose)
+            return _health(check_started(master.health_state()), verbose=verbose)
         case _:
-            return Response(200, metrics.render(observer.snapshot()).encode(), metrics.CONTENT_TYPE)
+            return Response(200, metrics.render(master.snapshot()).encode(), metrics.CONTENT_TYPE)
 
 
 def _health(result: HealthResult, *, verbose: bool) -> Response:
@@ -74,37 +74,34 @@ class AdminServer(Component):
         self,
         sockets: Sequence[socket.socket],
         selector: selectors.BaseSelector,
-        observer: Observer,
+        master: MasterView,
         *,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._observer = observer
+        self._master = master
         limits = limits if limits is not None else _LIMITS
         self._http = HttpServer(sockets, selector, self, limits=limits, clock=clock)
 
     def sweep(self) -> None:
-        """End what takes too long; call it about once a second or more often."""
+        """End connections that take too long; to be called at least about once a second."""
         self._http.sweep()
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
         self._http.close()
 
-    # `Service`
+    # Implements `Service`.
 
     def admit(self, sock: socket.socket) -> str:  # noqa: ARG002 -- part of `Service`
-        """Anybody; see `Service.admit`."""
+        """Admits every client."""
         return ""
 
-    def take(self, connection: Connection, request: Request) -> None:
-        """See `Service.take`."""
-        self._http.answer(connection, respond(request.method, request.target, self._observer))
+    def handle(self, connection: Connection, request: Request) -> None:
+        self._http.answer(connection, respond(request.method, request.target, self._master))
 
     def refuse(self, refusal: Refusal) -> Response:
-        """See `Service.refuse`."""
         headers = [("allow", refusal.allow)] if refusal.allow else []
         return Response(refusal.status, f"{refusal}\n".encode(), _TEXT, headers)
 
-    def lost(self, connection: Connection) -> None:
-        """See `Service.lost`."""
+    def closed(self, connection: Connection) -> None: ...

@@ -1,6 +1,6 @@
-"""The control interface as values: a request becomes a command, what came of it an answer. Pure.
+"""The control interface as values: a request is parsed to a command, its result becomes a reply. Pure.
 
-`docs/reference/control.md` is this file for readers.
+`docs/reference/control.md` is the documentation for users.
 """
 
 import json
@@ -24,7 +24,7 @@ class ShowStatus:
 
 @dataclass(frozen=True, slots=True)
 class ShowHealth:
-    """`GET /livez`, `/readyz`, `/startupz`: what the admin address answers, for those who have none."""
+    """`GET /livez`, `/readyz`, `/startupz`: as the admin address answers them, for masters without one."""
 
     question: str
 
@@ -34,7 +34,7 @@ class ShowHealth:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """`POST /reload`: read the settings and the code again. `wait`: answer when it is over."""
+    """`POST /reload`: read the settings and the code again. `wait`: reply when the reload has ended."""
 
     wait: bool
 
@@ -44,7 +44,7 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """`POST /rollback`: return to the generation before. `wait`: answer when it is over."""
+    """`POST /rollback`: return to the previous generation. `wait`: reply when the rollback has ended."""
 
     wait: bool
 
@@ -54,7 +54,7 @@ class Rollback:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """`POST /scale`: so many workers. `wait`: answer when it is so."""
+    """`POST /scale`: set the number of workers. `wait`: reply when that many are ready."""
 
     workers: int
     wait: bool = False
@@ -65,7 +65,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """`POST /drain`: replace the worker of this slot, then have it leave."""
+    """`POST /drain`: replace the worker of a slot, then stop it."""
 
     slot: int
 
@@ -75,7 +75,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class ShowStacks:
-    """`POST /stacks`: the tasks and threads of one slot's workers, or of all."""
+    """`POST /stacks`: the tasks and threads of the workers of one slot, or of all."""
 
     slot: int | None
 
@@ -97,13 +97,13 @@ Command = ShowStatus | ShowHealth | Reload | Rollback | Scale | Drain | ShowStac
 
 
 class Refusal(Exception):  # noqa: N818 -- an answer of the interface, not a fault of the program
-    """What was asked cannot be done: the HTTP status and the reason, one line."""
+    """A request that cannot be fulfilled: the HTTP status and the reason, one line."""
 
     def __init__(self, status: int, message: str, *, allow: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.allow = allow
-        """The method that the path knows, if the one used was wrong."""
+        """The method that the path supports, for the `Allow` field of a 405."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Reply:
 
 
 def refuse(refusal: Refusal) -> Reply:
-    """The refusal as an answer."""
+    """The refusal as a reply."""
     headers = [("allow", refusal.allow)] if refusal.allow else []
     return Reply(refusal.status, {"error": str(refusal)}, headers)
 
@@ -125,7 +125,7 @@ def refuse(refusal: Refusal) -> Reply:
 
 
 class _Parameters:
-    """The query and the JSON body of a request, by name; each must be wanted by the path."""
+    """The query and JSON body of a request by name; parameters that the path does not define are refused."""
 
     def __init__(self, query: str, body: bytes) -> None:
         try:
@@ -157,7 +157,7 @@ class _Parameters:
         return value
 
     def end(self) -> None:
-        """Nothing else may have been given: a misspelt word must not pass for a default."""
+        """Refuse parameters that were not read: a misspelt name must not fall back to a default."""
         if self._values:
             raise Refusal(400, f"unknown: {', '.join(sorted(self._values))[:100]}")
 
@@ -183,7 +183,7 @@ _ROUTES: dict[str, tuple[str, _Reader]] = {
 
 
 def read_request(method: str, target: str, body: bytes) -> Command:
-    """The command that a request is. Raises `Refusal`."""
+    """Parse a request. Raises `Refusal`."""
     try:
         parts = urlsplit(target)
     except ValueError:

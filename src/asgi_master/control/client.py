@@ -1,4 +1,4 @@
-"""Find the masters that run here, and ask them. Blocking, with a timeout: for the command line."""
+"""Finds the masters on this host, and sends them requests. Blocking, with a timeout: for the command line."""
 
 import contextlib
 import http.client
@@ -22,45 +22,45 @@ _MAX_BYTES = 8 * 1024 * 1024
 
 
 class NoAnswerError(AsgiMasterError):
-    """Nobody answers there, or not in our language."""
+    """No process answers at the socket, or the answer is not HTTP."""
 
 
 class TookTooLongError(AsgiMasterError):
-    """No answer in time; what was asked for may still happen."""
+    """No reply in time; the command may still be executed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a master answered."""
+    """A master's reply."""
 
     status: int
     body: dict[str, Any]
     pid: int
-    """The master's, as the kernel says."""
+    """The master's, as the kernel reports it."""
 
     @property
     def is_done(self) -> bool:
-        """Whether it did what was asked."""
+        """Whether the command was executed."""
         return self.status < 400
 
     @property
     def error(self) -> str:
-        """Why not, one line."""
+        """The reason if not, one line."""
         return str(self.body.get("error", f"HTTP status {self.status}"))
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A control socket that somebody listens on."""
+    """A control socket on which a process listens."""
 
     path: Path
     pid: int
     status: dict[str, Any] | None
-    """`None` if it did not answer in time, or refused to."""
+    """`None` if it did not reply in time, or refused the request."""
 
     @property
     def name(self) -> str:
-        """What the master goes by; empty if it did not say."""
+        """The name of the master; empty if unknown."""
         return str(self.status.get("name", "")) if self.status is not None else ""
 
 
@@ -71,11 +71,11 @@ def ask(
     body: Mapping[str, Any] | None = None,
     *,
     timeout: float | None,
-    meant: int | None = None,
+    expected_pid: int | None = None,
 ) -> Reply:
-    """Ask one master, and no other than the one that is `meant` (a pid), if that is said.
+    """Send a request to one master; if a pid is `expected_pid`, only to the process with this pid.
 
-    Raises `NoAnswerError`, `TookTooLongError`. `timeout` is in seconds; `None` is for ever.
+    Raises `NoAnswerError`, `TookTooLongError`. `timeout` is in seconds; `None` waits without limit.
     """
     content = b"" if body is None else json.dumps(body).encode()
     head = f"{method} {target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(content)}\r\n\r\n"
@@ -85,9 +85,9 @@ def ask(
             pid, _uid, _gid = _CREDENTIALS.unpack(
                 sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             )
-            if meant is not None and pid != meant:
-                raise NoAnswerError(f"{path}: process {pid} listens there, not {meant}")
-            # Whoever is turned away is answered before it has said anything.
+            if expected_pid is not None and pid != expected_pid:
+                raise NoAnswerError(f"{path}: process {pid} listens there, not {expected_pid}")
+            # A client that is not admitted gets the response before it has sent anything.
             with contextlib.suppress(BrokenPipeError):
                 sock.sendall(head.encode() + content)
             response = http.client.HTTPResponse(sock, method=method)
@@ -103,9 +103,9 @@ def ask(
 
 
 def _connect(sock: socket.socket, path: Path, timeout: float | None) -> None:
-    """Connect, and set the timeout for what follows. Raises `OSError`."""
+    """Connect, and set the timeout for the connection. Raises `OSError`."""
     if timeout is not None:
-        # Python's own timeout would not wait for room in a full queue.
+        # Python's own timeout does not wait for room in a full accept queue.
         sock.setsockopt(
             socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(timeout), int(timeout % 1 * 1e6))
         )
@@ -117,7 +117,7 @@ def _connect(sock: socket.socket, path: Path, timeout: float | None) -> None:
 
 
 def find(environ: Mapping[str, str], uid: int) -> list[Found]:
-    """The masters that answer, or at least listen, and that this user may ask."""
+    """The masters that answer, or at least listen, and that this user may control."""
     found = {}
     for path, pid in named_sockets(environ, uid):
         one = _look(path, pid)
@@ -125,7 +125,7 @@ def find(environ: Mapping[str, str], uid: int) -> list[Found]:
             found[inode_of(path)] = one
     for path, pid in unnamed_sockets(uid, known={one.pid for one in found.values()}):
         one = _look(path, pid)
-        # It may be another private socket of a master: the status tells.
+        # It may be another private socket of a master: its status decides.
         if one is not None and (one.status or {}).get("pid") == pid:
             found[inode_of(path)] = one
     return sorted(found.values(), key=lambda one: one.pid)

@@ -1,4 +1,4 @@
-"""Commands carried out: what the control room may ask of the master, and what it answers. Pure."""
+"""Executes commands. Pure."""
 
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -30,39 +30,39 @@ from asgi_master.control.status import FleetStatus
 
 
 class MasterControl(Protocol):
-    """What the control room may ask of the master. Nothing here waits."""
+    """Control of the master. No method blocks."""
 
     @property
     def stopping(self) -> bool:
-        """Whether the master is on its way out."""
+        """Whether the master is stopping."""
 
     def status(self) -> FleetStatus:
-        """The fleet as it is now."""
+        """The current state of the fleet."""
 
     def health_state(self) -> HealthState:
-        """What health is judged by."""
+        """The input of the health checks."""
 
     def reload(self) -> list[str]:
-        """Ask for a reload; returns why not, a line for each error, if the settings are wrong."""
+        """Request a reload; returns the errors in the settings, a line each, if it is refused."""
 
     def rollback(self) -> bool:
-        """Ask for a rollback; false if there is nothing to go back to."""
+        """Request a rollback; false if no previous generation is kept."""
 
     def scale(self, workers: int) -> None:
-        """Ask for so many workers."""
+        """Set the number of workers."""
 
     def drain(self, slot: int) -> bool:
-        """Ask for the exchange of the worker that serves in the slot; false if none does."""
+        """Request the replacement of the worker that serves in the slot; false if none does."""
 
     def stacks(self, slot: int | None) -> StackDumpRequest | None:
-        """Ask the workers of the slot, or all, what they do; `None` if there is none."""
+        """Request stack dumps of the workers in the slot, or of all; `None` if there is none."""
 
     def stop(self, *, quick: bool) -> None:
-        """Ask for a stop."""
+        """Request a stop."""
 
 
 def execute(command: Command, master: MasterControl, reloads: Reloads) -> Reply | PendingReply:
-    """Do it; a `PendingReply` means that the answer is still to come. Raises `Refusal`."""
+    """Execute a command; a `PendingReply` is returned if the reply is not known yet. Raises `Refusal`."""
     if master.stopping and isinstance(command, Reload | Rollback | Scale | Drain):
         raise Refusal(503, "the master is stopping")
     match command:

@@ -1,16 +1,19 @@
-"""What the master's loop drives besides its children."""
+"""Parts that the master's loop calls besides its children."""
 
 from asgi_master.supervision.notices import Notice
 
 
 class Component:
-    """A part with something to do on a notice, in each turn of the loop, or at its end. The defaults do nothing."""
+    """A part of the master with something to do on a notice, in each turn of the loop, or at the end.
+
+    Defaults do nothing.
+    """
 
     def note(self, notice: Notice) -> None:
-        """Follow what the supervisor announced."""
+        """Handle a notice of the supervisor."""
 
     def sweep(self) -> None:
         """Do what is due; called after each turn of the loop, at least every half second."""
 
     def close(self) -> None:
-        """Release what is held: the master ends."""
+        """Release all resources: the master ends."""

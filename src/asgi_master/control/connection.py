@@ -1,4 +1,4 @@
-"""One connection: bytes to a request, an answer to bytes, with h11 in between. Nothing here blocks."""
+"""One HTTP/1.1 connection over h11: bytes to a request, a response to bytes. Nothing here blocks."""
 
 import contextlib
 import socket
@@ -15,7 +15,7 @@ _HEAD_BYTES = 16384
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request."""
+    """A complete request."""
 
     method: str
     target: str
@@ -24,7 +24,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole response."""
+    """A complete response."""
 
     status: int
     body: bytes
@@ -33,16 +33,16 @@ class Response:
 
 
 class Connection:
-    """Reads one request, writes one answer, and is then done."""
+    """Reads one request and writes one response."""
 
     def __init__(self, sock: socket.socket, peer: str, limit: int) -> None:
         self.sock = sock
         self.peer = peer
-        """Who connected, for the log."""
+        """Description of the peer, for the log."""
         self.deadline: float | None = None
-        """When the client has taken too long; `None` while it waits for us."""
+        """Time at which the client has taken too long; `None` while the response is awaited."""
         self.is_done = False
-        """Whether there is nothing left to do but to close."""
+        """Whether the connection can be closed."""
         self.is_answered = False
         self._limit = limit
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
@@ -52,7 +52,7 @@ class Connection:
         self._outgoing = bytearray()
 
     def turn(self) -> Request | None:
-        """Read or write what is possible now; returns the request once it is whole. Raises `Refusal`."""
+        """Read or write what is possible now; returns the request once it is complete. Raises `Refusal`."""
         if self.is_answered:
             self.flush()
             return None
@@ -67,7 +67,7 @@ class Connection:
         if self._received > self._limit:
             raise Refusal(413, f"a request has {self._limit} bytes at most")
         if self._http.their_state is h11.DONE:
-            # It waits for its answer; the end of its side means that it does not any more.
+            # The client waits for the response; end of file means that it no longer does.
             self.is_done = not data
             return None
         try:
@@ -102,7 +102,7 @@ class Connection:
                     return None
 
     def answer(self, response: Response) -> None:
-        """The answer; it leaves as far as the client reads."""
+        """Queue the response; it is sent as the client reads."""
         head = self._head
         self.is_answered = True
         self._send(_head_of(response))
@@ -111,7 +111,7 @@ class Connection:
         self._send(h11.EndOfMessage())
 
     def flush(self) -> None:
-        """Write what can be written now."""
+        """Write as much as possible now."""
         try:
             while self._outgoing:
                 del self._outgoing[: self.sock.send(self._outgoing)]
@@ -127,7 +127,7 @@ class Connection:
 
 
 def encode(response: Response) -> bytes:
-    """A whole answer to whoever is not even read."""
+    """A complete response for a client whose request is not read."""
     http = h11.Connection(h11.SERVER)
     events = (_head_of(response), h11.Data(data=response.body))
     return b"".join(filter(None, (http.send(event) for event in events)))

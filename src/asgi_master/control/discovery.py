@@ -1,7 +1,7 @@
-"""Which masters run here, and where their control sockets are. Linux tells all of it in /proc.
+"""Finds control sockets of running masters in /proc.
 
-A control socket in one of the usual directories is known by its name. One at a path of its own is known as a socket
-that a master listens on, that nobody but its user may connect to, and that no worker or zygote shares.
+A socket in one of the usual directories is recognised by its name. One at a custom path is recognised as a socket that
+a master listens on, that only its user may connect to, and that no worker or zygote shares.
 """
 
 import contextlib
@@ -23,18 +23,18 @@ _SOCKET_LINK = "socket:["
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """A line of /proc/net/unix: a socket in the file system that somebody listens on."""
+    """A line of /proc/net/unix: a listening socket in the file system."""
 
     path: Path
     inode: int
-    """Of the socket, which is not that of its file."""
+    """Inode of the socket, not of its file."""
 
 
 def named_sockets(environ: Mapping[str, str], uid: int) -> Iterator[tuple[Path, int]]:
-    """The sockets that by their names are control sockets, and the pids in those."""
+    """The sockets with the name of a control socket, and the pid in the name."""
     for directory in directories_for_clients(environ, uid):
         yield from sockets_in(directory)
-    # Those that a service manager put into a directory of their own.
+    # Sockets in directories that a service manager created.
     for listening in _listening():
         pid = pid_in_name(listening.path)
         if pid is not None and _is_ours(_command(pid)):
@@ -42,7 +42,7 @@ def named_sockets(environ: Mapping[str, str], uid: int) -> Iterator[tuple[Path, 
 
 
 def unnamed_sockets(uid: int, *, known: set[int]) -> Iterator[tuple[Path, int]]:
-    """The sockets of any other name that can be control sockets, and the pids of their masters, but the `known`."""
+    """Sockets with other names that can be control sockets, with the pids of their masters, except `known`."""
     commands = {pid: command for pid in _processes(uid) if _is_ours(command := _command(pid))}
     masters = [pid for pid in commands if commands[pid].startswith(_MASTER_TITLE) and pid not in known]
     if not masters:
@@ -65,7 +65,7 @@ def _listening() -> list[Listening]:
 
 
 def read_line(line: str) -> Listening | None:
-    """What a line of /proc/net/unix tells, if it is about a listening socket with a path."""
+    """Parse a line of /proc/net/unix; `None` unless it is a listening socket with a path."""
     words = line.split(maxsplit=7)
     if len(words) < 8 or not words[7].startswith("/") or not int(words[3], 16) & _LISTENS:
         return None
@@ -73,7 +73,7 @@ def read_line(line: str) -> Listening | None:
 
 
 def _processes(uid: int) -> Iterator[int]:
-    """The processes of this user; of everybody, for root."""
+    """The processes of this user; for root, all."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(_PROCESSES):
             if entry.name.isdecimal():
@@ -94,7 +94,7 @@ def _is_ours(command: bytes) -> bool:
 
 
 def _sockets_of(pid: int) -> set[int]:
-    """The inodes of a process' sockets, as far as we may look."""
+    """The inodes of a process's sockets, as far as this user may read them."""
     inodes = set()
     with contextlib.suppress(OSError):
         for entry in os.scandir(_PROCESSES / str(pid) / "fd"):

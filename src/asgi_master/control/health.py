@@ -1,32 +1,32 @@
-"""Whether the master lives, its service is ready, and was ever started: what probes ask. Pure.
+"""Health checks: is the master alive, ready, started? Pure.
 
-Three questions, as Kubernetes puts them (`docs/howto/observe.md`):
-  - `livez`: does the master's loop turn? Whoever gets an answer knows that it does.
-  - `readyz`: may requests be sent here? Enough workers are ready and their loops turn, and nobody is leaving.
-  - `startupz`: did the first generation come up?
+The three questions of Kubernetes (`docs/howto/observe.md`):
+  - `livez`: does the master's loop run? Any response proves it.
+  - `readyz`: may requests be sent here? Enough workers are ready, their loops run, and the master is not stopping.
+  - `startupz`: did the first generation become ready?
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 FRESH = 2.0
-"""Seconds: a worker whose heartbeat is older does not serve; they come four times a second."""
+"""Seconds. A worker with an older heartbeat does not count as serving; heartbeats come four times a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerHealth:
-    """One worker that is meant to serve now."""
+    """A worker that should serve."""
 
     slot: int
     generation: int
     state: str
-    """`ready`, or what it is instead."""
+    """`ready`, or the state that keeps it from serving."""
     heartbeat_age: float | None
-    """Seconds since its loop last turned; `None` before the first heartbeat."""
+    """Seconds since its event loop last ran; `None` before the first heartbeat."""
 
     @property
     def serves(self) -> bool:
-        """Whether it takes requests now."""
+        """Whether it accepts requests now."""
         return self.state == "ready" and self.heartbeat_age is not None and self.heartbeat_age <= FRESH
 
     def __str__(self) -> str:
@@ -40,23 +40,23 @@ class WorkerHealth:
 
 @dataclass(frozen=True, slots=True)
 class HealthState:
-    """What is known of the whole."""
+    """The input of the checks."""
 
     started: bool
-    """Whether a generation was committed since the master began."""
+    """Whether a generation has been committed since the master started."""
     leaving: str
-    """Why requests should go elsewhere although workers serve; empty if they should not."""
+    """The reason why requests should go elsewhere although workers serve; empty if there is none."""
     quorum: int
-    """How many workers must serve."""
+    """Number of workers that must serve."""
     workers: tuple[WorkerHealth, ...]
-    """Those that are meant to serve, whatever their state."""
+    """The workers that should serve, in any state."""
     silent: tuple[str, ...] = ()
-    """The URLs of listeners that clients do not reach."""
+    """The URLs of listeners that were shut down."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. `reasons` say why not, a line each; none if it is well."""
+    """One check. `reasons` are why it failed, a line each; empty if it passed."""
 
     name: str
     reasons: tuple[str, ...] = ()
@@ -64,18 +64,18 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class HealthResult:
-    """The answer to one question."""
+    """The result of one question."""
 
     question: str
     checks: tuple[Check, ...]
 
     @property
     def passes(self) -> bool:
-        """Whether everything is well."""
+        """Whether every check passed."""
         return not any(check.reasons for check in self.checks)
 
     def text(self, *, verbose: bool = False) -> str:
-        """The body of the answer, lines of text: `ok`, or the reasons; verbose: each check."""
+        """The response body: `ok`, or the reasons; if `verbose`, a line for each check."""
         return "".join(f"{line}\n" for line in self._lines(verbose=verbose))
 
     def _lines(self, *, verbose: bool) -> Iterator[str]:
@@ -91,7 +91,7 @@ class HealthResult:
 
 
 def check_health(question: str, state: HealthState) -> HealthResult:
-    """The answer to `livez`, `readyz` or `startupz`."""
+    """The result for `livez`, `readyz` or `startupz`."""
     match question:
         case "livez":
             return check_live()
@@ -102,12 +102,12 @@ def check_health(question: str, state: HealthState) -> HealthResult:
 
 
 def check_live() -> HealthResult:
-    """Whether the master's loop turns: it does, as it is asked."""
+    """Whether the master's loop runs: always true when asked."""
     return HealthResult("livez", (Check("master"),))
 
 
 def check_started(state: HealthState) -> HealthResult:
-    """Whether the first generation came up."""
+    """Whether the first generation became ready."""
     return HealthResult("startupz", (_started(state),))
 
 

@@ -1,4 +1,4 @@
-"""The edge: HTTP/1.1 connections in the master's selector. One request each, then the connection closes."""
+"""HTTP/1.1 server in the master's selector. One request per connection, which then closes."""
 
 import contextlib
 import logging
@@ -16,37 +16,39 @@ from asgi_master.telemetry.failure_log import FailureLog
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients may take of the master. Times are in seconds."""
+    """Limits for clients. Times are in seconds."""
 
     connections: int = 32
-    makes_room: bool = False
-    """Whether one more takes the place of the one that has waited longest without a whole request: where strangers may
-    connect, a few that send nothing would keep all others out."""
+    evicts_oldest: bool = False
+    """Whether a connection above the limit replaces the one that has waited longest without a complete request.
+
+    Needed where any peer may connect: a few that send nothing would lock out all others.
+    """
     request_bytes: int = 64 * 1024
-    """Of a whole request."""
+    """Of a complete request."""
     request_time: float = 5.0
-    """For a request to arrive, and again for its answer to be read."""
+    """For a request to arrive, and again for its response to be read."""
     accept_pause: float = 1.0
-    """After `accept` failed, for want of descriptors."""
+    """After `accept` failed, for example for lack of descriptors."""
 
 
 class Service(Protocol):
-    """Who answers the requests. `HttpServer.answer` is how, now or later."""
+    """Handles requests; `HttpServer.answer` sends the response, now or later."""
 
     name: str
-    """What the log calls it."""
+    """Name in the log."""
 
     def admit(self, sock: socket.socket) -> str:
-        """Who has connected, for the log. Raises `Refusal` for whoever is not even read."""
+        """A description of the peer, for the log. Raises `Refusal` for one whose request is not read."""
 
-    def take(self, connection: Connection, request: Request) -> None:
-        """A whole request came. Raises `Refusal`."""
+    def handle(self, connection: Connection, request: Request) -> None:
+        """Handle a complete request. Raises `Refusal`."""
 
     def refuse(self, refusal: Refusal) -> Response:
         """The refusal as a response."""
 
-    def lost(self, connection: Connection) -> None:
-        """The connection is closed."""
+    def closed(self, connection: Connection) -> None:
+        """Called when the connection is closed."""
 
 
 class HttpServer:
@@ -66,31 +68,31 @@ class HttpServer:
         self._limits = limits if limits is not None else Limits()
         self._clock = clock
         self._connections: dict[Connection, None] = {}
-        """In the order in which they came."""
+        """In the order of their arrival."""
         self._pausing: dict[socket.socket, float] = {}
-        """Listeners that are not watched, and until when."""
+        """Listeners that are not watched, and the time until which."""
         self._failures = FailureLog(clock)
         self._sockets = list(sockets)
         for sock in self._sockets:
             self._watch(sock)
 
     def answer(self, connection: Connection, response: Response) -> None:
-        """Answer the connection's request, unless it is gone or answered."""
+        """Send the response, unless the connection is closed or has got one."""
         if connection not in self._connections or connection.is_answered:
             return
         connection.deadline = self._clock() + self._limits.request_time
         try:
             connection.answer(response)
             connection.flush()
-        except Exception as error:  # noqa: BLE001 -- it is told
+        except Exception as error:  # noqa: BLE001 -- it is logged
             self._failures.failed(
                 f"{self._service.name}: an answer", error, "its connection is closed", logging.ERROR
             )
             connection.is_done = True
-        self._arrange(connection)
+        self._update_events(connection)
 
     def sweep(self) -> None:
-        """End what takes too long; call it about once a second or more often."""
+        """End connections that take too long; to be called at least about once a second."""
         now = self._clock()
         for connection in [c for c in self._connections if c.deadline is not None and c.deadline <= now]:
             self._close(connection)
@@ -100,7 +102,7 @@ class HttpServer:
         self._failures.sweep()
 
     def close(self) -> None:
-        """Let go of every connection, and of the listeners, which stay open."""
+        """Close every connection; the listeners stay open."""
         for connection in list(self._connections):
             self._close(connection)
         for sock in self._sockets:
@@ -131,7 +133,7 @@ class HttpServer:
             if len(self._connections) >= self._limits.connections and not self._made_room():
                 raise Refusal(503, f"too many {self._service.name} connections")
         except Refusal as refusal:
-            _turn_away(sock, self._service.refuse(refusal))
+            _reject(sock, self._service.refuse(refusal))
             return
         except OSError as error:
             self._failures.failed(f"{self._service.name}: a connection", error, "it is closed")
@@ -143,7 +145,7 @@ class HttpServer:
         self._selector.register(sock, selectors.EVENT_READ, lambda: self._on_ready(connection))
 
     def _made_room(self) -> bool:
-        if not self._limits.makes_room:
+        if not self._limits.evicts_oldest:
             return False
         waiting = (c for c in self._connections if c.deadline is not None and not c.is_answered)
         longest = next(waiting, None)
@@ -153,25 +155,25 @@ class HttpServer:
 
     def _on_ready(self, connection: Connection) -> None:
         if connection not in self._connections:
-            # Closed by what was handled a moment ago.
+            # Closed while an earlier event was handled.
             return
         try:
             request = connection.turn()
             if request is not None:
                 connection.deadline = None
-                self._service.take(connection, request)
+                self._service.handle(connection, request)
         except Refusal as refusal:
             self.answer(connection, self._service.refuse(refusal))
             return
-        except Exception as error:  # noqa: BLE001 -- it is told
-            # A question must not end the service, whatever is wrong with the answer.
+        except Exception as error:  # noqa: BLE001 -- it is logged
+            # A request must not end the service, whatever fails in its handling.
             self._failures.failed(f"{self._service.name}: a request", error, "it is refused", logging.ERROR)
             self.answer(connection, self._service.refuse(Refusal(500, "failed; the log says why")))
             return
-        self._arrange(connection)
+        self._update_events(connection)
 
-    def _arrange(self, connection: Connection) -> None:
-        """Wait for what the connection waits for; let go of one that is done."""
+    def _update_events(self, connection: Connection) -> None:
+        """Register for the events that the connection waits for; close it if it is done."""
         if connection.is_done:
             self._close(connection)
         elif connection in self._connections:
@@ -184,11 +186,11 @@ class HttpServer:
         del self._connections[connection]
         self._selector.unregister(connection.sock)
         _close(connection.sock)
-        self._service.lost(connection)
+        self._service.closed(connection)
 
 
-def _turn_away(sock: socket.socket, response: Response) -> None:
-    """Say so without reading a word, as far as that goes at once."""
+def _reject(sock: socket.socket, response: Response) -> None:
+    """Send the response without reading, as far as that does not block."""
     with contextlib.suppress(OSError):
         sock.send(encode(response))
     _close(sock)

@@ -1,10 +1,10 @@
-"""What is measured, as Prometheus reads it: text format 0.0.4. Pure.
+"""The metrics in Prometheus' text format 0.0.4. Pure.
 
-Names follow the practice of Prometheus: base units, `_total` for what only grows, `_seconds` and `_bytes`.
+Names follow the conventions of Prometheus: base units, `_total` for counters, `_seconds` and `_bytes`.
 `docs/reference/metrics.md` describes each; `make docs` writes its table.
 
-Of the workers' counters only sums are shown. Gauges that help to find one worker are labelled with its slot; the two
-processes that a slot has while a worker is exchanged are shown as one, so that no reload makes new time series.
+Counters of workers are shown as sums. Gauges that help to find one worker are labelled with its slot; the two processes
+that a slot has during a replacement are shown as one, so that a reload creates no time series.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,20 +19,20 @@ _COUNTER, _GAUGE, _HISTOGRAM, _SUMMARY = "counter", "gauge", "histogram", "summa
 
 Labels = Mapping[str, str]
 Sample = tuple[str, Labels, float]
-"""What follows the name of the family, the labels, and the value."""
+"""Suffix of the family's name, labels, and value."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotGauges:
-    """The processes of one slot, as one."""
+    """The gauges of a slot, over its processes."""
 
     connections: int = 0
     websockets: int = 0
     in_flight: int = 0
     loop_lag: float = 0.0
-    """Seconds; the larger of two."""
+    """Seconds; the maximum over the processes."""
     heartbeat_age: float | None = None
-    """Seconds; the larger of two. `None` before the first heartbeat."""
+    """Seconds; the maximum over the processes. `None` before the first heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Queue:
     listener: str
     """Its URL."""
     length: int
-    """Connections that no worker has taken yet."""
+    """Connections that no worker has accepted yet."""
     limit: int
 
 
@@ -56,12 +56,12 @@ class Process:
     rss: int
     pss: int | None
     uss: int | None
-    """Both are `None` where the master cannot read them."""
+    """Both are `None` if the master cannot read them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that is shown, at one moment. Times are in seconds."""
+    """The values of all metrics at one moment. Times are in seconds."""
 
     version: str
     python: str
@@ -69,12 +69,12 @@ class Snapshot:
     """Since the epoch."""
     uptime: float
     generation: int
-    """The one that is committed; 0 before the first."""
+    """The committed generation; 0 before the first."""
     workers_wanted: int
     workers: Mapping[str, int]
-    """How many there are, by state; all states are there."""
+    """Number of workers by state, for every state."""
     stats: Stats
-    """The counts of all workers ever."""
+    """The sums over all workers, including those that have ended."""
     restarts: Mapping[str, int]
     """By reason."""
     reloads: Mapping[str, int]
@@ -86,14 +86,14 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric, with all its samples."""
+    """One metric, with its samples."""
 
     name: str
     kind: str
     help: str
     samples: Callable[[Snapshot], Iterable[Sample]]
     labels: tuple[str, ...] = ()
-    """Not each sample has each of them."""
+    """Some samples lack some of them."""
 
 
 def _single(name: str, kind: str, help_: str, value: Callable[[Snapshot], float]) -> Family:
@@ -274,7 +274,7 @@ FAMILIES = (
 
 
 def render(snapshot: Snapshot) -> str:
-    """The whole page. A metric without samples is left out."""
+    """The complete page. A metric without samples is left out."""
     return "".join(f"{line}\n" for family in FAMILIES for line in _lines(family, snapshot))
 
 

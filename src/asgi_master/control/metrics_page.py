@@ -11,7 +11,7 @@ _END = "<!-- End of the generated table. -->\n"
 
 
 def with_table(page: str) -> str:
-    """The page with the table of this version between its two marks."""
+    """The page with the table of this version between its two markers."""
     before, _, rest = page.partition(_BEGIN)
     _, _, after = rest.partition(_END)
     return "".join([before, _BEGIN, "\n", *_table(), "\n", _END, after])

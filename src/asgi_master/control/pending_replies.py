@@ -1,4 +1,4 @@
-"""Answers that are still to come: whoever asked waits for an end, and the master does not. Pure."""
+"""Replies that are not known yet: the client waits, the master does not. Pure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -21,44 +21,42 @@ STATUS_OF: Mapping[Result, int] = {
 
 
 class PendingReply:
-    """What a connection waits for."""
+    """A reply that a connection waits for."""
 
     def note(self, notice: Notice) -> None:
-        """The supervisor announced something."""
+        """Handle a notice of the supervisor."""
 
     def poll(self, now: float, /) -> Reply | None:
-        """The answer, once there is one. `now` is in seconds on a monotonic clock."""
+        """The reply, once it is known. `now` is in seconds on a monotonic clock."""
         raise NotImplementedError
 
     def cancel(self) -> None:
-        """Nobody waits any more."""
+        """Release what the wait holds: the client has gone."""
 
 
 def reply_for(outcome: Outcome) -> Reply:
-    """What whoever waited for the reload is told."""
+    """The reply to a client that waited for a reload."""
     status = STATUS_OF[outcome.result]
     body = asdict(outcome)
     return Reply(status, body if status < 400 else body | {"error": outcome.message})
 
 
 class PendingReload(PendingReply):
-    """Until a reload or a rollback is over. `Reloads` follows the notices for all of them."""
+    """Waits for the end of a reload or rollback, which `Reloads` follows for all clients."""
 
     def __init__(self, reloads: Reloads, ticket: Ticket) -> None:
         self._reloads = reloads
         self._ticket = ticket
 
     def poll(self, _now: float, /) -> Reply | None:
-        """See `PendingReply`."""
         return None if self._ticket.outcome is None else reply_for(self._ticket.outcome)
 
     def cancel(self) -> None:
-        """See `PendingReply`."""
         self._reloads.cancel(self._ticket)
 
 
 class PendingScale(PendingReply):
-    """Until each of so many slots has a ready worker, and no other worker is left but spares."""
+    """Waits until that many slots have a ready worker and no other worker but spares is left."""
 
     def __init__(self, workers: int, status: Callable[[], FleetStatus]) -> None:
         self._workers = workers
@@ -66,7 +64,7 @@ class PendingScale(PendingReply):
         self._failed: Refusal | None = None
 
     def note(self, notice: Notice) -> None:
-        """See `PendingReply`. Ends at the second failed boot of a worker; after the first it is started again."""
+        """Fails at the second failed boot of a worker; after the first it is started again."""
         match notice:
             case Stopping():
                 self._failed = Refusal(503, "the master is stopping")
@@ -74,7 +72,6 @@ class PendingScale(PendingReply):
                 self._failed = Refusal(409, notices.render(notice)[1])
 
     def poll(self, _now: float, /) -> Reply | None:
-        """See `PendingReply`."""
         if self._failed is not None:
             return refuse(self._failed)
         status = self._status()
@@ -95,13 +92,12 @@ def _never_booted(cause: object) -> bool:
 
 
 class PendingStackDumps(PendingReply):
-    """Until the workers that were asked have answered, or had time enough. Forgotten, it ends by itself."""
+    """Waits until the workers have answered, or the time for that has passed. Needs no `cancel`: it ends by itself."""
 
     def __init__(self, request: StackDumpRequest) -> None:
         self._request = request
 
     def poll(self, now: float, /) -> Reply | None:
-        """See `PendingReply`."""
         if not self._request.poll(now):
             return None
         return Reply(200, {"workers": [asdict(stacks) for stacks in self._request.results()]})

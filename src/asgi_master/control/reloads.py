@@ -1,8 +1,8 @@
-"""What became of reloads and rollbacks: the generation that serves, the last result, and who waits for which.
+"""Follows reloads and rollbacks: the serving generation, the last outcome, and the clients that wait for one.
 
-Pure: notices in, outcomes out. A reload that was asked for gets its generation from the first `ReloadStarted` after
-the asking; requests that come before that melt into it and share its outcome. So does a rollback from
-`RollbackStarted`, unless a reload is under way: then it ends with that being called off.
+Pure: notices in, outcomes out. A requested reload gets its generation from the next `ReloadStarted`; requests that
+arrive before that are coalesced with it and share its outcome. A rollback gets it from `RollbackStarted`, unless a
+reload is in progress: then it ends when that is called off.
 """
 
 from collections.abc import Mapping
@@ -33,17 +33,17 @@ class Result(StrEnum):
     """How a reload ended."""
 
     COMMITTED = "committed"
-    """Every worker runs the generation that was to take over."""
+    """Every worker runs the new generation."""
     CALLED_OFF = "called-off"
-    """A rollback, while a reload was under way: that one was given up."""
+    """A rollback during a reload: the reload was given up."""
     FAILED = "failed"
-    """The new generation did not prove itself; the old one stays."""
+    """The new generation failed to prove itself; the old one stays."""
     SUPERSEDED = "superseded"
-    """It was dropped for a newer request."""
+    """A newer request replaced it."""
     REFUSED = "refused"
-    """The settings, read again, are wrong: nothing was started."""
+    """The settings contain errors: nothing was started."""
     STOPPED = "stopped"
-    """The master was told to stop first."""
+    """The master was stopped first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,59 +52,59 @@ class Outcome:
 
     result: Result
     generation: int | None
-    """The one that was to take over; `None` if there never was one."""
+    """The new generation; `None` if there never was one."""
     message: str
-    """The whole in one line, as the log says it."""
+    """One line, as in the log."""
     at: float
     """Seconds since the epoch."""
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One request that waits for the outcome of its reload or rollback."""
+    """A client that waits for the outcome of its reload or rollback."""
 
     is_rollback: bool = False
     generation: int | None = None
-    """Known once it has started."""
+    """Known once the reload has started."""
     outcome: Outcome | None = None
-    """Known once it is over."""
+    """Known once it has ended."""
 
 
 @dataclass(slots=True)
 class Reloads:
-    """Follows the notices."""
+    """Follows the notices of the supervisor."""
 
     generation: int | None = None
-    """The one that serves; `None` before the first is ready."""
+    """The serving generation; `None` before the first is ready."""
     starting: int | None = None
-    """The one that is to follow it."""
+    """The generation that is being started; `None` if none is."""
     last: Outcome | None = None
     _tickets: list[Ticket] = field(default_factory=list)
 
     def remember(self) -> dict[str, Any]:
-        """What outlives a live upgrade, as plain values. Who waits does not: the connections close."""
+        """What survives a live upgrade, as plain data. Tickets do not: their connections close."""
         return {"generation": self.generation, "last": None if self.last is None else asdict(self.last)}
 
     @classmethod
     def recall(cls, values: Mapping[str, Any]) -> Self:
-        """What `remember` told, possibly of another version of this program."""
+        """The counterpart of `remember`, possibly of another version's data."""
         last = values.get("last")
         known = Outcome(**last | {"result": Result(last["result"])}) if last is not None else None
         return cls(generation=values.get("generation"), last=known)
 
     def ask(self, *, rollback: bool = False) -> Ticket:
-        """Wait for what was just asked for (before any notice about it was noted)."""
+        """A ticket for the request that was just made; to be called before the next notice."""
         ticket = Ticket(rollback)
         self._tickets.append(ticket)
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
-        """Nobody waits any more."""
+        """Drop a ticket: its client has gone."""
         if ticket in self._tickets:
             self._tickets.remove(ticket)
 
     def note(self, notice: Notice, at: float) -> None:
-        """Follow a notice. `at` is in seconds since the epoch."""
+        """Handle a notice. `at` is in seconds since the epoch."""
         match notice:
             case ReloadStarted(generation):
                 self._begin(generation, rollback=False)

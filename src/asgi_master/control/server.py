@@ -1,4 +1,4 @@
-"""The control server: commands come by HTTP over a Unix socket, from root and the master's own user alone."""
+"""The control server: commands by HTTP over a Unix socket, from root and the master's own user only."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ class ControlServer(Component):
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`settle` handles what a command caused, so that the next one sees it."""
+        """`settle` handles the consequences of a command, so that the next one sees them."""
         self._master = master
         self._settle = settle
         self._uid = uid
@@ -55,13 +55,12 @@ class ControlServer(Component):
         self._http = HttpServer(sockets, selector, self, limits=limits, clock=clock)
 
     def note(self, notice: Notice) -> None:
-        """The supervisor announced something."""
         self._reloads.note(notice, time.time())
         for pending in self._pending.values():
             pending.note(notice)
 
     def sweep(self) -> None:
-        """Carry out the commands that came, answer those who have waited long enough, end what takes too long."""
+        """Execute the commands that arrived, send the replies that are due, end connections that take too long."""
         while self._commands:
             self._execute(*self._commands.popleft())
             self._settle()
@@ -80,8 +79,8 @@ class ControlServer(Component):
             result = execute(command, self._master, self._reloads)
         except Refusal as refusal:
             result = refuse(refusal)
-        except Exception as error:  # noqa: BLE001 -- it is told
-            # A question must not end the service, whatever is wrong with the answer.
+        except Exception as error:  # noqa: BLE001 -- it is logged
+            # A request must not end the service, whatever fails in its handling.
             self._failed(f"control: {command}", error)
             result = _FAILED
         if isinstance(result, Reply):
@@ -94,7 +93,7 @@ class ControlServer(Component):
     def _poll(self, pending: PendingReply) -> Reply | None:
         try:
             return pending.poll(self._clock())
-        except Exception as error:  # noqa: BLE001 -- it is told
+        except Exception as error:  # noqa: BLE001 -- it is logged
             self._failed("control: an answer", error)
             return _FAILED
 
@@ -102,15 +101,15 @@ class ControlServer(Component):
         self._failures.failed(what, error, "whoever asked is told", logging.ERROR)
 
     def close(self) -> None:
-        """Tell those who wait that it is over, and let go."""
+        """Answer the clients that wait, and close every connection."""
         for connection in list(self._pending):
             self._answer(connection, refuse(Refusal(503, "the master has stopped")))
         self._http.close()
 
-    # `Service`
+    # Implements `Service`.
 
     def admit(self, sock: socket.socket) -> str:
-        """Whoever may steer the master; see `Service.admit`."""
+        """Admits root and the master's user."""
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _gid = _CREDENTIALS.unpack(credentials)
         peer = f"pid {pid} of uid {uid}"
@@ -119,16 +118,14 @@ class ControlServer(Component):
             raise Refusal(403, "only root and the master's own user may steer it")
         return peer
 
-    def take(self, connection: Connection, request: Request) -> None:
-        """See `Service.take`; `sweep` carries it out."""
+    def handle(self, connection: Connection, request: Request) -> None:
+        """Queues the command; `sweep` executes it."""
         self._commands.append((connection, read_request(request.method, request.target, request.body)))
 
     def refuse(self, refusal: Refusal) -> Response:
-        """See `Service.refuse`."""
         return _response(refuse(refusal))
 
-    def lost(self, connection: Connection) -> None:
-        """See `Service.lost`."""
+    def closed(self, connection: Connection) -> None:
         pending = self._pending.pop(connection, None)
         if pending is not None:
             pending.cancel()

@@ -1,7 +1,7 @@
-"""Where control sockets stand: a path of its own for each master, in a directory that only its user can change.
+"""Paths of control sockets: one for each master, in a directory that only its user can change.
 
-The file is named `<pid>.sock`. Masters in containers that share such a directory may share a pid: whoever finds the
-name taken by somebody who listens takes `<pid>-2.sock`, and so on.
+The file is named `<pid>.sock`. Masters in different containers may share a directory and a pid: if another process
+listens at the name, the next one uses `<pid>-2.sock`, and so on.
 """
 
 import contextlib
@@ -26,16 +26,16 @@ _BACKLOG = 128
 
 
 class ControlSocketError(Exception):
-    """There is no control socket; why not, in one line."""
+    """There is no control socket; the message is one line."""
 
 
 class SocketInUseError(ControlSocketError):
-    """Something else stands at the path that was given."""
+    """The given path is in use."""
 
 
 @dataclass(slots=True)
 class ControlSocket:
-    """A listening socket, and the file that is ours to remove."""
+    """A listening socket and its file, which is removed on close."""
 
     sock: socket.socket
     path: Path
@@ -43,20 +43,21 @@ class ControlSocket:
 
     @classmethod
     def adopt(cls, fd: int, path: str, inode: Sequence[int]) -> Self:
-        """The one that the program before this one opened, in the same process."""
+        """The socket that the previous program opened in this process."""
         device, number = inode
         return cls(socket.socket(fileno=fd), Path(path), (device, number))
 
     def close(self) -> None:
-        """Stop listening; remove the file if it is still the one we made."""
-        # While we listen nobody takes it for a dead one's, and puts another in its place that we would remove.
+        """Stop listening; remove the file unless another one has replaced it."""
+        # Removed while the socket still listens: no other master can then take it for stale and replace the file, which
+        # would be removed here.
         with contextlib.suppress(OSError):
             remove(self.path, self.inode)
         self.sock.close()
 
 
 def open_control_socket(setting: str, environ: Mapping[str, str]) -> ControlSocket | None:
-    """The socket that the setting asks for; `None` if it says off. Raises `ControlSocketError`, `SocketInUseError`."""
+    """Open the socket that the setting names; `None` if it is off. Raises `ControlSocketError`, `SocketInUseError`."""
     if setting in {OFF, ""}:
         return None
     if setting != AUTO:
@@ -75,16 +76,16 @@ def open_control_socket(setting: str, environ: Mapping[str, str]) -> ControlSock
 
 
 def directories_for_masters(environ: Mapping[str, str], uid: int) -> list[Path]:
-    """Where a master of this user puts its socket: the first that can be written."""
+    """Directories for the socket of a master of this user, in order of preference: the first writable one is used."""
     given = _runtime_directory(environ)
     if given is not None:
-        # The service manager made it for this instance; if that cannot be written, nothing else was meant.
+        # The service manager created it for this instance; there is no fallback if it is not writable.
         return [given]
     return [*([_SYSTEM] if uid == 0 else []), *_of_user(environ, uid)]
 
 
 def directories_for_clients(environ: Mapping[str, str], uid: int) -> list[Path]:
-    """Where masters that this user may steer can be."""
+    """Directories that may hold sockets of masters that this user may control."""
     given = _runtime_directory(environ)
     found = [*([given] if given is not None else []), _SYSTEM, *_of_user(environ, uid)]
     return list(dict.fromkeys([*found, Path(f"/run/user/{uid}/asgi-master")]))
@@ -103,13 +104,13 @@ def sockets_in(directory: Path) -> Iterator[tuple[Path, int]]:
 
 
 def pid_in_name(path: Path) -> int | None:
-    """The pid that a control socket's file name tells; `None` if it is not such a name."""
+    """The pid in the name of a control socket; `None` for other names."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else None
 
 
 def remove_stale(directory: Directory) -> None:
-    """Remove what masters left behind that could not do so themselves: their pid is dead, and nobody listens."""
+    """Remove sockets left by dead masters: the pid does not exist, and no process listens."""
     for path, pid in sockets_in(directory.path):
         if pid == os.getpid() or not Path(f"/proc/{pid}").exists():
             with contextlib.suppress(OSError):
@@ -124,12 +125,15 @@ def _runtime_directory(environ: Mapping[str, str]) -> Path | None:
 def _of_user(environ: Mapping[str, str], uid: int) -> list[Path]:
     runtime, temporary = environ.get("XDG_RUNTIME_DIR", ""), environ.get("TMPDIR", "")
     found = [Path(runtime) / "asgi-master"] if runtime.startswith("/") else []
-    # Not `tempfile`: it brings much along that a master keeps for good.
+    # Not `tempfile`: its imports would stay in the master's memory.
     return [*found, Path(temporary if temporary.startswith("/") else "/tmp") / f"asgi-master-{uid}"]  # noqa: S108
 
 
 def _prepared(path: Path) -> Directory:
-    """The directory, made if need be, in which nobody else can put sockets. Raises `OSError`, `ControlSocketError`."""
+    """Open the directory, created if necessary; only its owner may add files.
+
+    Raises `OSError`, `ControlSocketError`.
+    """
     with contextlib.suppress(FileExistsError):
         path.mkdir(0o755 if path == _SYSTEM else 0o700)
     try:

@@ -1,7 +1,7 @@
-"""What workers told when they were asked what they do: the tasks of their loops, the stacks of their threads. Pure.
+"""Stack dumps of workers: the tasks of their event loops and the stacks of their threads. Pure.
 
-The loop tells its tasks and the stacks of all threads, if it runs. If not, the stack of its thread is written from C,
-whatever that is doing. Nothing marks the end of that, so what came until time is up is all there is.
+A running loop reports its tasks and the stacks of all threads. If it is blocked, the stack of its thread is written
+from C, by faulthandler. That text has no end mark, so whatever arrives before the timeout is used.
 """
 
 from collections.abc import Iterable
@@ -11,41 +11,41 @@ from typing import Any
 from asgi_master.ipc.messages import TasksTold
 
 ANSWER_TIMEOUT = 1.0
-"""Seconds for a worker to answer."""
+"""Seconds that a worker may take to answer."""
 _LOOP_ANSWER_TIMEOUT = 0.2
-"""Seconds for its loop to do so; then its stack is asked for past the loop."""
+"""Seconds that its loop may take; after that faulthandler is used."""
 
 _MAX_BYTES = 64 * 1024
-"""Of one worker's tasks, and again of its threads: fits a datagram, and what a pipe holds."""
+"""For the tasks of a worker, and again for its threads: fits a datagram, and a pipe's capacity."""
 _MAX_BYTES_OF_ALL = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStacks:
-    """One worker. The field names are the JSON's keys."""
+    """The dump of one worker. The field names are the JSON's keys."""
 
     slot: int
     generation: int
     pid: int | None
-    """`None` if its process has not begun."""
+    """`None` if its process has not started."""
     task_count: int | None
-    """How many asyncio tasks it has, shown or not; `None` if its loop did not answer."""
+    """Number of asyncio tasks, shown or not; `None` if its loop did not answer."""
     tasks: list[dict[str, Any]] | None
     """The largest groups of tasks; `None` if its loop did not answer. See `asgi_master.worker.tasks.TaskGroup`."""
     tasks_left_out: int
-    """How many tasks had no room in `tasks`."""
+    """Number of tasks that are not in `tasks`, for lack of room."""
     threads: str | None
-    """The stacks of all threads, or of the loop's alone if the loop did not answer; `None` if none came.
+    """The stacks of all threads, or of the loop's thread alone if the loop did not answer; `None` if none arrived.
 
-    As faulthandler writes them, innermost frame first.
+    In the format of faulthandler, innermost frame first.
     """
     note: str
-    """What is missing, and why; empty if nothing is."""
+    """What is missing, and why; empty if the dump is complete."""
 
 
 @dataclass(slots=True)
 class PendingWorker:
-    """A worker that was asked."""
+    """A worker whose answer is awaited."""
 
     worker: int
     slot: int
@@ -54,30 +54,30 @@ class PendingWorker:
     tasks: TasksTold | None = None
     threads: str = ""
     is_dump_requested: bool = False
-    """Whether the stack of its loop was asked for past the loop."""
+    """Whether faulthandler was triggered."""
     is_gone: bool = False
     is_logged_too: bool = False
-    """Whether its stacks were meanwhile ordered for the log as well."""
+    """Whether its stacks were also ordered for the log."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing more is to come."""
+        """Whether no more is awaited."""
         return self.is_gone or self.pid is None or self.tasks is not None
 
 
 @dataclass(slots=True, eq=False)
 class StackDumpRequest:
-    """One question to some workers, and what they answered so far."""
+    """A request for the dumps of some workers, and their answers so far."""
 
     number: int
     begun_at: float
     workers: dict[int, PendingWorker]
     limit: int
-    """Bytes that the tasks of each worker may take, and again its threads."""
+    """Maximum number of bytes for the tasks of each worker, and again for its threads."""
     is_over: bool = False
 
     def poll(self, now: float) -> bool:
-        """Whether everybody has answered, or had time enough; from then on nothing is added."""
+        """Whether all workers have answered or the time has passed; from then on nothing is added."""
         self.is_over = (
             self.is_over
             or now >= self.begun_at + ANSWER_TIMEOUT
@@ -86,19 +86,19 @@ class StackDumpRequest:
         return self.is_over
 
     def results(self) -> list[WorkerStacks]:
-        """The answers, by slot, older workers first."""
+        """The dumps, by slot, older workers first."""
         return [_stacks(one) for one in sorted(self.workers.values(), key=lambda one: (one.slot, one.worker))]
 
 
 @dataclass(slots=True)
 class StackDumpRequests:
-    """All that is being asked. Times are in seconds on one monotonic clock."""
+    """All open requests. Times are in seconds on one monotonic clock."""
 
     _open: list[StackDumpRequest] = field(default_factory=list)
     _last_number: int = 0
 
     def begin(self, pending: Iterable[PendingWorker], now: float) -> StackDumpRequest:
-        """Expect answers of these workers."""
+        """Open a request for these workers."""
         self._last_number += 1
         workers = {one.worker: one for one in pending}
         limit = min(_MAX_BYTES, _MAX_BYTES_OF_ALL // max(1, len(workers)))
@@ -107,7 +107,7 @@ class StackDumpRequests:
         return request
 
     def take_unresponsive(self, now: float) -> set[int]:
-        """The workers whose loops do not answer, each once an inquiry: their stacks are to be had past the loop."""
+        """The workers whose loops do not answer, once per request: faulthandler must dump their stacks."""
         unresponsive = set()
         for request in self._open:
             if not request.poll(now) and now >= request.begun_at + _LOOP_ANSWER_TIMEOUT:
@@ -118,26 +118,26 @@ class StackDumpRequests:
         return unresponsive
 
     def record_tasks(self, worker: int, tasks: TasksTold, now: float) -> None:
-        """A worker's loop has answered."""
+        """Record the answer of a worker's loop."""
         for request, one in self._waiting_for(worker, now):
             if request.number == tasks.number:
                 one.tasks = tasks
                 one.threads = tasks.threads[: request.limit] or one.threads
 
     def record_threads(self, worker: int, text: str, now: float) -> bool:
-        """What a worker wrote past its loop came; returns whether somebody asked, so that it need not go to the log."""
+        """Record faulthandler's output; returns whether a request takes it, so that it is not logged."""
         waiting = self._waiting_for(worker, now)
         for request, one in waiting:
             one.threads += text[: request.limit - len(one.threads)]
         return bool(waiting) and not any(one.is_logged_too for _request, one in waiting)
 
     def ordered_for_log(self, worker: int, now: float) -> None:
-        """The stacks of a worker were ordered for another reason, and belong into the log too."""
+        """Note that the stacks of a worker were ordered for the log as well."""
         for _request, one in self._waiting_for(worker, now):
             one.is_logged_too = True
 
     def record_exit(self, worker: int, now: float) -> None:
-        """A worker has ended."""
+        """Note that a worker has ended."""
         for _request, one in self._waiting_for(worker, now):
             one.is_gone = True
 

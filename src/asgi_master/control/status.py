@@ -1,11 +1,11 @@
-"""What `GET /status` shows: the fleet at one moment, as plain values. The field names are the JSON's keys."""
+"""The reply to `GET /status`: the fleet at one moment, as plain values. The field names are the JSON's keys."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker. The counters are its own words, a quarter of a second old at most while it is healthy."""
+    """One worker. Its counters are self-reported, at most a quarter of a second old while it is healthy."""
 
     slot: int
     generation: int
@@ -14,13 +14,13 @@ class WorkerStatus:
     role: str
     """See `asgi_master.supervision.states.Role`."""
     standby: bool
-    """Whether it is a spare that does not accept: no other worker is missing."""
+    """Whether it is a spare that does not accept, as no other worker is missing."""
     pid: int | None
-    """`None` before the process said so."""
+    """`None` before the process has reported it."""
     age: float
     """Seconds since it was ordered."""
     heartbeat_age: float | None
-    """Seconds since its loop last turned; `None` before the first heartbeat."""
+    """Seconds since its event loop last ran; `None` before the first heartbeat."""
     loop_lag: float
     """Seconds by which the last heartbeat was late."""
     connections: int
@@ -33,18 +33,18 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class SlotWaiting:
-    """A slot whose next worker is held back because the last ones failed."""
+    """A slot whose next worker is delayed after failures."""
 
     slot: int
     retry_in: float
     """Seconds."""
     failures: int
-    """In a row."""
+    """Consecutive failures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What all workers together did so far, those that are gone included."""
+    """Sums over all workers, including those that have ended."""
 
     requests: int
     responses_5xx: int
@@ -53,7 +53,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """The master and everybody below it."""
+    """The master and its workers."""
 
     version: str
     pid: int
@@ -66,7 +66,7 @@ class FleetStatus:
     """See `asgi_master.supervision.states.Phase`."""
     listening: list[str]
     held_generation: int | None
-    """The one that a rollback would return to."""
+    """The generation that a rollback would return to."""
     workers_wanted: int
     spares_wanted: int
     totals: Totals

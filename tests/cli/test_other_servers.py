@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from asgi_master.cli.elsewhere import ELSEWHERE
 from asgi_master.cli.help import COMMAND_OPTIONS
+from asgi_master.cli.other_servers import OTHER_SERVERS
 from asgi_master.cli.typer_parser import parse_with_typer
 from asgi_master.errors import SettingsError
 from asgi_master.settings.model import SETTINGS
@@ -17,7 +17,7 @@ _THEIRS = sorted({name for names in PEER_OPTIONS.values() for name in names.spli
 
 @pytest.mark.parametrize("peer", PEER_OPTIONS)
 def test_every_option_of_a_peer_is_ours_or_is_answered(peer):
-    assert set(PEER_OPTIONS[peer].split()) - _OURS - ELSEWHERE.keys() == set()
+    assert set(PEER_OPTIONS[peer].split()) - _OURS - OTHER_SERVERS.keys() == set()
 
 
 def _answer(*arguments: str) -> list[str]:
@@ -28,7 +28,7 @@ def _answer(*arguments: str) -> list[str]:
 
 @pytest.mark.parametrize("option", _THEIRS)
 def test_the_answer_is_one_line(option):
-    assert _answer(option, "value", "main:app") == [f"there is no option {option}; {ELSEWHERE[option]}"]
+    assert _answer(option, "value", "main:app") == [f"there is no option {option}; {OTHER_SERVERS[option]}"]
 
 
 @pytest.mark.parametrize(
@@ -39,16 +39,16 @@ def test_the_answer_is_the_same_however_it_is_written(arguments):
 
 
 def test_a_value_may_stick_to_a_short_name():
-    assert _answer("-p9000") == [f"there is no option -p; {ELSEWHERE['-p']}"]
+    assert _answer("-p9000") == [f"there is no option -p; {OTHER_SERVERS['-p']}"]
 
 
 def test_no_option_of_ours_is_said_not_to_exist():
-    assert ELSEWHERE.keys() & _OURS == set()
+    assert OTHER_SERVERS.keys() & _OURS == set()
 
 
-@pytest.mark.parametrize("option", ELSEWHERE)
+@pytest.mark.parametrize("option", OTHER_SERVERS)
 def test_an_answer_names_options_that_exist(option):
-    answer = ELSEWHERE[option]
+    answer = OTHER_SERVERS[option]
     assert answer.startswith(("say ", "not needed: ", "not offered: "))
     assert len(f"asgi-master: error: there is no option {option}; {answer}") <= 160
     named = re.findall(r"(?<!\w)--[a-z][a-z0-9-]*", answer)

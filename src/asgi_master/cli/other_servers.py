@@ -1,6 +1,7 @@
-"""What other servers call an option, and what to do here instead.
+"""Options of other servers, and their counterparts here.
 
-A test keeps it complete against the options of the servers that people come from (`tests/support/server_options.py`).
+A test checks that it covers the options of gunicorn, uvicorn, granian, hypercorn and h2corn
+(`tests/support/server_options.py`).
 """
 
 _DRAIN = "say --drain-timeout SECONDS"
@@ -32,8 +33,8 @@ _WSGI = (
     "not offered: only ASGI applications are served; asgiref.wsgi.WsgiToAsgi makes one of a WSGI application"
 )
 
-ELSEWHERE = {
-    # gunicorn, and where others use its words
+OTHER_SERVERS = {
+    # gunicorn, and others with the same names
     "-D": "not needed: systemd, or whatever starts the service, keeps it in the background",
     "-R": "not needed: workers inherit standard output and error",
     "-e": "say --env-file FILE, or set the variable before the command",
@@ -246,4 +247,4 @@ ELSEWHERE = {
     "--websocket-per-message-deflate": "not needed: it is on; --no-ws-per-message-deflate turns it off",
     "--websocket-ping-timeout": "say --ws-ping-timeout SECONDS",
 }
-"""By the option's name: `say ...` and what it is called here, or `not needed` or `not offered` and why."""
+"""By option name: `say ...` and the counterpart, or `not needed` or `not offered` and the reason."""

@@ -1,4 +1,4 @@
-"""Why the program does not start, in the form that was asked for its log."""
+"""Reports the errors of a failed start, in the format chosen for the log."""
 
 import itertools
 import logging
@@ -11,18 +11,18 @@ _FLAG = "--log-format"
 _VARIABLE = "ASGI_MASTER_LOG_FORMAT"
 
 
-def complain(
+def report_errors(
     program: str, lines: Sequence[str], arguments: Sequence[str], environ: Mapping[str, str]
 ) -> None:
     """Write a line for each error to standard error."""
-    form = _asked_form(arguments, environ)
+    form = _log_format(arguments, environ)
     for line in lines:
         told = "" if form in ("", "auto", "text") else _in_form(line, form)
         print(told or f"{program}: error: {one_line(line)}", file=sys.stderr)  # noqa: T201 -- before there is a log
 
 
-def _asked_form(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
-    """What a flag says, or else the environment, or else the file, as far as these can be read at all."""
+def _log_format(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    """The log format from the flag, the environment or the file, as far as these can be read."""
     for index, argument in enumerate(arguments):
         if argument.startswith(f"{_FLAG}="):
             return argument.partition("=")[2]
@@ -52,7 +52,7 @@ def _in_form(line: str, form: str) -> str:
 
     kind = FORMATTERS.get(form)
     if kind is None:
-        return ""  # the form itself may be what is wrong
+        return ""  # the format itself may be the error
     identity.role = "master" if identity.role == "-" else identity.role
     record = logging.LogRecord("asgi_master", logging.CRITICAL, "", 0, "%s", (line,), None)
     return kind().format(record)

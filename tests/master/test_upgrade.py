@@ -15,23 +15,23 @@ from asgi_master.ipc import scoreboard
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import BecameReady, Boot
 from asgi_master.ipc.scoreboard import Scoreboard
-from asgi_master.master import child, handover
+from asgi_master.master import child, upgrade_protocol
 from asgi_master.master.child import Worker, Zygote
-from asgi_master.master.handover import (
-    CONSENT,
+from asgi_master.master.kept_sockets import KeptSockets
+from asgi_master.master.listeners import Listeners
+from asgi_master.master.notifier import Notifier
+from asgi_master.master.pid_file import PidFile
+from asgi_master.master.preflight import Preflight, PreflightResult, judge
+from asgi_master.master.process import Process
+from asgi_master.master.upgrade_protocol import (
+    READY_MARKER,
     VARIABLE,
-    Errand,
+    UpgradeMode,
     check_sections,
     command,
     receive,
     write_state,
 )
-from asgi_master.master.kept_sockets import KeptSockets
-from asgi_master.master.listeners import Listeners
-from asgi_master.master.notifier import Notifier
-from asgi_master.master.pid_file import PidFile
-from asgi_master.master.preflight import Preflight, Verdict, judge
-from asgi_master.master.process import Process
 from asgi_master.master.upgrade_state import VERSION, StateError, StateSection, UpgradeState, decode, encode
 from asgi_master.settings.model import Settings, SocketSettings
 from asgi_master.settings.wire import to_wire
@@ -119,7 +119,10 @@ def test_the_state_reaches_the_same_process_once(pipe):
     environ = {VARIABLE: f"take:{fd}", "HOME": "/"}
     found = receive(environ)
     assert found is not None
-    assert (found.errand, found.sections) == (Errand.TAKE, {"a": StateSection({"b": [1]}, {"pipe": pipe})})
+    assert (found.mode, found.sections) == (
+        UpgradeMode.TAKE_OVER,
+        {"a": StateSection({"b": [1]}, {"pipe": pipe})},
+    )
     assert environ == {"HOME": "/"}
     assert not is_open(fd)
     assert receive(environ) is None
@@ -153,7 +156,7 @@ def test_the_command_is_that_of_the_start(monkeypatch, argv, expected):
 
 
 def test_descriptors_are_inherited_inside_only(pipe):
-    with pytest.raises(OSError, match="no exec"), handover.inherited({pipe}):
+    with pytest.raises(OSError, match="no exec"), upgrade_protocol.inherited({pipe}):
         assert os.get_inheritable(pipe)
         raise OSError("no exec")
     assert not os.get_inheritable(pipe)
@@ -162,10 +165,10 @@ def test_descriptors_are_inherited_inside_only(pipe):
 
 def test_inside_a_directory_and_back(tmp_path):
     before = Path.cwd()
-    with handover.inside(str(tmp_path)):
+    with upgrade_protocol.inside(str(tmp_path)):
         assert Path.cwd() == tmp_path
     assert Path.cwd() == before
-    with pytest.raises(FileNotFoundError), handover.inside(str(tmp_path / "gone")):
+    with pytest.raises(FileNotFoundError), upgrade_protocol.inside(str(tmp_path / "gone")):
         pass
     assert Path.cwd() == before
 
@@ -203,45 +206,49 @@ def test_a_scoreboard_may_gain_fields_but_not_move_them():
     )
 
 
-# --- the verdict
+# --- the result
 
 
 @pytest.mark.parametrize(
-    ("status", "output", "verdict"),
+    ("status", "output", "result"),
     [
-        (0, f"a warning\n{CONSENT}{__version__}\n", Verdict(version=__version__)),
-        (0, "", Verdict(refusal="the new program does not know how to take over: restart instead")),
+        (0, f"a warning\n{READY_MARKER}{__version__}\n", PreflightResult(version=__version__)),
+        (0, "", PreflightResult(refusal="the new program does not know how to take over: restart instead")),
         (
             0,
-            f"{CONSENT}1\nand more",
-            Verdict(refusal="the new program does not know how to take over: restart instead"),
+            f"{READY_MARKER}1\nand more",
+            PreflightResult(refusal="the new program does not know how to take over: restart instead"),
         ),
-        (1, f"{CONSENT}1\n", Verdict(refusal=f"the new program ended with exit status 1: {CONSENT}1")),
+        (
+            1,
+            f"{READY_MARKER}1\n",
+            PreflightResult(refusal=f"the new program ended with exit status 1: {READY_MARKER}1"),
+        ),
         (
             2,
             "asgi-master: error: one\nasgi-master: error: two\n",
-            Verdict(refusal="one; two"),
+            PreflightResult(refusal="one; two"),
         ),
         (
             -9,
             "",
-            Verdict(
+            PreflightResult(
                 refusal="the new program ended with killed by SIGKILL (the kernel's OOM killer, or someone's kill -9)"
             ),
         ),
         (
             1,
             "Traceback\n  File\nImportError: \x1b[1mno\n",
-            Verdict(refusal="the new program ended with exit status 1: ImportError: \\x1b[1mno"),
+            PreflightResult(refusal="the new program ended with exit status 1: ImportError: \\x1b[1mno"),
         ),
     ],
 )
-def test_the_verdict(status, output, verdict):
-    assert judge(status, output) == verdict
+def test_the_verdict(status, output, result):
+    assert judge(status, output) == result
 
 
 def fly(monkeypatch, directory, code, timeout=20.0):
-    """The verdict of a real check whose new program is this code."""
+    """The result of a real check whose new program is this code."""
     monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-S", "-c", code])
     with selectors.DefaultSelector() as selector:
         waiting = {}
@@ -266,10 +273,10 @@ def fly(monkeypatch, directory, code, timeout=20.0):
         flight.close()
         assert not os.get_inheritable(state)
         os.close(state)
-        return flight.verdict
+        return flight.result
 
 
-SAY = f"print('{CONSENT}2.0')"
+SAY = f"print('{READY_MARKER}2.0')"
 
 
 def test_the_check_runs_in_its_directory_with_the_state_alone(monkeypatch, tmp_path):
@@ -284,7 +291,7 @@ listing = os.open("/proc/self/fd", os.O_RDONLY)
 assert set(map(int, os.listdir(listing))) <= {known | {0, 1, 2}} | {{int(fd), listing, listing + 1}}, os.listdir(listing)
 {SAY}"""
     before = Path.cwd()
-    assert fly(monkeypatch, tmp_path, code) == Verdict(version="2.0")
+    assert fly(monkeypatch, tmp_path, code) == PreflightResult(version="2.0")
     assert Path.cwd() == before
 
 
@@ -297,31 +304,31 @@ import os
 told = {{name: value for name, value in os.environ.items() if name.startswith("LISTEN_")}}
 assert told == {{"LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}}, told
 {SAY}"""
-    assert fly(monkeypatch, tmp_path, code) == Verdict(version="2.0")
+    assert fly(monkeypatch, tmp_path, code) == PreflightResult(version="2.0")
 
 
 def test_much_that_is_said_before_does_no_harm(monkeypatch, tmp_path):
     code = f"print('x' * 999 + chr(10), end='')\nfor _ in range(999): print('y' * 999)\n{SAY}"
-    assert fly(monkeypatch, tmp_path, code) == Verdict(version="2.0")
+    assert fly(monkeypatch, tmp_path, code) == PreflightResult(version="2.0")
 
 
 def test_what_the_check_leaves_running_is_not_waited_for(monkeypatch, tmp_path):
     os.mkfifo(tmp_path / "end")
     end = os.open(tmp_path / "end", os.O_RDWR)
     code = f"{SAY[:-1]}, flush=True)\nimport os\nend = open('end')\nif os.fork() == 0: end.read(1)"
-    assert fly(monkeypatch, tmp_path, code) == Verdict(version="2.0")
+    assert fly(monkeypatch, tmp_path, code) == PreflightResult(version="2.0")
     os.write(end, b"x")
     os.close(end)
 
 
 def test_a_check_that_does_not_end_is_ended(monkeypatch, tmp_path):
-    verdict = fly(monkeypatch, tmp_path, "import time; time.sleep(60)", timeout=0.1)
-    assert verdict == Verdict(refusal="the new program did not answer within 0.1 s")
+    result = fly(monkeypatch, tmp_path, "import time; time.sleep(60)", timeout=0.1)
+    assert result == PreflightResult(refusal="the new program did not answer within 0.1 s")
 
 
 def test_a_check_that_crashes(monkeypatch, tmp_path):
-    verdict = fly(monkeypatch, tmp_path, "import os; os.kill(os.getpid(), 11)")
-    assert "SIGSEGV" in verdict.refusal
+    result = fly(monkeypatch, tmp_path, "import os; os.kill(os.getpid(), 11)")
+    assert "SIGSEGV" in result.refusal
 
 
 def test_a_program_that_is_not_there(monkeypatch, tmp_path):

@@ -17,7 +17,7 @@ from asgi_master.ipc.messages import BecameReady, Boot, BootWanted, Fork, Forked
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master.child import Places
 from asgi_master.master.children import Children
-from asgi_master.master.outlive import Outlive
+from asgi_master.master.guard import Guard
 from asgi_master.supervision.events import Event, WorkerExited
 from asgi_master.supervision.states import Role
 from fleet import wait_until
@@ -42,7 +42,7 @@ class Household:
             self.selector, self.scoreboard, self.hand_off, self._new_zygote, self.events.append
         )
         self._next: Channel | None = None
-        self.outlive = Outlive()
+        self.guarded = Guard()
 
     def _new_zygote(self) -> tuple[int, Channel]:
         ours, self._next = Channel.pair()
@@ -95,8 +95,8 @@ class Household:
     def turn(self, wait: float = 0.0) -> None:
         """One turn of the master's loop."""
         for key, _events in self.selector.select(wait):
-            self.outlive(key.data)
-        self.outlive(self.children.reap)
+            self.guarded(key.data)
+        self.guarded(self.children.reap)
         self.children.disposal.sweep()
 
     def until(self, condition: Callable[[], Any], what: str) -> None:

@@ -87,13 +87,13 @@ def _execute(command_line: "CommandLine") -> int:
             return _show_settings(command_line)
     with ExitStack() as held:
         with told_in_a_line("cannot start"):
-            from asgi_master.master.head_start import HeadStart  # noqa: PLC0415 -- as in `main`
+            from asgi_master.master.early_zygote import EarlyZygote  # noqa: PLC0415 -- as in `main`
 
-            head_start = held.enter_context(HeadStart(os.environ))
+            early_zygote = held.enter_context(EarlyZygote(os.environ))
             from asgi_master.master.main import run  # noqa: PLC0415 -- what the first zygote is ahead of
 
             read = _reader(command_line)
-        return run(lambda: read().settings, head_start)
+        return run(lambda: read().settings, early_zygote)
 
 
 def _show_settings(command_line: "CommandLine") -> int:
@@ -117,14 +117,14 @@ def _show_settings(command_line: "CommandLine") -> int:
 
 
 def _rehearse(command_line: "CommandLine") -> int:
-    from asgi_master.master.head_start import HeadStart  # noqa: PLC0415 -- as in `main`
+    from asgi_master.master.early_zygote import EarlyZygote  # noqa: PLC0415 -- as in `main`
 
-    with HeadStart(os.environ) as head_start:
+    with EarlyZygote(os.environ) as early_zygote:
         from asgi_master.master.rehearsal import rehearse  # noqa: PLC0415 -- what the first zygote is ahead of
 
         read = _reader(command_line)
         app = read().settings.application.app
-        status = rehearse(lambda: read().settings, head_start)
+        status = rehearse(lambda: read().settings, early_zygote)
     if status is not ExitCode.OK:
         what = "would not start" if status is ExitCode.BOOT_FAILED else "was stopped before it was known"
         return _report_errors([f"{app} {what}"], status, None)

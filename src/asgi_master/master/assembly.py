@@ -33,15 +33,15 @@ from asgi_master.master.certificates import Certificates
 from asgi_master.master.children import Children
 from asgi_master.master.control_socket import export_control, import_control, open_control
 from asgi_master.master.dispatcher import Dispatcher
+from asgi_master.master.early_zygote import EarlyZygote
 from asgi_master.master.executor import Executor
-from asgi_master.master.head_start import HeadStart
+from asgi_master.master.guard import Guard
 from asgi_master.master.kept_sockets import KeptSockets
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.log_files import LogFiles
 from asgi_master.master.loop import Master
 from asgi_master.master.notifier import Notifier
 from asgi_master.master.observer import MasterObserver
-from asgi_master.master.outlive import Outlive
 from asgi_master.master.pid_file import PidFile
 from asgi_master.master.place import Place, enter
 from asgi_master.master.policy import policy_of
@@ -77,14 +77,14 @@ class Process(NamedTuple):
 
 
 def set_up_process(
-    held: ExitStack, state: UpgradeState, settings: RunningSettings, head_start: HeadStart
+    held: ExitStack, state: UpgradeState, settings: RunningSettings, early_zygote: EarlyZygote
 ) -> Process:
     """Receive signals, enter the directory, set up the log. Raises `SettingsError`, `OSError`."""
     signals = state.register(
         "signals", create=SignalPipe, restore=SignalPipe.import_state, export=SignalPipe.export_state
     )
     held.callback(signals.close)
-    place = enter(settings.current, head_start.interpreter)
+    place = enter(settings.current, early_zygote.interpreter)
     try:
         configure_process_identity("master", settings.current)
     except SettingsError as error:
@@ -116,17 +116,17 @@ def assemble(
     held.callback(notifier.close)
     held.enter_context(_reporting_to(notifier))
 
-    outlive = Outlive()
+    guarded = Guard()
     selector = PatientSelector()
-    held.callback(outlive, selector.close)
+    held.callback(guarded, selector.close)
     events: deque[Event] = deque([TimePassed()])
     become_subreaper()
     scoreboard = _scoreboard(state)
-    held.callback(outlive, scoreboard.close)
+    held.callback(guarded, scoreboard.close)
     hand_off = _hand_off(state)
-    held.callback(outlive, hand_off.leave_to_exit)
-    children = Children(selector, scoreboard, hand_off, new_zygote, events.append, outlive)
-    held.callback(outlive, children.close)
+    held.callback(guarded, hand_off.leave_to_exit)
+    children = Children(selector, scoreboard, hand_off, new_zygote, events.append, guarded)
+    held.callback(guarded, children.close)
     state.register(
         "children", create=lambda: children, restore=children.import_state, export=Children.export_state
     )
@@ -165,8 +165,8 @@ def assemble(
 
     supervisor = _supervisor(state, started)
     executor = Executor(children, listeners, resources, settings, process.place.directory)
-    dispatcher = Dispatcher(events, supervisor, executor, outlive)
-    signal_actions = SignalActions(process.signals, outlive)
+    dispatcher = Dispatcher(events, supervisor, executor, guarded)
+    signal_actions = SignalActions(process.signals, guarded)
     selector.register(process.signals, selectors.EVENT_READ, signal_actions.run)
 
     def settle() -> None:
@@ -235,16 +235,16 @@ def assemble(
         upgrade,
     ]
     for component in components:
-        held.callback(outlive, component.close)
+        held.callback(guarded, component.close)
     dispatcher.components += components
     for name in state.close_unknown():
         log.info("upgrade: the former program's %s is not known to this one", name)
-    master = Master(dispatcher, children, selector, signal_actions.run, outlive)
+    master = Master(dispatcher, children, selector, signal_actions.run, guarded)
     if state.is_upgrade:
         # Go on where the program before this one was, and have the workers follow it.
-        outlive(children.reap)
-        outlive(dispatcher.dispatch)
-        outlive(reload.request, "upgrade")
+        guarded(children.reap)
+        guarded(dispatcher.dispatch)
+        guarded(reload.request, "upgrade")
     return master, listeners
 
 

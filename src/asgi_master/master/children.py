@@ -48,9 +48,9 @@ from asgi_master.ipc.messages import (
 )
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master.child import Places, Worker, Zygote, export_state, workers_of, zygotes_of
+from asgi_master.master.guard import Guard
 from asgi_master.master.hearing import LAST_WORDS, MESSAGES_A_TURN, Hearing
 from asgi_master.master.oom import OomKills
-from asgi_master.master.outlive import Outlive
 from asgi_master.master.process import Process
 from asgi_master.master.reaper import is_child, next_dead_child, reap
 from asgi_master.master.roll import Roll
@@ -89,7 +89,7 @@ class Children(Roll):
         hand_off: HandOff,
         new_zygote: Callable[[], tuple[int, Channel]],
         tell: Callable[[Event], None],
-        outlive: Outlive | None = None,
+        guarded: Guard | None = None,
     ) -> None:
         super().__init__()
         self._scoreboard = scoreboard
@@ -99,7 +99,7 @@ class Children(Roll):
         self._others: dict[int, Callable[[int], None]] = {}
         self._stack_dumps = StackDumpRequests()
         self._stacks = StackPipes(selector, self._stack_dumps)
-        self._outlive = outlive or Outlive()
+        self._guarded = guarded or Guard()
         self._hearing = Hearing(selector)
         self.disposal = self._hearing.disposal
         """Closes what children may have sent something through."""
@@ -283,10 +283,10 @@ class Children(Roll):
         while (pid := next_dead_child()) is not None:
             # Whoever died may still have sent its pid or the reason a moment ago.
             for worker in list(self._workers.values()):
-                self._outlive(self._read_worker, worker, LAST_WORDS if worker.pid == pid else MESSAGES_A_TURN)
+                self._guarded(self._read_worker, worker, LAST_WORDS if worker.pid == pid else MESSAGES_A_TURN)
             for zygote in list(self._zygotes.values()):
                 last = zygote.process.pid == pid
-                self._outlive(self._read_zygote, zygote, LAST_WORDS if last else MESSAGES_A_TURN)
+                self._guarded(self._read_zygote, zygote, LAST_WORDS if last else MESSAGES_A_TURN)
             self._is_gone(pid, reap(pid))
 
     def _is_gone(self, pid: int, status: int) -> None:
@@ -301,12 +301,12 @@ class Children(Roll):
             zygote.process.reaped()
             del self._zygotes[zygote.generation]
             self._tell(ZygoteExited(zygote.generation, status))
-            self._outlive(self._hearing.hang_up, zygote.channel)
+            self._guarded(self._hearing.hang_up, zygote.channel)
         for worker in workers:
             self._forget(worker, status, out_of_memory=out_of_memory, is_reaped=True)
-            self._outlive(self._tell_zygotes, WorkerGone(pid))
+            self._guarded(self._tell_zygotes, WorkerGone(pid))
         if told is not None:
-            self._outlive(told, status)
+            self._guarded(told, status)
 
     def _tell_zygotes(self, news: WorkerGone) -> None:
         """Whichever of them lives; those of a version that does not know the word name no directory either."""
@@ -452,11 +452,11 @@ class Children(Roll):
             child.process.reaped()
         del self._workers[child.worker]
         self._tell(WorkerExited(child.worker, status, out_of_memory))
-        self._outlive(self._stacks.read, child)
-        self._outlive(self._stacks.forget, child)
-        self._outlive(self._stack_dumps.record_exit, child.worker, time.monotonic())
-        self._outlive(self._hearing.hang_up, child.channel)
-        self._outlive(self._scoreboard.release, child.row)
+        self._guarded(self._stacks.read, child)
+        self._guarded(self._stacks.forget, child)
+        self._guarded(self._stack_dumps.record_exit, child.worker, time.monotonic())
+        self._guarded(self._hearing.hang_up, child.channel)
+        self._guarded(self._scoreboard.release, child.row)
 
 
 def _cannot_start(error: OSError) -> str:

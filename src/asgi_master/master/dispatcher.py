@@ -5,7 +5,7 @@ from collections import deque
 
 from asgi_master.control.component import Component
 from asgi_master.master.executor import Executor
-from asgi_master.master.outlive import Outlive
+from asgi_master.master.guard import Guard
 from asgi_master.supervision.actions import Announce
 from asgi_master.supervision.events import Event
 from asgi_master.supervision.supervisor import Supervisor
@@ -15,14 +15,14 @@ class Dispatcher:
     """Empties the queue of facts. What one of them leads to is carried out before the next is handled."""
 
     def __init__(
-        self, events: deque[Event], supervisor: Supervisor, executor: Executor, outlive: Outlive
+        self, events: deque[Event], supervisor: Supervisor, executor: Executor, guarded: Guard
     ) -> None:
         self.events = events
         self.supervisor = supervisor
         self.executor = executor
         self.components: list[Component] = []
         """Get each notice, in this order."""
-        self._outlive = outlive
+        self._guarded = guarded
 
     def dispatch(self) -> None:
         """Handle all facts, and those that are caused meanwhile. Raises `MemoryError`; call it again then."""
@@ -36,6 +36,6 @@ class Dispatcher:
             for action in actions:
                 if isinstance(action, Announce):
                     for component in self.components:
-                        self._outlive(component.note, action.notice)
+                        self._guarded(component.note, action.notice)
                 else:
-                    self._outlive(self.executor.execute, action)
+                    self._guarded(self.executor.execute, action)

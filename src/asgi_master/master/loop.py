@@ -9,7 +9,7 @@ from asgi_master.control.component import Component
 from asgi_master.errors import ExitCode
 from asgi_master.master.children import Children
 from asgi_master.master.dispatcher import Dispatcher
-from asgi_master.master.outlive import Outlive
+from asgi_master.master.guard import Guard
 from asgi_master.supervision.events import StopRequested, TimePassed
 
 _HEARTBEAT_PERIOD = 0.5
@@ -30,25 +30,25 @@ class Master:
         children: Children,
         selector: selectors.BaseSelector,
         collect_signals: Callable[[], None],
-        outlive: Outlive,
+        guarded: Guard,
     ) -> None:
         """`collect_signals` runs the actions of the signals that came; some come without waking the selector."""
         self._dispatcher = dispatcher
         self._children = children
         self._selector = selector
         self._collect_signals = collect_signals
-        self._outlive = outlive
+        self._guarded = guarded
         self._next_look = time.monotonic() + _HEARTBEAT_PERIOD
 
     def run(self) -> ExitCode:
         """Supervise until nothing is left to supervise."""
-        self._outlive(self._dispatcher.dispatch)
-        self._outlive(self._children.reap)  # a zygote that died before there was a handler for that
+        self._guarded(self._dispatcher.dispatch)
+        self._guarded(self._children.reap)  # a zygote that died before there was a handler for that
         failed_turns = 0
         while (status := self._dispatcher.executor.exit_code) is None:
-            failures = self._outlive.failures.count
-            self._outlive(self._turn)
-            failed_turns = failed_turns + 1 if self._outlive.failures.count > failures else 0
+            failures = self._guarded.failures.count
+            self._guarded(self._turn)
+            failed_turns = failed_turns + 1 if self._guarded.failures.count > failures else 0
             if failed_turns:
                 # What failed is tried again at the next turn, which may be at once.
                 time.sleep(min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(failed_turns, 10)))
@@ -71,20 +71,20 @@ class Master:
         deadline = self._dispatcher.supervisor.next_deadline()
         wait = (self._next_look if deadline is None else min(self._next_look, deadline)) - now
         for key, _events in self._ready(max(0.0, wait)):
-            self._outlive(key.data)
+            self._guarded(key.data)
         self._dispatcher.events.append(TimePassed())
         self._dispatcher.dispatch()
         for component in self._dispatcher.components:
-            self._outlive(component.sweep)
-        self._outlive.failures.sweep()
+            self._guarded(component.sweep)
+        self._guarded.failures.sweep()
 
     def _look(self) -> None:
         """Collect what wakes no selector, and what was missed because something failed."""
         events = self._dispatcher.events
-        self._outlive(self._children.oom_kills.look)
-        self._outlive(self._children.press)
+        self._guarded(self._children.oom_kills.look)
+        self._guarded(self._children.press)
         self._collect_signals()
-        self._outlive(self._children.reap)
+        self._guarded(self._children.reap)
         if not events:
             # Otherwise they may be what a child's absence is due to.
             events.extend(self._children.missing(self._dispatcher.supervisor.fleet))
@@ -94,5 +94,5 @@ class Master:
         try:
             return self._selector.select(wait)
         except OSError as error:
-            self._outlive.failures.failed("waiting for events", error, _GOES_ON, logging.ERROR)
+            self._guarded.failures.failed("waiting for events", error, _GOES_ON, logging.ERROR)
             return []

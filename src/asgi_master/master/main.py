@@ -9,12 +9,19 @@ from pathlib import Path
 from asgi_master import __version__
 from asgi_master.errors import ExitCode, SettingsError, told_in_a_line
 from asgi_master.master.assembly import assemble, set_up_process
-from asgi_master.master.handover import CONSENT, Errand, Handover, check_sections, receive, settings_in
-from asgi_master.master.head_start import HeadStart
+from asgi_master.master.early_zygote import EarlyZygote
 from asgi_master.master.privileges import ACCESS_LOG, warn_of_exposure, warn_of_log_files, warn_of_root
 from asgi_master.master.questions import check
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.strangers import name_holders
+from asgi_master.master.upgrade_protocol import (
+    READY_MARKER,
+    UpgradeMode,
+    UpgradeRequest,
+    check_sections,
+    receive,
+    settings_in,
+)
 from asgi_master.master.upgrade_state import StateSection, UpgradeState
 from asgi_master.settings.directory import working_directory
 from asgi_master.settings.model import Settings
@@ -24,27 +31,27 @@ from asgi_master.telemetry.process_identity import configure_process_identity
 log = logging.getLogger("asgi_master")
 
 
-def run(read: Callable[[], Settings], head_start: HeadStart) -> ExitCode:
+def run(read: Callable[[], Settings], early_zygote: EarlyZygote) -> ExitCode:
     """Bind, supervise, leave; returns the exit status.
 
     `read` reads the settings, now and again for each reload, and raises `SettingsError` if they are bad.
     Raises `AsgiMasterError` for what keeps the master from starting.
 
-    A program that was started by another master's upgrade takes over from it, or says whether it could.
+    A program that was started by another master's upgrade takes over from it, or reports whether it could.
     """
     with ExitStack() as held:
         with told_in_a_line("cannot start"):
-            handover = receive(os.environ)
-            if handover is not None and handover.errand is Errand.CHECK:
-                return _consent(handover, read)
-            state = UpgradeState(handover.sections if handover is not None else None)
+            request = receive(os.environ)
+            if request is not None and request.mode is UpgradeMode.CHECK:
+                return _confirm(request, read)
+            state = UpgradeState(request.sections if request is not None else None)
             settings = _settings(state, read)
-            process = set_up_process(held, state, settings, head_start)
+            process = set_up_process(held, state, settings, early_zygote)
             if state.is_upgrade:
                 log.info("upgraded to asgi-master %s (same process %d)", __version__, os.getpid())
             else:
                 _greet(settings.current, process.place.directory)
-            master, listeners = assemble(held, state, settings, process, read, head_start.zygote)
+            master, listeners = assemble(held, state, settings, process, read, early_zygote.zygote)
         status = master.run()
         name_holders(listeners.urls)
         return status
@@ -68,11 +75,11 @@ def _greet(settings: Settings, directory: str) -> None:
         warn_of_exposure(ACCESS_LOG, Path(directory, settings.logging.access_log_path))
 
 
-def _consent(handover: Handover, read: Callable[[], Settings]) -> ExitCode:
-    """Say that this program can take over. Raises `AsgiMasterError` if it cannot."""
+def _confirm(request: UpgradeRequest, read: Callable[[], Settings]) -> ExitCode:
+    """Report that this program can take over. Raises `AsgiMasterError` if it cannot."""
     read_checked(read)
-    configure_process_identity("master", check_sections(handover.sections))
-    print(f"{CONSENT}{__version__}")  # noqa: T201 -- to the master that asks
+    configure_process_identity("master", check_sections(request.sections))
+    print(f"{READY_MARKER}{__version__}")  # noqa: T201 -- read by the running master
     return ExitCode.OK
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from asgi_master.master.handover import command
 from asgi_master.master.interpreter import Interpreter
+from asgi_master.master.upgrade_protocol import command
 from asgi_master.settings.directory import working_directory
 from asgi_master.settings.model import Settings
 

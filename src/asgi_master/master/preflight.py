@@ -1,7 +1,7 @@
 """The check before a live upgrade: whether the program that is installed now would take over from this one.
 
-A child runs the same command, told to read the settings and the state of this master, and to say that it could, or why
-not. It gets nothing but the state, the names of the sockets that systemd passed, and a pipe for its words.
+A child runs the same command, reads the settings and the state of this master, and reports that it could, or why not.
+It gets nothing but the state, the names of the sockets that systemd passed, and a pipe for its output.
 """
 
 import contextlib
@@ -11,9 +11,9 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from asgi_master.master.handover import CONSENT, Errand, inherited, inside
 from asgi_master.master.process import Process
 from asgi_master.master.spawn import spawn
+from asgi_master.master.upgrade_protocol import READY_MARKER, UpgradeMode, inherited, inside
 from asgi_master.master.upgrade_state import VARIABLE
 from asgi_master.telemetry.exits import describe_status
 from asgi_master.telemetry.text import one_line
@@ -24,11 +24,11 @@ _MOST_OUTPUT = 64 * 1024
 _LONGEST_REASON = 500
 
 _PASSED = ("LISTEN_FDS", "LISTEN_FDNAMES")
-"""What is served where no `bind` is set. Without `LISTEN_PID` nobody takes the descriptors for its own."""
+"""What is served where no `bind` is set. Without `LISTEN_PID` the child does not use the descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PreflightResult:
     """How it ended: either the version of the new program, or the reason why it cannot take over, one line."""
 
     version: str = ""
@@ -50,7 +50,7 @@ class Preflight:
         now: float,
     ) -> None:
         """Start the child by `command`, in `directory`. Raises `OSError`."""
-        self.verdict: Verdict | None = None
+        self.result: PreflightResult | None = None
         """Set at the end."""
         self._selector = selector
         self._output = b""
@@ -61,7 +61,7 @@ class Preflight:
         try:
             with inside(directory), inherited({state_fd}):
                 variables = {name: os.environ[name] for name in _PASSED if name in os.environ}
-                variables |= {VARIABLE: f"{Errand.CHECK}:{state_fd}", "PWD": directory}
+                variables |= {VARIABLE: f"{UpgradeMode.CHECK}:{state_fd}", "PWD": directory}
                 pid = spawn(command, [(write, 1), (write, 2)], variables)
         except OSError:
             os.close(self._pipe)
@@ -75,13 +75,13 @@ class Preflight:
 
     def sweep(self, now: float) -> None:
         """End a child that takes too long."""
-        if self.verdict is None and now >= self._deadline and not self._timed_out:
+        if self.result is None and now >= self._deadline and not self._timed_out:
             self._timed_out = True
             self.cancel()
 
     def cancel(self) -> None:
-        """End the child now; the verdict follows when it is reaped."""
-        if self.verdict is None:
+        """End the child now; the result follows when it is reaped."""
+        if self.result is None:
             self._process.signal(signal.SIGKILL)
 
     def close(self) -> None:
@@ -106,20 +106,22 @@ class Preflight:
     def _exited(self, status: int) -> None:
         self._process.reaped()
         self._read()
-        # What it may have left running holds the other end, and is not waited for.
+        # A process that the child left running may hold the other end; it is not waited for.
         self._close_pipe()
         if self._timed_out:
-            self.verdict = Verdict(refusal=f"the new program did not answer within {self._timeout:g} s")
+            self.result = PreflightResult(
+                refusal=f"the new program did not answer within {self._timeout:g} s"
+            )
         else:
-            self.verdict = judge(status, self._output.decode(errors="replace"))
+            self.result = judge(status, self._output.decode(errors="replace"))
 
 
-def judge(status: int, output: str) -> Verdict:
-    """The verdict of a child that ended with this status (-N: signal N), and had said so much."""
+def judge(status: int, output: str) -> PreflightResult:
+    """The result of a child that ended with this status (-N: signal N), and printed this."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     last = lines[-1] if lines else ""
-    if status == 0 and last.startswith(CONSENT):
-        return Verdict(version=one_line(last.removeprefix(CONSENT))[:_LONGEST_REASON])
+    if status == 0 and last.startswith(READY_MARKER):
+        return PreflightResult(version=one_line(last.removeprefix(READY_MARKER))[:_LONGEST_REASON])
     complaints = [line.removeprefix(_COMPLAINT) for line in lines if line.startswith(_COMPLAINT)]
     if complaints:
         reason = "; ".join(complaints)
@@ -127,4 +129,4 @@ def judge(status: int, output: str) -> Verdict:
         reason = "the new program does not know how to take over: restart instead"
     else:
         reason = f"the new program ended with {describe_status(status)}" + (f": {last}" if last else "")
-    return Verdict(refusal=one_line(reason)[:_LONGEST_REASON])
+    return PreflightResult(refusal=one_line(reason)[:_LONGEST_REASON])

@@ -13,7 +13,7 @@ from dataclasses import replace
 from asgi_master.control.component import Component
 from asgi_master.errors import ExitCode
 from asgi_master.master.assembly import assemble, set_up_process
-from asgi_master.master.head_start import HeadStart
+from asgi_master.master.early_zygote import EarlyZygote
 from asgi_master.master.main import read_checked
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.upgrade_state import UpgradeState
@@ -21,7 +21,7 @@ from asgi_master.settings.model import Settings
 from asgi_master.supervision.notices import MasterReady, Notice
 
 
-def rehearse(read: Callable[[], Settings], head_start: HeadStart) -> ExitCode:
+def rehearse(read: Callable[[], Settings], early_zygote: EarlyZygote) -> ExitCode:
     """`OK` if it would start, `BOOT_FAILED` if not, and the log says why; `FAILURE` if it was stopped before.
 
     Raises `SettingsError`.
@@ -30,8 +30,8 @@ def rehearse(read: Callable[[], Settings], head_start: HeadStart) -> ExitCode:
     _hide_service_manager()
     with ExitStack() as held:
         state, running = UpgradeState(), RunningSettings(settings)
-        process = set_up_process(held, state, running, head_start)
-        master, _ = assemble(held, state, running, process, lambda: settings, head_start.zygote)
+        process = set_up_process(held, state, running, early_zygote)
+        master, _ = assemble(held, state, running, process, lambda: settings, early_zygote.zygote)
         audience = _Audience(master.stop)
         master.add(audience)
         status = master.run()

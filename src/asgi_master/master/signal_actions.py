@@ -4,8 +4,8 @@ import signal
 from collections.abc import Callable
 
 from asgi_master.master.children import Children
+from asgi_master.master.guard import Guard
 from asgi_master.master.log_files import LogFiles
-from asgi_master.master.outlive import Outlive
 from asgi_master.master.reload import Reload
 from asgi_master.master.signals import SignalPipe
 from asgi_master.master.upgrade import Upgrade
@@ -17,18 +17,18 @@ Action = Callable[[], object]
 class SignalActions:
     """Runs the action of each signal that came."""
 
-    def __init__(self, signals: SignalPipe, outlive: Outlive) -> None:
+    def __init__(self, signals: SignalPipe, guarded: Guard) -> None:
         self.actions: dict[signal.Signals, Action] = {}
         """For each of `signals.HANDLED`."""
         self._signals = signals
-        self._outlive = outlive
+        self._guarded = guarded
 
     def run(self) -> None:
         """Run those of the signals since the last call."""
-        self._outlive(self._signals.wake)
+        self._guarded(self._signals.wake)
         # A stop first: workers that died of the same signal need no replacement.
         for signum in sorted(self._signals.take(), key=lambda signum: signum == signal.SIGCHLD):
-            self._outlive(self.actions[signum])
+            self._guarded(self.actions[signum])
 
 
 def master_actions(

@@ -1,8 +1,8 @@
-"""The live upgrade: this process becomes the program that is installed now, and its children notice nothing.
+"""The live upgrade, requested by SIGUSR2: this process becomes the program that is installed now; its children go on.
 
-Asked for by SIGUSR2. A child first checks that the new program would take over (`preflight`). Then the state is
-written down, the descriptors it names are kept open, and `execve` replaces this program under the same pid. Nothing is
-closed or changed before that call, so when it fails everything is as it was.
+A child first checks that the new program would take over (`preflight`). Then the state is written to a file in memory,
+the descriptors that it names are kept open, and `execve` replaces this program under the same pid. Nothing is closed or
+changed before that call, so a failure leaves everything as it was.
 """
 
 import logging
@@ -13,12 +13,12 @@ from collections.abc import Callable
 
 from asgi_master.control.component import Component
 from asgi_master.master.children import Children
-from asgi_master.master.handover import Errand, inherited, inside, write_state
 from asgi_master.master.place import Place
 from asgi_master.master.preflight import Preflight
 from asgi_master.master.removed_binds import RemovedBinds
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.signals import SignalPipe
+from asgi_master.master.upgrade_protocol import UpgradeMode, inherited, inside, write_state
 from asgi_master.master.upgrade_state import VARIABLE, StateSection, UpgradeState
 from asgi_master.supervision.states import Phase
 from asgi_master.supervision.supervisor import Supervisor
@@ -68,7 +68,7 @@ class Upgrade(Component):
         return self._supervisor.phase is Phase.STEADY and self._removed_binds.is_done
 
     def request(self) -> None:
-        """Somebody wants it. Those that come before it is done are the same wish."""
+        """Upgrade as soon as that is possible. Requests until then are one request."""
         phase = self._supervisor.phase
         if phase in _NOT_NOW:
             log.error("upgrade refused: %s", _NOT_NOW[phase])
@@ -79,7 +79,7 @@ class Upgrade(Component):
             log.info("SIGUSR2: upgrading%s", " after the reload" if phase is Phase.RELOADING else "")
 
     def sweep(self) -> None:
-        """Go a step further, if the fleet is as it must be. Does not return if that was the last one."""
+        """Take the next step that is possible. The last one does not return."""
         now = time.monotonic()
         if self._check is not None:
             self._check.sweep(now)
@@ -90,7 +90,7 @@ class Upgrade(Component):
             self._wanted = False
 
     def close(self) -> None:
-        """The master ends."""
+        """End the check."""
         if self._check is not None:
             self._check.close()
 
@@ -118,15 +118,15 @@ class Upgrade(Component):
     def _follow(self, check: Preflight) -> None:
         if self._supervisor.phase in _NOT_NOW:
             check.cancel()
-        if check.verdict is None:
+        if check.result is None:
             return
         self._check = None
-        if check.verdict.refusal:
+        if check.result.refusal:
             if self._supervisor.phase not in _NOT_NOW:
-                self._refuse(check.verdict.refusal)
+                self._refuse(check.result.refusal)
         elif self._is_possible_now:
             # Otherwise a reload began meanwhile: after it, the check is made again.
-            self._replace(check.verdict.version)
+            self._replace(check.result.version)
 
     def _refuse(self, reason: str) -> None:
         self._wanted = False
@@ -134,7 +134,7 @@ class Upgrade(Component):
 
     def _replace(self, version: str) -> None:
         """Become the new program. Returns if that is not possible now."""
-        # What comes from here on stays pending, and is the new program's to handle.
+        # Signals from here on stay pending, for the new program.
         self._signals.block()
         try:
             self._settle()
@@ -159,7 +159,11 @@ class Upgrade(Component):
                 os.execve(  # noqa: S606 -- our own command
                     program,
                     [program, *arguments],
-                    {**os.environ, "PWD": self._place.started_in, VARIABLE: f"{Errand.TAKE}:{state}"},
+                    {
+                        **os.environ,
+                        "PWD": self._place.started_in,
+                        VARIABLE: f"{UpgradeMode.TAKE_OVER}:{state}",
+                    },
                 )
         finally:
             os.close(state)

@@ -24,7 +24,7 @@ A program refuses versions that it does not know when it is checked, before the 
 """
 
 VARIABLE = "_ASGI_MASTER_UPGRADE"
-"""Environment variable for the new program: a `handover.Errand`, a colon, the descriptor of the state."""
+"""Environment variable for the new program: an `upgrade_protocol.UpgradeMode`, a colon, the descriptor of the state."""
 
 
 Part = TypeVar("Part")

@@ -137,7 +137,7 @@ class Acceptor:
         """Go on with another queue, once what is left in the one before is taken."""
         self._loop.remove_reader(self._hand_off.fds[1])
         if self._running:
-            self._outlive(self._hand_off, _TAKING, self._take, _LEFT_IN_A_QUEUE)
+            self._guarded(self._hand_off, _TAKING, self._take, _LEFT_IN_A_QUEUE)
         self._hand_off.become(renewed).close()
         self._watch_handed_off()
 
@@ -168,7 +168,7 @@ class Acceptor:
 
     def _watch_one(self, listener: socket.socket) -> None:
         # Not to be left unwatched: the worker would count as one that serves.
-        if not self._outlive(listener, "accept", self._add_reader, listener):
+        if not self._guarded(listener, "accept", self._add_reader, listener):
             self._set_aside_for_now(listener)
 
     def _add_reader(self, listener: socket.socket) -> None:
@@ -184,14 +184,14 @@ class Acceptor:
     def _watch_handed_off(self) -> None:
         if not self._running or self._hand_off.is_over:
             return
-        if not self._outlive(self._hand_off, _TAKING, self._add_taker, self._hand_off.fds[1]):
+        if not self._guarded(self._hand_off, _TAKING, self._add_taker, self._hand_off.fds[1]):
             self._loop.call_later(_PAUSE_AFTER_A_FAULT, self._watch_handed_off)
 
     def _add_taker(self, fd: int) -> None:
         self._loop.add_reader(fd, self._on_handed_off)
 
     def _on_readable(self, listener: socket.socket) -> None:
-        if not self._outlive(listener, "accept", self._accept, listener):
+        if not self._guarded(listener, "accept", self._accept, listener):
             # The queue stays in the kernel, others may take from it meanwhile.
             self._loop.remove_reader(listener)
             self._set_aside_for_now(listener)
@@ -224,7 +224,7 @@ class Acceptor:
             most = min(most, self._max_connections - self._mine())
         if most <= 0:
             self._pause_taking(_RETRY_AFTER)
-        elif not self._outlive(self._hand_off, _TAKING, self._take, most):
+        elif not self._guarded(self._hand_off, _TAKING, self._take, most):
             # Nothing is lost: the queue stays in the kernel, as that of a listener does.
             self._pause_taking(_PAUSE_AFTER_A_FAULT)
         elif self._hand_off.is_over:
@@ -260,7 +260,7 @@ class Acceptor:
         else:
             self._open(taken.connection, standing, is_tls=False)
 
-    def _outlive(self, source: object, what: str, work: Callable[[Any], None], argument: object) -> bool:
+    def _guarded(self, source: object, what: str, work: Callable[[Any], None], argument: object) -> bool:
         """Do it; false, with a line in the log, if it failed."""
         try:
             work(argument)

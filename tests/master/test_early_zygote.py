@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from asgi_master.ipc.messages import BootWanted
-from asgi_master.master.head_start import HeadStart
+from asgi_master.master.early_zygote import EarlyZygote
 from asgi_master.master.upgrade_state import VARIABLE
 
 
@@ -20,18 +20,18 @@ def _end(pid, channel):
 
 
 def test_one_that_nobody_took_is_ended_and_reaped():
-    with pytest.raises(ZeroDivisionError), HeadStart({}):
+    with pytest.raises(ZeroDivisionError), EarlyZygote({}):
         [child] = psutil.Process().children()
         raise ZeroDivisionError
     assert not psutil.pid_exists(child.pid)
 
 
 def test_it_is_given_once_and_stays():
-    with HeadStart({}) as head_start:
+    with EarlyZygote({}) as early_zygote:
         [child] = psutil.Process().children()
-        pid, channel = head_start.zygote()
+        pid, channel = early_zygote.zygote()
         assert pid == child.pid
-        another, its_channel = head_start.zygote()
+        another, its_channel = early_zygote.zygote()
         assert another != pid
     try:
         channel.setblocking(True)
@@ -45,8 +45,8 @@ def test_it_inherits_nothing_but_its_channel_and_the_standard_streams():
     """Not what systemd passed, for one: it would keep a socket listening that the master has closed."""
     with socket.create_server(("127.0.0.1", 0)) as passed:
         passed.set_inheritable(True)
-        with HeadStart({}) as head_start:
-            pid, channel = head_start.zygote()
+        with EarlyZygote({}) as early_zygote:
+            pid, channel = early_zygote.zygote()
         try:
             channel.setblocking(True)
             channel.receive()
@@ -57,5 +57,5 @@ def test_it_inherits_nothing_but_its_channel_and_the_standard_streams():
 
 
 def test_an_upgraded_master_has_its_zygotes_already():
-    with HeadStart({VARIABLE: "take:7"}):
+    with EarlyZygote({VARIABLE: "take:7"}):
         assert psutil.Process().children() == []

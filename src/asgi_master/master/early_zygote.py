@@ -1,7 +1,7 @@
-"""The first zygote, started before the master imports the rest of itself: with two CPUs both take the time of one.
+"""The first zygote, started before the master imports the rest of itself: the two imports run in parallel (ADR 8).
 
-It needs no setting to import what every zygote imports; then it waits for the order that says which application.
-So whatever is imported here holds it up: the channel, for one, is made of its socket when somebody asks for it.
+It needs no setting to import what every zygote imports; then it waits for its `Boot`, which names the application.
+Every import in this file delays it, so the channel is made of its socket only when it is asked for.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ _FAULT = "ASGI_MASTER_FAULT"
 """`faults.VARIABLE`; without it, there is no reason to import that before the zygote."""
 
 
-class HeadStart:
-    """Starts zygotes, the first of them on entry. On exit one that nobody took is ended."""
+class EarlyZygote:
+    """Starts zygotes, the first of them on entry. On exit one that was not taken is killed."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        """Where the environment speaks of a live upgrade, the zygote is there already."""
+        """At a live upgrade no early zygote is started: the master before has one."""
         self._is_upgrade = VARIABLE in environ
         if _FAULT in environ:
-            # One that is misspelt is refused here: a zygote would refuse it too, with a traceback.
+            # Refuses a misspelt fault here: a zygote would do so with a traceback.
             importlib.import_module("asgi_master.faults")
         self._waiting: tuple[int, socket.socket] | None = None
         self.interpreter = Interpreter()
@@ -42,8 +42,8 @@ class HeadStart:
     def __enter__(self) -> Self:
         open_missing()
         if not self._is_upgrade:
-            _keep_to_ourselves()
-            with contextlib.suppress(OSError):  # `zygote` meets the same trouble, and its caller tells of it
+            _inherit_nothing()
+            with contextlib.suppress(OSError):  # `zygote` fails in the same way, and its caller reports it
                 self._waiting = spawn_zygote(self.interpreter)
         return self
 
@@ -67,8 +67,8 @@ class HeadStart:
         return pid, channel
 
 
-def _keep_to_ourselves() -> None:
-    """What this process was given besides the standard streams, such as systemd's sockets, is the master's alone."""
+def _inherit_nothing() -> None:
+    """Keep zygotes from inheriting descriptors that this process was given, such as systemd's sockets."""
     with contextlib.suppress(FileNotFoundError):  # where there is no /proc
         for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 -- pathlib can wait
             if fd > _STDERR:

@@ -1,6 +1,6 @@
-"""What passes between a program and the one that replaces it in the same process: a command, a variable, a state.
+"""The protocol of a live upgrade: how a program starts the one that replaces it, and what that one finds.
 
-Both sides stand here, as each version is once the old and once the new program.
+Both sides are in this file: each version is the new program once, and the old one later.
 """
 
 import contextlib
@@ -19,24 +19,24 @@ from asgi_master.settings.model import Settings
 from asgi_master.settings.wire import from_wire
 from asgi_master.supervision.memento import MementoError, recall
 
-CONSENT = "able to take over: asgi-master "
-"""The last line of a program that was asked, with its version. Whatever else may be started instead does not say it."""
+READY_MARKER = "able to take over: asgi-master "
+"""Begins the last line of output of a program that is able to take over; its version follows."""
 
 
-class Errand(StrEnum):
-    """What a program that finds the variable is to do."""
+class UpgradeMode(StrEnum):
+    """What the old program starts the new one for."""
 
     CHECK = "check"
-    """Say whether it could take over; touch nothing."""
-    TAKE = "take"
-    """Take over: it is the master now."""
+    """Report whether it could take over; change nothing."""
+    TAKE_OVER = "take"
+    """Be the master from here on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Handover:
-    """What the program before this one left."""
+class UpgradeRequest:
+    """What the new program finds."""
 
-    errand: Errand
+    mode: UpgradeMode
     sections: dict[str, StateSection]
 
 
@@ -44,9 +44,9 @@ class Handover:
 
 
 def command(by_name: Callable[[str], str] = str) -> list[str]:
-    """The command that this program was started by. Relative paths in it mean the working directory.
+    """The command that this program was started by. Relative paths in it are relative to the working directory.
 
-    `by_name` says where the interpreter is now: a script names the one that it was installed with.
+    `by_name` returns the present path of the interpreter: a script names the one that it was installed with.
     """
     interpreter, *arguments = sys.orig_argv or [sys.executable]
     # A bare name was looked up in PATH; the interpreter knows what was found.
@@ -60,7 +60,7 @@ def write_state(sections: dict[str, StateSection]) -> int:
 
 @contextlib.contextmanager
 def inherited(fds: set[int]) -> Iterator[None]:
-    """Have a program that is started inside inherit these descriptors."""
+    """Programs that are started inside inherit these descriptors."""
     try:
         for fd in fds:
             os.set_inheritable(fd, True)
@@ -72,7 +72,7 @@ def inherited(fds: set[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def inside(directory: str) -> Iterator[None]:
-    """Be in this directory, by the name it has now. Raises `OSError`."""
+    """Run inside with this working directory, as its path leads now. Raises `OSError`."""
     back = os.open(".", os.O_PATH | os.O_CLOEXEC)
     try:
         os.chdir(directory)
@@ -85,28 +85,28 @@ def inside(directory: str) -> Iterator[None]:
 # The new program
 
 
-def receive(environ: MutableMapping[str, str]) -> Handover | None:
-    """What was left for this program, `None` at an ordinary start. Raises `StateError`.
+def receive(environ: MutableMapping[str, str]) -> UpgradeRequest | None:
+    """The request in the environment, `None` at an ordinary start. Raises `StateError`.
 
-    The variable is gone from the environment after it: nobody who is started from here is meant.
+    Removes the variable, so that child processes do not inherit it.
     """
     text = environ.pop(VARIABLE, None)
     if text is None:
         return None
     word, _, number = text.partition(":")
     try:
-        errand, fd = Errand(word), int(number)
+        mode, fd = UpgradeMode(word), int(number)
         os.set_inheritable(fd, False)
         state = content_of(fd)
         os.close(fd)
     except (ValueError, OSError) as error:
         raise StateError(f"the state that {VARIABLE} names cannot be read: {error}") from None
-    owner = os.getppid() if errand is Errand.CHECK else os.getpid()
-    return Handover(errand, decode(state, owner))
+    owner = os.getppid() if mode is UpgradeMode.CHECK else os.getpid()
+    return UpgradeRequest(mode, decode(state, owner))
 
 
 def check_sections(sections: dict[str, StateSection]) -> Settings:
-    """See whether this program can go on with them; returns the settings that serve. Raises `StateError`."""
+    """Check that this program can restore them; returns the settings in use. Raises `StateError`."""
     try:
         settings = settings_in(sections["executor"])
         recall(sections["supervisor"].values, lambda: 0.0)
@@ -123,5 +123,5 @@ def check_sections(sections: dict[str, StateSection]) -> Settings:
 
 
 def settings_in(executor: StateSection) -> Settings:
-    """The settings that the running generation has."""
+    """The settings of the generation that serves."""
     return from_wire(executor.values["settings"])

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from asgi_master.master.outlive import Outlive
+from asgi_master.master.guard import Guard
 from asgi_master.telemetry.failure_log import FailureLog
 
 
@@ -20,21 +20,21 @@ def test_the_same_fault_is_told_once_and_its_end(caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.INFO, "asgi_master")
     now = 0.0
     failures = FailureLog(lambda: now)
-    outlive = Outlive(failures)
+    guarded = Guard(failures)
     for turn in range(1000):
-        outlive(fail, str(turn))
+        guarded(fail, str(turn))
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert "fail(str) failed: ValueError: 0; the master goes on" in caplog.text
     assert caplog.records[0].exc_info
     now = 61.0
     failures.sweep()
     assert "over; it failed 1000 times" in caplog.text
-    outlive(fail)
+    guarded(fail)
     assert len(caplog.records) == 3
 
 
 def test_another_work_is_another_fault(caplog: pytest.LogCaptureFixture) -> None:
-    outlive = Outlive()
-    outlive(fail)
-    outlive(also_fail)
+    guarded = Guard()
+    guarded(fail)
+    guarded(also_fail)
     assert len(caplog.records) == 2

@@ -1,4 +1,4 @@
-"""Go on after a fault, of the system's or ours: it must not take the service down, nor fill the disk."""
+"""Continue after a failure, of the system or of our own code: it must neither end the service nor fill the disk."""
 
 import logging
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from asgi_master.telemetry.failure_log import FailureLog
 _GOES_ON = "the master goes on"
 
 
-class Outlive:
+class Guard:
     """Call it to do something that may fail. Each order has a deadline behind it, so nothing depends on its success."""
 
     def __init__(self, failures: FailureLog | None = None) -> None:

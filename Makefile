@@ -14,7 +14,7 @@ WHEEL ?=
 TAG ?=
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help demo test lint types contracts docs check dist lock drill drill-faults bench guard clean
+.PHONY: help demo test coverage lint types contracts docs check dist lock drill drill-faults bench guard clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,19 @@ demo: $(VENV)/installed ## serve the demo application with 2 workers on http://1
 
 test: $(VENV)/developing ## run all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+# The rooms of which the tests in the folder of the same name reach every branch, and those of which they need not.
+COVERED := asgi http ipc settings supervision
+REPORTED := cli control master telemetry tls worker
+
+coverage: $(addprefix coverage-,$(COVERED) $(REPORTED)) ## which branches of a room its own tests reach: all, of the pure ones
+
+coverage-%: export COVERAGE_FILE = .coverage/$*
+coverage-%: $(VENV)/developing
+	rm -rf $(COVERAGE_FILE) $(COVERAGE_FILE).* && mkdir -p .coverage
+	$(BIN)/coverage run --source asgi_master.$* -m pytest -q tests/$*
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report $(if $(filter $*,$(COVERED)),--fail-under=100)
 
 lint: $(VENV)/developing ## style, and what is unsafe in workflows
 	$(BIN)/ruff check .
@@ -69,7 +82,7 @@ guard: $(VENV)/developing ## a request must not cost much more than it did; take
 	$(BIN)/python benchmarks/guard.py
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) dist .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # An interpreter without ensurepip (Debian without python3-venv) gets its pip from the one outside.
 $(VENV)/made:

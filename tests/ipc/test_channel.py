@@ -222,3 +222,32 @@ def test_a_program_started_by_the_application_does_not_hold_our_channel(pair):
         assert theirs.receive() is None
     finally:
         child.communicate(b"\n", timeout=20)
+
+
+def test_an_inherited_end_is_not_passed_on(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    fd = os.dup(theirs.fileno())
+    os.set_inheritable(fd, True)
+    inherited = Channel.of_fd(fd)
+    assert not os.get_inheritable(fd)
+    assert ours.send(BecameReady())
+    received = inherited.receive()
+    assert received is not None
+    assert received.message == BecameReady()
+    inherited.close()
+
+
+def test_the_other_side_died_with_messages_unread(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    assert ours.send(BecameReady())
+    theirs.close()
+    assert ours.receive() is None
+
+
+def test_an_end_that_is_left_open_is_closed_with_its_process(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    fd = ours.fileno()
+    ours.leave_open()
+    assert ours.fileno() == -1
+    os.close(fd)
+    assert theirs.receive() is None

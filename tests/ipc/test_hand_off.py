@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from asgi_master import faults
 from asgi_master.ipc import descriptors
 from asgi_master.ipc.hand_off import HandOff
 from descriptor_limit import no_descriptor_left
@@ -218,3 +219,52 @@ def test_who_takes_one_does_not_wait_when_it_closes_it(queue):
         taken.connection.close()
     client.close()
     server.close()
+
+
+def test_the_ends_are_passed_on_as_descriptors(queue: HandOff) -> None:
+    another = HandOff.of_fds(*map(os.dup, queue.fds))
+    client, server = socket.socketpair()
+    with client, server:
+        assert queue.put(server, b"note")
+    (taken,) = another.take(1)
+    assert taken.note == b"note"
+    taken.connection.close()
+    another.close()
+
+
+def test_a_process_that_exits_closes_nothing_itself(queue: HandOff) -> None:
+    another = HandOff.of_fds(*map(os.dup, queue.fds))
+    fds = another.fds
+    another.leave_to_exit()
+    for fd in fds:
+        os.close(fd)  # it was open
+
+
+def test_a_connection_that_cannot_be_offered_stays(queue: HandOff, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "_fault", faults.parse("raise@before_hand_off"))
+    client, server = socket.socketpair()
+    with client, server:
+        assert not queue.put(server, b"")
+    assert list(queue.take(1)) == []
+
+
+def test_what_comes_with_a_datagram_beside_descriptors_is_passed_over() -> None:
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with here, there:
+        assert descriptors.name_senders(there)
+        descriptors.send(here, b"named", [here.fileno()])
+        data, (fd,) = descriptors.receive(there, 100, 10)
+        assert data == b"named"
+        descriptors.close(fd)
+        descriptors.close(fd)  # twice: nothing to tell
+
+
+def test_a_descriptor_is_no_sender() -> None:
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with here, there:
+        before = {entry.name for entry in Path("/proc/self/fd").iterdir()}
+        socket.send_fds(here, [b"x"], [here.fileno()])
+        assert descriptors.receive_named(there, 100) == (b"x", 0)
+        for name in {entry.name for entry in Path("/proc/self/fd").iterdir()} - before:
+            descriptors.close(int(name))
+    assert not descriptors.name_senders(there)

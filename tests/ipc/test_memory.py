@@ -5,6 +5,7 @@ import fcntl
 import mmap
 import os
 import pwd
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +95,10 @@ def test_all_that_children_get_is_sealed():
         assert seals & fcntl.F_SEAL_GROW
         assert seals & fcntl.F_SEAL_SEAL
         assert os.fstat(fd).st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_cannot_be_made_leaves_no_descriptor() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OSError, match="Invalid argument"):
+        memory.shared_file("test", -1)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,12 +1,15 @@
 import os
+from bisect import bisect_left
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asgi_master.ipc import scoreboard
 from asgi_master.ipc.counters import BUCKET_COUNT, DURATION_BOUNDS, GROWING, Field, Stats
-from asgi_master.ipc.scoreboard import RowState, Scoreboard, layout
+from asgi_master.ipc.scoreboard import RowState, Scoreboard, layout, understands
 
 
 @pytest.fixture
@@ -298,3 +301,46 @@ class TestWhatOthersWrote:
         assert board.totals().requests == 50
         board.release(row)
         assert board.totals().requests == 50
+
+
+def test_a_scoreboard_may_gain_fields_but_not_move_them() -> None:
+    ours = layout()
+    assert understands(ours)
+    known = dict(ours["fields"])
+    known.pop("APPLICATION_ERRORS")
+    assert understands({**ours, "fields": known})
+    assert not understands({**ours, "fields": {**known, "APPLICATION_ERRORS": 31}})
+    assert not understands({**ours, "fields": {**ours["fields"], "NOVELTY": 31}})
+    assert not understands({**ours, "rows": 1})
+    without_roster = {**ours, "words": 64}
+    assert not understands(without_roster), "an older program has none, nor would it go on with ours"
+
+
+def test_progress_is_never_ahead_of_the_clock(board: Scoreboard) -> None:
+    row = board.allocate()
+    assert row.progress(5.0) == 0.0
+    row[Field.PROGRESS_NS] = 3_000_000_000
+    assert row.progress(5.0) == 3.0
+    assert row.progress(2.0) == 2.0
+
+
+def test_without_proc_the_roster_is_the_same_descriptor(
+    board: Scoreboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(_fd: int) -> NoReturn:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(scoreboard, "for_reading", nowhere)
+    fd = board.roster_for_reading()
+    assert os.fstat(fd).st_ino == os.fstat(board.roster_fd).st_ino
+    os.close(fd)
+
+
+def test_what_ended_is_counted_by_its_kind() -> None:
+    stats = Stats()
+    stats.response_ended(0.3, is_stream=False)
+    stats.response_ended(2.0, is_stream=True)
+    stats.websocket_ended(4.0)
+    assert (stats.response_time, stats.streams, stats.stream_time) == (0.3, 1, 2.0)
+    assert stats.buckets[bisect_left(DURATION_BOUNDS, 0.3)] == sum(stats.buckets) == 1
+    assert (stats.websockets_ended, stats.websocket_time) == (1, 4.0)

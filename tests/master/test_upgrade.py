@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from asgi_master import __version__
-from asgi_master.ipc import scoreboard
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import BecameReady, Boot
 from asgi_master.ipc.scoreboard import Scoreboard
@@ -189,21 +188,6 @@ def test_children_that_cannot_be_read_are_refused():
         child.check(StateSection({"zygotes": [], "workers": [{"worker": 1}]}))
     with pytest.raises(TypeError, match="Forked is not what a zygote is booted with"):
         child.check(StateSection({"zygotes": [{"boot": '["Forked", {"pid": 1}]'}], "workers": []}))
-
-
-def test_a_scoreboard_may_gain_fields_but_not_move_them():
-    ours = scoreboard.layout()
-    assert scoreboard.understands(ours)
-    known = dict(ours["fields"])
-    known.pop("APPLICATION_ERRORS")
-    assert scoreboard.understands({**ours, "fields": known})
-    assert not scoreboard.understands({**ours, "fields": {**known, "APPLICATION_ERRORS": 31}})
-    assert not scoreboard.understands({**ours, "fields": {**ours["fields"], "NOVELTY": 31}})
-    assert not scoreboard.understands({**ours, "rows": 1})
-    without_roster = {**ours, "words": 64}
-    assert not scoreboard.understands(without_roster), (
-        "an older program has none, nor would it go on with ours"
-    )
 
 
 # --- the result

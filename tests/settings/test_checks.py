@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from asgi_master.errors import SettingsError
@@ -42,6 +44,14 @@ def errors(tmp_path):
             {"max_surge": "0"},
             "max-surge: 0 leaves a reload no room while max-unavailable is 0 (default): one of them must be at least 1 (--max-surge)",
         ),
+        (
+            {"max_unavailable": "0", "max_surge": "0"},
+            "max-surge: 0 leaves a reload no room while max-unavailable is 0 (--max-unavailable): one of them must be at least 1 (--max-surge)",
+        ),
+        (
+            {"log_format": "json", "access_log_format": "%(m)s"},
+            "access-log-format: its lines are text, but log-format is json (--log-format), whose fields are fixed: say --access-log-header NAME for more of them (--access-log-format)",
+        ),
         *(
             (
                 {"health_path": path},
@@ -50,6 +60,7 @@ def errors(tmp_path):
             for path in ("health", "/a b", "/a#b", "/\u00e4")
         ),
         ({"name": "a\nb"}, 'name: "a\\nb" is not a plain name (--name)'),
+        ({"chdir": "nowhere"}, 'chdir: "nowhere" is not a directory (--chdir)'),
         ({"bind": ["127.0.0.1:1", "127.0.0.1:1"]}, 'bind: "127.0.0.1:1" is given twice (--bind)'),
         ({"bind": ["unix:///a", "unix:/a"]}, 'bind: "unix:/a" is given twice (--bind)'),
         ({"bind": ["fd://1"]}, 'bind: "fd://1" is a standard stream, not a socket (--bind)'),
@@ -147,6 +158,7 @@ def test_each_bad_line_of_the_environment_file_is_told(errors):
         {"app_dir": "there", "reload_dir": ["there"], "env_file": "good.env"},
         {"header": ["X-A: b"]},
         {"name": "shop (blue)"},
+        {"log_timezone": "Asia/Kolkata"},
     ],
 )
 def test_what_is_fine(errors, flags):
@@ -157,3 +169,16 @@ def test_an_unreadable_value_is_not_blamed_on_another(errors):
     assert errors(drain_timeout="x", shutdown_timeout="40") == [
         'drain-timeout: "x" is not a duration (seconds, or such as 500ms, 30s, 5m, 1h) (--drain-timeout)'
     ]
+
+
+def test_no_address_at_all(tmp_path: Path) -> None:
+    (tmp_path / "asgi-master.toml").write_text('app = "main:app"\nbind = []\n')
+    with pytest.raises(SettingsError) as raised:
+        resolve({}, {}, tmp_path)
+    assert raised.value.errors == ["bind: is empty: give at least one address (asgi-master.toml, line 2)"]
+
+
+def test_a_directory_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as raised:
+        resolve({"app": "main:app"}, {}, tmp_path / "gone")
+    assert raised.value.errors == [f'app-dir: the working directory "{tmp_path}/gone" is not there']

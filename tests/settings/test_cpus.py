@@ -124,3 +124,14 @@ def test_a_host_that_tells_nothing_has_no_quotas(tmp_path):
 def test_the_mask_of_this_process_counts(tmp_path):
     assert available_cpus(tmp_path) == len(os.sched_getaffinity(0))
     assert 1 <= available_cpus() <= len(os.sched_getaffinity(0))
+
+
+def test_a_group_beside_what_is_mounted_is_the_mount(tmp_path: Path) -> None:
+    mountinfo = _V2.replace("0:30 / ", "0:30 /docker/one ")
+    root = _host(tmp_path, "0::/docker/two\n", mountinfo, {"sys/fs/cgroup/cpu.max": "100000 100000\n"})
+    assert cgroup_quotas(root) == [1.0]
+
+
+def test_a_hierarchy_without_our_group_has_no_quota(tmp_path: Path) -> None:
+    root = _host(tmp_path, "3:memory:/\n", _V2, {"sys/fs/cgroup/cpu.max": "100000 100000\n"})
+    assert cgroup_quotas(root) == []

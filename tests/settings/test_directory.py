@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -64,3 +65,11 @@ def test_a_directory_that_is_gone_has_a_name_all_the_same(releases):
     (releases / "releases/1").rmdir()
     (releases / "current").unlink()
     assert working_directory({"PWD": str(releases / "current")}, []).name == "1 (deleted)"
+
+
+def test_a_folder_that_cannot_be_read_is_passed_over(releases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> NoReturn:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert working_directory({}, []) == releases / "releases/1"

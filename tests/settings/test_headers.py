@@ -1,5 +1,6 @@
 import pytest
 
+from asgi_master.settings.access_headers import AccessHeaders, sort_access_headers
 from asgi_master.settings.headers import parse_header
 
 
@@ -26,3 +27,18 @@ def test_a_header_has_a_lower_case_name_and_a_bare_value():
 def test_what_is_no_header_says_why(text, reason):
     with pytest.raises(ValueError, match=reason):
         parse_header(text)
+
+
+def test_headers_of_the_access_log_are_sorted_each_once() -> None:
+    assert sort_access_headers(["X-Tenant", "response: X-Cache", "x-tenant"]) == AccessHeaders(
+        request=("x-tenant",), response=("x-cache",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("response:", "names no header"), ("x y", "names no header"), ("Cookie", "credentials")],
+)
+def test_what_the_access_log_does_not_show_says_why(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        sort_access_headers([text])

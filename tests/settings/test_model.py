@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from asgi_master.settings.fields import Setting
-from asgi_master.settings.model import SETTINGS, Settings
+from asgi_master.settings.model import SETTINGS, LoggingSettings, Settings
 
 _EACH = pytest.mark.parametrize("setting", SETTINGS, ids=[setting.name for setting in SETTINGS])
 
@@ -42,3 +42,28 @@ def test_words_and_numbers_are_bounded(setting: Setting):
 def test_settings_do_not_change():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings().process.workers = 3
+
+
+def test_a_former_name_keeps_its_flag() -> None:
+    assert [setting.old_flag for setting in SETTINGS if setting.old_flag] == ["--spare"]
+
+
+def test_a_number_has_a_maximum() -> None:
+    (workers,) = [setting for setting in SETTINGS if setting.name == "workers"]
+    with pytest.raises(ValueError, match="is too large: at most 1000"):
+        workers.option.read("1001")
+
+
+@pytest.mark.parametrize(
+    ("logging", "logs", "path"),
+    [
+        (LoggingSettings(), False, ""),
+        (LoggingSettings(access_log=True), True, ""),
+        (LoggingSettings(access_log_file="-"), True, ""),
+        (LoggingSettings(access_log_file="access.txt"), True, "access.txt"),
+    ],
+)
+def test_requests_are_logged_where_that_was_asked_for(
+    logging: LoggingSettings, *, logs: bool, path: str
+) -> None:
+    assert (logging.logs_requests, logging.access_log_path) == (logs, path)

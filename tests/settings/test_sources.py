@@ -1,4 +1,7 @@
+import errno
+import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -166,3 +169,18 @@ def test_a_broken_file_is_one_error(tmp_path, content, reason):
     (tmp_path / "asgi-master.toml").write_bytes(content)
     [error] = from_file(tmp_path, None).errors
     assert error.startswith(f"asgi-master.toml: {reason}")
+
+
+def test_lines_are_counted_through_a_long_string(tmp_path: Path) -> None:
+    source = _file(tmp_path, "workers = 2\nname = '''\nshop\n[tool]\n'''\nbacklog = 5\n")
+    assert source.values["backlog"].origin == "asgi-master.toml, line 6"
+
+
+def test_a_directory_that_cannot_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    assert from_file(tmp_path, None).errors == [
+        f"{tmp_path}/asgi-master.toml: cannot be read: Permission denied"
+    ]

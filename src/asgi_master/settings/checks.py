@@ -111,13 +111,11 @@ class _Checks:
                 ("drain_timeout",),
             )
         if process.max_surge == 0 and process.max_unavailable == 0:
-            name, other = ("max_surge", "max_unavailable")
-            if self._origins[name] == DEFAULT:
-                name, other = other, name
             yield _Finding(
-                name,
-                f"0 leaves a reload no room while {self._named(other, '0')}: one of them must be at least 1",
-                (other,),
+                "max_surge",
+                f"0 leaves a reload no room while {self._named('max_unavailable', '0')}: "
+                "one of them must be at least 1",
+                ("max_unavailable",),
             )
         path = process.health_path
         if path and not _TARGET.fullmatch(path):

@@ -93,7 +93,7 @@ def _serve_with(monkeypatch, run):
 def test_the_master_gets_the_settings_and_a_way_to_read_them_again(monkeypatch):
     seen = []
 
-    def run(read, _head_start):
+    def run(read, _early_zygote):
         seen.append(read())
         Path("asgi-master.toml").write_text("workers = 3\nbacklog = 9\n")
         seen.append(read())
@@ -107,10 +107,10 @@ def test_the_master_gets_the_settings_and_a_way_to_read_them_again(monkeypatch):
 
 
 def test_the_exit_status_is_the_masters(monkeypatch, capsys):
-    _serve_with(monkeypatch, lambda _read, _head_start: ExitCode.BOOT_FAILED)
+    _serve_with(monkeypatch, lambda _read, _early_zygote: ExitCode.BOOT_FAILED)
     assert main(["main:app"]) == ExitCode.BOOT_FAILED
 
-    def run(_read, _head_start):
+    def run(_read, _early_zygote):
         raise BindError("cannot bind 127.0.0.1:80: permission denied")
 
     _serve_with(monkeypatch, run)
@@ -126,7 +126,7 @@ def test_the_exit_status_is_the_masters(monkeypatch, capsys):
     ],
 )
 def test_what_the_system_lacks_is_one_line(monkeypatch, capsys, error, line):
-    def run(_read, _head_start):
+    def run(_read, _early_zygote):
         raise error
 
     _serve_with(monkeypatch, run)

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from asgi_master.master.accept_queue import queues
-from asgi_master.master.listening import Listener
+from asgi_master.master.open_listener import Listener
 
 
 def test_tcp_and_unix(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.descriptors import refuse
 from asgi_master.ipc.messages import TakeHandOff, TakeListeners
 from asgi_master.master.listeners import Listeners
-from asgi_master.master.listening import Listener
 from asgi_master.master.log_files import LogFiles
+from asgi_master.master.open_listener import Listener
 from asgi_master.master.reopening import listens
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.shared_sockets import SharedSockets

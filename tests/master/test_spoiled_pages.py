@@ -23,11 +23,11 @@ from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master.executor import Executor
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.log_files import LogFiles
-from asgi_master.master.notifier import Notifier
 from asgi_master.master.observer import MasterObserver
 from asgi_master.master.policy import policy_of
 from asgi_master.master.process import Process
 from asgi_master.master.running_settings import RunningSettings
+from asgi_master.master.sd_notify import Notifier
 from asgi_master.master.steering import MasterSteering
 from asgi_master.master.systemd import ServiceManager
 from asgi_master.master.totals import Totals

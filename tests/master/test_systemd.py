@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from asgi_master.errors import BindError
 from asgi_master.ipc.counters import Field, Stats
 from asgi_master.ipc.scoreboard import RowState, Scoreboard
-from asgi_master.master.kept_sockets import KeptSockets
+from asgi_master.master.fd_store import FdStore
 from asgi_master.master.listeners import Listeners
-from asgi_master.master.notifier import Notifier
-from asgi_master.master.systemd import ServiceManager
-from asgi_master.master.systemd_words import (
+from asgi_master.master.sd_notify import Notifier
+from asgi_master.master.sd_protocol import (
     datagram,
-    kept_name,
     notify_address,
     passed_descriptors,
+    stored_name,
     watchdog_timeout,
 )
+from asgi_master.master.systemd import ServiceManager
 from asgi_master.settings.bind import KEPT_PREFIX
 from asgi_master.settings.model import SocketSettings
 from asgi_master.supervision import events
@@ -100,7 +100,7 @@ FILES = st.none() | st.tuples(st.integers(0, 2**32), st.integers(0, 2**63))
 @settings(deadline=None)
 @given(BINDS, FILES)
 def test_a_kept_name_is_one_that_systemd_takes(bind, file):
-    name = kept_name(bind, file)
+    name = stored_name(bind, file)
     assert re.fullmatch(r"[!-9;-~]{1,255}", name)
     assert name.startswith(KEPT_PREFIX)
 
@@ -108,7 +108,7 @@ def test_a_kept_name_is_one_that_systemd_takes(bind, file):
 @settings(deadline=None)
 @given(st.tuples(BINDS, FILES), st.tuples(BINDS, FILES))
 def test_a_kept_name_is_of_one_bind_alone(one, other):
-    assert (kept_name(*one) == kept_name(*other)) == (one == other)
+    assert (stored_name(*one) == stored_name(*other)) == (one == other)
 
 
 # --- the line for people
@@ -186,8 +186,8 @@ def notifier(manager):
 
 def test_without_a_service_manager_nothing_happens():
     notifier = Notifier({})
-    notifier.tell({"READY": 1})
-    assert not notifier.is_heard
+    notifier.send({"READY": 1})
+    assert not notifier.is_enabled
     notifier.close()
 
 
@@ -197,14 +197,14 @@ def test_an_abstract_socket_is_heard(tmp_path):
         sock.bind(f"\0{name}")
         sock.setblocking(False)
         notifier = Notifier({"NOTIFY_SOCKET": f"@{name}"})
-        notifier.tell({"READY": 1})
+        notifier.send({"READY": 1})
         assert sock.recv(100) == b"READY=1"
         notifier.close()
 
 
 def test_a_full_queue_delays_and_loses_nothing(manager, notifier):
     for number in range(40):
-        notifier.tell({"STATUS": number})
+        notifier.send({"STATUS": number})
     seen = []
     while len(seen) < 40:
         came = manager.take("STATUS")
@@ -217,8 +217,8 @@ def test_a_full_queue_delays_and_loses_nothing(manager, notifier):
 def test_a_manager_that_went_away_is_told_once(manager, notifier, caplog):
     manager.close()
     Path(manager.path).unlink()
-    notifier.tell({"STATUS": "a"})
-    notifier.tell({"STATUS": "b"})
+    notifier.send({"STATUS": "a"})
+    notifier.send({"STATUS": "b"})
     assert [record.getMessage() for record in caplog.records] == [
         f"cannot notify systemd at '{manager.path}': No such file or directory"
     ]
@@ -229,7 +229,7 @@ def test_what_the_kernel_has_no_memory_for_is_said_later(manager, notifier, monk
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
     monkeypatch.setattr(socket.socket, "sendmsg", fails)
-    notifier.tell({"STATUS": "a"})
+    notifier.send({"STATUS": "a"})
     monkeypatch.undo()
     notifier.flush()
     assert manager.take("STATUS") == ["a"]
@@ -242,7 +242,7 @@ def test_a_start_without_a_descriptor_to_notify_with_goes_on(manager, monkeypatc
 
     monkeypatch.setattr(socket, "socket", fails)
     notifier = Notifier({"NOTIFY_SOCKET": manager.path})
-    notifier.tell({"STATUS": "a"})
+    notifier.send({"STATUS": "a"})
     monkeypatch.undo()
     notifier.flush()
     assert manager.take("STATUS") == ["a"]
@@ -553,10 +553,8 @@ class Store:
     def pass_on(self, notifier, monkeypatch, *others):
         """What another master gets."""
         passed = [(os.dup(fd), name) for name, fd in self.kept] + list(others)
-        monkeypatch.setattr(
-            "asgi_master.master.kept_sockets.passed_descriptors", lambda _environ, _pid: passed
-        )
-        return KeptSockets(notifier, {}, os.getpid())
+        monkeypatch.setattr("asgi_master.master.fd_store.passed_descriptors", lambda _environ, _pid: passed)
+        return FdStore(notifier, {}, os.getpid())
 
     def close(self):
         for _name, fd in self.kept:
@@ -576,7 +574,7 @@ def identity(listener):
 
 def test_listeners_outlive_their_master(store, notifier, monkeypatch, tmp_path):
     binds = settings_of("127.0.0.1:0", f"unix:{tmp_path}/a.sock")
-    first = Listeners(KeptSockets(notifier, {}, 0))
+    first = Listeners(FdStore(notifier, {}, 0))
     before = [identity(listener) for listener in first.open(binds)]
     store.receive()
     first.close()
@@ -585,7 +583,7 @@ def test_listeners_outlive_their_master(store, notifier, monkeypatch, tmp_path):
         client.connect(str(tmp_path / "a.sock"))  # between two masters
         second = Listeners(store.pass_on(notifier, monkeypatch))
         assert [identity(listener) for listener in second.open(binds)] == before
-        second._kept.settle()
+        second._fd_store.discard_unused()
         connection, _ = second.of(binds)[1].sock.accept()
         connection.close()
     assert len(store.names()) == 4  # given again: systemd knows what it has
@@ -594,7 +592,7 @@ def test_listeners_outlive_their_master(store, notifier, monkeypatch, tmp_path):
 
 def test_a_socket_file_that_was_replaced_is_bound_anew(store, notifier, monkeypatch, tmp_path):
     binds = settings_of(f"unix:{tmp_path}/a.sock")
-    first = Listeners(KeptSockets(notifier, {}, 0))
+    first = Listeners(FdStore(notifier, {}, 0))
     (before,) = [identity(listener) for listener in first.open(binds)]
     (name,) = store.names()
     first.close()
@@ -603,20 +601,20 @@ def test_a_socket_file_that_was_replaced_is_bound_anew(store, notifier, monkeypa
     second = Listeners(store.pass_on(notifier, monkeypatch))
     (listener,) = second.open(binds)
     assert identity(listener) != before
-    second._kept.settle()
+    second._fd_store.discard_unused()
     assert name not in store.names()
     second.close()
 
 
 def test_what_no_bind_names_is_dropped(store, notifier, monkeypatch):
-    first = Listeners(KeptSockets(notifier, {}, 0))
+    first = Listeners(FdStore(notifier, {}, 0))
     first.open(settings_of("127.0.0.1:0", "[::1]:0"))
     store.receive()
     first.close()
     second = Listeners(store.pass_on(notifier, monkeypatch))
     second.open(settings_of("[::1]:0"))
-    second._kept.settle()
-    assert set(store.names()) == {kept_name("[::1]:0", None)}
+    second._fd_store.discard_unused()
+    assert set(store.names()) == {stored_name("[::1]:0", None)}
     for listener in second.keep_only(settings_of()):
         listener.close()
     assert store.names() == []
@@ -635,7 +633,7 @@ def test_a_start_that_fails_leaves_the_files_of_kept_sockets(
     store, notifier, monkeypatch, tmp_path, taken, why
 ):
     kept, new = f"unix:{tmp_path}/kept.sock", f"unix:{tmp_path}/new.sock"
-    first = Listeners(KeptSockets(notifier, {}, 0))
+    first = Listeners(FdStore(notifier, {}, 0))
     (before,) = [identity(listener) for listener in first.open(settings_of(kept))]
     store.receive()
     first.close()
@@ -690,14 +688,14 @@ def test_the_addresses_of_a_host_change_between_two_masters(
 ):
     binds = settings_of("app.test:0")
     host.addresses = before
-    first = Listeners(KeptSockets(notifier, {}, 0))
+    first = Listeners(FdStore(notifier, {}, 0))
     known = {listener.sock.getsockname(): identity(listener) for listener in first.open(binds)}
     store.receive()
     first.close()
     host.addresses = after
     second = Listeners(store.pass_on(notifier, monkeypatch))
     opened = second.open(binds)
-    second._kept.settle()
+    second._fd_store.discard_unused()
     assert [listener.sock.getsockname()[0] for listener in opened] == after
     for listener in opened:
         address = listener.sock.getsockname()
@@ -705,7 +703,7 @@ def test_the_addresses_of_a_host_change_between_two_masters(
         if set(before) & set(after):
             assert address[1] in {port for _host, port in known}, "one port for all"
     # What is kept is what is listened on; systemd sees by itself what it has already.
-    assert set(store.names()) == {kept_name("app.test:0", None)}
+    assert set(store.names()) == {stored_name("app.test:0", None)}
     assert {os.fstat(fd).st_ino for _name, fd in store.kept} == {identity(listener) for listener in opened}
     for address in known:
         if address[0] not in after:
@@ -716,7 +714,7 @@ def test_the_addresses_of_a_host_change_between_two_masters(
 
 def test_a_start_that_fails_changes_nothing_of_what_is_kept(store, notifier, monkeypatch, host, taken):
     host.addresses = ["127.0.0.1", "127.0.0.2"]
-    first = Listeners(KeptSockets(notifier, {}, 0))
+    first = Listeners(FdStore(notifier, {}, 0))
     first.open(settings_of("app.test:0"))
     before = store.names()
     first.close()
@@ -743,13 +741,13 @@ def test_sockets_are_chosen_by_name(store, notifier, monkeypatch, caplog):
     for sock in (one, two, other):
         sock.set_inheritable(True)
     passed = [(one.fileno(), "web"), (two.fileno(), "web"), (other.fileno(), "admin")]
-    kept = store.pass_on(notifier, monkeypatch, *passed)
-    listeners = Listeners(kept)
+    fd_store = store.pass_on(notifier, monkeypatch, *passed)
+    listeners = Listeners(fd_store)
     found = listeners.open(settings_of("systemd:web", backlog=100))
     assert [listener.sock.getsockname() for listener in found] == [one.getsockname(), two.getsockname()]
     assert not any(listener.sock.get_inheritable() for listener in found)
     assert not any(sock.get_inheritable() for sock in (one, two, other))
-    kept.settle()
+    fd_store.discard_unused()
     assert [record.getMessage() for record in caplog.records] == [
         "systemd passed the socket admin, which nobody serves: --bind systemd:admin does"
     ]
@@ -768,10 +766,10 @@ def web():
 
 
 def test_a_socket_that_nobody_served_can_be_asked_for_later(store, notifier, monkeypatch, web, caplog):
-    kept = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"))
-    listeners = Listeners(kept)
+    fd_store = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"))
+    listeners = Listeners(fd_store)
     listeners.open(settings_of("127.0.0.1:0"))
-    kept.settle()
+    fd_store.discard_unused()
     assert "systemd passed the socket web, which nobody serves" in caplog.text
     (listener,) = listeners.open(settings_of("127.0.0.1:0", "systemd:web"))
     assert listener.sock.getsockname() == web.getsockname()
@@ -782,11 +780,11 @@ def test_a_socket_that_nobody_served_can_be_asked_for_later(store, notifier, mon
 def test_a_socket_that_a_reload_took_away_can_be_opened_again(
     store, notifier, monkeypatch, web, caplog, bind
 ):
-    kept = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"))
-    listeners = Listeners(kept)
+    fd_store = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"))
+    listeners = Listeners(fd_store)
     binds = settings_of(bind.format(fd=web.fileno()))
     (first,) = listeners.open(binds)
-    kept.settle()
+    fd_store.discard_unused()
     (gone,) = listeners.keep_only(settings_of("127.0.0.1:0"))
     assert gone is first
     assert gone.is_passed
@@ -800,9 +798,9 @@ def test_a_socket_that_a_reload_took_away_can_be_opened_again(
 
 
 def test_a_reload_that_is_refused_does_not_cost_the_socket(store, notifier, monkeypatch, web, taken):
-    kept = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"))
-    listeners = Listeners(kept)
-    kept.settle()
+    fd_store = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"))
+    listeners = Listeners(fd_store)
+    fd_store.discard_unused()
     with pytest.raises(BindError):
         listeners.open(settings_of("systemd:web", taken))
     (listener,) = listeners.open(settings_of("systemd:web"))
@@ -812,9 +810,9 @@ def test_a_reload_that_is_refused_does_not_cost_the_socket(store, notifier, monk
 
 def test_all_sockets_of_a_name_are_used_or_none(store, notifier, monkeypatch, web):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        kept = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"), (other.fileno(), "web"))
+        fd_store = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"), (other.fileno(), "web"))
         with pytest.raises(BindError, match="cannot use systemd:web: it is not a stream socket"):
-            Listeners(kept).open(settings_of("systemd:web"))
+            Listeners(fd_store).open(settings_of("systemd:web"))
         assert other.fileno() >= 0
 
 
@@ -825,10 +823,10 @@ def test_a_name_that_was_not_passed_says_what_to_do():
 
 def test_a_descriptor_can_still_be_named_by_its_number(store, notifier, monkeypatch, caplog):
     with socket.create_server(("127.0.0.1", 0)) as web:
-        kept = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"))
-        listeners = Listeners(kept)
+        fd_store = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"))
+        listeners = Listeners(fd_store)
         (listener,) = listeners.open(settings_of(f"fd://{web.fileno()}"))
-        kept.settle()
+        fd_store.discard_unused()
         assert not caplog.records
         assert listener.sock.getsockname() == web.getsockname()
         listeners.close()
@@ -837,8 +835,8 @@ def test_a_descriptor_can_still_be_named_by_its_number(store, notifier, monkeypa
 def test_a_descriptor_that_is_none_is_passed_over(store, notifier, monkeypatch, tmp_path):
     """Kept under our name, but not a socket: whoever put it there, we bind what we want."""
     fd = os.open(tmp_path, os.O_RDONLY)
-    kept = store.pass_on(notifier, monkeypatch, (fd, kept_name("127.0.0.1:0", None)), (9999, "gone"))
-    listeners = Listeners(kept)
+    fd_store = store.pass_on(notifier, monkeypatch, (fd, stored_name("127.0.0.1:0", None)), (9999, "gone"))
+    listeners = Listeners(fd_store)
     (listener,) = listeners.open(settings_of("127.0.0.1:0"))
     assert listener.url.startswith("http://127.0.0.1:")
     listeners.close()

@@ -16,12 +16,12 @@ from asgi_master.ipc.messages import BecameReady, Boot
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master import child, upgrade_protocol
 from asgi_master.master.child import Worker, Zygote
-from asgi_master.master.kept_sockets import KeptSockets
+from asgi_master.master.fd_store import FdStore
 from asgi_master.master.listeners import Listeners
-from asgi_master.master.notifier import Notifier
 from asgi_master.master.pid_file import PidFile
 from asgi_master.master.preflight import Preflight, PreflightResult, judge
 from asgi_master.master.process import Process
+from asgi_master.master.sd_notify import Notifier
 from asgi_master.master.upgrade_protocol import (
     READY_MARKER,
     VARIABLE,
@@ -385,8 +385,8 @@ def test_listeners_cross_with_their_files(tmp_path):
 def test_what_was_passed_crosses_whether_it_is_served_or_not(monkeypatch, caplog):
     web, admin, other = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     passed = [(web.fileno(), "web"), (admin.fileno(), "admin")]
-    monkeypatch.setattr("asgi_master.master.kept_sockets.passed_descriptors", lambda _environ, _pid: passed)
-    before = Listeners(KeptSockets(Notifier({}), {}, 0))
+    monkeypatch.setattr("asgi_master.master.fd_store.passed_descriptors", lambda _environ, _pid: passed)
+    before = Listeners(FdStore(Notifier({}), {}, 0))
     binds = SocketSettings(bind=("systemd:web", f"fd://{other.fileno()}"))
     opened = before.open(binds)
     for listener in before.keep_only(SocketSettings(bind=(f"fd://{other.fileno()}",))):
@@ -394,18 +394,18 @@ def test_what_was_passed_crosses_whether_it_is_served_or_not(monkeypatch, caplog
     section = section_of(before)
     given = {sock.fileno() for sock in (web, admin, other)}
     assert given < set(section.fds.values())
-    monkeypatch.setattr("asgi_master.master.kept_sockets.passed_descriptors", lambda _environ, _pid: [])
-    kept = KeptSockets(Notifier({}), {}, 0)
-    after = Listeners(kept).import_state(section)
+    monkeypatch.setattr("asgi_master.master.fd_store.passed_descriptors", lambda _environ, _pid: [])
+    fd_store = FdStore(Notifier({}), {}, 0)
+    after = Listeners(fd_store).import_state(section)
     opened[1].sock.detach()
     after.open(binds)
     after.open(SocketSettings(bind=("systemd:admin",)))
-    kept.settle()
+    fd_store.discard_unused()
     assert caplog.records == [], "it was said at the start"
     urls = [listener.sock.getsockname() for listener in after.of(binds)]
     assert urls == [web.getsockname(), other.getsockname()]
     assert all(listener.is_passed for listener in after.of(binds))
-    assert given == set(kept.export_state().fds.values())
+    assert given == set(fd_store.export_state().fds.values())
     after.close()
     for sock in (web, admin, other):
         sock.close()

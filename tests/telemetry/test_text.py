@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_master.cli import app, ctl_view
-from asgi_master.master.systemd_words import datagram
+from asgi_master.master.sd_protocol import datagram
 from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.telemetry.logs import JsonFormatter, TextFormatter
 from asgi_master.telemetry.text import one_line

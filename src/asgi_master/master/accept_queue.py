@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from asgi_master.control.metrics import Queue
-from asgi_master.master.listening import Listener
+from asgi_master.master.open_listener import Listener
 
 # struct tcp_info begins with eight bytes and four words; of a listener, tcpi_unacked is the length of its queue and
 # tcpi_sacked the limit.

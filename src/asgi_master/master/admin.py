@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 
 from asgi_master.master.listeners import Listeners
-from asgi_master.master.listening import Listener
+from asgi_master.master.open_listener import Listener
 from asgi_master.settings.model import Settings, SocketSettings
 
 log = logging.getLogger("asgi_master")

@@ -6,7 +6,7 @@ import os
 from asgi_master.control.component import Component
 from asgi_master.master.children import Children
 from asgi_master.master.listeners import Listeners
-from asgi_master.master.listening import Listener
+from asgi_master.master.open_listener import Listener
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.settings.model import Settings
 from asgi_master.supervision.notices import MasterReady, Notice, ReloadCommitted

@@ -31,24 +31,24 @@ from asgi_master.master.admin import open_admin
 from asgi_master.master.announcements import Announcements
 from asgi_master.master.certificates import Certificates
 from asgi_master.master.children import Children
+from asgi_master.master.closing_listeners import ClosingListeners
 from asgi_master.master.control_socket import export_control, import_control, open_control
 from asgi_master.master.dispatcher import Dispatcher
 from asgi_master.master.early_zygote import EarlyZygote
 from asgi_master.master.executor import Executor
+from asgi_master.master.fd_store import FdStore
 from asgi_master.master.guard import Guard
-from asgi_master.master.kept_sockets import KeptSockets
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.log_files import LogFiles
 from asgi_master.master.loop import Master
-from asgi_master.master.notifier import Notifier
 from asgi_master.master.observer import MasterObserver
 from asgi_master.master.pid_file import PidFile
 from asgi_master.master.place import Place, enter
 from asgi_master.master.policy import policy_of
 from asgi_master.master.privileges import PID_FILE, warn_of_exposure
 from asgi_master.master.reload import Reload
-from asgi_master.master.removed_binds import RemovedBinds
 from asgi_master.master.running_settings import RunningSettings
+from asgi_master.master.sd_notify import Notifier
 from asgi_master.master.selecting import PatientSelector
 from asgi_master.master.shared_sockets import SharedSockets
 from asgi_master.master.signal_actions import SignalActions, master_actions
@@ -131,10 +131,10 @@ def assemble(
         "children", create=lambda: children, restore=children.import_state, export=Children.export_state
     )
 
-    kept = KeptSockets(notifier, os.environ, os.getpid())
+    fd_store = FdStore(notifier, os.environ, os.getpid())
     # They are taken: whatever this process executes later (a live upgrade) must not take them again.
     os.environ.pop("LISTEN_PID", None)
-    listeners = _listeners(held, state, "listeners", Listeners(kept))
+    listeners = _listeners(held, state, "listeners", Listeners(fd_store))
     certificates = Certificates(children, settings, directory)
     state.register(
         "certificates",
@@ -152,7 +152,7 @@ def assemble(
         resources.open_binds(started)
     else:
         resources.open(started)
-    kept.settle()
+    fd_store.discard_unused()
     admin = open_admin(_listeners(held, state, "admin listeners", Listeners()), started)
     control = state.register(
         "control socket",
@@ -175,7 +175,7 @@ def assemble(
 
     service_manager = ServiceManager(notifier, supervisor, children.rows, os.environ)
     reload = Reload(reread, settings, resources, children, supervisor, service_manager, events.append)
-    removed_binds = RemovedBinds(settings, listeners, hand_off)
+    closing_listeners = ClosingListeners(settings, listeners, hand_off)
     shared_sockets = SharedSockets(children, settings, listeners, resources, hand_off)
     totals = _totals(state)
     observer = MasterObserver(
@@ -205,7 +205,7 @@ def assemble(
         settings,
         supervisor,
         children,
-        removed_binds,
+        closing_listeners,
         selector,
         process.signals,
         settle,
@@ -215,7 +215,7 @@ def assemble(
     components: list[Component] = [
         Announcements(settings, children, listeners),
         reload,
-        removed_binds,
+        closing_listeners,
         ControlServer(
             control.sock if control is not None else None,
             selector,
@@ -254,7 +254,7 @@ def _reporting_to(notifier: Notifier) -> Iterator[None]:
     try:
         yield
     except BindError as error:
-        notifier.tell({"STATUS": str(error)})
+        notifier.send({"STATUS": str(error)})
         raise
 
 

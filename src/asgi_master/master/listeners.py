@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Self
 
 from asgi_master.errors import BindError
-from asgi_master.master.kept_sockets import KeptSockets
-from asgi_master.master.listening import Listener, is_ours, open_bind, place_of
-from asgi_master.master.notifier import Notifier
+from asgi_master.master.fd_store import FdStore
+from asgi_master.master.open_listener import Listener, is_ours, open_bind, place_of
 from asgi_master.master.reopening import listen_again, replace_socket
+from asgi_master.master.sd_notify import Notifier
 from asgi_master.master.upgrade_state import StateSection
 from asgi_master.settings.bind import TcpAddress, parse_bind, speaks_tls
 from asgi_master.settings.model import SocketSettings
@@ -22,9 +22,9 @@ from asgi_master.settings.model import SocketSettings
 class Listeners:
     """All listening sockets, by the bind that asked for them."""
 
-    def __init__(self, kept: KeptSockets | None = None) -> None:
-        """`kept` is what systemd holds for us, if it does."""
-        self._kept = kept if kept is not None else KeptSockets(Notifier({}), {}, 0)
+    def __init__(self, fd_store: FdStore | None = None) -> None:
+        """Without a service manager there is nothing in `fd_store`."""
+        self._fd_store = fd_store if fd_store is not None else FdStore(Notifier({}), {}, 0)
         self._by_bind: dict[str, list[Listener]] = {}
         self.urls: dict[int, str] = {}
         """Where clients connected to each that was ever open, by the socket's inode: others may hold it open still."""
@@ -35,12 +35,12 @@ class Listeners:
         Raises `BindError`, with nothing of this call left open.
         """
         missing = [bind for bind in settings.bind if bind not in self._by_bind]
-        self._kept.make_way(map(place_of, missing), _ports(missing))
+        self._fd_store.release_conflicting(map(place_of, missing), _ports(missing))
         opened: dict[str, list[Listener]] = {}
         try:
             for bind in missing:
                 self._refuse_to_change_tls(bind)
-                opened[bind] = open_bind(bind, settings, self._kept)
+                opened[bind] = open_bind(bind, settings, self._fd_store)
         except BindError:
             for listener in _flatten(opened.values()):
                 listener.abandon()
@@ -50,7 +50,7 @@ class Listeners:
         for bind, listeners in opened.items():
             if is_ours(bind):
                 for listener in listeners:
-                    self._kept.keep(place_of(bind), [listener.sock], listener.kept_file)
+                    self._fd_store.store(place_of(bind), [listener.sock], listener.file_identity)
         return _flatten(opened.values())
 
     def _refuse_to_change_tls(self, bind: str) -> None:
@@ -73,7 +73,7 @@ class Listeners:
             for listener in self._by_bind.pop(bind):
                 removed.append(listener)
                 if is_ours(bind):
-                    self._kept.let_go(place_of(bind), listener.kept_file)
+                    self._fd_store.remove(place_of(bind), listener.file_identity)
         return removed
 
     def mend(self, listener: Listener, settings: SocketSettings) -> socket.socket | None:
@@ -88,16 +88,16 @@ class Listeners:
             raise BindError(f"cannot listen on {listener.url} again: it was passed to us")
         place = place_of(bind)
         for other in self._by_bind[bind]:
-            self._kept.let_go(place, other.kept_file)
+            self._fd_store.remove(place, other.file_identity)
         try:
             return replace_socket(listener, bind, settings)
         finally:
             for other in self._by_bind[bind]:
-                self._kept.keep(place, [other.sock], other.kept_file)
+                self._fd_store.store(place, [other.sock], other.file_identity)
 
     def export_state(self) -> StateSection:
         """Every socket, by its bind, and what was passed to us."""
-        passed = self._kept.export_state()
+        passed = self._fd_store.export_state()
         section = StateSection(
             {"binds": {bind: [] for bind in self._by_bind}, "passed": passed.values}, passed.fds
         )
@@ -129,7 +129,7 @@ class Listeners:
                 for known in listeners
             ]
         self._note(_flatten(self._by_bind.values()))
-        self._kept.import_state(section.values.get("passed", {}))
+        self._fd_store.import_state(section.values.get("passed", {}))
         return self
 
     def _note(self, listeners: list[Listener]) -> None:
@@ -137,7 +137,7 @@ class Listeners:
 
     def turn_away(self) -> None:
         """Close those that no service manager keeps: who connects now is refused."""
-        if self._kept.is_kept:
+        if self._fd_store.is_available:
             return
         for bind in [bind for bind in self._by_bind if is_ours(bind)]:
             for listener in self._by_bind.pop(bind):
@@ -146,7 +146,7 @@ class Listeners:
     def close(self) -> None:
         """Close all. The file of a Unix socket that systemd keeps stays: the next master listens on that socket."""
         for listener in _flatten(self._by_bind.values()):
-            listener.close(leave_file=self._kept.is_kept)
+            listener.close(leave_file=self._fd_store.is_available)
         self._by_bind.clear()
 
 

@@ -15,8 +15,8 @@ from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.master.accept_queue import queues
 from asgi_master.master.children import Children
 from asgi_master.master.listeners import Listeners
-from asgi_master.master.listening import Listener
 from asgi_master.master.memory import MemorySampler, Subject
+from asgi_master.master.open_listener import Listener
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.totals import Totals
 from asgi_master.supervision.fleet import Worker

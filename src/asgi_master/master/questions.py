@@ -14,7 +14,7 @@ from pathlib import Path
 
 from asgi_master.directories import Directory
 from asgi_master.errors import AsgiMasterError, BindError, SettingsError
-from asgi_master.master import listening
+from asgi_master.master import open_listener
 from asgi_master.master.admin import admin_sockets
 from asgi_master.master.certificates import check as check_certificates
 from asgi_master.master.log_files import check as check_log_file
@@ -75,7 +75,7 @@ def _bind(bind: str, sockets: SocketSettings) -> Iterator[str]:
     try:
         match parse_bind(bind):
             case TcpAddress() as address:
-                listening.try_tcp(bind, address)
+                open_listener.try_tcp(bind, address)
             case UnixAddress(path):
                 _unix(bind, Path(path), sockets)
     except BindError as error:
@@ -84,7 +84,7 @@ def _bind(bind: str, sockets: SocketSettings) -> Iterator[str]:
 
 def _unix(bind: str, path: Path, sockets: SocketSettings) -> None:
     """Raises `BindError`."""
-    listening.owner_of(bind, sockets.uds_owner)
+    open_listener.owner_of(bind, sockets.uds_owner)
     try:
         if path.exists() and not stat.S_ISSOCK(path.lstat().st_mode):
             raise BindError(f"cannot bind {bind}: a file that is not a socket stands there; move it away")

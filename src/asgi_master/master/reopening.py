@@ -6,9 +6,9 @@ import select
 import socket
 
 from asgi_master.errors import BindError
-from asgi_master.master.kept_sockets import KeptSockets
-from asgi_master.master.listening import Listener, listen_tcp, open_bind
-from asgi_master.master.notifier import Notifier
+from asgi_master.master.fd_store import FdStore
+from asgi_master.master.open_listener import Listener, listen_tcp, open_bind
+from asgi_master.master.sd_notify import Notifier
 from asgi_master.settings.model import SocketSettings
 
 _SHUT = select.POLLRDHUP | select.POLLHUP
@@ -46,7 +46,7 @@ def replace_socket(listener: Listener, bind: str, settings: SocketSettings) -> s
     """Give it another socket that listens there, and return the one it had. Raises `BindError`."""
     before = listener.sock
     if before.family == socket.AF_UNIX:
-        (opened,) = open_bind(bind, settings, KeptSockets(Notifier({}), {}, os.getpid()))
+        (opened,) = open_bind(bind, settings, FdStore(Notifier({}), {}, os.getpid()))
         listener.sock, listener.inode = opened.sock, opened.inode
         return before
     try:

@@ -12,7 +12,7 @@ from asgi_master.errors import BindError
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.master.children import Children
 from asgi_master.master.listeners import Listeners
-from asgi_master.master.listening import Listener
+from asgi_master.master.open_listener import Listener
 from asgi_master.master.reopening import listens
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.worker_resources import WorkerResources

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from asgi_master.control.component import Component
 from asgi_master.ipc.scoreboard import Row
-from asgi_master.master.notifier import Notifier
-from asgi_master.master.systemd_words import watchdog_timeout
+from asgi_master.master.sd_notify import Notifier
+from asgi_master.master.sd_protocol import watchdog_timeout
 from asgi_master.supervision.notices import (
     BootFailed,
     MasterReady,
@@ -57,7 +57,7 @@ class ServiceManager(Component):
         self._supervisor = supervisor
         self._rows = rows
         self._clock = clock
-        self._watchdog = watchdog_timeout(environ, os.getpid()) if notifier.is_heard else None
+        self._watchdog = watchdog_timeout(environ, os.getpid()) if notifier.is_enabled else None
         self._watchdog_due = self._status_sent = clock()
         self._boots_since: float | None = None
         """Since when the fleet does nothing but boot."""
@@ -107,7 +107,7 @@ class ServiceManager(Component):
 
     def sweep(self) -> None:
         """Say what is due."""
-        if not self._notifier.is_heard:
+        if not self._notifier.is_enabled:
             return
         self._notifier.flush()
         now = self._clock()
@@ -117,7 +117,7 @@ class ServiceManager(Component):
             and self._is_healthy(now, self._watchdog / 2)
             and now >= self._watchdog_due
         ):
-            self._notifier.tell({"WATCHDOG": 1})
+            self._notifier.send({"WATCHDOG": 1})
             self._watchdog_due = now + self._watchdog / 2
         if now >= self._status_sent + _STATUS_PERIOD:
             self._send_status()
@@ -133,7 +133,7 @@ class ServiceManager(Component):
             self._send_status({"READY": 1})
 
     def _send_status(self, words: Mapping[str, str | int] | None = None, *, doing: str = "") -> None:
-        if not self._notifier.is_heard:
+        if not self._notifier.is_enabled:
             return
         now = self._status_sent = self._clock()
         phase, fleet = self._supervisor.phase, self._supervisor.fleet
@@ -156,7 +156,7 @@ class ServiceManager(Component):
         said: dict[str, str | int] = {**(words or {}), "STATUS": status}
         if self._is_reloading or self._is_stopping or phase is Phase.BOOTING:
             said["EXTEND_TIMEOUT_USEC"] = int(_EXTENSION * 1e6)
-        self._notifier.tell(said)
+        self._notifier.send(said)
 
     def _is_healthy(self, now: float, patience: float) -> bool:
         """Whether somebody serves, or is about to.

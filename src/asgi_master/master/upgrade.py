@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from asgi_master.control.component import Component
 from asgi_master.master.children import Children
+from asgi_master.master.closing_listeners import ClosingListeners
 from asgi_master.master.place import Place
 from asgi_master.master.preflight import Preflight
-from asgi_master.master.removed_binds import RemovedBinds
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.signals import SignalPipe
 from asgi_master.master.upgrade_protocol import UpgradeMode, inherited, inside, write_state
@@ -44,7 +44,7 @@ class Upgrade(Component):
         settings: RunningSettings,
         supervisor: Supervisor,
         children: Children,
-        removed_binds: RemovedBinds,
+        closing_listeners: ClosingListeners,
         selector: selectors.BaseSelector,
         signals: SignalPipe,
         settle: Callable[[], None],
@@ -55,7 +55,7 @@ class Upgrade(Component):
         self._settings = settings
         self._supervisor = supervisor
         self._children = children
-        self._removed_binds = removed_binds
+        self._closing_listeners = closing_listeners
         self._selector = selector
         self._signals = signals
         self._settle = settle
@@ -65,7 +65,7 @@ class Upgrade(Component):
     @property
     def _is_possible_now(self) -> bool:
         """Whether nothing is under way that does not survive an upgrade."""
-        return self._supervisor.phase is Phase.STEADY and self._removed_binds.is_done
+        return self._supervisor.phase is Phase.STEADY and self._closing_listeners.is_done
 
     def request(self) -> None:
         """Upgrade as soon as that is possible. Requests until then are one request."""

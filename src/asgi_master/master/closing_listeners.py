@@ -1,4 +1,4 @@
-"""The binds that a reload took away: who had connected is still served, who comes later is refused.
+"""Listeners that a reload removed: clients that had connected are served, later ones are refused.
 
 The workers of the old generation stop accepting before the reload is committed, and those of the new one do not have
 these sockets. What waits in their queues meanwhile reaches the new workers through the hand-off queue; with the
@@ -14,23 +14,23 @@ from asgi_master.control.component import Component
 from asgi_master.ipc.descriptors import close_at_once
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.master.listeners import Listeners
-from asgi_master.master.listening import Listener
+from asgi_master.master.open_listener import Listener
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.supervision.notices import MasterReady, Notice, ReloadCommitted, ReloadFailed
 
 log = logging.getLogger("asgi_master")
 
 
-class RemovedBinds(Component):
-    """Listeners on their way out: what the committed settings do not ask for, once a rollout has ended."""
+class ClosingListeners(Component):
+    """Closes what the committed settings do not ask for once a rollout has ended."""
 
     def __init__(self, settings: RunningSettings, listeners: Listeners, hand_off: HandOff) -> None:
         self._settings = settings
         self._listeners = listeners
         self._hand_off = hand_off
-        self._leaving: list[Listener] = []
-        self._in_hand: socket.socket | None = None
-        """Accepted, and not given away yet: the hand-off queue was full."""
+        self._closing: list[Listener] = []
+        self._accepted: socket.socket | None = None
+        """Accepted, and not moved yet: the hand-off queue was full."""
 
     def add(self, listener: Listener) -> None:
         """Close it as soon as its queue is empty. Its file, if it has one, goes at once."""
@@ -43,43 +43,43 @@ class RemovedBinds(Component):
         elif listener.is_announced:
             log.info("no longer listening on %s", listener.url)
         listener.remove_file()
-        self._leaving.append(listener)
+        self._closing.append(listener)
         self.sweep()
 
     @property
     def is_done(self) -> bool:
-        """Whether nobody is on the way out."""
-        return not self._leaving
+        """Whether none is left to close."""
+        return not self._closing
 
     def note(self, notice: Notice) -> None:
-        """Take what a rollout that ended leaves behind."""
+        """Close what a rollout that ended leaves open."""
         if isinstance(notice, ReloadFailed | MasterReady | ReloadCommitted):
             for listener in self._listeners.keep_only(self._settings.committed.sockets):
                 self.add(listener)
 
     def sweep(self) -> None:
-        """Give away what waits, as far as the hand-off queue takes it, and close who has nothing left."""
-        while self._leaving and self._empty(self._leaving[0]):
-            self._leaving.pop(0).sock.close()
+        """Move what waits to the hand-off queue, as far as that accepts it; close listeners whose queue is empty."""
+        while self._closing and self._empty(self._closing[0]):
+            self._closing.pop(0).sock.close()
 
     def close(self) -> None:
         """Close all."""
-        for listener in self._leaving:
+        for listener in self._closing:
             listener.sock.close()
-        self._leaving.clear()
-        if self._in_hand is not None:
-            close_at_once(self._in_hand)
+        self._closing.clear()
+        if self._accepted is not None:
+            close_at_once(self._accepted)
 
     def _empty(self, listener: Listener) -> bool:
         """Whether nothing waits there any more."""
         with contextlib.suppress(OSError):  # nothing there, or nothing that could be accepted
             while True:
-                if self._in_hand is None:
-                    self._in_hand = _accept(listener.sock)
-                if not self._hand_off.put_new(self._in_hand, is_tls=listener.is_tls):
+                if self._accepted is None:
+                    self._accepted = _accept(listener.sock)
+                if not self._hand_off.put_new(self._accepted, is_tls=listener.is_tls):
                     return False
-                close_at_once(self._in_hand)
-                self._in_hand = None
+                close_at_once(self._accepted)
+                self._accepted = None
         return True
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from asgi_master.directories import NO_INODE, Directory, Inode, remove
 from asgi_master.errors import BindError
 from asgi_master.ipc.descriptors import refuse
-from asgi_master.master.kept_sockets import KeptSockets
+from asgi_master.master.fd_store import FdStore
 from asgi_master.master.privileges import socket_of, warn_of_exposure
 from asgi_master.settings.bind import (
     TLS_PREFIX,
@@ -68,8 +68,8 @@ class Listener:
         return f"{TLS_PREFIX if self.is_tls else 'http://'}{host}:{address[1]}"
 
     @property
-    def kept_file(self) -> Inode | None:
-        """What tells the socket's file apart, for `KeptSockets`."""
+    def file_identity(self) -> Inode | None:
+        """Identity of the socket's file, for `FdStore`."""
         return self.inode if self.file is not None else None
 
     def close(self, *, leave_file: bool = False) -> None:
@@ -100,18 +100,18 @@ def is_ours(bind: str) -> bool:
     return isinstance(parse_bind(bind), TcpAddress | UnixAddress)
 
 
-def open_bind(bind: str, settings: SocketSettings, kept: KeptSockets) -> list[Listener]:
+def open_bind(bind: str, settings: SocketSettings, fd_store: FdStore) -> list[Listener]:
     """Listen there. Raises `BindError`, with nothing left open."""
     match parse_bind(bind):
         case TcpAddress() as address:
-            listeners = _open_tcp(bind, address, settings.backlog, kept)
+            listeners = _open_tcp(bind, address, settings.backlog, fd_store)
         case UnixAddress() as address:
-            listeners = [_open_unix(bind, Path(address.path), settings, kept)]
+            listeners = [_open_unix(bind, Path(address.path), settings, fd_store)]
         case InheritedFd(fd):
             listeners = _adopt(bind, [fd], settings.backlog)
-            kept.use(fd)
+            fd_store.use(fd)
         case ActivatedSocket(name):
-            listeners = _adopt(bind, kept.activated(name), settings.backlog)
+            listeners = _adopt(bind, fd_store.activated(name), settings.backlog)
             if not listeners:
                 raise BindError(
                     f"cannot use {bind}: systemd passed no socket of that name to this process; "
@@ -128,10 +128,10 @@ def open_bind(bind: str, settings: SocketSettings, kept: KeptSockets) -> list[Li
     return listeners
 
 
-def _open_tcp(bind: str, address: TcpAddress, backlog: int, kept: KeptSockets) -> list[Listener]:
+def _open_tcp(bind: str, address: TcpAddress, backlog: int, fd_store: FdStore) -> list[Listener]:
     """A listener for each address of the host: what an earlier master listened on there, or a new one."""
     resolved = dict.fromkeys(_resolve(bind, address))
-    found = _take_back_tcp(bind, {entry[4][0] for entry in resolved}, backlog, kept)
+    found = _take_back_tcp(bind, {entry[4][0] for entry in resolved}, backlog, fd_store)
     # Port 0 means one free port, the same for every family of the name.
     port = next((sock.getsockname()[1] for sock in found.values()), address.port)
     listeners: list[Listener] = []
@@ -143,7 +143,7 @@ def _open_tcp(bind: str, address: TcpAddress, backlog: int, kept: KeptSockets) -
                 try:
                     sock = listen_tcp(family, kind, protocol, (host, port, *rest), backlog)
                 except OSError as error:
-                    if error.errno != errno.EADDRINUSE or not kept.makes_way:
+                    if error.errno != errno.EADDRINUSE or not fd_store.is_releasing:
                         raise
                     time.sleep(_RETRY_PERIOD)
         except OSError as error:
@@ -196,18 +196,18 @@ def _resolve(bind: str, address: TcpAddress) -> list[tuple[Any, ...]]:
 
 
 def _take_back_tcp(
-    bind: str, hosts: Collection[str], backlog: int, kept: KeptSockets
+    bind: str, hosts: Collection[str], backlog: int, fd_store: FdStore
 ) -> dict[str, socket.socket]:
     """What an earlier master listened on for this bind, by address, as far as the host still has these addresses."""
     found: dict[str, socket.socket] = {}
-    for sock in kept.kept(place_of(bind), None):
+    for sock in fd_store.restore(place_of(bind), None):
         host = sock.getsockname()[0]
         if host in hosts and host not in found:
             sock.listen(backlog)
             found[host] = sock
         else:
             sock.close()
-            kept.outdate(place_of(bind), None)
+            fd_store.outdate(place_of(bind), None)
     return found
 
 
@@ -243,12 +243,12 @@ def _why_not(bind: str, port: int, error: OSError) -> str:
     return f"cannot bind {bind}: {advice}"
 
 
-def _open_unix(bind: str, path: Path, settings: SocketSettings, kept: KeptSockets) -> Listener:
+def _open_unix(bind: str, path: Path, settings: SocketSettings, fd_store: FdStore) -> Listener:
     """What an earlier master listened on, if the file there still leads to it, or a new one."""
     owner = owner_of(bind, settings.uds_owner)
     try:
         with Directory(path.absolute().parent) as directory, directory.turn():
-            listener = _take_back_unix(bind, path, directory, kept)
+            listener = _take_back_unix(bind, path, directory, fd_store)
             if listener is not None:
                 listener.sock.listen(settings.backlog)
             else:
@@ -268,9 +268,9 @@ def _open_unix(bind: str, path: Path, settings: SocketSettings, kept: KeptSocket
     return listener
 
 
-def _take_back_unix(bind: str, path: Path, directory: Directory, kept: KeptSockets) -> Listener | None:
+def _take_back_unix(bind: str, path: Path, directory: Directory, fd_store: FdStore) -> Listener | None:
     inode = directory.inode(path.name)
-    found = kept.kept(place_of(bind), inode)
+    found = fd_store.restore(place_of(bind), inode)
     if not found:
         return None
     for sock in found[1:]:

@@ -1,6 +1,6 @@
-"""What systemd and the master say to each other, as text: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3).
+"""The text protocol between systemd and the master: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3).
 
-Pure: an environment and values in, words out. Nothing here opens a socket or looks at a clock.
+Pure: an environment and values in, text out. Nothing here opens a socket or reads a clock.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ _FIRST_FD = 3
 _MOST_NAME = 255
 """FDNAME_MAX of systemd."""
 _MOST_STATUS = 500
-"""Characters of one word. What is longer is for the log, not for `systemctl status`."""
+"""Characters of one value, as `systemctl status` shows it; the log has all of it."""
 
 
 def datagram(words: Mapping[str, str | int]) -> bytes:
-    """One notification: a line for each word, such as `READY=1`."""
+    """One notification: a line for each variable, such as `READY=1`."""
     return "\n".join(f"{name}={_value(value)}" for name, value in words.items()).encode(errors="replace")
 
 
@@ -27,7 +27,7 @@ def _value(value: str | int) -> str:
 
 
 def notify_address(environ: Mapping[str, str]) -> str | None:
-    """Where notifications go, as a Unix address; `None` if nobody listens.
+    """The Unix address for notifications; `None` without a service manager.
 
     Raises `ValueError` for an address of another kind (`vsock:`, for the manager outside of a virtual machine).
     """
@@ -42,11 +42,11 @@ def notify_address(environ: Mapping[str, str]) -> str | None:
 
 
 def watchdog_timeout(environ: Mapping[str, str], pid: int) -> float | None:
-    """Seconds after which systemd wants to have heard `WATCHDOG=1`; `None` if it does not want to hear it of us."""
+    """Seconds within which systemd expects `WATCHDOG=1`; `None` if it does not expect it of this process."""
     if environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
     text = environ.get("WATCHDOG_USEC", "")
-    # What is wrong here was not written by systemd, and means nothing.
+    # systemd writes no invalid number; ignore it.
     return int(text) / 1e6 if text.isascii() and text.isdecimal() and int(text) > 0 else None
 
 
@@ -60,11 +60,11 @@ def passed_descriptors(environ: Mapping[str, str], pid: int) -> list[tuple[int, 
     return [(_FIRST_FD + index, names[index]) for index in range(int(count))]
 
 
-def kept_name(bind: str, file: tuple[int, int] | None) -> str:
-    """The FDNAME under which a listener of this bind is kept over a restart.
+def stored_name(bind: str, file: tuple[int, int] | None) -> str:
+    """The FDNAME under which systemd stores a listener of this bind.
 
-    `file` is device and inode of a Unix socket's file: if another one stands there by then, nobody can reach the
-    socket that was kept, and the name does not fit.
+    `file` is device and inode of a Unix socket's file: if that was replaced, no client can reach the stored
+    socket, and the name does not match.
     """
     text = quote(bind.encode(errors="surrogateescape"), safe="/[]@")
     if file is not None:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from asgi_master.ipc.hand_off import HandOff
+from asgi_master.master.closing_listeners import ClosingListeners
 from asgi_master.master.listeners import Listeners
-from asgi_master.master.listening import Listener
-from asgi_master.master.removed_binds import RemovedBinds
+from asgi_master.master.open_listener import Listener
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.settings.model import Settings, SocketSettings
 
@@ -23,8 +23,8 @@ def hand_off() -> Iterator[HandOff]:
 
 
 @pytest.fixture
-def removed(hand_off: HandOff) -> Iterator[RemovedBinds]:
-    removed = RemovedBinds(RunningSettings(Settings()), Listeners(), hand_off)
+def removed(hand_off: HandOff) -> Iterator[ClosingListeners]:
+    removed = ClosingListeners(RunningSettings(Settings()), Listeners(), hand_off)
     yield removed
     removed.close()
 
@@ -38,7 +38,9 @@ def connect(listener: Listener) -> socket.socket:
     return socket.create_connection(listener.sock.getsockname(), 5)
 
 
-def test_who_waits_is_given_away_as_new_and_then_it_closes(hand_off: HandOff, removed: RemovedBinds) -> None:
+def test_who_waits_is_given_away_as_new_and_then_it_closes(
+    hand_off: HandOff, removed: ClosingListeners
+) -> None:
     listener = listening()
     with connect(listener) as client:
         client.sendall(b"said early")
@@ -50,7 +52,7 @@ def test_who_waits_is_given_away_as_new_and_then_it_closes(hand_off: HandOff, re
             assert taken.connection.recv(100) == b"said early"
 
 
-def test_whoever_takes_it_knows_of_tls(hand_off: HandOff, removed: RemovedBinds) -> None:
+def test_whoever_takes_it_knows_of_tls(hand_off: HandOff, removed: ClosingListeners) -> None:
     listener = listening("https://127.0.0.1:0")
     with connect(listener):
         removed.add(listener)
@@ -60,7 +62,7 @@ def test_whoever_takes_it_knows_of_tls(hand_off: HandOff, removed: RemovedBinds)
 
 
 def test_what_the_full_queue_does_not_take_waits_for_the_next_turn(
-    hand_off: HandOff, removed: RemovedBinds
+    hand_off: HandOff, removed: ClosingListeners
 ) -> None:
     listener = listening()
     filler, other = socket.socketpair()
@@ -80,7 +82,9 @@ def test_what_the_full_queue_does_not_take_waits_for_the_next_turn(
             assert taken.connection.getpeername() == client.getsockname()
 
 
-def test_a_listener_that_somebody_made_wait_holds_nobody_up(hand_off: HandOff, removed: RemovedBinds) -> None:
+def test_a_listener_that_somebody_made_wait_holds_nobody_up(
+    hand_off: HandOff, removed: ClosingListeners
+) -> None:
     """Whether a socket waits is the same for all who have it."""
     listener = listening()
     with listener.sock.dup() as workers, connect(listener):
@@ -92,7 +96,7 @@ def test_a_listener_that_somebody_made_wait_holds_nobody_up(hand_off: HandOff, r
 
 
 def test_a_connection_that_inherited_a_linger_is_closed_at_once(
-    hand_off: HandOff, removed: RemovedBinds
+    hand_off: HandOff, removed: ClosingListeners
 ) -> None:
     listener = listening()
     listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 900))

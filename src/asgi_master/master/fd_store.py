@@ -1,7 +1,7 @@
-"""Sockets that systemd holds for us: those it listens on itself, and our own, kept over a crash or a restart.
+"""Sockets that systemd holds: those of socket units, and our own, stored (`FDSTORE=1`) over a crash or a restart.
 
-The accept queue lives in the socket. While systemd has a duplicate (`FDSTORE=1`), connections that come between two
-masters wait there, and the next master, which gets it back, serves them.
+The accept queue lives in the socket. While systemd has a duplicate, connections that arrive between two masters wait
+there, and the next master, which gets it back, serves them.
 """
 
 import logging
@@ -11,34 +11,34 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from asgi_master.master.notifier import Notifier
-from asgi_master.master.systemd_words import kept_name, passed_descriptors
+from asgi_master.master.sd_notify import Notifier
+from asgi_master.master.sd_protocol import passed_descriptors, stored_name
 from asgi_master.master.upgrade_state import StateSection
 from asgi_master.settings.bind import KEPT_PREFIX
 
 log = logging.getLogger("asgi_master")
 
-_WAY_IS_MADE_WITHIN = 2.0
-"""Seconds."""
+_RELEASE_TIMEOUT = 2.0
+"""Seconds that systemd may take to close a removed descriptor."""
 
 File = tuple[int, int] | None
 """Device and inode of a Unix socket's file; `None` for other sockets."""
 
 
-class KeptSockets:
-    """What systemd passed to this process, and the way to give it something to keep.
+class FdStore:
+    """The descriptors that systemd passed to this process, and the store that it keeps for the next one.
 
-    Nobody passes a descriptor twice: those that are not our own stay open here, for the bind that a later reload or a
-    rollback brings (again). Listeners have duplicates.
+    systemd passes a descriptor once: those of socket units stay open here, for the bind of a later reload or rollback.
+    Listeners have duplicates.
     """
 
     def __init__(self, notifier: Notifier, environ: Mapping[str, str], pid: int) -> None:
-        """Take what was passed; with an empty environment, none of this exists."""
+        """Take what was passed according to `environ`, if its `LISTEN_PID` is `pid`."""
         self._notifier = notifier
-        self._returned: dict[str, list[int]] = {}
-        """Our own, by name, until a bind takes them back."""
+        self._restored: dict[str, list[int]] = {}
+        """Our own, by name, until a bind restores them."""
         self._outdated: set[str] = set()
-        """Names under which systemd has more than what was taken back."""
+        """Names under which systemd has more than what was restored."""
         self._passed: dict[str, list[int]] = {}
         """Those of socket units, by name."""
         self._numbered: set[int] = set()
@@ -49,16 +49,16 @@ class KeptSockets:
             except OSError as error:
                 log.warning("systemd passed descriptor %d (%s), but: %s", fd, name, error.strerror)
                 continue
-            group = self._returned if name.startswith(KEPT_PREFIX) else self._passed
+            group = self._restored if name.startswith(KEPT_PREFIX) else self._passed
             group.setdefault(name, []).append(fd)
-        self._makes_way_until = 0.0
+        self._releasing_until = 0.0
         self._unserved = {fd for fds in self._passed.values() for fd in fds}
         """Until all binds are open."""
 
     @property
-    def is_kept(self) -> bool:
-        """Whether what is given to `keep` outlives this process."""
-        return self._notifier.is_heard
+    def is_available(self) -> bool:
+        """Whether what is stored survives this process."""
+        return self._notifier.is_enabled
 
     def activated(self, name: str) -> list[int]:
         """The descriptors that a socket unit passed under this name."""
@@ -66,10 +66,10 @@ class KeptSockets:
         self._unserved.difference_update(fds)
         return fds
 
-    def kept(self, bind: str, file: File) -> list[socket.socket]:
-        """Take back the listeners that an earlier master gave away for this bind."""
+    def restore(self, bind: str, file: File) -> list[socket.socket]:
+        """The listeners that an earlier master stored for this bind; the caller owns them."""
         found = []
-        for fd in self._returned.pop(kept_name(bind, file), []):
+        for fd in self._restored.pop(stored_name(bind, file), []):
             sock = _listening(fd)
             if sock is not None:
                 found.append(sock)
@@ -79,48 +79,48 @@ class KeptSockets:
         """A bind names this descriptor by its number."""
         self._numbered.add(fd)
         self._unserved.discard(fd)
-        self._returned = {
-            name: [other for other in fds if other != fd] for name, fds in self._returned.items()
+        self._restored = {
+            name: [other for other in fds if other != fd] for name, fds in self._restored.items()
         }
 
-    def make_way(self, binds: Iterable[str], ports: Collection[int]) -> None:
-        """Drop what was kept for other binds than these on one of the ports: it would be in the way of them."""
-        names = {kept_name(bind, None) for bind in binds}
-        for name in [name for name in self._returned if name not in names]:
-            if any(_port(fd) in ports for fd in self._returned[name]):
+    def release_conflicting(self, binds: Iterable[str], ports: Collection[int]) -> None:
+        """Remove what is stored for other binds than these and has one of the ports: binding them would fail."""
+        names = {stored_name(bind, None) for bind in binds}
+        for name in [name for name in self._restored if name not in names]:
+            if any(_port(fd) in ports for fd in self._restored[name]):
                 self._drop(name)
-                self._makes_way_until = time.monotonic() + _WAY_IS_MADE_WITHIN
+                self._releasing_until = time.monotonic() + _RELEASE_TIMEOUT
 
     @property
-    def makes_way(self) -> bool:
-        """Whether an address that is in use may be free in a moment: systemd closes what it was told to in its time."""
-        return time.monotonic() < self._makes_way_until
+    def is_releasing(self) -> bool:
+        """Whether an address in use may soon be free: systemd closes removed descriptors asynchronously."""
+        return time.monotonic() < self._releasing_until
 
     def outdate(self, bind: str, file: File) -> None:
-        """Not all that is kept for this bind is still right: what is given to `keep` replaces it."""
-        self._outdated.add(kept_name(bind, file))
+        """Part of what is stored for this bind is wrong: the next `store` replaces all of it."""
+        self._outdated.add(stored_name(bind, file))
 
-    def keep(self, bind: str, sockets: Iterable[socket.socket], file: File) -> None:
-        """Have systemd hold the listeners of this bind."""
-        name = kept_name(bind, file)
+    def store(self, bind: str, sockets: Iterable[socket.socket], file: File) -> None:
+        """Have systemd store the listeners of this bind."""
+        name = stored_name(bind, file)
         if name in self._outdated:
             self._outdated.remove(name)
             self._remove(name)
-        # They are ours for good: systemd shall not look whether they hang up.
+        # FDPOLL=0: systemd must not remove them on a hang-up.
         words: dict[str, str | int] = {"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0}
-        self._notifier.tell(words, [sock.fileno() for sock in sockets])
+        self._notifier.send(words, [sock.fileno() for sock in sockets])
 
-    def let_go(self, bind: str, file: File) -> None:
-        """The bind is given up."""
-        self._remove(kept_name(bind, file))
+    def remove(self, bind: str, file: File) -> None:
+        """Have systemd remove the listeners of this bind."""
+        self._remove(stored_name(bind, file))
 
-    def settle(self) -> None:
-        """All binds are open: drop what was kept for others, and say which sockets nobody serves."""
-        for name in list(self._returned):
+    def discard_unused(self) -> None:
+        """All binds are open: remove what is stored for others, and warn of passed sockets that are not served."""
+        for name in list(self._restored):
             self._drop(name)
         for name, fds in self._passed.items():
             if not self._unserved.isdisjoint(fds):
-                # systemd has it too, so clients connect to it whatever we do.
+                # systemd has it open, so clients can connect and wait.
                 log.warning(
                     "systemd passed the socket %s, which nobody serves: --bind systemd:%s does", name, name
                 )
@@ -140,11 +140,11 @@ class KeptSockets:
 
     def _drop(self, name: str) -> None:
         self._remove(name)
-        for fd in self._returned.pop(name):
+        for fd in self._restored.pop(name):
             os.close(fd)
 
     def _remove(self, name: str) -> None:
-        self._notifier.tell({"FDSTOREREMOVE": 1, "FDNAME": name})
+        self._notifier.send({"FDSTOREREMOVE": 1, "FDNAME": name})
 
 
 def _port(fd: int) -> int | None:
@@ -159,7 +159,7 @@ def _port(fd: int) -> int | None:
 
 
 def _listening(fd: int) -> socket.socket | None:
-    """The socket, if it is one that can be listened on."""
+    """The socket, if it listens."""
     try:
         sock = socket.socket(fileno=fd)
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

@@ -1,4 +1,4 @@
-"""Datagrams to the service manager: in order, never waited for, and no trouble ever reaches the caller."""
+"""Datagrams to the service manager (sd_notify(3)): in order, without blocking; failures never reach the caller."""
 
 import array
 import contextlib
@@ -8,7 +8,7 @@ import socket
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from asgi_master.master.systemd_words import datagram, notify_address
+from asgi_master.master.sd_protocol import datagram, notify_address
 
 log = logging.getLogger("asgi_master")
 
@@ -20,7 +20,7 @@ _LATER = frozenset(
 
 
 class Notifier:
-    """Speaks to `$NOTIFY_SOCKET`; where there is none, it says nothing."""
+    """Sends to `$NOTIFY_SOCKET`; without one, it does nothing."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address: str | None = None
@@ -33,18 +33,18 @@ class Notifier:
             log.warning("systemd is not notified: %s", error)
 
     @property
-    def is_heard(self) -> bool:
-        """Whether there is a service manager to speak to."""
+    def is_enabled(self) -> bool:
+        """Whether there is a service manager."""
         return self._address is not None
 
-    def tell(self, words: Mapping[str, str | int], fds: Sequence[int] = ()) -> None:
-        """Send the words in one datagram, with descriptors; what cannot be sent now is sent by `flush`."""
+    def send(self, words: Mapping[str, str | int], fds: Sequence[int] = ()) -> None:
+        """Send the variables in one datagram, with descriptors; what cannot be sent now is sent by `flush`."""
         if self._address is not None:
             self._pending.append((datagram(words), tuple(fds)))
             self.flush()
 
     def flush(self) -> None:
-        """Send what waits, as far as it is taken."""
+        """Send what is pending, as far as the socket accepts it."""
         while self._pending:
             data, fds = self._pending[0]
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -57,7 +57,7 @@ class Notifier:
             self._pending.popleft()
 
     def close(self) -> None:
-        """The last call."""
+        """Send what is pending, and close."""
         self.flush()
         self._pending.clear()
         self._address = None

@@ -15,13 +15,13 @@ import uvloop
 from asgi_master.asgi.http_exchange import HttpExchange
 from asgi_master.asgi.scope import HttpScopes
 from asgi_master.http.engines import engines_of
-from asgi_master.http.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.encoder import ResponseEncoder, ServerFields
+from asgi_master.http.h1.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
-from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
-from asgi_master.http.request import Request
-from asgi_master.http.response import ResponseEncoder, ServerFields
-from asgi_master.worker.context import WorkerContext
-from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.http.message import Request
+from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.transport.context import WorkerContext
 
 TINY = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"
 BROWSER = (
@@ -120,7 +120,7 @@ def parsing(head: bytes) -> Callable[[], object]:
 def scoping() -> Callable[[], object]:
     """A request to a scope."""
     scopes = HttpScopes(client=("127.0.0.1", 5), server=("127.0.0.1", 8000), scheme="http", root_path="")
-    request = Request("GET", b"/", b"/", b"", [(b"host", b"127.0.0.1:8000")], "1.1", keep_alive=True)
+    request = Request("GET", b"/", b"/", b"", [(b"host", b"127.0.0.1:8000")], "1.1")
     state: dict[str, Any] = {}
     return lambda: scopes.scope(request, state.copy())
 
@@ -152,13 +152,13 @@ def encoding() -> Callable[[], object]:
 
 def connected(
     loop: asyncio.AbstractEventLoop, count: int = _CONNECTIONS
-) -> tuple[WorkerContext, list[tuple[HttpConnection, NullTransport]]]:
+) -> tuple[WorkerContext, list[tuple[H1Connection, NullTransport]]]:
     """A worker's context and some connections of it, each with its transport."""
     context = WorkerContext(app, loop, {}, _LIMITS, WebSocketLimits(), engines_of("httptools"))
     context.server_fields.set_date(_DATE)
     connections = []
     for _ in range(count):
-        connection, transport = HttpConnection(context), NullTransport()
+        connection, transport = H1Connection(context), NullTransport()
         connection.connection_made(transport)
         connections.append((connection, transport))
     return context, connections

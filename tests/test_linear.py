@@ -7,12 +7,12 @@ import pytest
 
 from asgi_master.control.connection import Connection
 from asgi_master.http.forwarded import Forwarded, Trust
-from asgi_master.http.h11_parser import H11Parser
-from asgi_master.http.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.h11_parser import H11Parser
+from asgi_master.http.h1.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.limits import HttpLimits
-from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
-from asgi_master.http.websocket_fast import FastEngine
-from asgi_master.http.websocket_reference import WsprotoEngine
+from asgi_master.http.websocket.fast import FastEngine
+from asgi_master.http.websocket.reference import WsprotoEngine
 from asgi_master.settings.env_file import parse_env_file
 from asgi_master.settings.sources import _Lines
 from asgi_master.telemetry.access_format import check_format

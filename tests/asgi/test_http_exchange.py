@@ -4,7 +4,7 @@ import pytest
 
 from asgi_master.asgi.errors import ClientDisconnectedError
 from asgi_master.asgi.http_exchange import HttpExchange, State
-from asgi_master.http.response import ResponseHead
+from asgi_master.http.message import ResponseHead
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 MORE = {"type": "http.response.body", "body": b"x", "more_body": True}

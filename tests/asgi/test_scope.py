@@ -5,13 +5,13 @@ import pytest
 from asgi_master.asgi.http_exchange import HttpExchange
 from asgi_master.asgi.scope import ForwardedScopes, HttpScopes
 from asgi_master.http.forwarded import Forwarded, Trust
-from asgi_master.http.request import Request
+from asgi_master.http.message import Request
 
 HEADERS = [(b"host", b"a")]
 
 
 def scope_of(raw_path=b"/", query=b"", *, websocket=False, **overrides):
-    request = Request("GET", raw_path + b"?" + query, raw_path, query, HEADERS, "1.0", keep_alive=True)
+    request = Request("GET", raw_path + b"?" + query, raw_path, query, HEADERS, "1.0")
     values = {"client": ("127.0.0.1", 5), "server": ("::1", 80), "scheme": "https", "root_path": ""}
     scopes = HttpScopes(**{**values, **overrides})
     return (scopes.websocket_scope if websocket else scopes.scope)(request, {"a": 1})
@@ -68,7 +68,7 @@ def test_the_root_path_is_put_before_the_path():
 @pytest.mark.parametrize("prefix", [None, b"/told"])
 def test_a_request_for_the_server_itself_is_below_no_root_path(prefix):
     headers = [] if prefix is None else [(b"x-forwarded-prefix", prefix)]
-    request = Request("OPTIONS", b"*", b"*", b"", headers, "1.1", keep_alive=True)
+    request = Request("OPTIONS", b"*", b"*", b"", headers, "1.1")
     ends = {"client": ("127.0.0.1", 5), "server": ("::1", 80), "scheme": "http", "root_path": "/mount"}
     scopes = ForwardedScopes(Forwarded(Trust([], any_peer=True), prefix=True), **ends)
     scope = scopes.scope(request, {})
@@ -83,16 +83,14 @@ def test_scopes_share_nothing_that_an_application_may_change():
 
 def test_a_repeated_request_gets_a_scope_of_its_own():
     scopes = HttpScopes(client=None, server=None, scheme="http", root_path="")
-    request = Request("GET", b"/", b"/", b"", HEADERS.copy(), "1.1", keep_alive=True)
+    request = Request("GET", b"/", b"/", b"", HEADERS.copy(), "1.1")
     first = scopes.scope(request, {})
     first["headers"].append((b"x-added", b"by the application"))
     first["asgi"]["x"] = first["path"] = "changed"
     second = scopes.scope(request, {})
     assert (second["headers"], second["path"]) == (HEADERS, "/")
     assert "x" not in second["asgi"]
-    other = scopes.scope(
-        Request("POST", b"/b%20c", b"/b%20c", b"", HEADERS.copy(), "1.1", keep_alive=True), {}
-    )
+    other = scopes.scope(Request("POST", b"/b%20c", b"/b%20c", b"", HEADERS.copy(), "1.1"), {})
     assert (other["method"], other["path"], other["raw_path"]) == ("POST", "/b c", b"/b%20c")
 
 
@@ -129,8 +127,8 @@ def test_no_two_requests_share_what_an_application_can_change(tls, root_path, fo
     else:
         scopes = HttpScopes(**ends, tls=kept)
     headers = [(b"host", b"a"), (b"x-forwarded-for", b"192.0.2.1"), (b"x-forwarded-proto", b"https")]
-    repeated = Request("GET", b"/", b"/", b"", headers, "1.1", keep_alive=True)
-    other = Request("GET", b"/", b"/", b"", headers, "1.1", keep_alive=True)
+    repeated = Request("GET", b"/", b"/", b"", headers, "1.1")
+    other = Request("GET", b"/", b"/", b"", headers, "1.1")
     state = {"ours": 1}
     told = [
         make(request, state.copy())

@@ -14,7 +14,7 @@ from asgi_master.asgi.websocket_session import (
     WebSocketSession,
     data_of,
 )
-from asgi_master.http.websocket import CloseCode
+from asgi_master.http.websocket.frames import CloseCode
 
 ACCEPT = {"type": "websocket.accept"}
 CLOSE = {"type": "websocket.close"}
@@ -163,7 +163,7 @@ class TestOrders:
         assert isinstance(first, ContinueDenial)
         head, body, is_last, _length = first.part
         assert head is not None
-        assert (head.status, head.block) == (401, b"x: y\r\n")
+        assert (head.status, head.fields) == (401, ((b"x", b"y"),))
         assert (body, is_last) == (b"no", False)
         session.advance(first)
         last = session.interpret(LAST)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asgi_master.http.chunked import ChunkedDecoder
 from asgi_master.http.errors import ProtocolError
+from asgi_master.http.h1.chunked import ChunkedDecoder
 from asgi_master.http.limits import HttpLimits
 
 

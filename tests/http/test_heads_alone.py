@@ -7,10 +7,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.h11_parser import H11Parser
-from asgi_master.http.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.h11_parser import H11Parser
+from asgi_master.http.h1.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.limits import HttpLimits
-from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
 from http_tokens import CONNECTION_VALUES, FRAMING_FIELDS, METHODS, SPECIAL_FIELDS
 
 PARSERS = [HttptoolsParser, H11Parser]

@@ -3,10 +3,10 @@
 import pytest
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.h11_parser import H11Parser
-from asgi_master.http.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.h11_parser import H11Parser
+from asgi_master.http.h1.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.limits import HttpLimits
-from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"

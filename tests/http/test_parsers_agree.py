@@ -9,11 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.h11_parser import H11Parser
-from asgi_master.http.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.h11_parser import H11Parser
+from asgi_master.http.h1.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.limits import HttpLimits
-from asgi_master.http.parser import END_OF_MESSAGE, NEED_DATA
-from asgi_master.http.request import Request
+from asgi_master.http.message import Request
 from http_tokens import METHODS, SPECIAL_FIELDS
 
 LIMITS = HttpLimits(request_line=200, header_count=10, header_bytes=400, body_size=500)

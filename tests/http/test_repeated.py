@@ -4,11 +4,11 @@ import pytest
 
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.grammar import is_host
-from asgi_master.http.h11_parser import H11Parser
-from asgi_master.http.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.h11_parser import H11Parser
+from asgi_master.http.h1.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.parser import END_OF_MESSAGE
 from asgi_master.http.limits import HttpLimits
-from asgi_master.http.parser import END_OF_MESSAGE
-from asgi_master.http.request import Request
+from asgi_master.http.message import Request
 
 FIELDS = b"Host: a\r\nX-One: 1\r\n\r\n"
 

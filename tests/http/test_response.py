@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asgi_master.http.response import ResponseEncoder, ResponseHead, ServerFields
+from asgi_master.http.h1.encoder import ResponseEncoder, ServerFields
+from asgi_master.http.message import ResponseHead
 
 NO_FIELDS = ServerFields(server_header=False, date_header=False)
 

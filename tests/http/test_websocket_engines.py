@@ -9,8 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from asgi_master.http import websocket_fast
-from asgi_master.http.websocket import (
+from asgi_master.http.websocket import fast
+from asgi_master.http.websocket.deflate import Compression, DeflateParameters
+from asgi_master.http.websocket.fast import FastEngine, unmask, unmask_in_python
+from asgi_master.http.websocket.frames import (
     FRAGMENT,
     Close,
     CloseCode,
@@ -19,9 +21,7 @@ from asgi_master.http.websocket import (
     WebSocketError,
     may_be_sent,
 )
-from asgi_master.http.websocket_deflate import Compression, DeflateParameters
-from asgi_master.http.websocket_fast import FastEngine, unmask, unmask_in_python
-from asgi_master.http.websocket_reference import WsprotoEngine
+from asgi_master.http.websocket.reference import WsprotoEngine
 
 ENGINES = [FastEngine, WsprotoEngine]
 KEY = b"\x12\x34\x56\x78"
@@ -344,7 +344,7 @@ def test_unmask_is_a_repeated_xor(unmask, payload, key):
 
 def test_without_a_compiled_unmask_our_own_serves(monkeypatch):
     monkeypatch.setitem(sys.modules, "websockets.speedups", None)
-    assert websocket_fast._load_unmask() is unmask_in_python
+    assert fast._load_unmask() is unmask_in_python
 
 
 TEXTS = st.one_of(

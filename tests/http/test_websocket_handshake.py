@@ -3,13 +3,14 @@
 import pytest
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.request import Request
-from asgi_master.http.websocket_handshake import accept_head, accept_token, read_handshake
+from asgi_master.http.h1.request_head import H1Request
+from asgi_master.http.h1.upgrade import accept_token, read_key, switching_protocols
+from asgi_master.http.websocket.handshake import Handshake, accept_fields, read_handshake
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 
 
-def request(*extra: tuple[bytes, bytes], without: bytes = b"", **changes) -> Request:
+def request(*extra: tuple[bytes, bytes], without: bytes = b"", **changes) -> H1Request:
     headers = [
         (b"host", b"example.com"),
         (b"upgrade", b"websocket"),
@@ -27,7 +28,12 @@ def request(*extra: tuple[bytes, bytes], without: bytes = b"", **changes) -> Req
         "keep_alive": True,
         "upgrade": b"websocket",
     }
-    return Request(**(values | changes))
+    return H1Request(**(values | changes))
+
+
+def read(handshake: H1Request) -> tuple[bytes, Handshake]:
+    """The whole of a handshake by upgrade."""
+    return read_key(handshake), read_handshake(handshake, per_message_deflate=True)
 
 
 def test_the_example_of_the_rfc():
@@ -35,12 +41,11 @@ def test_the_example_of_the_rfc():
 
 
 def test_a_valid_handshake():
-    handshake = read_handshake(request(), per_message_deflate=True)
-    assert (handshake.key, handshake.subprotocols, handshake.deflate) == (KEY, [], None)
+    assert read(request()) == (KEY, Handshake([], None))
 
 
 def test_websocket_among_other_upgrades():
-    read_handshake(request(upgrade=b"h2c, websocket"), per_message_deflate=True)
+    assert read_key(request(upgrade=b"h2c, websocket")) == KEY
 
 
 def test_subprotocols_in_order_over_several_fields():
@@ -77,7 +82,7 @@ def test_subprotocols_in_order_over_several_fields():
 )
 def test_what_is_no_handshake(bad, status):
     with pytest.raises(ProtocolError) as error:
-        read_handshake(bad, per_message_deflate=True)
+        read(bad)
     assert error.value.status == status
 
 
@@ -151,7 +156,8 @@ class TestAnswer:
             ),
             per_message_deflate=True,
         )
-        head = accept_head(handshake, subprotocol=subprotocol, headers=headers, defaults=defaults or {})
+        fields = accept_fields(handshake, subprotocol=subprotocol, headers=headers)
+        head = switching_protocols(KEY, fields, defaults or {})
         assert head.endswith(b"\r\n\r\n")
         return head[:-4].split(b"\r\n")
 

@@ -1,6 +1,6 @@
 """How long a WebSocket peer may be silent or not read."""
 
-from asgi_master.http.websocket_patience import KeepAlive, Verdict, WriteStall
+from asgi_master.http.websocket.keepalive import KeepAlive, Verdict, WriteStall
 
 
 def verdicts(keep_alive: KeepAlive, *steps: tuple[float, bool]) -> list[Verdict]:

@@ -42,7 +42,7 @@ from asgi_master.supervision.events import (
 )
 from asgi_master.supervision.states import Phase
 from asgi_master.supervision.supervisor import Supervisor
-from asgi_master.worker.accept import Acceptor
+from asgi_master.worker.accept.acceptor import Acceptor
 from fleet import wait_until
 from forked_children import Household, fork
 

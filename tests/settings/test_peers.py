@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from asgi_master.errors import SettingsError
 from asgi_master.settings.peers import parse_peer
 from asgi_master.settings.resolve import resolve
-from asgi_master.worker.endpoints import trust_of
+from asgi_master.worker.transport.endpoints import trust_of
 
 
 @pytest.mark.parametrize(

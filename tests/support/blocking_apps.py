@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.worker.http.h1_connection import H1Connection
 from http_apps import respond
 from http_client import Client, request
 from serving import TIMEOUT, Server
@@ -26,8 +26,8 @@ class BlockingApp:
         await respond(send, body=scope["path"].encode())
 
 
-def http_connections(server: Server) -> set[HttpConnection]:
-    return {connection for connection in server.context.connections if isinstance(connection, HttpConnection)}
+def http_connections(server: Server) -> set[H1Connection]:
+    return {connection for connection in server.context.connections if isinstance(connection, H1Connection)}
 
 
 def is_answered_while_another_holds_the_loop(

@@ -62,7 +62,7 @@ STACKS = WorkerStacks(
     tasks=[
         {
             "count": 10_000,
-            "coroutine": "HttpRequest._run",
+            "coroutine": "RequestTask._run",
             "names": ["feed"],
             "serves": ["GET /feed?user=1", "GET /feed?user=2"],
             "more_served": 9998,

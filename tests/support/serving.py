@@ -19,10 +19,10 @@ import uvloop
 
 from asgi_master.http.engines import engines_of
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
-from asgi_master.worker.context import WorkerContext
-from asgi_master.worker.handshake import Handshake
-from asgi_master.worker.proxy_opening import protocol_of
-from asgi_master.worker.tls import TlsServer
+from asgi_master.worker.accept.acceptor import protocol_of
+from asgi_master.worker.accept.tls import TlsHandshake
+from asgi_master.worker.transport.context import WorkerContext
+from asgi_master.worker.transport.tls import TlsServer
 from http_client import Client
 
 TIMEOUT = 10.0
@@ -191,7 +191,7 @@ async def _serve(
             connection, _address = listener.accept()
             connection.setblocking(False)
             if tls is not None:
-                Handshake(context, tls, connection)
+                TlsHandshake(context, tls, connection)
                 return
             task = loop.create_task(
                 loop.connect_accepted_socket(lambda: protocol_of(context, None), connection)

@@ -5,7 +5,7 @@ import socket
 from base64 import b64encode
 from typing import Self
 
-from asgi_master.http.websocket_fast import unmask
+from asgi_master.http.websocket.fast import unmask
 
 KEY = b64encode(b"0123456789abcdef")
 MASK = b"\x01\x02\x03\x04"

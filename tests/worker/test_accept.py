@@ -16,9 +16,9 @@ from asgi_master.ipc.counters import Field, Stats
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.scoreboard import Row, RowState, Scoreboard
 from asgi_master.tls.bundle import read_bundle
-from asgi_master.worker.accept import Acceptor
-from asgi_master.worker.standing import FRESH, Standing
-from asgi_master.worker.tls import TlsServer
+from asgi_master.worker.accept.acceptor import Acceptor
+from asgi_master.worker.transport.standing import FRESH, Standing
+from asgi_master.worker.transport.tls import TlsServer
 from certificates import Authority
 from descriptor_limit import no_descriptor_left
 from fleet import wait_until

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from asgi_master.worker import outbox
+from asgi_master.worker.transport import outbox
 from http_apps import respond
 from http_client import request
 from serving import VARIANTS, serve

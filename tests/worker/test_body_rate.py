@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from asgi_master.http.limits import HttpLimits
-from asgi_master.worker.http_timeouts import BodyRate
+from asgi_master.worker.http.timeouts import BodyRate
+from asgi_master.worker.transport.context import Ending
 from http_apps import hello, read_body, respond
 from serving import VARIANTS, serve
 
@@ -16,12 +17,12 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 WINDOW = HttpLimits().body_timeout
 
 
-def looks(rate, steps, *, whose=0, start=0.0):
+def looks(rate, steps):
     """When, of looks at `(seconds later, bytes more)`, the rate was found too low; `None` if never."""
-    now, received = start, 0
+    now, received = 0.0, 0
     for later, more in steps:
         now, received = now + later, received + more
-        if rate.is_too_low(whose, received, now=now):
+        if rate.is_too_low(received, now=now):
             return now
     return None
 
@@ -45,16 +46,10 @@ def test_who_was_fast_before_may_not_be_slow_for_ever():
     assert found <= WINDOW + 3
 
 
-def test_each_body_begins_anew():
-    rate = BodyRate(HttpLimits())
-    for whose in range(5):
-        assert looks(rate, [(1.0, 0)] * 29, whose=whose, start=30.0 * whose) is None
-
-
 def test_time_in_which_nobody_waits_does_not_count():
     rate = BodyRate(HttpLimits())
     for now in range(0, 10_000, 2):
-        assert not rate.is_too_low(0, 0, now=float(now))
+        assert not rate.is_too_low(0, now=float(now))
         rate.interrupt()
 
 
@@ -89,7 +84,7 @@ def _received(server):
 
 
 def _is_open(server):
-    return any(not connection._closing for connection in server.context.connections)
+    return any(connection._ending is Ending.OPEN for connection in server.context.connections)
 
 
 async def reads(scope, receive, send):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from asgi_master.http.websocket import CloseCode
+from asgi_master.http.websocket.frames import CloseCode
 from asgi_master.ipc.counters import DURATION_BOUNDS
 from http_apps import hello, respond
 from http_client import request

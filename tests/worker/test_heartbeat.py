@@ -9,14 +9,14 @@ from asgi_master.http.engines import engines_of
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.settings.model import ProcessSettings
-from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.heartbeat import Heartbeat
-from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.worker.http.h1_connection import H1Connection
 from asgi_master.worker.recycling import Recycler, limits_of
+from asgi_master.worker.transport.context import WorkerContext
 from http_apps import hello
 
 
-class Swept(HttpConnection):
+class Swept(H1Connection):
     """A connection that counts; it never had a transport."""
 
     __slots__ = ("counts",)

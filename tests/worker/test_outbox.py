@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from asgi_master.worker.outbox import Outbox
+from asgi_master.worker.transport.outbox import Outbox
 from blocking_apps import BlockingApp, is_answered_while_another_holds_the_loop
 from http_client import request
 from serving import VARIANTS, serve
@@ -76,7 +76,7 @@ class Turns:
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
-        monkeypatch.setattr("asgi_master.worker.outbox.monotonic", lambda: self.now)
+        monkeypatch.setattr("asgi_master.worker.transport.outbox.monotonic", lambda: self.now)
         self.loop = asyncio.new_event_loop()
         self.outbox = Outbox(self.loop)
         self.is_over = False

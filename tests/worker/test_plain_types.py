@@ -8,9 +8,9 @@ from asgi_master.http.forwarded import Forwarded
 from asgi_master.http.limits import WebSocketLimits
 from asgi_master.settings.model import TlsSettings
 from asgi_master.tls.bundle import read_bundle
-from asgi_master.worker.endpoints import trust_of
 from asgi_master.worker.lifespan import Lifespan
-from asgi_master.worker.tls import TlsServer
+from asgi_master.worker.transport.endpoints import trust_of
+from asgi_master.worker.transport.tls import TlsServer
 from certificates import Authority, put
 from http_apps import respond
 from http_client import Client, request

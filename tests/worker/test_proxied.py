@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asgi_master.http.forwarded import Forwarded
-from asgi_master.worker.endpoints import trust_of
-from asgi_master.worker.http_connection import HttpConnection
-from asgi_master.worker.proxy_opening import ProxyOpening, protocol_of
-from asgi_master.worker.refusals import Refusals
-from asgi_master.worker.standing import Standing
+from asgi_master.worker.accept.acceptor import protocol_of
+from asgi_master.worker.accept.proxy_protocol import ProxyOpening
+from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.transport.endpoints import trust_of
+from asgi_master.worker.transport.refusals import Refusals
+from asgi_master.worker.transport.standing import Standing
 from http_apps import hello, mirror
 from http_client import request
 from serving import VARIANTS, serve
@@ -390,6 +391,6 @@ def test_the_pieces_in_which_it_arrives_do_not_matter(header, cuts, variant):
         for start, end in itertools.pairwise(bounds):
             server.run(lambda start=start, end=end: transport.get_protocol().data_received(stream[start:end]))
         server.wait_until(lambda: len(told) == 2)
-        assert isinstance(server.run(transport.get_protocol), HttpConnection)
+        assert isinstance(server.run(transport.get_protocol), H1Connection)
         sock.close()
     assert told == [(("1.2.3.4", 1000), ("5.6.7.8", 443))] * 2

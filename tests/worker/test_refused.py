@@ -6,7 +6,7 @@ import json
 import pytest
 
 from asgi_master.telemetry.access_log import AccessLog
-from asgi_master.worker.endpoints import trust_of
+from asgi_master.worker.transport.endpoints import trust_of
 from http_apps import echo, hello
 from serving import VARIANTS, serve
 
@@ -43,8 +43,8 @@ def lines(server):
     """What the access log holds, one line each; it is there once the connections are gone."""
     server.wait_until(lambda: not server.context.connections)
     log = server.context.access_log
-    told = log._lines(log.held)
-    log.held.clear()
+    told = log._lines(log.pending)
+    log.pending.clear()
     return [line.rstrip("\n") for line in told]
 
 

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.worker.http.h1_connection import H1Connection
 from http_apps import hello, read_body, respond
 from http_client import request
 from serving import VARIANTS, serve
@@ -168,8 +168,8 @@ def test_marking_a_connection_does_not_keep_it(variant, monkeypatch):
         connection_made(self, transport)
 
     made = []
-    connection_made = HttpConnection.connection_made
-    monkeypatch.setattr(HttpConnection, "connection_made", remember)
+    connection_made = H1Connection.connection_made
+    monkeypatch.setattr(H1Connection, "connection_made", remember)
     with serve(hello, **variant) as server:
         client = server.client()
         client.get()
@@ -200,7 +200,7 @@ def test_a_request_that_the_application_cancels_before_its_first_step_is_over_to
         (connection,) = server.context.connections
         connection.data_received(request("GET", "/"))
         for task in asyncio.all_tasks():
-            if task.get_coro().__qualname__ == "HttpRequest._run":
+            if task.get_coro().__qualname__ == "RequestTask._run":
                 task.cancel()
 
     with serve(Slow(), **variant) as server:

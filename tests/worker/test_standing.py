@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_master.http.limits import HttpLimits
-from asgi_master.worker.endpoints import Endpoints
-from asgi_master.worker.proxy_opening import protocol_of
-from asgi_master.worker.standing import FRESH, Standing
+from asgi_master.worker.accept.acceptor import protocol_of
+from asgi_master.worker.transport.endpoints import Endpoints
+from asgi_master.worker.transport.standing import FRESH, Standing
 from http_apps import hello
 from serving import serve
 

@@ -158,7 +158,7 @@ def test_whom_tasks_serve(variant):
         server.wait_until(lambda: app.held == 5)
         _total, groups = server.run(lambda: tell_tasks(server.loop, LIMIT))
     by_name = {group["coroutine"]: group for group in groups}
-    requests = by_name["HttpRequest._run"]
+    requests = by_name["RequestTask._run"]
     assert (requests["count"], len(requests["serves"]), requests["more_served"]) == (4, 3, 1)
     assert set(requests["serves"]) < {f"GET /cart?user={number}" for number in range(4)}
     sockets = by_name["WebSocketConnection._run"]

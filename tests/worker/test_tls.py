@@ -19,10 +19,10 @@ from websockets.asyncio.client import connect as connect_websocket
 from asgi_master.settings.model import TlsSettings
 from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.tls.bundle import read_bundle
-from asgi_master.worker.endpoints import trust_of
-from asgi_master.worker.http_connection import HttpConnection
+from asgi_master.worker.http.h1_connection import H1Connection
 from asgi_master.worker.tasks import tell_tasks
-from asgi_master.worker.tls import TlsServer
+from asgi_master.worker.transport.endpoints import trust_of
+from asgi_master.worker.transport.tls import TlsServer
 from blocking_apps import BlockingApp, is_answered_while_another_holds_the_loop
 from certificates import Authority, chain_of, parsed, put
 from http_apps import hello, respond
@@ -136,8 +136,8 @@ def test_a_handshake_that_fails_is_in_the_access_log(variant, directory):
             while plain.recv(1000):
                 pass
         server.wait_until(lambda: not server.context.connections)
-        assert log._lines(log.held) == ['127.0.0.1 "-" 400\n']
-        log.held.clear()
+        assert log._lines(log.pending) == ['127.0.0.1 "-" 400\n']
+        log.pending.clear()
 
 
 def test_tls_1_2(variant, directory):
@@ -378,7 +378,7 @@ class TestEnds:
                     raw.sendall(outgoing.read())
                     incoming.write(raw.recv(65536))
             raw.sendall(outgoing.read())
-            server.wait_until(lambda: any(isinstance(c, HttpConnection) for c in server.context.connections))
+            server.wait_until(lambda: any(isinstance(c, H1Connection) for c in server.context.connections))
             for data in sent:
                 tls.write(data)
             with contextlib.suppress(ssl.SSLWantReadError):
@@ -440,7 +440,7 @@ class TestSlowReaders:
 
     @pytest.fixture(autouse=True)
     def _short(self, monkeypatch):
-        monkeypatch.setattr("asgi_master.worker.tls._SHUTDOWN_TIMEOUT", 0.1)
+        monkeypatch.setattr("asgi_master.worker.transport.tls._SHUTDOWN_TIMEOUT", 0.1)
 
     async def whole(self, scope, receive, send):
         await respond(send, body=self.BODY)
@@ -657,7 +657,7 @@ class TestDrain:
         with serve(hello, tls=tls_of(directory), **variant) as server:
             raw = server.connect()
             (handshake,) = server.wait_until(lambda: list(server.context.connections))
-            assert not isinstance(handshake, HttpConnection)
+            assert not isinstance(handshake, H1Connection)
             self.tell(server, self.nobody_takes)
             with AUTHORITY.client().wrap_socket(raw, server_hostname="localhost") as sock:
                 response = Client(sock).get()

@@ -12,7 +12,7 @@ import pytest
 from asgi_master.settings.model import TlsSettings
 from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.tls.bundle import read_bundle
-from asgi_master.worker.tls import TlsServer
+from asgi_master.worker.transport.tls import TlsServer
 from certificates import Authority, put
 from http_apps import hello
 from http_client import Client, request
@@ -201,8 +201,8 @@ def test_plain_http_is_answered_in_words(variant, directory, method):
             assert b"content-length: %d\r\n" % len(body) in head + b"\r\n"
         server.wait_until(lambda: not server.context.connections)
         assert server.context.stats.tls_failures == 1
-        assert log._lines(log.held) == ['127.0.0.1 "-" 400\n']
-        log.held.clear()
+        assert log._lines(log.pending) == ['127.0.0.1 "-" 400\n']
+        log.pending.clear()
 
 
 def test_plain_http_that_comes_in_pieces(variant, directory):

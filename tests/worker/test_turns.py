@@ -17,13 +17,13 @@ import pytest
 import asgi_master.worker
 from asgi_master.http.engines import engines_of
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
-from asgi_master.http.websocket import Ping
-from asgi_master.worker.context import WorkerContext
-from asgi_master.worker.http_connection import HttpConnection
-from asgi_master.worker.proxy_opening import ProxyOpening
-from asgi_master.worker.tls import _Early, _OnTls, _Reader, _Shaking
-from asgi_master.worker.turns import AHEAD, TakesTurns, Turns
-from asgi_master.worker.websocket_connection import WebSocketConnection
+from asgi_master.http.websocket.frames import Ping
+from asgi_master.worker.accept.proxy_protocol import ProxyOpening
+from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.transport.context import Ending, WorkerContext
+from asgi_master.worker.transport.tls import _Early, _OnTls, _Reader, _Shaking
+from asgi_master.worker.transport.turns import AHEAD, TakesTurns, Turns
+from asgi_master.worker.websocket.connection import WebSocketConnection
 from http_client import request
 from serving import LOOPS, VARIANTS, serve
 from websocket_peer import BINARY, CONTINUATION, FIN, PING, PONG, TEXT, close_frame, frame, handshake
@@ -104,7 +104,7 @@ class Lab:
 
     def connect(self):
         transport = FakeTransport()
-        connection = HttpConnection(self.context)
+        connection = H1Connection(self.context)
         transport.set_protocol(connection)
         connection.connection_made(transport)
         return transport
@@ -358,7 +358,7 @@ def test_a_peer_that_broke_the_connection_unnoticed_is_no_error(variant, caplog)
         http = lab.connect()
         http.write_eof = broken
         http.protocol.data_received(GET * 1000 + b"nonsense\r\n\r\n")
-        await until(lambda: http.protocol._lingering and http.reads)
+        await until(lambda: http.protocol._ending is Ending.LINGERING and http.reads)
         websocket, _ = await lab.open()
         websocket.write_eof = broken
         websocket.protocol.data_received(frame(0xF))
@@ -630,7 +630,7 @@ def test_every_protocol_of_a_worker_takes_turns():
             yield from below(each)
 
     ours = {kind for kind in below(asyncio.BaseProtocol) if kind.__module__.startswith("asgi_master.")}
-    assert ours >= {HttpConnection, WebSocketConnection, _Reader}
+    assert ours >= {H1Connection, WebSocketConnection, _Reader}
     assert {kind for kind in ours if not issubclass(kind, TakesTurns)} == set(excused)
 
 

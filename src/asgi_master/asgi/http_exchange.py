@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from asgi_master.asgi.errors import ClientDisconnectedError
-from asgi_master.http.response import ResponseHead
+from asgi_master.http.message import ResponseHead
 
 Message = MutableMapping[str, Any]
 
@@ -55,10 +55,13 @@ class HttpExchange:
         "_stopped",
         "_told_disconnect",
         "_told_end",
+        "body_bytes",
         "body_ended",
         "bodyless",
         "disconnected",
+        "head",
         "inbox_size",
+        "is_stream",
         "state",
     )
 
@@ -72,12 +75,23 @@ class HttpExchange:
         """Whether the peer sent all of the request."""
         self.inbox_size = 0
         """Bytes of body that the application has not taken."""
+        self.head: ResponseHead | None = None
+        """The head of the response, once it was sent."""
+        self.body_bytes = 0
+        """Bytes of the response's body that were sent."""
+        self.is_stream = False
+        """Whether the response comes in pieces, so that its duration is the application's or the client's choice."""
         self._inbox: list[bytes] = []
         self._told_end = False
         self._stopped = False
         self._told_disconnect = False
         self._head: ResponseHead | None = None
         self._remaining: int | None = None
+
+    @property
+    def status(self) -> int:
+        """The status of the response, once its head was sent; 0 before."""
+        return 0 if self.head is None else self.head.status
 
     @property
     def is_complete(self) -> bool:
@@ -190,9 +204,17 @@ class HttpExchange:
     def answer_instead(self, head: ResponseHead, body: bytes) -> Part:
         """The server's own answer, in the place of what the application said, none of which was sent."""
         self._head = None
+        self.head = head
         self.bodyless = self._is_head
         self._complete()
-        return head, b"" if self.bodyless else body, True, len(body)
+        sent = b"" if self.bodyless else body
+        self.body_bytes = len(sent)
+        return head, sent, True, len(body)
+
+    def head_taken_back(self) -> None:
+        """The head has not left, nor has anything behind it: the response may begin anew."""
+        self.head = None
+        self.is_stream = False
 
     def _complete(self) -> None:
         self.state = _COMPLETE
@@ -209,13 +231,19 @@ class HttpExchange:
         if remaining is not None and not (is_last and length == remaining):
             self._remaining = _rest(remaining, length, is_last)
         head = self._head
-        self._head = None
+        if head is not None:
+            self._head = None
+            self.head = head
         if self.bodyless:
             body = b""
             if head is not None and head.status in _BODYLESS:
                 length = 0
+        else:
+            self.body_bytes += length
         if not is_last:
             self.state = _STREAMING
+            if head is not None and head.content_length is None:
+                self.is_stream = True
             return head, body, False, None
         if self._inbox:
             self._complete()

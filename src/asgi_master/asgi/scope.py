@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from asgi_master.http.forwarded import Forwarded
-from asgi_master.http.request import Request
+from asgi_master.http.message import Request
 
 Scope = dict[str, Any]
 Address = tuple[str, int | None]

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from asgi_master.asgi.errors import ClientDisconnectedError
 from asgi_master.asgi.http_exchange import HttpExchange, Part
-from asgi_master.http.websocket import CloseCode, may_be_sent
+from asgi_master.http.websocket.frames import CloseCode, may_be_sent
 
 Message = MutableMapping[str, Any]
 Headers = list[tuple[bytes, bytes]]

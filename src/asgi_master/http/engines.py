@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from asgi_master.http.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.parser import Parser
 from asgi_master.http.limits import HttpLimits
-from asgi_master.http.parser import Parser
-from asgi_master.http.websocket import Engine
-from asgi_master.http.websocket_fast import FastEngine
+from asgi_master.http.websocket.fast import FastEngine
+from asgi_master.http.websocket.frames import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class Engines:
 def engines_of(parser: str) -> Engines:
     """By the name of the parser: `httptools`, or `h11` for the references, which are only then imported."""
     if parser == "h11":
-        from asgi_master.http.h11_parser import H11Parser  # noqa: PLC0415 -- 3 MiB with wsproto
-        from asgi_master.http.websocket_reference import WsprotoEngine  # noqa: PLC0415
+        from asgi_master.http.h1.h11_parser import H11Parser  # noqa: PLC0415 -- 3 MiB with wsproto
+        from asgi_master.http.websocket.reference import WsprotoEngine  # noqa: PLC0415
 
         return Engines(H11Parser, WsprotoEngine)
     return Engines(HttptoolsParser, FastEngine)

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from asgi_master.http.addresses import Network, read_host
 from asgi_master.http.grammar import TOKEN
-from asgi_master.http.hosts import Network, read_host
-from asgi_master.http.request import Headers
+from asgi_master.http.message import Headers
 
 _MOST_BYTES = 4096
 """Of a list, counted from the right. Nobody has that many proxies; it bounds what a hostile list costs."""

@@ -9,7 +9,7 @@ import os
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -81,7 +81,7 @@ _RESPONSE_ATOMS = {
     "json ns": "int(seconds * 1e9)",
     "json severity": "'ERROR' if status >= 500 else 'INFO'",
     "json level": "'error' if status >= 500 else 'info'",
-    f"json {RESPONSE_HEADERS}": "in_json(chosen_in(block))",
+    f"json {RESPONSE_HEADERS}": "in_json(chosen_in(sent))",
 }
 TIMED_ATOMS = [atom for atom, source in _RESPONSE_ATOMS.items() if "seconds" in source]
 _HEADER_ATOMS = {
@@ -97,8 +97,10 @@ _VARIABLE_ATOM = re.compile(r"\{([\w-]+)\}([ieo])")
 
 Description = tuple[str, ...]
 """The parts of a line that describe the request; the parts of the response go between them."""
-Entry = tuple[Description, int, int, float, float, bytes]
-"""Description of the request; status, size and duration of the response; the time; the header block of the response."""
+Sent = Sequence[tuple[bytes, bytes]]
+"""The fields of a response's head."""
+Entry = tuple[Description, int, int, float, float, Sent]
+"""Description of the request; status, size and duration of the response; the time; the fields of its head."""
 Headers = Mapping[bytes, bytes]
 
 
@@ -149,7 +151,7 @@ def compile_format(
     described = "".join(f"{constant or repr('')}, " for constant in constants)
     describe = eval(f"lambda scope, fields: ({described})", names)  # noqa: S307 -- see above
     request = "".join(f"constant{number}, " for number in range(len(constants)))
-    each = f'f"""{"".join(line)}""" for ({request}), status, size, seconds, now, block in held'
+    each = f'f"""{"".join(line)}""" for ({request}), status, size, seconds, now, sent in held'
     render = eval(f"lambda held, second: [{each}]", names)  # noqa: S307 -- see above
     return Format(describe, render, frozenset(wanted.headers))
 
@@ -168,13 +170,12 @@ def compile_fields(
     return eval(f"lambda scope, fields: {{{', '.join(sources)}}}", _names(chosen)), wanted.headers  # noqa: S307
 
 
-def chosen_in(block: bytes, names: tuple[str, ...]) -> dict[str, str | None]:
-    """The fields of these names in a response's header block; repeated fields are joined as RFC 9110 says."""
+def chosen_in(sent: Sent, names: tuple[str, ...]) -> dict[str, str | None]:
+    """The fields of these names in a response's head; repeated fields are joined as RFC 9110 says."""
     found: dict[str, str] = {}
-    for line in block.split(b"\r\n"):
-        name, colon, value = line.partition(b":")
+    for name, value in sent:
         key = name.decode("latin-1").lower()
-        if colon and key in names:
+        if key in names:
             text = value.strip(b" \t").decode("latin-1")
             found[key] = f"{found[key]}, {text}" if key in found else text
     return {name: found[name][:MAX_FIELD_BYTES] if name in found else None for name in names}
@@ -199,8 +200,8 @@ def _names(chosen: AccessHeaders) -> dict[str, Any]:
         "target": _target,
         "number": request_id_headers.of,
         "chosen_of": chosen_of,
-        "chosen_in": lambda block: chosen_in(block, chosen.response),
-        "field_in": lambda block, name: _shown(chosen_in(block, (name,))[name] or "-"),
+        "chosen_in": lambda sent: chosen_in(sent, chosen.response),
+        "field_in": lambda sent, name: _shown(chosen_in(sent, (name,))[name] or "-"),
         "LONGEST": MAX_FIELD_BYTES,
     }
 
@@ -221,7 +222,7 @@ def _fragments(template: str, wanted: _Wanted, request_line: str) -> Iterator[tu
         elif match[1] in _RESPONSE_ATOMS:
             yield _RESPONSE_ATOMS[match[1]], False
         elif variable is not None and variable[2] == "o":
-            yield f"field_in(block, {variable[1].lower()!r})", False
+            yield f"field_in(sent, {variable[1].lower()!r})", False
         else:
             yield _request_atom(match[1], variable, wanted), True
         end = match.end()

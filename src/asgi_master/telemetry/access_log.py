@@ -25,6 +25,7 @@ from asgi_master.telemetry.access_format import (
     Description,
     Entry,
     Format,
+    Sent,
     compile_format,
 )
 from asgi_master.telemetry.access_json import FORMS, template_of
@@ -105,7 +106,7 @@ class AccessLog:
         if self._refused is None:
             self._refused = compile_format(self._template, self._chosen, REFUSED_LINE)
         description = self._refused.describe(refused_scope(client, line), {})
-        self.pending.append((description, status, body_bytes, 0.0, time(), b""))
+        self.pending.append((description, status, body_bytes, 0.0, time(), ()))
         if len(self.pending) >= _MAX_PENDING:
             self.flush()
 
@@ -179,11 +180,11 @@ class ConnectionLog:
         status: int,
         body_bytes: int,
         duration: float,
-        block: bytes = b"",
+        sent: Sent = (),
     ) -> None:
         """Record a request, answered with `status` and `body_bytes` bytes of body after `duration` seconds.
 
-        `block` is the header block of the response, as sent.
+        `sent` are the fields of the response's head, as the application set them.
 
         If `request` is the same object as in the last call, the description is reused and `scope` is ignored.
         """
@@ -194,7 +195,7 @@ class ConnectionLog:
             return
         pending = self._pending
         pending.append(
-            (self._description, status, body_bytes, duration, time(), block if self._keeps_heads else b"")
+            (self._description, status, body_bytes, duration, time(), sent if self._keeps_heads else ())
         )
         if len(pending) >= _MAX_PENDING:
             self._access_log.flush()

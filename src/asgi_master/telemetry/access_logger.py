@@ -18,6 +18,7 @@ from asgi_master.telemetry.access_format import (
     SHORTHANDS,
     Format,
     Headers,
+    Sent,
     chosen_in,
     compile_fields,
     compile_format,
@@ -68,19 +69,19 @@ class AccessLogger:
         status: int,
         body_bytes: int,
         duration: float,
-        block: bytes = b"",
+        sent: Sent = (),
     ) -> None:
-        self._log(self._format, scope, (status, body_bytes, duration, block))
+        self._log(self._format, scope, (status, body_bytes, duration, sent))
 
     def refused(self, client: Address | None, line: bytes, status: int, body_bytes: int) -> None:
-        self._log(self._refused, refused_scope(client, line), (status, body_bytes, 0.0, b""))
+        self._log(self._refused, refused_scope(client, line), (status, body_bytes, 0.0, ()))
 
     def flush(self) -> None: ...
 
     def renew(self, fd: int) -> None:
         os.close(fd)
 
-    def _log(self, form: Format, scope: Mapping[str, Any], response: tuple[int, int, float, bytes]) -> None:
+    def _log(self, form: Format, scope: Mapping[str, Any], response: tuple[int, int, float, Sent]) -> None:
         level = logging.ERROR if response[0] >= 500 else logging.INFO
         if not self._logger.isEnabledFor(level):
             return
@@ -98,12 +99,12 @@ class AccessLogger:
         form: Format,
         scope: Mapping[str, Any],
         fields: Headers,
-        response: tuple[int, int, float, bytes],
+        response: tuple[int, int, float, Sent],
     ) -> logging.LogRecord:
-        status, size, duration, block = response
+        status, size, duration, sent = response
         now = time()
         (line,) = form.render(
-            [(form.describe(scope, fields), status, size, duration, now, block)], Second(now)
+            [(form.describe(scope, fields), status, size, duration, now, sent)], Second(now)
         )
         attributes = {
             **self._fields(scope, fields),
@@ -112,7 +113,7 @@ class AccessLogger:
             "duration": round(duration, 6),
         }
         if self._chosen.response:
-            attributes[RESPONSE_HEADERS] = chosen_in(block, self._chosen.response)
+            attributes[RESPONSE_HEADERS] = chosen_in(sent, self._chosen.response)
         record = self._logger.makeRecord(LOGGER, level, __file__, 0, line.removesuffix("\n"), (), None)
         # Not by `extra`: that raises if a record factory of the application has set the same attribute, such as a
         # request id. Its value is kept if the request has none.

@@ -10,8 +10,8 @@ from email.utils import formatdate
 
 from asgi_master.ipc.counters import Field
 from asgi_master.ipc.scoreboard import Row
-from asgi_master.worker.context import Connection, WorkerContext
 from asgi_master.worker.recycling import Recycler
+from asgi_master.worker.transport.context import Connection, WorkerContext
 
 BEAT_PERIOD = 0.25
 """Seconds between two heartbeats."""

@@ -53,9 +53,8 @@ from asgi_master.telemetry.failures import describe
 from asgi_master.telemetry.process_identity import configure_process_identity
 from asgi_master.telemetry.tracebacks import for_another_process
 from asgi_master.worker import own_children, unhandled
-from asgi_master.worker.accept import Acceptor
+from asgi_master.worker.accept.acceptor import Acceptor
 from asgi_master.worker.application import load_application
-from asgi_master.worker.context import WorkerContext
 from asgi_master.worker.drain import drain
 from asgi_master.worker.heartbeat import Heartbeat
 from asgi_master.worker.last_call import LastCall, LeaveBy
@@ -69,7 +68,8 @@ from asgi_master.worker.recycling import Recycler, limits_of
 from asgi_master.worker.serving import NewContext
 from asgi_master.worker.stall import StallWatch
 from asgi_master.worker.tasks import stacks_of_threads, tell_tasks
-from asgi_master.worker.tls import TlsServer
+from asgi_master.worker.transport.context import WorkerContext
+from asgi_master.worker.transport.tls import TlsServer
 
 log = logging.getLogger("asgi_master")
 

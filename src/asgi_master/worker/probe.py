@@ -11,7 +11,7 @@ from typing import Any
 from asgi_master.asgi.http_exchange import HttpExchange, Message
 from asgi_master.asgi.scope import HttpScopes
 from asgi_master.errors import ApplicationError
-from asgi_master.http.request import read_request_line
+from asgi_master.http.h1.request_head import read_request_line
 from asgi_master.telemetry.failures import describe
 
 _PAUSE = 0.25

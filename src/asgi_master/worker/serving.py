@@ -5,12 +5,12 @@ from functools import partial
 
 from asgi_master.http.engines import engines_of
 from asgi_master.http.forwarded import Forwarded
+from asgi_master.http.h1.encoder import ServerFields
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
-from asgi_master.http.response import ServerFields
 from asgi_master.settings.headers import parse_header
 from asgi_master.settings.model import ProxySettings, Settings
-from asgi_master.worker.context import WorkerContext
-from asgi_master.worker.endpoints import trust_of
+from asgi_master.worker.transport.context import WorkerContext
+from asgi_master.worker.transport.endpoints import trust_of
 
 NewContext = Callable[..., WorkerContext]
 """Makes the context of one worker; it wants what only the worker has: `app`, `loop`, `state` and `access_log`."""

@@ -28,13 +28,31 @@ class Served(Protocol):
 
 
 # Weak: contexts live in the transport, and a connection shall go as soon as that lets go of it.
-_SERVED: ContextVar["weakref.ref[Served] | None"] = ContextVar("asgi_master_served", default=None)
+_SERVED: ContextVar[Callable[[], Served | None] | None] = ContextVar("asgi_master_served", default=None)
 _RUNNERS: set[CodeType] = set()
 
 
 def mark(served: Served) -> None:
     """Note in the present context that what runs in it runs for this connection."""
     _SERVED.set(weakref.ref(served))
+
+
+class LateOwner:
+    """Marks the present context for a connection that is made later."""
+
+    __slots__ = ("_served",)
+
+    def __init__(self) -> None:
+        self._served: weakref.ref[Served] | None = None
+        _SERVED.set(self)
+
+    def settle(self, served: Served) -> None:
+        """This is the connection."""
+        self._served = weakref.ref(served)
+
+    def __call__(self) -> Served | None:
+        """The connection, once it is known and as long as it lives."""
+        return None if self._served is None else self._served()
 
 
 def runs_the_application(method: F) -> F:

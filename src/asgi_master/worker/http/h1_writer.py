@@ -3,19 +3,18 @@
 import asyncio
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.response import CONTINUE, ResponseEncoder, ResponseHead
-from asgi_master.worker.context import WorkerContext
-from asgi_master.worker.flow import WriteFlow
+from asgi_master.http.h1.encoder import CONTINUE, ResponseEncoder
+from asgi_master.http.message import PLAIN_TEXT, ResponseHead
+from asgi_master.worker.transport.context import WorkerContext
+from asgi_master.worker.transport.flow import WriteFlow
 
 _HOLD_LIMIT = 64 * 1024
 """Bytes that wait for the end of the turn, and are then joined; beyond, they go to the transport as they are."""
 _HOLD_MOST = 128
 """Pieces that wait so: many tiny ones take as long."""
 
-PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
-
-class HttpWriter(WriteFlow):
+class H1Writer(WriteFlow):
     """Writes the responses of one connection to its transport."""
 
     __slots__ = (
@@ -58,7 +57,6 @@ class HttpWriter(WriteFlow):
 
         `keep_alive` is whether both sides would go on; see `self.keep_alive`.
         """
-        self._context.stats.responses[head.status_class] += 1
         encoder = self._encoder
         data = encoder.head(head, length, bodyless, is_1_1, keep_alive)
         self.keep_alive = encoder.keep_alive
@@ -96,6 +94,7 @@ class HttpWriter(WriteFlow):
         """Answer a request of which no more is known than that it is wrong. It is the last response."""
         body = error.reason.encode()
         head = ResponseHead(error.status, [PLAIN_TEXT])
+        self._context.stats.responses[head.status_class] += 1
         self.write_first(head, body, True, len(body), bodyless=False, is_1_1=True, keep_alive=False)
 
     def _write(self, data: bytes) -> None:

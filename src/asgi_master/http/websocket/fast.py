@@ -11,7 +11,8 @@ from io import BytesIO, StringIO
 from struct import Struct
 from typing import Any, Final
 
-from asgi_master.http.websocket import (
+from asgi_master.http.websocket.deflate import Compression, InflateError, InflateOverflowError
+from asgi_master.http.websocket.frames import (
     FRAGMENT,
     UNLIMITED,
     Close,
@@ -22,7 +23,6 @@ from asgi_master.http.websocket import (
     WebSocketError,
     may_be_sent,
 )
-from asgi_master.http.websocket_deflate import Compression, InflateError, InflateOverflowError
 
 _FIN: Final = 0x80
 _RSV1: Final = 0x40

@@ -5,8 +5,9 @@ import re
 import h11
 
 from asgi_master.http.grammar import HEAD_TEXT
-from asgi_master.http.parser import HeadError, Parser
-from asgi_master.http.request import Headers, Request
+from asgi_master.http.h1.parser import HeadError, Parser
+from asgi_master.http.h1.request_head import H1Request
+from asgi_master.http.message import Headers
 
 _LENGTHS = re.compile(
     rb"\r\ncontent-length:[^\r]*(,|\r\n(.*\r\n)?content-length:)", re.IGNORECASE | re.DOTALL
@@ -20,7 +21,7 @@ class H11Parser(Parser):
 
     __slots__ = ()
 
-    def _read_headers(self, head: bytes, request: Request) -> Headers:  # noqa: ARG002 -- h11 reads all of the head
+    def _read_headers(self, head: bytes, request: H1Request) -> Headers:  # noqa: ARG002 -- h11 reads all of the head
         line_ends = head.count(b"\r\n")
         if head.translate(None, HEAD_TEXT) or not head.count(b"\r") == head.count(b"\n") == line_ends:
             raise HeadError("control character or bare line end")

@@ -4,49 +4,35 @@ import asyncio
 from typing import cast
 
 from asgi_master.http.proxy_protocol import ProxyHeaderError, read_header
-from asgi_master.worker.context import GiveAway, WorkerContext
-from asgi_master.worker.endpoints import Endpoints
-from asgi_master.worker.http_connection import HttpConnection
-from asgi_master.worker.http_timeouts import Patience, Wait
-from asgi_master.worker.standing import FRESH, Standing
-from asgi_master.worker.stream_socket import move
-
-_HEADER_TO_COME = Standing(expects_proxy_header=True)
+from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
+from asgi_master.worker.transport.context import Connection, GiveAway, WorkerContext
+from asgi_master.worker.transport.endpoints import Endpoints
+from asgi_master.worker.transport.standing import Standing
+from asgi_master.worker.transport.stream_socket import move
 
 
-def protocol_of(context: WorkerContext, standing: Standing | None) -> asyncio.Protocol:
-    """Who serves a connection that was accepted (`None`), or that another worker gave away as this."""
-    if standing is None:
-        standing = FRESH if context.proxies is None else _HEADER_TO_COME
-    if standing.expects_proxy_header:
-        return ProxyOpening(context, standing)
-    return HttpConnection(context, standing)
+class ProxyOpening(Connection, asyncio.Protocol):
+    """The protocol of a connection until its PROXY header is complete; an `H1Connection` goes on."""
 
-
-class ProxyOpening(asyncio.Protocol):
-    """The protocol of a connection until its PROXY header is complete; an `HttpConnection` goes on."""
-
-    closes_gradually = False
-
-    __slots__ = ("_context", "_ends", "_is_over", "_patience", "_received", "_transport")
+    __slots__ = ("_ends", "_is_over", "_received", "_timer", "_transport", "context")
 
     def __init__(self, context: WorkerContext, standing: Standing) -> None:
-        self._context = context
+        self.context = context
         self._received = bytearray()
-        self._patience = Patience(context.http)
+        self._timer = DeadlineTimer(context.http)
         if standing.idle_since is not None:
-            self._patience.resume(Wait.FIRST_BYTE, 0, standing.idle_since, now=context.loop.time())
+            self._timer.resume(Wait.FIRST_BYTE, 0, standing.idle_since, now=context.loop.time())
         self._is_over = False
 
     # -- called by the loop ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection was accepted, or taken over before it said anything."""
-        context = self._context
+        context = self.context
         self._transport = cast("asyncio.Transport", transport)
         self._ends = Endpoints.of(transport)
-        context.connections.add(self)
-        context.stats.connections += 1
+        self._register()
         if self._ends.client is None and not self._ends.is_unix:
             self._transport.abort()  # the peer is gone already, as some health checks are
         # Where it is not spoken (any more), the worker that gave this connection away has judged its peer.
@@ -67,7 +53,7 @@ class ProxyOpening(asyncio.Protocol):
             return
         rest = bytes(self._received[header.size :])
         self._end()
-        connection = HttpConnection(self._context, Standing(self._ends.told_by(header)))
+        connection = H1Connection(self.context, Standing(self._ends.told_by(header)))
         self._transport.set_protocol(connection)
         connection.connection_made(self._transport)
         if rest:
@@ -82,7 +68,7 @@ class ProxyOpening(asyncio.Protocol):
     def sweep(self, now: float) -> None:
         """See `Connection.sweep`."""
         wait = Wait.HEADER if self._received else Wait.FIRST_BYTE
-        if self._patience.is_over(wait, 0, now=now, draining=self._context.draining):
+        if self._timer.is_over(wait, 0, now=now, draining=self.context.draining):
             if self._received:
                 self._refuse("its PROXY header did not arrive in time", 408)
             else:
@@ -92,7 +78,7 @@ class ProxyOpening(asyncio.Protocol):
         """See `Connection.drain`. One that cannot move gets a little time to come to its request."""
         if give_away is None or not self.is_idle():
             return
-        since = self._patience.since(Wait.FIRST_BYTE, 0, now=self._context.loop.time())
+        since = self._timer.since(Wait.FIRST_BYTE, 0, now=self.context.loop.time())
         if move(self._transport, give_away, Standing(expects_proxy_header=True, idle_since=since)):
             self._end()
 
@@ -111,7 +97,7 @@ class ProxyOpening(asyncio.Protocol):
 
     def _refuse(self, reason: str, status: int) -> None:
         """Close without an answer, which the protocol does not have; `status` is what HTTP would say."""
-        client, context = self._ends.client, self._context
+        client, context = self._ends.client, self.context
         context.refusals.tell(client[0] if client else "a Unix socket", reason, context.loop.time())
         if context.access_log is not None:
             context.access_log.refused(client, b"", status, 0)
@@ -123,8 +109,5 @@ class ProxyOpening(asyncio.Protocol):
         if self._is_over:
             return
         self._is_over = True
-        context = self._context
-        context.stats.connections -= 1
-        context.connections.discard(self)
-        if context.on_connection_lost is not None:
-            context.on_connection_lost()
+        self._transport_lost()
+        self._unregister()

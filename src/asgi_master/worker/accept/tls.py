@@ -1,19 +1,23 @@
-"""A connection on which TLS is spoken, until it speaks HTTP: a PROXY header, if one is expected, and the handshake."""
+"""A connection until its TLS handshake is complete, after a PROXY header if one is expected.
+
+What it speaks then is what the handshake agreed on (ALPN, RFC 7301).
+"""
 
 import asyncio
 import logging
 import socket
 import ssl
+from functools import partial
 
 from asgi_master.asgi.scope import Address
 from asgi_master.http.forwarded import Trust
 from asgi_master.http.proxy_protocol import ProxyHeader, ProxyHeaderError, read_header
-from asgi_master.worker.context import GiveAway, WorkerContext
-from asgi_master.worker.endpoints import Endpoints
-from asgi_master.worker.http_connection import HttpConnection
-from asgi_master.worker.standing import Standing
-from asgi_master.worker.tls import TlsServer
-from asgi_master.worker.tls_refusal import is_of_certificate, reason_of
+from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.transport.context import Connection, GiveAway, WorkerContext
+from asgi_master.worker.transport.endpoints import Endpoints
+from asgi_master.worker.transport.standing import Standing
+from asgi_master.worker.transport.tls import TlsServer
+from asgi_master.worker.transport.tls_refusal import is_of_certificate, reason_of
 
 log = logging.getLogger("asgi_master")
 
@@ -21,6 +25,15 @@ _LAST_CALL = 1.0
 """Seconds that a handshake still gets in a worker that leaves, once nobody else is left to wait for."""
 _PIECE = 4096
 """Bytes of a PROXY header that are looked at together."""
+
+
+_PROTOCOLS = {"http/1.1": H1Connection}
+"""By the name that ALPN has for what they speak."""
+
+
+def protocol_of(context: WorkerContext, standing: Standing, agreed: str | None) -> asyncio.Protocol:
+    """The protocol of a connection; `agreed` is what ALPN chose, `None` if the client does not use it."""
+    return _PROTOCOLS[agreed or "http/1.1"](context, standing)
 
 
 class _NoHeaderError(Exception):
@@ -32,27 +45,24 @@ class _NoHeaderError(Exception):
         self.status = status
 
 
-class Handshake:
+class TlsHandshake(Connection):
     """A `Connection`, so that a worker that leaves waits for it."""
 
-    closes_gradually = False
-
-    __slots__ = ("_client", "_context", "_is_a_check", "_last_call", "_task")
+    __slots__ = ("_client", "_is_a_check", "_last_call", "_task", "context")
 
     def __init__(self, context: WorkerContext, tls: TlsServer, sock: socket.socket) -> None:
-        self._context = context
+        self.context = context
         self._last_call = 0.0
         self._is_a_check = False
         self._client: Address | None = None
-        context.connections.add(self)
-        context.stats.connections += 1
+        self._register()
         peer = _peer(sock)
         self._task = context.loop.create_task(self._open(tls, sock))
         self._task.add_done_callback(lambda task: self._done(task, peer))
 
     async def _open(self, tls: TlsServer, sock: socket.socket) -> None:
         """Become an HTTP connection. Raises `_NoHeaderError`, `OSError`."""
-        context = self._context
+        context = self.context
         try:
             self._client = Endpoints.of_secure(sock).client
             ends = None if context.proxies is None else await self._take_ends(sock, context.proxies)
@@ -60,7 +70,7 @@ class Handshake:
             sock.close()
             raise
         begin = await tls.shake_hands(
-            context.loop, sock, context.turns, lambda: HttpConnection(context, Standing(ends))
+            context.loop, sock, context.turns, partial(protocol_of, context, Standing(ends))
         )
         self._leave()
         begin()
@@ -83,9 +93,9 @@ class Handshake:
         received = bytearray()
         header: ProxyHeader | None = None
         try:
-            async with asyncio.timeout(self._context.http.header_timeout or None):
+            async with asyncio.timeout(self.context.http.header_timeout or None):
                 while header is None:
-                    await _readable(self._context.loop, sock)
+                    await _readable(self.context.loop, sock)
                     seen = sock.recv(_PIECE, socket.MSG_PEEK)
                     if not seen:
                         raise _NoHeaderError
@@ -104,13 +114,13 @@ class Handshake:
 
     def _leave(self) -> None:
         """Count no more: the connection that follows counts itself."""
-        if self in self._context.connections:
-            self._context.connections.discard(self)
-            self._context.stats.connections -= 1
+        if self in self.context.connections:
+            self._transport_lost()
+            self._unregister()
 
     def _done(self, task: asyncio.Task[None], peer: str) -> None:
         self._leave()
-        context = self._context
+        context = self.context
         error = None if task.cancelled() else task.exception()
         if isinstance(error, _NoHeaderError):
             if reason := str(error):
@@ -123,22 +133,20 @@ class Handshake:
             if not self._is_a_check and isinstance(error, ssl.SSLError | ConnectionAbortedError):
                 self._record(400 if isinstance(error, ssl.SSLError) else 408)
             self._tell(error, peer)
-        if context.on_connection_lost is not None:
-            context.on_connection_lost()
 
     def _tell(self, error: BaseException, peer: str) -> None:
         """Say why it failed; aloud if it is the client's certificate, which both sides would look for in vain."""
         reason = reason_of(error)
         if is_of_certificate(error):
             who = peer if self._client is None else self._client[0]
-            self._context.refused_certificates.tell(who, reason, self._context.loop.time())
+            self.context.refused_certificates.tell(who, reason, self.context.loop.time())
         else:
             log.debug("TLS handshake with %s failed: %s", peer, reason)
 
     def _record(self, status: int) -> None:
         """Tell the access log of one that was refused without a word."""
-        if self._context.access_log is not None:
-            self._context.access_log.refused(self._client, b"", status, 0)
+        if self.context.access_log is not None:
+            self.context.access_log.refused(self._client, b"", status, 0)
 
     def sweep(self, now: float) -> None:
         """See `Connection.sweep`. Header and handshake have their own time-outs."""
@@ -146,7 +154,7 @@ class Handshake:
     def drain(self, give_away: GiveAway | None = None) -> None:
         """See `Connection.drain`. A handshake cannot move; what follows it is served."""
         if give_away is None:
-            now = self._context.loop.time()
+            now = self.context.loop.time()
             self._last_call = self._last_call or now + _LAST_CALL
             if now >= self._last_call:
                 self._task.cancel()

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeVar
 
-from asgi_master.worker.endpoints import Endpoints
+from asgi_master.worker.transport.endpoints import Endpoints
 
 T = TypeVar("T")
 

@@ -1,22 +1,34 @@
-"""The opening of one WebSocket: its request, the scope made of it, and the one answer it gets."""
+"""The opening handshake of one WebSocket: its request, the scope made of it, and the one answer it gets."""
 
-import asyncio
 from http import HTTPStatus
 from time import monotonic
+from typing import Protocol
 
 from asgi_master.asgi.http_exchange import Part
 from asgi_master.asgi.scope import HttpScopes
 from asgi_master.asgi.websocket_session import Accept
-from asgi_master.http.request import Request
-from asgi_master.http.response import ResponseEncoder, ResponseHead
-from asgi_master.http.websocket import Engine
-from asgi_master.http.websocket_deflate import Compression
-from asgi_master.http.websocket_handshake import Handshake, accept_head, read_handshake, upgrade_required
-from asgi_master.worker.context import Scope, WorkerContext
+from asgi_master.http.message import PLAIN_TEXT, Fields, Request, ResponseHead
+from asgi_master.http.websocket.deflate import Compression
+from asgi_master.http.websocket.frames import Engine
+from asgi_master.http.websocket.handshake import Handshake, accept_fields, read_handshake, upgrade_required
+from asgi_master.worker.transport.context import Scope, WorkerContext
+
+
+class HandshakeStream(Protocol):
+    """Where the answer goes: an upgrade from HTTP/1.1, or a stream of HTTP/2."""
+
+    def check(self) -> None:
+        """Check what this version of HTTP asks of a handshake. Raises `ProtocolError`."""
+
+    def accept(self, fields: Fields) -> None:
+        """Write the answer that opens the WebSocket."""
+
+    def send_part(self, part: Part) -> None:
+        """Write a part of another answer, after which the stream ends."""
 
 
 class Opening:
-    """From the upgrade request to the answer. Writes the answer, counts it and tells the access log."""
+    """From the request to the answer: has it written, counts it and records it in the access log."""
 
     __slots__ = (
         "_body_bytes",
@@ -26,20 +38,21 @@ class Opening:
         "_scopes",
         "_started_at",
         "_status",
-        "_transport",
+        "_stream",
         "scope",
     )
 
-    def __init__(self, context: WorkerContext, transport: asyncio.Transport, scopes: HttpScopes) -> None:
+    def __init__(self, context: WorkerContext, stream: HandshakeStream, scopes: HttpScopes) -> None:
         self._context = context
-        self._transport = transport
+        self._stream = stream
         self._scopes = scopes
         self._started_at = monotonic()
         self._handshake: Handshake | None = None
         self._status = 0
         self._body_bytes = 0
-        self._response_fields = b""
+        self._response_fields: Fields = ()
         self.scope: Scope = {}
+        context.stats.requests += 1
 
     @property
     def answered(self) -> bool:
@@ -55,21 +68,17 @@ class Opening:
         """Make the scope and check the request. Raises `ProtocolError`."""
         context = self._context
         self.scope = self._scopes.websocket_scope(request, context.state.copy())
+        self._stream.check()
         self._handshake = read_handshake(request, per_message_deflate=context.websocket.per_message_deflate)
         self.scope["subprotocols"] = list(self._handshake.subprotocols)
 
     def accept(self, order: Accept) -> Engine:
         """Open the connection. Raises `ValueError` for what cannot be answered; then nothing was."""
         assert self._handshake is not None
-        head = accept_head(
-            self._handshake,
-            subprotocol=order.subprotocol,
-            headers=order.headers,
-            defaults=self._context.server_fields.lines(),
-        )
+        fields = accept_fields(self._handshake, subprotocol=order.subprotocol, headers=order.headers)
         self._begin(HTTPStatus.SWITCHING_PROTOCOLS)
-        self._transport.write(head)
-        self._response_fields = head
+        self._stream.accept(fields)
+        self._response_fields = fields
         self._record()
         context = self._context
         deflate = self._handshake.deflate
@@ -80,7 +89,7 @@ class Opening:
 
     def refuse(self, status: int, reason: str) -> None:
         """Answer with an error. The caller ends the connection."""
-        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        headers = [PLAIN_TEXT]
         if status == HTTPStatus.UPGRADE_REQUIRED:
             headers += upgrade_required()
         body = reason.encode()
@@ -88,32 +97,18 @@ class Opening:
 
     def deny(self, part: Part) -> None:
         """Write a part of a response instead. The caller ends the connection after the last."""
-        head, body, is_last, length = part
-        data = body
+        head, body, is_last, _length = part
         if head is not None:
-            data = self._encode_head(head, length) + body
             self._begin(head.status)
-            self._response_fields = head.block
-        self._transport.write(data)
+            self._response_fields = head.fields
+        self._stream.send_part(part)
         self._body_bytes += len(body)
         if is_last:
             self._record()
 
-    def _encode_head(self, head: ResponseHead, length: int | None) -> bytes:
-        return ResponseEncoder(self._context.server_fields).head(
-            head,
-            length=length,
-            bodyless=head.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED),
-            # The connection ends with the response, so that a body of unknown length needs no chunks.
-            is_1_1=False,
-            keep_alive=False,
-        )
-
     def _begin(self, status: int) -> None:
         self._status = status
-        stats = self._context.stats
-        stats.requests += 1
-        stats.responses[min(status // 100, 5)] += 1
+        self._context.stats.responses[min(status // 100, 5)] += 1
 
     def lost(self) -> None:
         """The connection is gone: count the session, if there was one."""

@@ -1,20 +1,15 @@
-"""The opening handshake (RFC 6455 §4.2): what makes a request one, and how it is accepted."""
+"""The part of the opening handshake that is the same in every version of HTTP (RFC 6455 §4.2, RFC 8441)."""
 
-import binascii
-from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import sha1
 from typing import Final
 
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.grammar import FIELD_TEXT, is_token
-from asgi_master.http.request import Request
-from asgi_master.http.websocket_deflate import DeflateParameters
+from asgi_master.http.message import Field, Fields, Request
+from asgi_master.http.websocket.deflate import DeflateParameters
 
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _VERSION: Final = b"13"
-_KEY_BYTES: Final = 16
 _WINDOW_BITS: Final = frozenset(b"%d" % bits for bits in range(8, 16))
 
 _OURS: Final = frozenset(
@@ -30,14 +25,11 @@ _OURS: Final = frozenset(
 )
 """Fields of the answer that the application cannot set: the handshake says them, or has no body for them."""
 
-Headers = Iterable[tuple[bytes, bytes]]
-
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """A valid opening handshake of a client."""
+    """What a client offers in a valid handshake."""
 
-    key: bytes
     subprotocols: list[str]
     """In the client's order of preference."""
     deflate: DeflateParameters | None
@@ -45,42 +37,32 @@ class Handshake:
 
 
 def read_handshake(request: Request, *, per_message_deflate: bool) -> Handshake:
-    """Check a request by RFC 6455 §4.2.1. Raises `ProtocolError`: 426 for another version, else 400."""
-    upgrade = _items([request.upgrade or b""])
-    if request.method != "GET" or request.http_version != "1.1" or b"websocket" not in upgrade:
-        raise ProtocolError(400, "not a WebSocket handshake")
+    """Check what a handshake says in every version of HTTP.
+
+    Raises `ProtocolError`: 426 for another version of WebSocket, else 400.
+    """
     if request.body_length != 0:
         raise ProtocolError(400, "a WebSocket handshake has no body")
-    fields: dict[bytes, list[bytes]] = {}
-    for name, value in request.headers:
-        if name.startswith(b"sec-websocket-"):
-            fields.setdefault(name, []).append(value)
-    if fields.get(b"sec-websocket-version") != [_VERSION]:
+    if values_of(request, b"sec-websocket-version") != [_VERSION]:
         raise ProtocolError(426, "only version 13 of the WebSocket protocol is spoken here")
-    keys = fields.get(b"sec-websocket-key", [])
-    if len(keys) != 1 or not _is_key(keys[0]):
-        raise ProtocolError(400, "Sec-WebSocket-Key is not 16 bytes in base64")
     return Handshake(
-        keys[0],
-        [item.decode("latin-1") for item in _items(fields.get(b"sec-websocket-protocol", []))],
-        _choose_deflate(fields.get(b"sec-websocket-extensions", [])) if per_message_deflate else None,
+        [item.decode("latin-1") for item in items(values_of(request, b"sec-websocket-protocol"))],
+        _choose_deflate(values_of(request, b"sec-websocket-extensions")) if per_message_deflate else None,
     )
 
 
-def _is_key(text: bytes) -> bool:
-    try:
-        return len(binascii.a2b_base64(text, strict_mode=True)) == _KEY_BYTES
-    except binascii.Error:
-        return False
+def values_of(request: Request, name: bytes) -> list[bytes]:
+    """The values of the fields with this name, in lower case."""
+    return [value for other, value in request.headers if other == name]
 
 
-def _items(values: list[bytes]) -> list[bytes]:
+def items(values: list[bytes]) -> list[bytes]:
     """The members of a comma-separated list field (RFC 9110 §5.6.1)."""
     return [item for value in values for piece in value.split(b",") if (item := piece.strip(b" \t"))]
 
 
 def _choose_deflate(values: list[bytes]) -> DeflateParameters | None:
-    for offer in _items(values):
+    for offer in items(values):
         name, *parameters = [piece.strip(b" \t") for piece in offer.split(b";")]
         if name.lower() == b"permessage-deflate":
             agreed = _read_deflate(parameters)
@@ -120,52 +102,30 @@ def _read_deflate(parameters: list[bytes]) -> DeflateParameters | None:
     )
 
 
-def accept_token(key: bytes) -> bytes:
-    """The value of Sec-WebSocket-Accept (RFC 6455 §4.2.2)."""
-    return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
-
-
-def accept_head(
-    handshake: Handshake,
-    *,
-    subprotocol: str | None,
-    headers: Headers,
-    defaults: dict[bytes, bytes],
-) -> bytes:
-    """The answer that opens the connection. `defaults` are the server's header lines by lower-case name.
-
-    A default stands back where the application sets the same header.
+def accept_fields(handshake: Handshake, *, subprotocol: str | None, headers: Iterable[Field]) -> Fields:
+    """The fields of an answer that accepts, in every version of HTTP: the server's, then those of the application.
 
     Raises `ValueError` for a subprotocol that was not offered, and for headers that cannot stand here.
     """
-    lines = [
-        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n",
-        b"sec-websocket-accept: %b\r\n" % accept_token(handshake.key),
-    ]
+    fields = []
     if subprotocol is not None:
         if subprotocol not in handshake.subprotocols:
             raise ValueError(f"the client did not offer the subprotocol {subprotocol!r}")
-        lines.append(b"sec-websocket-protocol: %b\r\n" % subprotocol.encode("latin-1"))
+        fields.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
     if handshake.deflate is not None:
-        lines.append(b"sec-websocket-extensions: %b\r\n" % handshake.deflate.header())
+        fields.append((b"sec-websocket-extensions", handshake.deflate.header()))
     names = set()
     for name, value in headers:
+        if not is_token(name) or value.translate(None, FIELD_TEXT):
+            raise ValueError(f"the header {name!r}: {value!r} is not well-formed")
         names.add(name.lower())
-        lines.append(_line(name, value))
+        fields.append((name, value))
     if names & _OURS:
         taken = b", ".join(sorted(names & _OURS)).decode()
         raise ValueError(f"the application cannot set {taken} when it accepts a WebSocket")
-    lines += [line for name, line in defaults.items() if name not in names]
-    lines.append(b"\r\n")
-    return b"".join(lines)
+    return tuple(fields)
 
 
 def upgrade_required() -> tuple[tuple[bytes, bytes], ...]:
     """What a 426 must say besides (RFC 6455 §4.2.2, RFC 9110 §15.5.22)."""
     return ((b"sec-websocket-version", _VERSION), (b"upgrade", b"websocket"))
-
-
-def _line(name: bytes, value: bytes) -> bytes:
-    if not is_token(name) or value.translate(None, FIELD_TEXT):
-        raise ValueError(f"the header {name!r}: {value!r} is not well-formed")
-    return b"%b: %b\r\n" % (name, value)

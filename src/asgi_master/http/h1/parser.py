@@ -9,12 +9,13 @@ from abc import ABC, abstractmethod
 from enum import Enum, auto
 from typing import Final, Literal
 
-from asgi_master.http.chunked import ChunkedDecoder
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.grammar import HEAD_TEXT
+from asgi_master.http.h1.chunked import ChunkedDecoder
+from asgi_master.http.h1.head_cache import Repeated
+from asgi_master.http.h1.request_head import H1Request, read_request_line, take_headers
 from asgi_master.http.limits import HttpLimits
-from asgi_master.http.repeated import Repeated
-from asgi_master.http.request import Headers, Request, read_request_line, take_headers
+from asgi_master.http.message import Headers
 
 
 class Mark(Enum):
@@ -29,7 +30,7 @@ class Mark(Enum):
 NEED_DATA: Final = Mark.NEED_DATA
 END_OF_MESSAGE: Final = Mark.END_OF_MESSAGE
 
-Event = Request | bytes | Literal[Mark.NEED_DATA, Mark.END_OF_MESSAGE]
+Event = H1Request | bytes | Literal[Mark.NEED_DATA, Mark.END_OF_MESSAGE]
 """What the bytes mean; `bytes` are a piece of the body."""
 
 
@@ -96,7 +97,7 @@ class Parser(ABC):
         self._repeated: Repeated | None = None
 
     @abstractmethod
-    def _read_headers(self, head: bytes, request: Request) -> Headers:
+    def _read_headers(self, head: bytes, request: H1Request) -> Headers:
         """The fields of a complete head: lower-case names, values without surrounding white space.
 
         `request` is what its first line said. Raises `HeadError` if the library refuses the head.
@@ -158,7 +159,7 @@ class Parser(ABC):
             return END_OF_MESSAGE
         return NEED_DATA
 
-    def next_request(self) -> Request | None:
+    def next_request(self) -> H1Request | None:
         """The event that is due between two messages, if it is a request. Raises `ProtocolError` as `next_event`."""
         buffer, start = self._buffer, self._position
         if start == len(buffer) or self._state is not _HEAD:
@@ -217,7 +218,7 @@ class Parser(ABC):
         self._position = 0
         return bytes(data)
 
-    def _read_head(self, head: bytes) -> Request:
+    def _read_head(self, head: bytes) -> H1Request:
         """Read and judge a head that is not that of the last request again."""
         line_end = head.find(b"\r\n")
         if line_end > self._line_limit:
@@ -236,7 +237,7 @@ class Parser(ABC):
         self._repeated = Repeated.of(head, line_end, request, repeated)
         return request
 
-    def _take_fields(self, head: bytes, request: Request) -> None:
+    def _take_fields(self, head: bytes, request: H1Request) -> None:
         try:
             headers = self._read_headers(head, request)
         except HeadError as error:
@@ -256,7 +257,7 @@ class Parser(ABC):
             self._state = _BODY
             self._remaining = length
 
-    def _skip_empty_line(self) -> Request | None:
+    def _skip_empty_line(self) -> H1Request | None:
         rest = self._buffer[self._position : self._position + 2]
         if rest == b"\r":
             return None
@@ -319,7 +320,7 @@ def _header_too_large() -> ProtocolError:
     return ProtocolError(431, "the header section is too large")
 
 
-def _diagnose(head: bytes, request: Request) -> ProtocolError:
+def _diagnose(head: bytes, request: H1Request) -> ProtocolError:
     """Why a library refused a head: our own rule if one is broken, so that all libraries say the same."""
     headers: Headers = []
     for text in head[:-4].split(b"\r\n")[1:]:

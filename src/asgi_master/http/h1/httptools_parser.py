@@ -2,8 +2,9 @@
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from asgi_master.http.parser import HeadError, Parser
-from asgi_master.http.request import COMMON_METHODS, Headers, Request
+from asgi_master.http.h1.parser import HeadError, Parser
+from asgi_master.http.h1.request_head import COMMON_METHODS, H1Request
+from asgi_master.http.message import Headers
 
 
 class HttptoolsParser(Parser):
@@ -19,7 +20,7 @@ class HttptoolsParser(Parser):
         """Called by llhttp for each field."""
         self._headers.append((name.lower(), value))
 
-    def _read_headers(self, head: bytes, request: Request) -> Headers:
+    def _read_headers(self, head: bytes, request: H1Request) -> Headers:
         headers: Headers = []
         self._headers = headers
         if request.method not in COMMON_METHODS:

@@ -6,10 +6,10 @@ import socket
 from typing import TYPE_CHECKING
 
 from asgi_master.asgi.scope import Address
-from asgi_master.worker.context import GiveAway
+from asgi_master.worker.transport.context import GiveAway
 
 if TYPE_CHECKING:
-    from asgi_master.worker.standing import Standing
+    from asgi_master.worker.transport.standing import Standing
 
 
 def address_of(name: object) -> Address | None:

@@ -7,7 +7,8 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
-from asgi_master.http.websocket import (
+from asgi_master.http.websocket.deflate import Compression, InflateError, InflateOverflowError
+from asgi_master.http.websocket.frames import (
     FRAGMENT,
     UNLIMITED,
     Close,
@@ -17,7 +18,6 @@ from asgi_master.http.websocket import (
     Pong,
     WebSocketError,
 )
-from asgi_master.http.websocket_deflate import Compression, InflateError, InflateOverflowError
 
 _DEFLATED_AT_ONCE = 128
 """Bytes of a connection with compression that are read at a time: they become an eighth of a megabyte at most."""

@@ -11,8 +11,8 @@ from asgi_master.asgi.scope import Address, ForwardedScopes, HttpScopes
 from asgi_master.http.forwarded import Trust
 from asgi_master.http.proxy_protocol import ProxyHeader
 from asgi_master.settings.peers import ANY, UNIX, parse_peer
-from asgi_master.worker.context import WorkerContext
-from asgi_master.worker.stream_socket import address_of
+from asgi_master.worker.transport.context import WorkerContext
+from asgi_master.worker.transport.stream_socket import address_of
 
 
 @dataclass(frozen=True, slots=True)

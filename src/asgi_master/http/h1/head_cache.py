@@ -4,7 +4,7 @@ Most repeat all header fields (what changes is the request line), many the whole
 is not read and judged again.
 """
 
-from asgi_master.http.request import Request
+from asgi_master.http.h1.request_head import H1Request
 
 _MOST_BYTES = 1024
 """Larger ones are not kept, so that ten thousand idle connections do not hold much."""
@@ -15,13 +15,15 @@ class Repeated:
 
     __slots__ = ("head", "line_end", "request")
 
-    def __init__(self, head: bytes, line_end: int, request: Request) -> None:
+    def __init__(self, head: bytes, line_end: int, request: H1Request) -> None:
         self.head = head
         self.request = request
         self.line_end = line_end
 
     @classmethod
-    def of(cls, head: bytes, line_end: int, request: Request, former: "Repeated | None") -> "Repeated | None":
+    def of(
+        cls, head: bytes, line_end: int, request: H1Request, former: "Repeated | None"
+    ) -> "Repeated | None":
         """What to remember of a request that was judged; nothing if its fields said something about itself alone.
 
         Its first line ends at `line_end`. It takes the place of `former`, which is used again.
@@ -40,7 +42,7 @@ class Repeated:
         former.line_end = line_end
         return former
 
-    def judges(self, request: Request, head: bytes, line_end: int) -> bool:
+    def judges(self, request: H1Request, head: bytes, line_end: int) -> bool:
         """Whether the fields of this head were judged already, and mean the same with the line of this request."""
         return (
             len(head) - line_end == len(self.head) - self.line_end

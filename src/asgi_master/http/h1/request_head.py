@@ -1,14 +1,10 @@
-"""One request as the application will see it, and every rule its head must obey whoever parsed it."""
+"""The head of an HTTP/1 request: every rule it must obey, whichever library parsed it (RFC 9112 §3, §6, §9)."""
 
 from dataclasses import dataclass
 
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.grammar import LONGEST_NAME, TARGET_TEXT, is_any_host, is_host, is_token
-
-Headers = list[tuple[bytes, bytes]]
-
-# Longer numbers are near 2^63, where some other peer's arithmetic overflows.
-_MOST_LENGTH_DIGITS = 18
+from asgi_master.http.message import MOST_LENGTH_DIGITS, Headers, Request
 
 COMMON_METHODS = frozenset(("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"))
 """The methods of RFC 9110 §9 and PATCH, without CONNECT."""
@@ -21,38 +17,24 @@ _SPECIAL_FIELDS = frozenset((b"host", b"content-length", *_LIST_FIELDS))
 
 
 @dataclass(slots=True)
-class Request:
-    """A request without its body. It is shared with whoever repeats it: nobody changes it once it was read."""
+class H1Request(Request):
+    """A request of HTTP/1, with what its head says about the connection (RFC 9112 §9)."""
 
-    method: str
-    target: bytes
-    """As sent."""
-    raw_path: bytes
-    """Without the query, as sent."""
-    query_string: bytes
-    headers: Headers
-    """Lower-case names, in the order sent."""
-    http_version: str
-    """`1.0` or `1.1`."""
-    keep_alive: bool
+    keep_alive: bool = True
     """Whether the peer wants to go on after this request."""
-    expect_continue: bool = False
-    """Whether the peer waits for `100 Continue` before it sends the body."""
     upgrade: bytes | None = None
     """The Upgrade field in lower case, if the peer asks for an upgrade (RFC 9110 §7.8)."""
-    body_length: int | None = 0
-    """Bytes of body to come; `None` if it is chunked."""
     authority: bytes | None = None
     """Of an absolute-form target; it replaced what the Host field said."""
 
 
 # What the request lines of busy endpoints mean. Lines with a query, which may hold secrets, and long ones are not kept.
-_KNOWN_LINES: dict[bytes, Request] = {}
+_KNOWN_LINES: dict[bytes, H1Request] = {}
 _MOST_KNOWN_LINES = 1024
 _LONGEST_KNOWN_LINE = 128
 
 
-def read_request_line(line: bytes) -> Request:
+def read_request_line(line: bytes) -> H1Request:
     """The request of which only the first line is known (RFC 9112 §3). Raises `ProtocolError`."""
     known = _KNOWN_LINES.get(line)
     if known is None:
@@ -63,18 +45,20 @@ def read_request_line(line: bytes) -> Request:
             _KNOWN_LINES.clear()
         _KNOWN_LINES[line] = known
     # Positional and bare: this is on the path of every request.
-    return Request(
+    return H1Request(
         known.method,
         known.target,
         known.raw_path,
         b"",
         known.headers,
         known.http_version,
+        False,
+        0,
         known.keep_alive,
     )
 
 
-def _read_unknown_line(line: bytes) -> Request:
+def _read_unknown_line(line: bytes) -> H1Request:
     parts = line.split(b" ")
     if len(parts) != 3:
         raise ProtocolError(400, "the request line is not: method, target, version")
@@ -95,8 +79,8 @@ def _read_unknown_line(line: bytes) -> Request:
     return _absolute_form(name, target, http_version)
 
 
-def _request(method: str, target: bytes, raw_path: bytes, query: bytes, http_version: str) -> Request:
-    return Request(method, target, raw_path, query, [], http_version, keep_alive=http_version == "1.1")
+def _request(method: str, target: bytes, raw_path: bytes, query: bytes, http_version: str) -> H1Request:
+    return H1Request(method, target, raw_path, query, [], http_version, keep_alive=http_version == "1.1")
 
 
 def _version_error(version: bytes) -> ProtocolError:
@@ -115,7 +99,7 @@ def _other_method(method: bytes) -> str:
     return method.decode("ascii")
 
 
-def _absolute_form(method: str, target: bytes, http_version: str) -> Request:
+def _absolute_form(method: str, target: bytes, http_version: str) -> H1Request:
     scheme, separator, rest = target.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         raise ProtocolError(400, "the target is neither a path nor an http URL")
@@ -131,7 +115,7 @@ def _absolute_form(method: str, target: bytes, http_version: str) -> Request:
     return request
 
 
-def take_headers(request: Request, headers: Headers) -> None:
+def take_headers(request: H1Request, headers: Headers) -> None:
     """Give the request its header fields and judge what they say. Raises `ProtocolError`.
 
     `headers` have lower-case names, and values without surrounding white space.
@@ -215,12 +199,12 @@ def _body_length(length: bytes | None, coding: bytes | None, is_1_1: bool) -> in
     assert length is not None
     if not length.isdigit():
         raise ProtocolError(400, "Content-Length is not a number")
-    if len(length) > _MOST_LENGTH_DIGITS:
+    if len(length) > MOST_LENGTH_DIGITS:
         raise ProtocolError(400, "Content-Length is out of bounds")
     return int(length)
 
 
-def _apply_connection(request: Request, options: bytes, upgrade: bytes | None) -> None:
+def _apply_connection(request: H1Request, options: bytes, upgrade: bytes | None) -> None:
     if options == b"keep-alive":
         request.keep_alive = True
         return

@@ -1,6 +1,6 @@
 """One WebSocket: carries frames between the peer's transport and the application's `receive` and `send`.
 
-It begins where an HTTP/1.1 connection ends: with an upgrade request, on the same transport.
+It begins with its opening handshake. From then on the transport is its own, be it that of an HTTP/1.1 connection.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from asgi_master.asgi.websocket_session import (
     data_of,
 )
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.request import Request
-from asgi_master.http.websocket import (
+from asgi_master.http.message import Request
+from asgi_master.http.websocket.frames import (
     FRAGMENT,
     Close,
     CloseCode,
@@ -33,15 +33,15 @@ from asgi_master.http.websocket import (
     Pong,
     WebSocketError,
 )
-from asgi_master.http.websocket_patience import KeepAlive, Verdict, WriteStall
+from asgi_master.http.websocket.keepalive import KeepAlive, Verdict, WriteStall
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.request_info import request_info
-from asgi_master.worker.context import GiveAway, WorkerContext
-from asgi_master.worker.eager import begin
 from asgi_master.worker.subject import mark, runs_the_application
-from asgi_master.worker.turns import AHEAD, CREDIT, LARGE, WEIGHT_SHIFT, TakesTurns
-from asgi_master.worker.websocket_inbox import Inbox
-from asgi_master.worker.websocket_opening import Opening
+from asgi_master.worker.transport.context import Connection, GiveAway, WorkerContext
+from asgi_master.worker.transport.eager import begin
+from asgi_master.worker.transport.turns import AHEAD, CREDIT, LARGE, WEIGHT_SHIFT, TakesTurns
+from asgi_master.worker.websocket.inbox import Inbox
+from asgi_master.worker.websocket.opening import HandshakeStream, Opening
 
 log = logging.getLogger("asgi_master")
 
@@ -55,7 +55,7 @@ _PONGS = 16
 """Pings that are answered together; of more at once only the newest needs it (RFC 6455 §5.5.3)."""
 
 
-class WebSocketConnection(TakesTurns, asyncio.Protocol):
+class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
     """A transport from its upgrade request on. `start` begins the handshake."""
 
     closes_gradually = True
@@ -66,7 +66,6 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
         "_cancelled",
         "_close_sent",
         "_connect_told",
-        "_context",
         "_deadline",
         "_discarding",
         "_early",
@@ -83,6 +82,7 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
         "_task",
         "_writable",
         "_write",
+        "context",
     )
 
     def __init__(
@@ -92,13 +92,15 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
         request: Request,
         trailing: bytes,
         scopes: HttpScopes,
+        stream: HandshakeStream,
     ) -> None:
+        """`transport` carries frames, `stream` what comes before them; `trailing` came behind the request."""
         super().__init__(context.turns)
-        self._context = context
+        self.context = context
         self._transport = transport
         self._write = transport.write
         self._request = request
-        self._opening = Opening(context, transport, scopes)
+        self._opening = Opening(context, stream, scopes)
         self._session = WebSocketSession()
         self._engine: Engine | None = None
         """`None` until the application accepted."""
@@ -128,9 +130,8 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
 
     def start(self) -> None:
         """Check the handshake and let the application answer it."""
-        context = self._context
-        context.connections.add(self)
-        context.stats.connections += 1
+        context = self.context
+        self._register()
         context.stats.websockets += 1
         try:
             self._opening.read(self._request)
@@ -153,7 +154,7 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
     @runs_the_application
     async def _run(self) -> None:
         try:
-            await self._context.app(self._opening.scope, self.receive, self.send)
+            await self.context.app(self._opening.scope, self.receive, self.send)
         except asyncio.CancelledError as error:
             # Once it is cancelled for good reason, or its peer is gone, nobody is left to tell.
             if not self._cancelled:
@@ -181,10 +182,10 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
         elif unanswered:
             self._log_failure("returned without answering the handshake")
         if state is State.OPEN:
-            self._context.stats.late_errors += error is not None
+            self.context.stats.late_errors += error is not None
             self._close(CloseCode.NORMAL if error is None else CloseCode.INTERNAL_ERROR)
         elif unanswered and self._opening.answered:
-            self._context.stats.late_errors += self._opening.answered_well
+            self.context.stats.late_errors += self._opening.answered_well
             self._abort()
         elif unanswered:
             self._session.disconnected(CloseCode.ABNORMAL)
@@ -192,7 +193,7 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
             self._hang_up()
 
     def _log_failure(self, what: str, error: BaseException | None = None) -> None:
-        self._context.stats.application_errors += 1
+        self.context.stats.application_errors += 1
         request = request_info("WebSocket", self._request.target, self._opening.scope)
         told = {"request": request}
         log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=told)
@@ -271,7 +272,7 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
         self._engine.receive_data(self._early)
         self._early = b""
         self._pump()
-        if self._context.draining:
+        if self.context.draining:
             self.drain()
 
     # The peer's side.
@@ -371,8 +372,8 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
         """The transport is gone."""
         self._lost = True
         self._discarding = True
-        self._context.stats.connections -= 1
-        self._context.stats.websockets -= 1
+        self._transport_lost()
+        self.context.stats.websockets -= 1
         self._opening.lost()
         self._session.disconnected(CloseCode.ABNORMAL)
         self._let_write()
@@ -381,19 +382,16 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
 
     def _leave_if_done(self) -> None:
         """The drain waits for the application too: it may still be tidying up."""
-        context = self._context
-        if self._lost and self._app_done and self in context.connections:
-            context.connections.discard(self)
-            if context.on_connection_lost is not None:
-                context.on_connection_lost()
+        if self._lost and self._app_done:
+            self._unregister()
 
     def pause_writing(self) -> None:
         """The peer does not read fast enough."""
         self._writable = asyncio.Event()
         self._stall = WriteStall(
-            self._context.loop.time(),
+            self.context.loop.time(),
             self._transport.get_write_buffer_size(),
-            timeout=self._context.websocket.write_timeout,
+            timeout=self.context.websocket.write_timeout,
         )
 
     def resume_writing(self) -> None:
@@ -446,7 +444,7 @@ class WebSocketConnection(TakesTurns, asyncio.Protocol):
         self._inbox.wake()
 
     def _set_deadline(self) -> None:
-        self._deadline = self._context.loop.time() + self._context.websocket.close_timeout
+        self._deadline = self.context.loop.time() + self.context.websocket.close_timeout
 
     def sweep(self, now: float) -> None:
         """See `Connection`."""

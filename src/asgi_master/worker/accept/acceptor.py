@@ -21,13 +21,14 @@ from asgi_master.ipc.hand_off import HandOff, Taken
 from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.telemetry.rate_limit import RateLimit
-from asgi_master.worker.context import WorkerContext
-from asgi_master.worker.eager import begin
-from asgi_master.worker.handshake import Handshake
+from asgi_master.worker.accept.proxy_protocol import ProxyOpening
+from asgi_master.worker.accept.tls import TlsHandshake
 from asgi_master.worker.heartbeat import BEAT_PERIOD
-from asgi_master.worker.proxy_opening import protocol_of
-from asgi_master.worker.standing import Standing
-from asgi_master.worker.tls import TlsServer
+from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.transport.context import WorkerContext
+from asgi_master.worker.transport.eager import begin
+from asgi_master.worker.transport.standing import FRESH, Standing
+from asgi_master.worker.transport.tls import TlsServer
 
 log = logging.getLogger("asgi_master")
 
@@ -44,6 +45,18 @@ _FOR_THE_REST = 0.5
 """Seconds, well within what the master waits before it closes the listeners."""
 _LEFT_IN_A_QUEUE = 64
 """Connections taken from a queue at once before it is let go."""
+
+
+_HEADER_TO_COME = Standing(expects_proxy_header=True)
+
+
+def protocol_of(context: WorkerContext, standing: Standing | None) -> asyncio.Protocol:
+    """The protocol of a plaintext connection that was accepted (`None`), or that another worker gave away as this."""
+    if standing is None:
+        standing = FRESH if context.proxies is None else _HEADER_TO_COME
+    if standing.expects_proxy_header:
+        return ProxyOpening(context, standing)
+    return H1Connection(context, standing)
 
 
 class Acceptor:
@@ -280,7 +293,7 @@ class Acceptor:
             return
         if is_tls:
             if self._tls is not None:
-                Handshake(self._context, self._tls, connection)
+                TlsHandshake(self._context, self._tls, connection)
             else:
                 # Of a bind that was removed, and no other speaks TLS: there is no certificate to answer with.
                 connection.close()

@@ -1,87 +1,90 @@
-"""One running HTTP request: the `receive` and `send` of its application, and what happens when that ends.
+"""One running HTTP request: its application's task, `receive` and `send`, its time-outs and its accounting.
 
 It knows its stream, and nothing of what is below that: bytes, transports and versions of HTTP.
 """
 
 import asyncio
 import logging
+from time import monotonic
 from typing import Any, Protocol
 
 from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
 from asgi_master.asgi.http_exchange import HttpExchange, Message, Part, State
 from asgi_master.asgi.scope import Scope
-from asgi_master.http.request import Request
+from asgi_master.http.errors import ProtocolError
+from asgi_master.http.message import PLAIN_TEXT, Field, Request, ResponseHead
+from asgi_master.ipc.counters import SHORT
 from asgi_master.telemetry.code_ownership import ownership
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.request_info import request_info
-from asgi_master.worker.context import WorkerContext
-from asgi_master.worker.eager import begin
-from asgi_master.worker.flow import WriteFlow
+from asgi_master.worker.http.timeouts import RequestTimeouts
 from asgi_master.worker.subject import Served, runs_the_application, waits_at
-from asgi_master.worker.turns import CREDIT
+from asgi_master.worker.transport.context import ConnectionLog, WorkerContext
+from asgi_master.worker.transport.eager import begin
+from asgi_master.worker.transport.flow import WriteFlow
+from asgi_master.worker.transport.turns import CREDIT
 
 log = logging.getLogger("asgi_master")
 
 _COMPLETE = State.COMPLETE
 
+_CLIENT_CLOSED_REQUEST = 499
+"""The access log's status of a request whose client left before the response began; nginx's number."""
+
 
 class Stream(Served, Protocol):
-    """Where a request runs: a connection of HTTP/1.1, which serves one after the other, or a stream of HTTP/2.
+    """Where a request runs: a connection of HTTP/1, which serves one after the other, or a stream of HTTP/2.
 
     Attributes are slots of the class that implements this: what every request reads is found fastest there (ADR 10).
     """
 
     context: WorkerContext
+    access_log: ConnectionLog | None
+    """Of the connection."""
     is_cancelled: bool
     """Whether the application was cancelled because the worker ends: its failure is not the application's."""
     holds: int
     """The reasons not to read from the peer now, one bit each; see `advance_soon`."""
     credit: int
-    """What the application may still do until `rest` is due; see `worker.turns.TakesTurns`."""
+    """What the application may still do until `rest` is due; see `transport.turns.TakesTurns`."""
 
     @property
     def flow(self) -> WriteFlow:
         """The flow control of what the application sends."""
 
-    def body_wanted(self, current: "HttpRequest") -> None:
+    def body_wanted(self, current: "RequestTask") -> None:
         """The application waits for a body (RFC 9110 §10.1.1)."""
 
     def advance_soon(self) -> None:
         """The application took what had arrived: go on reading, if nothing else holds that back."""
 
-    def send_part(self, current: "HttpRequest", part: Part) -> None:
+    def send_part(self, current: "RequestTask", part: Part) -> None:
         """Write a part of the response."""
 
-    def answer_failure(self, current: "HttpRequest") -> None:
-        """The application failed: answer 500 if nothing was sent, else end the stream so that the peer can tell."""
+    def take_back_head(self) -> bool:
+        """Drop the head of a response that was written last and without a body; false if it has left."""
 
-    def application_returned(self, current: "HttpRequest") -> None:
+    def refuse(self, error: ProtocolError) -> None:
+        """Answer the current request with an error, if its response has not begun, and end the stream."""
+
+    def reset(self) -> None:
+        """End the stream in the middle of a response, so that the peer can tell that it is not complete."""
+
+    def application_returned(self, current: "RequestTask") -> None:
         """The application has returned, whether or not its response is complete."""
 
     async def rest(self) -> None:
         """Let the loop turn, if the application has had its share of this turn."""
 
 
-class HttpRequest(HttpExchange):
-    """A request from the start of its application until that returns.
+class RequestTask(HttpExchange):
+    """A request from its head until its application returns.
 
-    It is its own exchange: an object more would cost each request its making and a step more at every turn.
+    It inherits from the exchange instead of holding one: a second object would cost each request its making (ADR 10).
     """
 
     # What stands on the class instead is found slowly (ADR 10).
-    __slots__ = (
-        "_stream",
-        "body_bytes",
-        "is_last",
-        "is_stream",
-        "receivers",
-        "request",
-        "response_fields",
-        "scope",
-        "started_at",
-        "status",
-        "task",
-    )
+    __slots__ = ("_stream", "_timeouts", "receivers", "request", "scope", "started_at", "task")
 
     def __init__(self, stream: Stream, request: Request, scope: Scope) -> None:
         HttpExchange.__init__(self, request.method, request.body_length != 0)
@@ -89,22 +92,13 @@ class HttpRequest(HttpExchange):
         self.request = request
         self.scope = scope
         self.task: asyncio.Task[None] | None = None
-        self.started_at = 0.0
-        """Of the request's head, in seconds on the monotonic clock: the loop's own counts only milliseconds.
-
-        Set only where it is asked for; see `WorkerContext.is_timed`.
-        """
-        self.is_stream = False
-        """Whether the response comes in pieces, so that its duration is the application's or the client's choice."""
-        self.status = 0
-        """Of the response, once its head was written."""
-        self.response_fields = b""
-        """Of its head, for the access log."""
-        self.body_bytes = 0
-        self.is_last = False
-        """Whether the connection ends with its response, whatever the peer asked for."""
+        self.started_at = monotonic() if stream.context.is_timed else 0.0
+        """In seconds on the monotonic clock: the loop's own counts only milliseconds. 0 if it is not asked for."""
         self.receivers: tuple[asyncio.Future[None], ...] = ()
         """Calls of `receive` that wait."""
+        self._timeouts: RequestTimeouts | None = None
+        """Made by the first sweep that finds the request: most are over by then."""
+        stream.context.stats.requests += 1
 
     @property
     def title(self) -> str:
@@ -118,6 +112,7 @@ class HttpRequest(HttpExchange):
 
     def start(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
         """Call the application."""
+        self._stream.context.stats.in_flight += 1
         self.task = begin(self._run(app), loop)
 
     def cancel(self) -> None:
@@ -130,7 +125,7 @@ class HttpRequest(HttpExchange):
         """See whether the application was cancelled before its first step: then it never came to `_run`'s end."""
         if self.task is not None and self.task.cancelled():
             self.task = None
-            self._stream.application_returned(self)
+            self._ended()
 
     async def receive(self) -> Message:
         """ASGI's `receive`."""
@@ -161,8 +156,8 @@ class HttpRequest(HttpExchange):
         part = self.interpret(message)
         if part is None:
             return
+        self._respond(part)
         stream = self._stream
-        stream.send_part(self, part)
         if stream.flow.waits and self.state is not _COMPLETE:
             flow = stream.flow
             if not flow.is_paused:
@@ -200,14 +195,14 @@ class HttpRequest(HttpExchange):
             if self.state is not _COMPLETE and not self.peer_is_gone:
                 if not stream.is_cancelled:
                     self._log_failure("returned without completing its response")
-                stream.answer_failure(self)
-        stream.application_returned(self)
+                self._answer_failure()
+        self._ended()
 
     def _failed(self, error: BaseException) -> None:
         if self.peer_is_gone and is_disconnect(error):
             return
         self._log_failure(f"raised {describe(error)}", error)
-        self._stream.answer_failure(self)
+        self._answer_failure()
 
     def _log_failure(self, what: str, error: BaseException | None = None) -> None:
         self._stream.context.stats.application_errors += 1
@@ -215,8 +210,88 @@ class HttpRequest(HttpExchange):
         told = {"request": request}
         log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=told)
 
-    def give_up(self) -> None:
-        """Cancel the application, which did not begin its response in time; the connection has answered for it."""
+    def _respond(self, part: Part) -> None:
+        """Send a part of the response, and account for the response where it begins and where it is complete."""
+        stream = self._stream
+        context = stream.context
+        head = part[0]
+        if head is not None:
+            context.stats.responses[head.status_class] += 1
+        stream.send_part(self, part)
+        if self.state is not _COMPLETE:
+            return
+        if self.receivers:
+            self.wake()
+        duration = 0.0
+        if context.is_timed:
+            duration = monotonic() - self.started_at
+            stats = context.stats
+            if duration > SHORT or self.is_stream:
+                stats.response_ended(duration, is_stream=self.is_stream)
+            else:
+                stats.short_responses += 1
+                stats.response_time += duration
+        if stream.access_log is not None:
+            self._record(stream.access_log, self.status, duration)
+
+    def answer(self, status: int, text: str, *headers: Field) -> None:
+        """Answer in the place of the application, whose response has not begun."""
+        body = text.encode()
+        self._respond(self.answer_instead(ResponseHead(status, [PLAIN_TEXT, *headers]), body))
+
+    def _answer_failure(self) -> None:
+        """The application failed: 500 if nothing has left, else the stream breaks, so that the peer can tell."""
+        if self.disconnected or self.state is _COMPLETE:
+            return
+        stream = self._stream
+        stats = stream.context.stats
+        head = self.head
+        if head is not None and not self.body_bytes and stream.take_back_head():
+            stats.responses[head.status_class] -= 1
+            self.head_taken_back()
+            head = None
+        if head is None:
+            self.answer(500, "Internal Server Error")
+        else:
+            is_excused = self.peer_is_gone or stream.is_cancelled
+            stats.late_errors += head.status < 500 and not is_excused
+            stream.reset()
+
+    def _ended(self) -> None:
+        """The application has come to its end."""
+        stream = self._stream
+        stream.context.stats.in_flight -= 1
+        if self.state is not _COMPLETE and stream.access_log is not None:
+            status = self.status or _CLIENT_CLOSED_REQUEST
+            self._record(stream.access_log, status, monotonic() - self.started_at)
+        stream.application_returned(self)
+
+    def _record(self, access_log: ConnectionLog, status: int, duration: float) -> None:
+        fields = () if self.head is None else self.head.fields
+        access_log.record(self.request, self.scope, status, self.body_bytes, duration, fields)
+
+    def sweep(self, now: float, received: int, *, is_held_up: bool) -> None:
+        """Enforce the time-outs that have run out at loop time `now`.
+
+        `received` counts what came from the peer, in bytes; `is_held_up` is whether something else than the peer holds
+        back the body: nothing is read, or the response has yet to be taken.
+        """
+        stream = self._stream
+        is_due = self.body_is_due
+        timeouts = self._timeouts
+        if timeouts is None:
+            limits = stream.context.http
+            if not is_due and not limits.request_timeout:
+                return
+            timeouts = self._timeouts = RequestTimeouts(limits)
+        if reason := timeouts.body(now, received, is_due=is_due, is_held_up=is_held_up):
+            stream.refuse(ProtocolError(408, reason))
+        if timeouts.response_is_over(now, is_due=self.head is None and self.state is not _COMPLETE):
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Answer for the application, which did not begin its response in time, and cancel it."""
+        self.answer(504, "Gateway Timeout")
         context, task = self._stream.context, self.task
         assert task is not None
         context.stats.application_errors += 1

@@ -2,22 +2,25 @@
 
 import asyncio
 import socket
+from abc import abstractmethod
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asgi_master.asgi.scope import Address
 from asgi_master.http.engines import Engines
 from asgi_master.http.forwarded import Forwarded, Trust
+from asgi_master.http.h1.encoder import ServerFields
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
-from asgi_master.http.response import ServerFields
+from asgi_master.http.message import Fields
 from asgi_master.ipc.counters import Stats
-from asgi_master.worker.outbox import Outbox
-from asgi_master.worker.refusals import Refusals
-from asgi_master.worker.turns import Turns
+from asgi_master.worker.transport.outbox import Outbox
+from asgi_master.worker.transport.refusals import Refusals
+from asgi_master.worker.transport.turns import Turns
 
 if TYPE_CHECKING:
-    from asgi_master.worker.standing import Standing
+    from asgi_master.worker.transport.standing import Standing
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -30,40 +33,91 @@ False if they cannot take it now. The caller closes its own copy.
 """
 
 
-class Connection(Protocol):
-    """What the server asks of a connection, whatever it speaks. Members of `WorkerContext.connections`."""
+class Ending(Enum):
+    """How far a connection has come to its end."""
 
-    closes_gradually: bool
+    OPEN = auto()
+    CLOSING = auto()
+    """What was written is sent, then the transport closes. What arrives is dropped."""
+    LINGERING = auto()
+    """Our side has ended. For a while what arrives is dropped: closing over unread bytes would reset the connection."""
+    LOST = auto()
+    """The transport is closed, or given away."""
+
+
+class Leaving(Enum):
+    """What becomes of a connection while its worker drains."""
+
+    NO = auto()
+    """It has not been told of a drain."""
+    MOVE = auto()
+    """Another worker takes it as soon as it is idle."""
+    STAY = auto()
+    """It cannot move, and other workers serve: the next response announces the end."""
+    CLOSE = auto()
+    """The next response announces the end, and an idle connection closes."""
+
+
+class Connection:
+    """A connection as the worker sees it, whatever it speaks. Members of `WorkerContext.connections`."""
+
+    __slots__ = ()
+
+    closes_gradually = False
     """Whether a drain closes connections like this one after the other, over half of its time.
 
     Their clients come back at once: all together they would be a storm on the other workers.
     """
 
-    def sweep(self, now: float) -> None:
-        """Enforce the timeouts that have run out at loop time `now`. Called about once a second."""
+    context: "WorkerContext"
 
+    @abstractmethod
+    def sweep(self, now: float) -> None:
+        """Enforce the time-outs that have run out at loop time `now`. Called about once a second."""
+
+    @abstractmethod
     def drain(self, give_away: GiveAway | None = None) -> None:
-        """Finish, and go to another worker by `give_away` as soon as it is idle. Told again, it tries again.
+        """Finish, and go to another worker by `give_away` as soon as it is idle. Called again, it tries again.
 
         Without `give_away`, or where it cannot move, announce the end and close (WebSocket: with 1012).
         """
 
+    @abstractmethod
     def hurry(self) -> None:
         """Half of the drain's time is over: tell streaming applications that they should end."""
 
+    @abstractmethod
     def cancel(self) -> None:
         """The drain window is over: cancel what the application still does here and close."""
+
+    def _register(self) -> None:
+        """The connection is the worker's from now on."""
+        context = self.context
+        context.connections.add(self)
+        context.stats.connections += 1
+
+    def _transport_lost(self) -> None:
+        """The transport is closed, or belongs to another connection: it counts no more."""
+        self.context.stats.connections -= 1
+
+    def _unregister(self) -> None:
+        """Nothing is left to wait for: transport and application have ended."""
+        context = self.context
+        if self in context.connections:
+            context.connections.discard(self)
+            if context.on_connection_lost is not None:
+                context.on_connection_lost()
 
 
 class ConnectionLog(Protocol):
     """Where the finished requests of one connection are told."""
 
     def record(
-        self, request: object, scope: Scope, status: int, body_bytes: int, duration: float, block: bytes
+        self, request: object, scope: Scope, status: int, body_bytes: int, duration: float, fields: Fields
     ) -> None:
         """One request, answered with `status` and `body_bytes` bytes of body after `duration` seconds.
 
-        `block` are the fields of the response's head, or all of it.
+        `fields` are those of the response's head, as far as the application set them.
         For one that is repeated byte for byte, `request` may be the same object.
         """
 

@@ -1,7 +1,7 @@
 """How long an HTTP connection may wait for its peer, and a request for the application.
 
-No timer runs: `Patience.is_over` is asked about once a second, with what the connection waits for and a number that
-changes whenever that makes progress. A time-out is therefore up to one such period late.
+No timer of the loop runs: `DeadlineTimer.is_over` is asked about once a second, with what is waited for and a number
+that changes whenever that makes progress. A time-out is therefore up to one such period late.
 """
 
 from enum import Enum, auto
@@ -39,31 +39,27 @@ _LONGEST_STEP = 2.0
 
 
 class BodyRate:
-    """Measures how fast the bodies of one connection arrive, while they are waited for.
+    """Measures how fast the body of one request arrives, while it is waited for.
 
     The peer has a credit of seconds. Waiting takes from it, bytes add to it, and it never has more than at the
-    beginning of a body: who was fast before may not be slow for ever.
+    beginning of the body: a peer that was fast before may not be slow for ever.
     """
 
-    __slots__ = ("_credit", "_most", "_rate", "_received", "_then", "_whose")
+    __slots__ = ("_credit", "_most", "_rate", "_received", "_then")
 
     def __init__(self, limits: HttpLimits) -> None:
         """`limits.body_min_rate` is not 0."""
         self._rate = limits.body_min_rate
         self._most = self._credit = limits.body_timeout or _RATE_WINDOW
-        self._whose = -1
         self._received = 0
         self._then: float | None = None
 
-    def is_too_low(self, whose: int, received: int, *, now: float) -> bool:
-        """Whether the body of request number `whose` comes too slowly. Asked at each look that finds it waited for.
+    def is_too_low(self, received: int, *, now: float) -> bool:
+        """Whether the body comes too slowly. Asked at each look that finds it waited for.
 
-        `received` counts the bytes of the connection.
+        `received` counts the bytes of the stream.
         """
-        if whose != self._whose:
-            self._whose = whose
-            self._credit = self._most
-        elif self._then is not None:
+        if self._then is not None:
             waited = min(now - self._then, _LONGEST_STEP)
             self._credit = min(self._most, self._credit - waited + (received - self._received) / self._rate)
         self._received = received
@@ -75,7 +71,7 @@ class BodyRate:
         self._then = None
 
 
-class Patience:
+class DeadlineTimer:
     """Measures one connection's waiting."""
 
     __slots__ = ("_limits", "_since", "_waiting")
@@ -94,7 +90,7 @@ class Patience:
         self._waiting = (wait, progress)
         self._since = min(since, now)
 
-    def is_over(self, wait: Wait, progress: int, *, now: float, draining: bool) -> bool:
+    def is_over(self, wait: Wait, progress: int, *, now: float, draining: bool = False) -> bool:
         """Whether this wait has lasted too long without progress."""
         waiting = (wait, progress)
         if waiting != self._waiting:
@@ -124,3 +120,33 @@ class Patience:
                 return limits.request_timeout
             case Wait.NOTHING:
                 return 0.0
+
+
+class RequestTimeouts:
+    """Measures how long one request waits for its body, and for the application to begin its response."""
+
+    __slots__ = ("_body", "_rate", "_response")
+
+    def __init__(self, limits: HttpLimits) -> None:
+        self._body = DeadlineTimer(limits)
+        self._rate = BodyRate(limits) if limits.body_min_rate else None
+        self._response = DeadlineTimer(limits)
+
+    def body(self, now: float, received: int, *, is_due: bool, is_held_up: bool) -> str:
+        """Why the body is waited for no longer; empty if it may still come.
+
+        `is_due` is whether it is waited for; `is_held_up`, whether something else than the peer holds it back.
+        """
+        wait, progress = (Wait.BODY, received) if is_due and not is_held_up else (Wait.NOTHING, 0)
+        if self._body.is_over(wait, progress, now=now):
+            return "the request body did not arrive in time"
+        if self._rate is None:
+            return ""
+        if not is_due:
+            self._rate.interrupt()
+            return ""
+        return "the request body arrives too slowly" if self._rate.is_too_low(received, now=now) else ""
+
+    def response_is_over(self, now: float, *, is_due: bool) -> bool:
+        """Whether the application had its time to begin its response, which `is_due` until it does."""
+        return self._response.is_over(Wait.RESPONSE if is_due else Wait.NOTHING, 0, now=now)

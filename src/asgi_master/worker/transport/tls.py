@@ -15,8 +15,9 @@ from asgi_master.settings.model import TlsSettings
 from asgi_master.tls.bundle import Bundle
 from asgi_master.tls.contexts import Contexts, ServerContext, make_contexts, on_failed_handshake
 from asgi_master.tls.x509 import read_certificate
-from asgi_master.worker.tls_refusal import Opening, linger, send_last
-from asgi_master.worker.turns import TakesTurns, Turns
+from asgi_master.worker.subject import LateOwner, Served
+from asgi_master.worker.transport.tls_refusal import Opening, linger, send_last
+from asgi_master.worker.transport.turns import TakesTurns, Turns
 
 log = logging.getLogger("asgi_master")
 
@@ -54,14 +55,16 @@ class TlsServer:
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
         turns: Turns,
-        protocol: Callable[[], asyncio.Protocol],
+        protocol_of: Callable[[str | None], asyncio.Protocol],
     ) -> Callable[[], None]:
         """Do the handshake, within the time-out; returns what lets the protocol begin, to be called in the same turn.
 
+        `protocol_of` makes it of the name that ALPN agreed on.
+
         Takes the socket. Raises `OSError`; a peer whose handshake fails has been told why by then.
         """
-        # Made first: it marks the context that the transports' callbacks will run in (see `subject`).
-        connection = protocol()
+        # The transports' callbacks will run in the context of now, for what is not made yet.
+        owner = LateOwner()
         below, early = await loop.connect_accepted_socket(_Early, sock)
         below.pause_reading()
         # A plain task, whatever the application made of the loop's: its first step comes in the next turn.
@@ -86,6 +89,9 @@ class TlsServer:
             if shaking is not None and shaking.refused is not None:
                 await linger(loop, shaking.refused)
             raise
+
+        connection = protocol_of(tls.get_extra_info("ssl_object").selected_alpn_protocol())
+        owner.settle(cast("Served", connection))
 
         def begin() -> None:
             below.set_protocol(_Reader(below, shaking.tls, turns))

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 
 from asgi_master.http.limits import WebSocketLimits
-from asgi_master.http.websocket import UNLIMITED
+from asgi_master.http.websocket.frames import UNLIMITED
 
 
 class Inbox:

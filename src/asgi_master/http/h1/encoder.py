@@ -1,0 +1,138 @@
+"""One response as bytes of HTTP/1.1: its head, and how its body is framed (RFC 9112 §4 to §7)."""
+
+from http import HTTPStatus
+
+from asgi_master.http.message import ResponseHead
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_END = b"\r\n"
+_END_CLOSE = b"connection: close\r\n\r\n"
+_END_KEEP_ALIVE = b"connection: keep-alive\r\n\r\n"
+
+
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""  # RFC 9112 §4: the phrase may be empty, the space before it not
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
+
+
+_STATUS_LINES = {status: _status_line(status) for status in range(200, 600)}
+
+_MOST_ENCODED = 1024
+"""Heads whose encoded form is kept."""
+
+
+class ServerFields:
+    """The fields that the server adds to its responses: Date, Server and those of its settings.
+
+    The connections of a worker share them, and with them what the usual heads came to since the date changed.
+    """
+
+    __slots__ = ("_date_line", "_extra", "_is_dated", "_server_line", "_usual")
+
+    def __init__(
+        self,
+        *,
+        server_header: bool = True,
+        date_header: bool = True,
+        extra_headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        self._server_line = b"server: asgi-master\r\n" if server_header else b""
+        self._is_dated = date_header
+        self._date_line = b""
+        self._extra = extra_headers
+        self._usual: dict[ResponseHead, bytes] = {}
+
+    def set_date(self, date: str) -> None:
+        """Say from now on that it is `date`, an IMF-fixdate (RFC 9110 §5.6.7)."""
+        if self._is_dated:
+            self._date_line = f"date: {date}\r\n".encode("ascii")
+            self._usual.clear()
+
+    def lines(self) -> dict[bytes, bytes]:
+        """A line of each, by its name in lower case."""
+        lines = {name.lower(): b"%b: %b\r\n" % (name, value) for name, value in self._extra}
+        if self._date_line:
+            lines[b"date"] = self._date_line
+        if self._server_line:
+            lines[b"server"] = self._server_line
+        return lines
+
+    def encode(self, head: ResponseHead, framing: bytes, end: bytes) -> bytes:
+        """The whole of a head, with a line that tells the framing and the last lines."""
+        return b"".join(
+            (
+                _STATUS_LINES.get(head.status) or _status_line(head.status),
+                b"" if head.has_date else self._date_line,
+                b"" if head.has_server else self._server_line,
+                b"".join([b"%b: %b\r\n" % field for field in head.fields]),
+                self._missing(head) if self._extra else b"",
+                framing,
+                end,
+            )
+        )
+
+    def encode_usual(self, head: ResponseHead) -> bytes:
+        """The same of one that tells its length, on a connection of HTTP/1.1 that goes on."""
+        data = self._usual.get(head)
+        if data is None:
+            data = self.encode(head, b"", _END)
+            if head.is_known:
+                if len(self._usual) >= _MOST_ENCODED:
+                    self._usual.clear()
+                self._usual[head] = data
+        return data
+
+    def _missing(self, head: ResponseHead) -> bytes:
+        given = {name.lower() for name, _ in head.fields}
+        return b"".join([b"%b: %b\r\n" % field for field in self._extra if field[0].lower() not in given])
+
+
+class ResponseEncoder:
+    """Encodes the responses of one connection, one after the other."""
+
+    __slots__ = ("_chunked", "_fields", "keep_alive")
+
+    def __init__(self, fields: ServerFields) -> None:
+        self._fields = fields
+        self._chunked = False
+        self.keep_alive = True
+        """Whether the connection may go on after the response whose head was encoded last."""
+
+    def head(
+        self, head: ResponseHead, length: int | None, bodyless: bool, is_1_1: bool, keep_alive: bool
+    ) -> bytes:
+        """The head of a response.
+
+        `length` is that of the body, if all of it is known; `bodyless` a response that has none by its nature (to
+        HEAD, 204, 304); `keep_alive` whether both sides would go on.
+        """
+        chunked = False
+        framing = b""
+        if head.content_length is None and not (bodyless and not length):
+            if length is not None:
+                framing = b"content-length: %d\r\n" % length
+            elif is_1_1:
+                chunked = True
+                framing = b"transfer-encoding: chunked\r\n"
+            else:
+                keep_alive = False  # the end of the connection is the end of the body
+        if head.close:
+            keep_alive = False
+        self._chunked = chunked
+        self.keep_alive = keep_alive
+        if keep_alive and is_1_1 and not framing:
+            return self._fields.encode_usual(head)
+        end = _END if keep_alive and is_1_1 else _END_KEEP_ALIVE if keep_alive else _END_CLOSE
+        return self._fields.encode(head, framing, end)
+
+    def body(self, data: bytes, more: bool) -> bytes:
+        """A piece of the body, framed as the head announced."""
+        if not self._chunked:
+            return data
+        if data:
+            return (b"%x\r\n%b\r\n" if more else b"%x\r\n%b\r\n0\r\n\r\n") % (len(data), data)
+        return b"" if more else b"0\r\n\r\n"

@@ -1,0 +1,1 @@
+"""From a listener to the protocol that a connection speaks: accepting, PROXY header, TLS handshake."""

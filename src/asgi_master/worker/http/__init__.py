@@ -1,0 +1,1 @@
+"""HTTP between a transport and the application: the task of one request, and the connections that carry requests."""

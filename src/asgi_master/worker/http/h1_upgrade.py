@@ -1,0 +1,48 @@
+"""The answer to a WebSocket's handshake by upgrade from HTTP/1.1."""
+
+import asyncio
+from http import HTTPStatus
+
+from asgi_master.asgi.http_exchange import Part
+from asgi_master.http.h1.encoder import ResponseEncoder
+from asgi_master.http.h1.request_head import H1Request
+from asgi_master.http.h1.upgrade import read_key, switching_protocols
+from asgi_master.http.message import Fields
+from asgi_master.worker.transport.context import WorkerContext
+
+
+class H1Upgrade:
+    """A `HandshakeStream` on the transport of the request."""
+
+    __slots__ = ("_context", "_key", "_request", "_transport")
+
+    def __init__(self, context: WorkerContext, transport: asyncio.Transport, request: H1Request) -> None:
+        self._context = context
+        self._transport = transport
+        self._request = request
+        self._key = b""
+
+    def check(self) -> None:
+        """See `HandshakeStream.check`."""
+        self._key = read_key(self._request)
+
+    def accept(self, fields: Fields) -> None:
+        """See `HandshakeStream.accept`."""
+        defaults = self._context.server_fields.lines()
+        self._transport.write(switching_protocols(self._key, fields, defaults))
+
+    def send_part(self, part: Part) -> None:
+        """See `HandshakeStream.send_part`."""
+        head, body, _is_last, length = part
+        if head is None:
+            self._transport.write(body)
+            return
+        data = ResponseEncoder(self._context.server_fields).head(
+            head,
+            length=length,
+            bodyless=head.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED),
+            # The connection ends with the response, so that a body of unknown length needs no chunks.
+            is_1_1=False,
+            keep_alive=False,
+        )
+        self._transport.write(data + body)

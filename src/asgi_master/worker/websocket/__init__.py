@@ -1,0 +1,1 @@
+"""WebSockets between a transport and the application."""

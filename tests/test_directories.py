@@ -315,7 +315,7 @@ class TestListen:
                     other.listen()
             inode = inode_of(path)
             with pytest.raises(OccupiedError):
-                directory.make_way("app.sock")
+                directory.remove_stale_socket("app.sock")
             with pytest.raises(OccupiedError):
                 directory.listen("app.sock", str(path), 5)
             assert inode_of(path) == inode
@@ -323,8 +323,8 @@ class TestListen:
     def test_what_the_dead_left_goes(self, tmp_path: Path) -> None:
         leave_socket(tmp_path / "app.sock")
         with Directory(tmp_path) as directory:
-            directory.make_way("app.sock")
-            directory.make_way("app.sock")
+            directory.remove_stale_socket("app.sock")
+            directory.remove_stale_socket("app.sock")
         assert list(tmp_path.iterdir()) == []
 
 
@@ -334,14 +334,14 @@ class TestGive:
         path.touch(0o600)
         inode = inode_of(path)
         with Directory(tmp_path) as directory:
-            directory.give("file", inode, -1, -1, 0o640)
+            directory.change_owner("file", inode, -1, -1, 0o640)
             assert stat.S_IMODE(path.stat().st_mode) == 0o640
             path.rename(tmp_path / "away")
             with pytest.raises(ReplacedError):
-                directory.give("file", inode, -1, -1, 0o666)
+                directory.change_owner("file", inode, -1, -1, 0o666)
             path.symlink_to(tmp_path / "away")
             with pytest.raises(ReplacedError):
-                directory.give("file", inode, -1, -1, 0o666)
+                directory.change_owner("file", inode, -1, -1, 0o666)
         assert stat.S_IMODE((tmp_path / "away").stat().st_mode) == 0o640
 
 
@@ -366,15 +366,15 @@ class TestRemove:
 class TestTurn:
     def test_one_at_a_time(self, tmp_path: Path) -> None:
         with Directory(tmp_path) as first, Directory(tmp_path) as second:
-            with first.turn():
-                assert not second._lock()
-            assert second._lock()
+            with first.lock():
+                assert not second._try_lock()
+            assert second._try_lock()
 
     def test_nobody_holds_it_up_for_long(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(directories, "_TURN_TIMEOUT", 0.05)
-        with Directory(tmp_path) as hostile, Directory(tmp_path) as ours, hostile.turn():
+        with Directory(tmp_path) as hostile, Directory(tmp_path) as ours, hostile.lock():
             began = time.monotonic()
-            with ours.turn():
+            with ours.lock():
                 assert time.monotonic() - began < 30
 
     @root_only
@@ -382,9 +382,9 @@ class TestTurn:
         shared.chmod(0o300)
         os.seteuid(NOBODY.pw_uid)
         try:
-            with Directory(shared) as directory, directory.turn():
+            with Directory(shared) as directory, directory.lock():
                 directory.listen("app.sock", str(shared / "app.sock"), 5)[0].close()
-                directory.make_way("app.sock")
+                directory.remove_stale_socket("app.sock")
         finally:
             os.seteuid(0)
         assert list(shared.iterdir()) == []

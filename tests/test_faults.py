@@ -44,34 +44,34 @@ def test_a_word_that_is_not_known(text: str, named: str) -> None:
         faults.parse(text)
 
 
-def strikes(text: str, *passes: tuple[str, int | None, int | None]) -> list[bool]:
+def matches(text: str, *passes: tuple[str, int | None, int | None]) -> list[bool]:
     fault = faults.parse(text)
     assert fault is not None
-    return [fault.strikes(*one) for one in passes]
+    return [fault.matches(*one) for one in passes]
 
 
 def test_it_strikes_only_where_it_is_asked_for() -> None:
     passes = [("before_ready", 2, 0), ("after_ready", 2, 0), ("before_ready", 1, 0), ("before_ready", 2, 1)]
-    assert strikes("kill@before_ready", *passes) == [True, False, True, True]
-    assert strikes("kill@before_ready:generation=2", *passes) == [True, False, False, True]
-    assert strikes("kill@before_ready:generation=2,slot=1", *passes) == [False, False, False, True]
+    assert matches("kill@before_ready", *passes) == [True, False, True, True]
+    assert matches("kill@before_ready:generation=2", *passes) == [True, False, False, True]
+    assert matches("kill@before_ready:generation=2,slot=1", *passes) == [False, False, False, True]
 
 
 def test_the_nth_pass_that_the_filters_let_through() -> None:
     passes = [("before_fork", 1, 0), ("before_fork", 1, 1), ("before_fork", 1, 0), ("before_fork", 1, 0)]
-    assert strikes("kill@before_fork:nth=2", *passes) == [False, True, False, False]
-    assert strikes("kill@before_fork:slot=0,nth=2", *passes) == [False, False, True, False]
+    assert matches("kill@before_fork:nth=2", *passes) == [False, True, False, False]
+    assert matches("kill@before_fork:slot=0,nth=2", *passes) == [False, False, True, False]
 
 
 def test_an_armed_fault_strikes_once(tmp_path) -> None:
     file = tmp_path / "armed"
     fault = faults.parse(f"kill@before_ready:armed={file}")
     assert fault is not None
-    assert not fault.strikes("before_ready", 1, 0)
+    assert not fault.matches("before_ready", 1, 0)
     file.touch()
-    assert fault.strikes("before_ready", 1, 0)
+    assert fault.matches("before_ready", 1, 0)
     assert not file.exists()
-    assert not fault.strikes("before_ready", 1, 0)
+    assert not fault.matches("before_ready", 1, 0)
 
 
 @pytest.mark.parametrize(("action", "status"), [("kill", -9), ("exit", faults.EXIT_STATUS), ("raise", 1)])

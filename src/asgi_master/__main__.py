@@ -3,7 +3,7 @@
 import sys
 
 if not sys.flags.safe_path:
-    # The working directory is the application's: no module of its name is for the master to import, now or later.
+    # The working directory belongs to the application: the master must not import a module of the same name from it.
     del sys.path[0]
 
 from asgi_master.cli.app import main

@@ -1,10 +1,10 @@
-"""Files and sockets that we make at paths, in directories that others may be able to write to as well.
+"""Files and sockets at paths, in directories that other users may be able to write to.
 
 Rules of this room:
-  - Whatever is made, given away, compared or removed by a path goes through here.
-  - A name can mean something else at the next call. So the directory is opened once; what stands in it is opened
-    without following a link, and changed through that descriptor.
-  - Only what is ours is removed: the very inode, not whatever has the name by then.
+  - Whatever is created, chowned, compared or removed by path goes through here.
+  - A name can refer to another file at the next call. So the directory is opened once; entries are opened without
+    following links, and changed through that descriptor.
+  - Only files of this program are removed: the same inode, not whatever has the name by then.
 """
 
 import contextlib
@@ -22,29 +22,29 @@ from types import TracebackType
 from typing import Self
 
 Inode = tuple[int, int]
-"""Device and number: what tells two files apart, whatever their names."""
+"""Device and inode number: the identity of a file."""
 
 NO_INODE: Inode = (-1, -1)
-"""Of what does not exist."""
+"""Stands for no file."""
 
 _CONNECT_TIMEOUT = 1.0
 _TURN_TIMEOUT = 1.0
 _TURN_PERIOD = 0.01
 _MAX_LINKS = 40
-"""As the kernel's."""
+"""As the kernel's limit."""
 _PRIVATE = 0o177
-"""The umask under which things are made: whoever else may have them is decided once they are known to be ours."""
+"""The umask under which files are created: access for others is granted after their identity was checked."""
 
 
 class OccupiedError(FileExistsError):
-    """Something stands there that is not ours to remove; `strerror` says what."""
+    """The name is taken by a file that must not be removed; `strerror` says by what."""
 
     def __init__(self, what: str) -> None:
         super().__init__(None, what)
 
 
 class ReplacedError(OSError):
-    """What was made is not what stands under its name: somebody else can write to the directory, and did."""
+    """The name no longer refers to the created file: another user can write to the directory, and did."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
@@ -55,10 +55,10 @@ class ReplacedError(OSError):
 
 
 class Entry:
-    """What stands under a name in a directory, held: the name may come to mean something else, this does not."""
+    """An open directory entry: its name may come to refer to another file, this does not."""
 
     def __init__(self, fd: int) -> None:
-        """`fd` was opened by `O_PATH`, and is owned from now on."""
+        """`fd` was opened with `O_PATH`; the entry owns it."""
         self.fd = fd
         self.status = os.fstat(fd)
 
@@ -72,7 +72,6 @@ class Entry:
 
     @property
     def inode(self) -> Inode:
-        """See `Inode`."""
         return self.status.st_dev, self.status.st_ino
 
     @property
@@ -82,11 +81,11 @@ class Entry:
 
     @property
     def path(self) -> str:
-        """A path that leads to it, and to nothing else, while it is held."""
+        """A path that refers to this entry, and to no other, while it is open."""
         return f"/proc/self/fd/{self.fd}"
 
     def listens(self) -> bool:
-        """Whether somebody listens behind the socket. What does not answer clearly counts as somebody."""
+        """Whether a process listens on the socket. An unclear answer counts as yes."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(_CONNECT_TIMEOUT)
             try:
@@ -98,13 +97,14 @@ class Entry:
                 return True
         return True
 
-    def leads_to(self, listener: socket.socket) -> bool:
-        """Whether it is the file of this socket, which listens, and to which nobody but its user can have come yet.
+    def is_file_of(self, listener: socket.socket) -> bool:
+        """Whether it is the file of this listening socket, which only its user can have connected to so far.
 
         Raises `OSError`.
 
-        The kernel does not tell which file a socket was bound to: `SIOCUNIXFILE` takes CAP_NET_ADMIN, and what netlink
-        says is of another layer than `fstat` where file systems are stacked. So we connect, and see who is reached.
+        The kernel does not report which file a socket is bound to: `SIOCUNIXFILE` requires CAP_NET_ADMIN, and netlink
+        reports the inode of another layer than `fstat` if file systems are stacked. So this connects, and checks which
+        socket accepts.
         """
         if not self.is_socket:
             return False
@@ -123,15 +123,15 @@ class Entry:
 
 
 class Directory:
-    """An open directory: from here on its path may be led elsewhere."""
+    """An open directory: its path may come to refer to another one."""
 
     def __init__(self, path: Path, *, follow: bool = True) -> None:
-        """Raises `OSError`, also if it is a symbolic link and that is not to be followed."""
+        """Raises `OSError`, also for a symbolic link unless `follow`."""
         flags = os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
         try:
             self._fd = os.open(path, os.O_RDONLY | flags)
         except PermissionError:
-            # To make and remove files in it takes no right to list them.
+            # Creating and removing files requires no right to list the directory.
             self._fd = os.open(path, os.O_PATH | flags)
         self.path = path
 
@@ -144,23 +144,23 @@ class Directory:
         self.close()
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the descriptor."""
         os.close(self._fd)
 
     @property
     def status(self) -> os.stat_result:
-        """Its owner and mode."""
+        """The status with owner and mode."""
         return os.fstat(self._fd)
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """One at a time: whoever looks at what stands here, and then makes or removes something.
+    def lock(self) -> Iterator[None]:
+        """Lock the directory among cooperating processes, for a check that is followed by a change.
 
-        Anybody who may read the directory can keep us waiting, so it is not for long.
+        Any user who may read the directory can hold the lock, so the wait is short.
         """
         deadline = time.monotonic() + _TURN_TIMEOUT
-        with contextlib.suppress(OSError):  # no right to read it, or a file system that has no locks
-            while not self._lock() and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):  # no right to read the directory, or a file system without locks
+            while not self._try_lock() and time.monotonic() < deadline:
                 time.sleep(_TURN_PERIOD)
         try:
             yield
@@ -168,7 +168,7 @@ class Directory:
             with contextlib.suppress(OSError):
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
 
-    def _lock(self) -> bool:
+    def _try_lock(self) -> bool:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -176,14 +176,14 @@ class Directory:
         return True
 
     def entry(self, name: str) -> Entry | None:
-        """What stands there, links not followed; `None` if nothing does. Raises `OSError`."""
+        """Open an entry without following links; `None` if there is none. Raises `OSError`."""
         try:
             return Entry(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd))
         except FileNotFoundError:
             return None
 
     def inode(self, name: str) -> Inode:
-        """Of what stands there. Raises `OSError` if it cannot be seen."""
+        """The inode of an entry. Raises `OSError` if it cannot be read."""
         entry = self.entry(name)
         if entry is None:
             return NO_INODE
@@ -191,16 +191,16 @@ class Directory:
             return entry.inode
 
     def remove(self, name: str, inode: Inode) -> None:
-        """Remove what stands there if it is this one. Raises `OSError`.
+        """Remove an entry if it has this inode. Raises `OSError`.
 
-        Between the look and the removal another can be put there by hand, by whoever may remove it anyway. Those who
-        take their `turn`, as we do, are not in the way of each other.
+        Between the check and the removal a user with the right to remove it could replace it. Processes that hold
+        `turn` do not interfere with each other.
         """
         if inode != NO_INODE and self.inode(name) == inode:
             os.unlink(name, dir_fd=self._fd)
 
-    def make_way(self, name: str) -> None:
-        """Remove a socket that nobody listens on. Raises `OccupiedError` for what else is in the way, `OSError`."""
+    def remove_stale_socket(self, name: str) -> None:
+        """Remove a socket on which no process listens. Raises `OccupiedError` for anything else, `OSError`."""
         entry = self.entry(name)
         if entry is None:
             return
@@ -212,19 +212,19 @@ class Directory:
             self.remove(name, entry.inode)
 
     def listen(self, name: str, address: str, backlog: int) -> tuple[socket.socket, Inode]:
-        """A socket that listens there, and its file, which nobody but its user may connect to before it is given away.
+        """Create a listening socket and its file, to which only its user can connect until `change_owner`.
 
-        `address` is the path that leads there, and what clients see as the socket's. Raises `OccupiedError`,
+        `address` is the path of the file, which clients see as the socket's address. Raises `OccupiedError`,
         `ReplacedError`, `OSError`.
         """
-        # Bound by its path: a shorter way, by a descriptor, would be what everybody sees as its address.
+        # Bound by its path: a shorter path, through a descriptor, would be visible as its address.
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with _private():
                 sock.bind(address)
             sock.listen(backlog)
-            with self._held(name) as entry:
-                if entry.leads_to(sock):
+            with self._open_entry(name) as entry:
+                if entry.is_file_of(sock):
                     return sock, entry.inode
             raise ReplacedError(self.path / name)
         except OSError as error:
@@ -233,12 +233,12 @@ class Directory:
                 raise OccupiedError("something stands there") from None
             raise
 
-    def give(self, name: str, inode: Inode, uid: int, gid: int, mode: int) -> None:
-        """Have what stands there belong to them (-1 keeps what is), with this mode.
+    def change_owner(self, name: str, inode: Inode, uid: int, gid: int, mode: int) -> None:
+        """Set owner, group (-1 keeps the current one) and mode of an entry.
 
-        Raises `ReplacedError` if it is not this one, `OSError`.
+        Raises `ReplacedError` if it does not have this inode, `OSError`.
         """
-        with self._held(name) as entry:
+        with self._open_entry(name) as entry:
             if entry.inode != inode:
                 raise ReplacedError(self.path / name)
             if (uid, gid) != (-1, -1):
@@ -246,10 +246,10 @@ class Directory:
             os.chmod(entry.path, mode)  # noqa: PTH101 -- no path of ours
 
     def append_to(self, name: str, mode: int) -> int:
-        """Open what stands there for records to be appended, or make a file; returns its descriptor, which never waits.
+        """Open a file to append to, or create it; returns a descriptor that never blocks.
 
-        A link is not followed, as whoever may write to the directory can lead it anywhere. A pipe without a reader
-        keeps what it has room for. Raises `OccupiedError`, `OSError`.
+        A link is not followed, as a user with write access to the directory could point it anywhere. A pipe without a
+        reader keeps what fits. Raises `OccupiedError`, `OSError`.
         """
         flags = os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
         try:
@@ -267,17 +267,17 @@ class Directory:
             raise
         return fd
 
-    def _held(self, name: str) -> Entry:
-        """Raises `ReplacedError` if nothing stands there, `OSError`."""
+    def _open_entry(self, name: str) -> Entry:
+        """Open an entry. Raises `ReplacedError` if there is none, `OSError`."""
         entry = self.entry(name)
         if entry is None:
             raise ReplacedError(self.path / name)
         return entry
 
     def write(self, name: str, content: bytes, *, mode: int, prepare: Callable[[int], None]) -> int:
-        """Make a file, and have it stand there at once and whole, instead of what did; returns its descriptor.
+        """Create a file that replaces an existing one atomically; returns its descriptor.
 
-        `prepare` is called with the descriptor before anybody else may open the file. `mode` is lessened by the umask.
+        `prepare` is called with the descriptor before another process can open the file. The umask applies to `mode`.
         Raises `ReplacedError`, `OSError`.
         """
         new = f".{os.getpid()}-{os.urandom(6).hex()}"
@@ -300,7 +300,7 @@ class Directory:
 
 
 def inode_of(place: int | Path) -> Inode:
-    """Of an open file, or of what stands at a path, links not followed: `NO_INODE` if that cannot be seen."""
+    """The inode of an open file, or of a path without following links; `NO_INODE` if it cannot be read."""
     try:
         found = os.fstat(place) if isinstance(place, int) else place.lstat()
     except OSError:
@@ -309,7 +309,7 @@ def inode_of(place: int | Path) -> Inode:
 
 
 def check_appendable(found: os.stat_result) -> None:
-    """See whether records can be appended to what was found. Raises `OccupiedError`."""
+    """Check that records can be appended to a file of this status. Raises `OccupiedError`."""
     if stat.S_ISLNK(found.st_mode):
         raise OccupiedError("it is a symbolic link, which is not followed")
     if stat.S_ISREG(found.st_mode):
@@ -320,27 +320,27 @@ def check_appendable(found: os.stat_result) -> None:
 
 
 def remove(path: Path, inode: Inode) -> None:
-    """Remove what stands there if it is this one. Raises `OSError`."""
-    with Directory(path.parent) as directory, directory.turn():
+    """Remove the file if it has this inode. Raises `OSError`."""
+    with Directory(path.parent) as directory, directory.lock():
         directory.remove(path.name, inode)
 
 
 def exposure(path: Path) -> str:
-    """Why others than root could put something else in the place of a file at this path; empty if nobody could.
+    """The reason why users other than root could replace a file at this path; empty if none could.
 
-    Completes `<the file> ...`. In a directory that is sticky (/tmp) what belongs to root stays
-    where it is, so on the way to the file it is no danger; but a name in it is free for everybody while we do not run.
+    Completes `<the file> ...`. In a sticky directory (/tmp) files of root cannot be replaced, so one on the way to the
+    file is safe; but a name in it is free for every user while this program does not run.
     """
     for place, name in _looked_up_in(path.absolute()):
         try:
             found, entry = os.stat(place), None if name is None else os.lstat(f"{place}/{name}")  # noqa: PTH116
         except OSError:
-            return ""  # whoever uses it will tell
+            return ""  # reported when the path is used
         who = _writers(place, found)
         if who and found.st_mode & stat.S_ISVTX and found.st_uid == 0:
             if entry is None:
                 return f"can be anybody's while asgi-master does not run, as {who} can write to {place}"
-            # Whoever owns it can put another in its place. A directory is looked at itself.
+            # Its owner can replace it. A directory is checked itself.
             who = _user(entry.st_uid) if entry.st_uid != 0 and not stat.S_ISDIR(entry.st_mode) else ""
         if who:
             return f"can be replaced by others, as {who} can write to {place}"
@@ -348,7 +348,7 @@ def exposure(path: Path) -> str:
 
 
 def _writers(place: str, found: os.stat_result) -> str:
-    """Who but root can make, rename and remove files there; empty if nobody."""
+    """The users other than root who can create, rename and remove files there; empty if there are none."""
     if found.st_uid != 0:
         return _user(found.st_uid)
     if found.st_mode & stat.S_IWOTH:
@@ -356,7 +356,7 @@ def _writers(place: str, found: os.stat_result) -> str:
     if found.st_mode & stat.S_IWGRP:
         if found.st_gid != 0:
             return _group(found.st_gid)
-        # Where there is an access list, the bits of the group are its mask.
+        # With an access control list, the group bits are its mask.
         with contextlib.suppress(OSError):
             if os.getxattr(place, "system.posix_acl_access"):
                 return "whoever is on its access list"
@@ -378,9 +378,9 @@ def _group(gid: int) -> str:
 
 
 def _looked_up_in(path: Path) -> Iterator[tuple[str, str | None]]:
-    """Every directory in which a name of this absolute path is looked up, links followed, and that name.
+    """Every directory in which a component of this absolute path is looked up, following links, with the component.
 
-    The last is the directory of the file; its name is `None`, as that is not followed.
+    The last is the directory of the file, with `None`, as that name is not followed.
     """
     place, names, links = "/", list(reversed(path.parent.parts[1:])), 0
     while names:
@@ -406,7 +406,7 @@ def _looked_up_in(path: Path) -> Iterator[tuple[str, str | None]]:
 
 @contextlib.contextmanager
 def _private() -> Iterator[int]:
-    """What is made inside is its user's alone; yields the umask that was asked for. Threads would share it."""
+    """Create files for their user alone; yields the configured umask. Threads share it."""
     umask = os.umask(_PRIVATE)
     try:
         yield umask

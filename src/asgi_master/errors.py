@@ -1,8 +1,8 @@
-"""What can go wrong, and the exit status that says so.
+"""Exceptions, and the exit statuses that they lead to.
 
 Rules of this room:
   - Every error that ends the program is an `AsgiMasterError` whose text is one line for the operator.
-  - Exit statuses are shared by workers, zygotes, the master and the unit file. A number never changes meaning.
+  - Exit statuses are shared by workers, zygotes, the master and the unit file. A number never changes its meaning.
 """
 
 import errno
@@ -15,33 +15,33 @@ class ExitCode(IntEnum):
     """Exit statuses of the master and its children."""
 
     OK = 0
-    """Stopped as asked."""
+    """Stopped on request."""
     FAILURE = 1
     """An error of asgi-master itself."""
     USAGE = 2
-    """The settings are wrong; every error was named."""
+    """The settings contain errors, which were reported."""
     BOOT_FAILED = 3
-    """The first generation did not come up: the application does not import, or its lifespan or health probe failed."""
+    """The first generation did not start: the import, the lifespan startup or the health probe failed."""
     BIND_FAILED = 4
     """An address could not be bound."""
     MASTER_LOST = 5
-    """A child found its master gone, drained and left."""
+    """A child lost its master, drained and exited."""
     KILLED = 6
-    """Stopped by force: some worker had to be killed."""
+    """A stop had to kill at least one worker."""
     OUT_OF_MEMORY = 7
-    """The kernel killed a worker for want of memory, and `--on-oom exit` asked to stop then."""
+    """The kernel killed a worker for lack of memory, and `--on-oom exit` stopped the service."""
     LEFT_BEHIND = 8
-    """A worker left in time, without the end of the application's threads or of what runs at exit."""
+    """A worker exited in time, without waiting for threads of the application or for `atexit` handlers."""
 
 
 class AsgiMasterError(Exception):
-    """An error the operator can act on. `str()` is one line that says what to do."""
+    """An error that the operator can fix. `str()` is one line that says how."""
 
     exit_code = ExitCode.FAILURE
 
 
 class SettingsError(AsgiMasterError):
-    """One or more settings are wrong. `errors` holds a line for each."""
+    """Settings with errors. `errors` has a line for each."""
 
     exit_code = ExitCode.USAGE
 
@@ -63,8 +63,8 @@ class BindError(AsgiMasterError):
 
 
 @contextmanager
-def told_in_a_line(doing: str) -> Iterator[None]:
-    """Make an `AsgiMasterError` of whatever the system refuses inside; `doing` begins its line."""
+def converting_os_errors(doing: str) -> Iterator[None]:
+    """Turn an `OSError` inside into an `AsgiMasterError`; `doing` begins its line."""
     try:
         yield
     except OSError as error:
@@ -72,19 +72,19 @@ def told_in_a_line(doing: str) -> Iterator[None]:
 
 
 def _describe(error: OSError) -> str:
-    """What was refused, where in this program, and what to do if that is known: one line."""
+    """The error, its location in this program, and a hint if there is one: one line."""
     what = f"{error.filename}: " if error.filename else ""
     return f"{what}{error.strerror or error} (in {_place(error)}){advice(error)}"
 
 
 def advice(error: OSError) -> str:
-    """What to do about it, to put behind what it is; empty if that is not known."""
+    """A hint to append to the error; empty if there is none."""
     known = _ADVICE.get(error.errno or 0, "")
     return f": {known}" if known else ""
 
 
 def _place(error: OSError) -> str:
-    """The innermost of our functions that it came through."""
+    """The innermost function of this program in the traceback."""
     place, trace = "", error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_globals.get("__name__", "").startswith(f"{__package__}."):

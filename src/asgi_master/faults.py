@@ -1,15 +1,16 @@
-"""Fault points: places where processes hand something over, at which a test can have one of them fail.
+"""Fault points: steps between processes at which a test can make one of them fail.
 
-Set for a whole fleet by one environment variable; without it every point is a call that does nothing:
+Configured for a whole fleet by one environment variable; without it every point is a call that does nothing:
 
     ASGI_MASTER_FAULT=ACTION@POINT[:FILTER=VALUE,...]        kill@before_ready:generation=2,slot=0
 
 Actions: `kill` (SIGKILL), `exit` (at once, with status 70), `raise` (an `OSError`), `hang` (blocks the thread).
-Filters, all of which must hold: `generation` and `slot` of the process (or, in the master, of what it is about),
-`nth` (only the nth time that this process comes by with those two holding, from 1) and `armed` (a file: only for the
-one who removes it, so the test chooses the moment, it happens once, and its absence says that it did).
 
-An unknown word keeps the program from starting, so that a misspelt fault does not pass for one that was survived.
+Filters, all of which must match: `generation` and `slot` of the process (or, in the master, of the process concerned),
+`nth` (only the nth pass of this process that matches both, from 1) and `armed` (a file: only the process that removes
+it fails, so the test chooses the moment, it happens once, and the file's absence proves it).
+
+An unknown word is an error, so that a misspelt fault is not mistaken for one that was survived.
 """
 
 import errno
@@ -26,30 +27,30 @@ VARIABLE = "ASGI_MASTER_FAULT"
 
 POINTS = (
     # The master.
-    "before_refusal",  # is about to have the kernel refuse descriptors of a child: `raise` makes it an older kernel
-    "before_zygote",  # is about to start a zygote
-    "before_spawn_order",  # is about to order a worker
-    "after_spawn_order",  # has ordered it
-    "before_drain_order",  # is about to tell a worker to leave
-    "before_commit",  # all new workers are ready; nothing of the old generation is let go yet
+    "before_refusal",  # before the kernel is told to refuse descriptors of a child: `raise` simulates an older kernel
+    "before_zygote",  # before a zygote is started
+    "before_spawn_order",  # before a worker is ordered
+    "after_spawn_order",  # after it was ordered
+    "before_drain_order",  # before a worker is ordered to drain
+    "before_commit",  # all new workers are ready, and the whole old generation is still there
     # A zygote.
-    "after_import",  # the application is imported, the master not told
-    "before_fork",  # has the order to fork
-    "mid_fork",  # the process in between has forked the worker and is about to exit
+    "after_import",  # the application is imported, the master not informed
+    "before_fork",  # the order to fork has arrived
+    "mid_fork",  # the intermediate process has forked the worker and is about to exit
     # A worker.
-    "after_fork",  # lives, the master not told
+    "after_fork",  # the worker runs, the master is not informed
     "after_forked",  # the master knows its pid
-    "before_lifespan",  # its loop runs
-    "before_ready",  # accepts, the master not told
-    "after_ready",  # the master is told
-    "drain_start",  # stopped accepting
-    "before_hand_off",  # is about to give a connection away
-    "mid_hand_off",  # the connection is in the queue, its own copies are not closed yet
-    "after_take",  # took a connection that another worker gave away, and has not served it yet
-    "drain_end",  # its connections are gone, the lifespan's shutdown comes next
-    "before_exit",  # all is done
+    "before_lifespan",  # its event loop runs
+    "before_ready",  # it accepts, the master is not informed
+    "after_ready",  # the master is informed
+    "drain_start",  # it no longer accepts
+    "before_hand_off",  # before a connection is transferred
+    "mid_hand_off",  # the connection is in the queue, and this process's copies are still open
+    "after_take",  # a transferred connection was received, and is not served yet
+    "drain_end",  # its connections are closed, the lifespan shutdown comes next
+    "before_exit",  # everything is done
 )
-"""Each hand-over, named for the moment at which its process fails."""
+"""The fault points, named for the moment of the failure."""
 
 EXIT_STATUS = 70
 _LONG = 3600.0
@@ -57,7 +58,7 @@ _LONG = 3600.0
 
 @dataclass(slots=True)
 class Fault:
-    """What the variable asks for."""
+    """The parsed variable."""
 
     action: Callable[[str], None]
     point: str
@@ -66,10 +67,10 @@ class Fault:
     nth: int | None = None
     armed: str = ""
     passes: int = 0
-    """How often this process came by."""
+    """Number of passes of this process."""
 
-    def strikes(self, point: str, generation: int | None, slot: int | None) -> bool:
-        """Whether it happens now, at this point; counts the pass."""
+    def matches(self, point: str, generation: int | None, slot: int | None) -> bool:
+        """Whether the fault happens at this pass; counts the pass."""
         if point != self.point:
             return False
         if self.generation is not None and self.generation != generation:
@@ -81,7 +82,7 @@ class Fault:
 
 
 def parse(text: str) -> Fault | None:
-    """The fault that the variable asks for; `None` if it is empty. Raises `SettingsError` for words not known here."""
+    """Parse the variable; `None` if it is empty. Raises `SettingsError` for unknown words."""
     if not text:
         return None
     what, _, conditions = text.partition(":")
@@ -103,19 +104,19 @@ def parse(text: str) -> Fault | None:
 
 
 def set_location(*, generation: int | None = None, slot: int | None = None) -> None:
-    """This process is of that generation, and a worker in that slot; points that say nothing else mean it."""
+    """Set the generation of this process, and the slot of a worker: the defaults for its fault points."""
     global _generation, _slot  # noqa: PLW0603 -- a process is what it is, once
     _generation = _generation if generation is None else generation
     _slot = _slot if slot is None else slot
 
 
 def fault_point(name: str, *, generation: int | None = None, slot: int | None = None) -> None:
-    """Fail here, if that is asked for; `raise` raises an `OSError`. The master says whom it is about."""
+    """Fail here if configured; `raise` raises an `OSError`. The master passes the process concerned."""
     if _fault is None:
         return
     generation = _generation if generation is None else generation
     slot = _slot if slot is None else slot
-    if _fault.strikes(name, generation, slot):
+    if _fault.matches(name, generation, slot):
         _fault.action(name)
 
 

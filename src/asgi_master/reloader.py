@@ -1,9 +1,8 @@
-"""The watcher behind `--reload`: tells the master, through a pipe, that source files changed.
+"""The watcher behind `--reload`: reports changes of source files to the master through a pipe.
 
-Started by the master as `python -m asgi_master.reloader FD [--include GLOB]... DIR...`: a process of its
-own because watchfiles brings threads and native code. It writes one byte to FD per batch of changes, and
-ends when nobody reads FD any more or its parent dies. It decides nothing: what a change means is the
-master's business.
+The master starts it as `python -m asgi_master.reloader FD [--include GLOB]... DIR...`: a separate process, because
+watchfiles brings threads and native code. It writes one byte to FD per batch of changes, and ends when FD has no reader
+or its parent dies. The master decides what to do on a change.
 """
 
 import argparse
@@ -23,17 +22,17 @@ from asgi_master.telemetry.text import one_line
 DEFAULT_INCLUDES = ("*.py",)
 
 _LOOK_UP_PERIOD_MS = 1000
-"""How often to look whether anybody still reads, while nothing changes."""
+"""Interval of the check for a reader while nothing changes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Watch until nobody reads; returns the exit status."""
+    """Watch until the pipe has no reader; returns the exit status."""
     parser = argparse.ArgumentParser(prog="asgi_master.reloader")
     parser.add_argument("fd", type=int)
     parser.add_argument("--include", action="append", metavar="GLOB")
     parser.add_argument("directories", nargs="+")
     options = parser.parse_args(arguments)
-    # The master ends us. Python's own handlers would only add a traceback to an interrupt from the terminal.
+    # The master stops this process. Python's default handler would print a traceback on an interrupt from the terminal.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_DFL)
     signal_when_parent_dies(signal.SIGTERM)
@@ -45,13 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError:
         return _fail('--reload needs watchfiles: pip install "asgi-master[reload]"')
     except (OSError, RuntimeError) as error:
-        # A limit of the kernel on watches, for one.
+        # For example, the kernel's limit on watches.
         return _fail(f"--reload cannot watch: {error}")
     return ExitCode.OK
 
 
 def watch(fd: int, directories: Sequence[str], includes: tuple[str, ...]) -> None:
-    """Write a byte to `fd` for each batch of changes below `directories`, until its reader is gone."""
+    """Write a byte to `fd` for each batch of changes below `directories`, until it has no reader."""
     import watchfiles  # noqa: PLC0415 -- optional: only development needs it
 
     ignored = watchfiles.DefaultFilter()  # .git, __pycache__, editors' backup files

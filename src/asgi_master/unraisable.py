@@ -1,6 +1,6 @@
-"""Exceptions that Python can raise in nobody's frame (`sys.unraisablehook`): who knows what one means takes it.
+"""Handlers of unraisable exceptions (`sys.unraisablehook`).
 
-The hook is one for the whole process. Set here alone, it does not depend on who came last.
+The process has one hook. It is set only here, so handlers do not depend on the order of their installation.
 """
 
 import sys
@@ -8,44 +8,44 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    Taker = Callable[["sys.UnraisableHookArgs"], bool]
+    Handler = Callable[["sys.UnraisableHookArgs"], bool]
     Hook = Callable[["sys.UnraisableHookArgs"], object]
 
 
 class _Hook:
-    """The hook of this process: the takers, and what happens to the rest."""
+    """The hook of this process: the handlers, and the hook for the rest."""
 
-    def __init__(self, rest: "Hook") -> None:
-        self.takers: list[Taker] = []
-        self.rest = rest
+    def __init__(self, default: "Hook") -> None:
+        self.handlers: list[Handler] = []
+        self.default = default
 
     def __call__(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        if not any(take(unraisable) for take in self.takers):
-            self.rest(unraisable)
+        if not any(handler(unraisable) for handler in self.handlers):
+            self.default(unraisable)
 
 
-def take(taker: "Taker") -> None:
-    """Ask `taker` of each; it returns whether it dealt with it, so that nobody else needs to be told."""
+def add_handler(handler: "Handler") -> None:
+    """Add a handler; it returns whether it has dealt with the exception."""
     hook = _hook()
-    if taker not in hook.takers:
-        hook.takers.append(taker)
+    if handler not in hook.handlers:
+        hook.handlers.append(handler)
 
 
-def leave(taker: "Taker") -> None:
-    """Ask it no more."""
+def remove_handler(handler: "Handler") -> None:
+    """Remove a handler."""
     hook = _hook()
-    if taker in hook.takers:
-        hook.takers.remove(taker)
+    if handler in hook.handlers:
+        hook.handlers.remove(handler)
 
 
-def tell_rest(rest: "Hook") -> None:
-    """Have `rest` tell of those that nobody took."""
-    _hook().rest = rest
+def set_default_handler(default: "Hook") -> None:
+    """Set the hook for exceptions that no handler deals with."""
+    _hook().default = default
 
 
 def _hook() -> _Hook:
     hook = sys.unraisablehook
     if not isinstance(hook, _Hook):
-        # Whatever stands there, the application's perhaps, goes on to see what nobody takes.
+        # The previous hook, perhaps the application's, gets the rest.
         hook = sys.unraisablehook = _Hook(hook)
     return hook

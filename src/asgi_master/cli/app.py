@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from asgi_master import __version__
-from asgi_master.errors import AsgiMasterError, ExitCode, SettingsError, told_in_a_line
+from asgi_master.errors import AsgiMasterError, ExitCode, SettingsError, converting_os_errors
 
 if TYPE_CHECKING:
     from asgi_master.cli.command_line import CommandLine
@@ -83,10 +83,10 @@ def _execute(command_line: "CommandLine") -> int:
     if command_line.check:
         return _rehearse(command_line)
     if command_line.print_config or command_line.check_config:
-        with told_in_a_line("cannot tell of the settings"):
+        with converting_os_errors("cannot read the settings"):
             return _show_settings(command_line)
     with ExitStack() as held:
-        with told_in_a_line("cannot start"):
+        with converting_os_errors("cannot start"):
             from asgi_master.master.early_zygote import EarlyZygote  # noqa: PLC0415 -- as in `main`
 
             early_zygote = held.enter_context(EarlyZygote(os.environ))

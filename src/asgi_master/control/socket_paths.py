@@ -65,7 +65,7 @@ def open_control_socket(setting: str, environ: Mapping[str, str]) -> ControlSock
     why = "no directory here can be written to"
     for path in directories_for_masters(environ, os.geteuid()):
         try:
-            with _prepared(path) as directory, directory.turn():
+            with _prepared(path) as directory, directory.lock():
                 remove_stale(directory)
                 return _open_in(directory)
         except OSError as error:
@@ -114,7 +114,7 @@ def remove_stale(directory: Directory) -> None:
     for path, pid in sockets_in(directory.path):
         if pid == os.getpid() or not Path(f"/proc/{pid}").exists():
             with contextlib.suppress(OSError):
-                directory.make_way(path.name)
+                directory.remove_stale_socket(path.name)
 
 
 def _runtime_directory(environ: Mapping[str, str]) -> Path | None:
@@ -161,8 +161,8 @@ def _open_in(directory: Directory) -> ControlSocket:
 
 def _open_given(path: Path) -> ControlSocket:
     try:
-        with Directory(path.parent) as directory, directory.turn():
-            directory.make_way(path.name)
+        with Directory(path.parent) as directory, directory.lock():
+            directory.remove_stale_socket(path.name)
             return _listen(directory, path.name)
     except OccupiedError as error:
         raise SocketInUseError(f"{path} is in use: {error.strerror}") from None

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from asgi_master import __version__
-from asgi_master.errors import ExitCode, SettingsError, told_in_a_line
+from asgi_master.errors import ExitCode, SettingsError, converting_os_errors
 from asgi_master.master.assembly import assemble, set_up_process
 from asgi_master.master.early_zygote import EarlyZygote
 from asgi_master.master.privileges import ACCESS_LOG, warn_of_exposure, warn_of_log_files, warn_of_root
@@ -40,7 +40,7 @@ def run(read: Callable[[], Settings], early_zygote: EarlyZygote) -> ExitCode:
     A program that was started by another master's upgrade takes over from it, or reports whether it could.
     """
     with ExitStack() as held:
-        with told_in_a_line("cannot start"):
+        with converting_os_errors("cannot start"):
             request = receive(os.environ)
             if request is not None and request.mode is UpgradeMode.CHECK:
                 return _confirm(request, read)

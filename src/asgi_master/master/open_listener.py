@@ -247,16 +247,16 @@ def _open_unix(bind: str, path: Path, settings: SocketSettings, fd_store: FdStor
     """What an earlier master listened on, if the file there still leads to it, or a new one."""
     owner = owner_of(bind, settings.uds_owner)
     try:
-        with Directory(path.absolute().parent) as directory, directory.turn():
+        with Directory(path.absolute().parent) as directory, directory.lock():
             listener = _take_back_unix(bind, path, directory, fd_store)
             if listener is not None:
                 listener.sock.listen(settings.backlog)
             else:
-                directory.make_way(path.name)
+                directory.remove_stale_socket(path.name)
                 sock, inode = directory.listen(path.name, os.fspath(path), settings.backlog)
                 listener = Listener(sock, path.absolute(), inode)
             try:
-                directory.give(path.name, listener.inode, *owner, settings.uds_mode)
+                directory.change_owner(path.name, listener.inode, *owner, settings.uds_mode)
             except OSError:
                 listener.sock.close()
                 if not listener.is_taken_back:

@@ -34,7 +34,7 @@ class PidFile:
         """Write it. Raises `AsgiMasterError` if another master holds it, or it cannot be written."""
         path = path.absolute()
         try:
-            with Directory(path.parent) as directory, directory.turn():
+            with Directory(path.parent) as directory, directory.lock():
                 _look(path, directory.entry(path.name))
                 content = f"{os.getpid()}\n".encode()
                 return cls(path, directory.write(path.name, content, mode=_MODE, prepare=_lock))

@@ -45,7 +45,7 @@ class SignalPipe:
         self._read, self._write = socket.socketpair()
         for end in (self._read, self._write):
             end.setblocking(False)
-        unraisable.take(self._take_failed_wakeup)
+        unraisable.add_handler(self._take_failed_wakeup)
         self._previous_fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         self._previous = {signum: signal.signal(signum, self._note) for signum in HANDLED}
         self._previous |= {signum: signal.signal(signum, signal.SIG_IGN) for signum in IGNORED}
@@ -90,7 +90,7 @@ class SignalPipe:
     def close(self) -> None:
         """Give the signals back to whoever had them."""
         signal.set_wakeup_fd(self._previous_fd)
-        unraisable.leave(self._take_failed_wakeup)
+        unraisable.remove_handler(self._take_failed_wakeup)
         for signum, handler in self._previous.items():
             signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
         self._read.close()

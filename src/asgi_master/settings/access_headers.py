@@ -1,4 +1,4 @@
-"""Headers that the access log shows: `x-tenant` of requests, `response:x-cache` of responses."""
+"""Headers shown in the access log: `x-tenant` of requests, `response:x-cache` of responses."""
 
 import re
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ def parse_header_name(text: str) -> str:
 
 
 def parse_access_header(text: str) -> tuple[bool, str]:
-    """Whether it is of the response, and the name. Raises `ValueError`, whose text completes `<text> ...`."""
+    """Whether the header is of the response, and its name. Raises `ValueError`, whose text completes `<text> ...`."""
     of_response = text.lower().startswith(RESPONSE_PREFIX)
     try:
         name = parse_header_name(text[len(RESPONSE_PREFIX) :].strip() if of_response else text)
@@ -41,7 +41,7 @@ def parse_access_header(text: str) -> tuple[bool, str]:
 
 
 def sort_access_headers(texts: Iterable[str]) -> AccessHeaders:
-    """Those of requests and those of responses, each once. Raises `ValueError`."""
+    """The headers of requests and of responses, without duplicates. Raises `ValueError`."""
     parsed = list(dict.fromkeys(parse_access_header(text) for text in texts))
     return AccessHeaders(
         tuple(name for of_response, name in parsed if not of_response),

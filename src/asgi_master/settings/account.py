@@ -1,4 +1,4 @@
-"""Who application code runs as: a user and groups, from the names or numbers that the settings give."""
+"""The account of application code: a user and groups, from the names or numbers in the settings."""
 
 import grp
 import os
@@ -10,14 +10,14 @@ from asgi_master.settings.values import quote
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user with all groups, and what the environment says about the user."""
+    """A user with all groups, and the user's environment."""
 
     uid: int
     gid: int
     groups: tuple[int, ...]
-    """The supplementary groups, `gid` among them."""
+    """The supplementary groups, including `gid`."""
     name: str
-    """Empty for a number that the user database does not know."""
+    """Empty for a number that is not in the user database."""
     home: str
 
 
@@ -39,7 +39,7 @@ def find_account(user: str, group: str) -> Account:
 
 
 def _entry(user: str) -> pwd.struct_passwd | None:
-    """What the user database says; `None` for a number that it does not know."""
+    """The entry of the user database; `None` for a number that it does not contain."""
     try:
         return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
     except KeyError:

@@ -1,6 +1,6 @@
-"""The addresses one can listen on: `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH`, `fd://N`, `systemd:NAME`.
+"""Addresses to listen on: `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH`, `fd://N`, `systemd:NAME`.
 
-Before each of them may stand `https://`: what is spoken there is TLS then. Where it is, is the same.
+A leading `https://` enables TLS on that address; it does not change the address.
 """
 
 import ipaddress
@@ -12,16 +12,16 @@ _MAX_PORT = 65535
 # sun_path of Linux, without its final NUL.
 _MAX_PATH_BYTES = 107
 _MAX_FD = 2**31 - 1
-# What systemd allows as FileDescriptorName=.
+# The characters that systemd allows in FileDescriptorName=.
 _FD_NAME = re.compile(r"[!-9;-~]{1,255}", re.ASCII)
 
 KEPT_PREFIX = "asgi-master-bind="
-"""How the names of descriptors begin that the master itself gave to systemd to keep over a restart."""
+"""Prefix of the names of descriptors that the master stores in systemd over a restart."""
 
 TLS_PREFIX = "https://"
 
 UNNAMED_FD = "unknown"
-"""What a passed descriptor is called that was given no name (sd_listen_fds_with_names(3))."""
+"""Name of a passed descriptor without a name (sd_listen_fds_with_names(3))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class TcpAddress:
 
     host: str
     port: int
-    """0 asks the kernel for a free one."""
+    """0 lets the kernel choose a free one."""
     ipv6: bool = False
     """Whether it was written in brackets."""
 
@@ -50,7 +50,7 @@ class UnixAddress:
 
 @dataclass(frozen=True, slots=True)
 class InheritedFd:
-    """A descriptor of a listening socket that whoever started us left open."""
+    """The descriptor of a listening socket, inherited from the parent process."""
 
     fd: int
 
@@ -60,7 +60,7 @@ class InheritedFd:
 
 @dataclass(frozen=True, slots=True)
 class ActivatedSocket:
-    """The sockets that systemd listens on for us under this name (`FileDescriptorName=` of the socket unit)."""
+    """The sockets of a systemd socket unit with this `FileDescriptorName=`."""
 
     name: str
 
@@ -72,7 +72,7 @@ Address = TcpAddress | UnixAddress | InheritedFd | ActivatedSocket
 
 
 def speaks_tls(bind: str) -> bool:
-    """Whether TLS is spoken on that address."""
+    """Whether the address uses TLS."""
     return bind.startswith(TLS_PREFIX)
 
 
@@ -113,7 +113,7 @@ def parse_bind(text: str) -> Address:
 
 
 def _unix(path: str) -> UnixAddress:
-    # unix:///run/app.sock, as others write it.
+    # unix:///run/app.sock, the form of other servers.
     path = path.removeprefix("//")
     if not path:
         raise ValueError("names no path: write unix:/path/to/socket")

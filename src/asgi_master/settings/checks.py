@@ -1,4 +1,4 @@
-"""What must be true of settings beyond the form and the bounds of each: between them, and on this machine."""
+"""Checks of settings against each other and against this machine; each value by itself is checked by its type."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ from asgi_master.settings.target import parse_target
 from asgi_master.settings.values import SECONDS, show
 
 DEFAULT = "default"
-"""The origin of a value that nobody gave."""
+"""The origin of a default value."""
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*\$?", re.ASCII)
 _OWNER = re.compile(rf"{_ACCOUNT.pattern}(:({_ACCOUNT.pattern})?)?|:{_ACCOUNT.pattern}", re.ASCII)
@@ -27,7 +27,7 @@ _TARGET = re.compile(r'/[!"$-~]*', re.ASCII)
 
 
 def check(settings: Settings, origins: Mapping[str, str], directory: Path, invalid: set[str]) -> list[str]:
-    """A line for each error. Settings in `invalid` could not be read and are not judged."""
+    """A line for each error. Settings in `invalid` could not be read and are not checked."""
     lines = []
     for finding in _Checks(settings, origins, directory).findings():
         if finding.name in invalid or invalid.intersection(finding.depends_on):
@@ -55,7 +55,7 @@ class _Finding:
     name: str
     text: str
     depends_on: tuple[str, ...] = ()
-    """Other settings whose values the finding rests on."""
+    """Other settings that the finding depends on."""
 
 
 class _Checks:
@@ -256,7 +256,7 @@ class _Checks:
                 yield _Finding("env_file", f"{show(name)}, line {line}: {reason}")
 
     def _named(self, name: str, value: str) -> str:
-        """Another setting's value, and where it came from."""
+        """Another setting's value, and its origin."""
         return f"{name.replace('_', '-')} is {value} ({self._origins[name]})"
 
 

@@ -1,4 +1,4 @@
-"""How many CPUs this process may really use: its affinity mask, and the quotas of its cgroups (v1 and v2)."""
+"""Number of usable CPUs: the affinity mask, and the quotas of the cgroups (v1 and v2)."""
 
 import math
 import os
@@ -9,17 +9,17 @@ from pathlib import Path, PurePosixPath
 
 
 def available_cpus(root: Path = Path("/")) -> int:
-    """The CPUs that affinity and quota leave us, at least one. `root` holds /proc and the cgroup mounts."""
+    """The number of CPUs that affinity and quota allow, at least one. `root` holds /proc and the cgroup mounts."""
     return cpu_count(len(os.sched_getaffinity(0)), cgroup_quotas(root))
 
 
 def cpu_count(affinity: int, quotas: Iterable[float]) -> int:
-    """The CPUs to use with this affinity and these quotas, counted in CPUs. Part of a CPU counts as one."""
+    """The number of CPUs for this affinity and these quotas, in CPUs. Fractions are rounded up."""
     return max(1, min([affinity, *(math.ceil(quota) for quota in quotas)]))
 
 
 def cgroup_quotas(root: Path) -> list[float]:
-    """The quotas, in CPUs, of our cgroups and of all their ancestors that we can see."""
+    """The quotas, in CPUs, of this process's cgroups and of all their visible ancestors."""
     groups = list(_read_lines(root / "proc/self/cgroup"))
     quotas = []
     for mount in _mounts(_read_lines(root / "proc/self/mountinfo")):
@@ -39,13 +39,13 @@ class _Mount:
     unified: bool
     """Whether it is the cgroup v2 hierarchy; else the v1 hierarchy of the cpu controller."""
     root: str
-    """The part of the hierarchy that is mounted."""
+    """The mounted part of the hierarchy."""
     point: str
-    """Where it is mounted."""
+    """The mount point."""
 
 
 def _mounts(lines: Iterable[str]) -> Iterator[_Mount]:
-    """The cgroup mounts that say something about CPU time. See proc_pid_mountinfo(5)."""
+    """The cgroup mounts that limit CPU time. See proc_pid_mountinfo(5)."""
     for line in lines:
         before, separator, after = line.partition(" - ")
         place, kind = before.split(), after.split()
@@ -59,7 +59,7 @@ def _mounts(lines: Iterable[str]) -> Iterator[_Mount]:
 
 
 def _path_of_group(lines: Iterable[str], unified: bool) -> str | None:
-    """Our group in the v2 hierarchy, or in the v1 hierarchy of the cpu controller. See cgroups(7)."""
+    """The cgroup in the v2 hierarchy, or in the v1 hierarchy of the cpu controller. See cgroups(7)."""
     for line in lines:
         hierarchy, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -71,11 +71,11 @@ def _path_of_group(lines: Iterable[str], unified: bool) -> str | None:
 
 
 def _below(path: str, mounted: str) -> PurePosixPath:
-    """Where the group is, seen from the mount point."""
+    """The path of the cgroup relative to the mount point."""
     try:
         relative = PurePosixPath(path).relative_to(mounted)
     except ValueError:
-        # Outside what is mounted here, as in a container that shares its cgroup namespace: the mount is ours.
+        # Outside the mounted part, as in a container that shares its cgroup namespace: the mount is this cgroup.
         return PurePosixPath()
     return PurePosixPath() if ".." in relative.parts else relative
 

@@ -1,21 +1,21 @@
-"""How many connections a worker can hold with the descriptors that it may open."""
+"""The number of connections that a worker's descriptor limit allows."""
 
 import resource
 
 _MIN_KEPT = 32
-"""Descriptors: listeners, the loop, channels and logs take about twenty."""
+"""Descriptors reserved for listeners, the loop, channels and logs, which take about twenty."""
 
 
 def available_descriptors() -> int:
-    """How many this process, and whatever it starts, may have open (RLIMIT_NOFILE)."""
+    """The descriptor limit of this process and its children (RLIMIT_NOFILE)."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft
 
 
-def most_connections(descriptors: int) -> int:
-    """The connections for which three quarters of so many descriptors suffice; 0 is any number.
+def connection_limit(descriptors: int) -> int:
+    """Three quarters of the descriptors, as a number of connections; 0 is unlimited.
 
-    The others are for what the application opens, such as files and connections to a database.
+    The rest is for the application: files, connections to databases.
     """
     if descriptors == resource.RLIM_INFINITY:
         return 0

@@ -1,4 +1,4 @@
-"""What changed between two readings of the settings."""
+"""The difference between two versions of the settings."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +9,7 @@ from asgi_master.settings.model import SETTINGS, Settings
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One setting that has a new value."""
+    """A setting with a new value."""
 
     setting: Setting
     old: Any
@@ -37,7 +37,7 @@ def diff(old: Settings, new: Settings) -> list[Change]:
 
 
 def hold_until_restart(running: Settings, new: Settings) -> tuple[Settings, list[Change]]:
-    """The new settings as far as a reload can take them, and the changes that wait for a restart."""
+    """The new settings with the values that a reload can apply, and the changes that wait for a restart."""
     held = new
     waiting = [change for change in diff(running, new) if change.applies is Applies.START]
     for change in waiting:

@@ -1,4 +1,4 @@
-"""The directory we are in, by the name that leads there: a deploy may switch a symbolic link on the way."""
+"""The working directory, by the path that it was entered by: a deploy may switch a symbolic link in that path."""
 
 import os
 import stat
@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 def working_directory(environ: Mapping[str, str], command: Sequence[str] | None = None) -> Path:
-    """The directory we were started in, by the name it was entered by as far as that can be told.
+    """The directory in which this program was started, by the path it was entered by, as far as that can be found.
 
-    The kernel knows where a process is, not how it got there. A shell keeps the name in PWD. Whoever only changed the
-    directory, as service managers do, may have named it in the `command` (by default this program's). Otherwise, if
-    exactly one symbolic link beside the directory or above it leads here, it is that: who makes one means it.
+    The kernel knows the directory, not the path that led there. A shell keeps the path in PWD. A service manager, which
+    only changes the directory, may have the path in its `command` (by default this program's). Otherwise, if exactly
+    one symbolic link beside the directory or above it leads here, that link is assumed.
     """
     here = _here()
     if _leads_to(environ.get("PWD", ""), here):
@@ -28,7 +28,7 @@ def working_directory(environ: Mapping[str, str], command: Sequence[str] | None 
 def _here() -> Path:
     try:
         return Path.cwd()
-    except FileNotFoundError:  # it was removed, and is called so
+    except FileNotFoundError:  # it was removed, and has this as its name
         return Path("/proc/self/cwd").readlink()
 
 
@@ -40,9 +40,9 @@ def _leads_to(name: str, here: Path) -> bool:
 
 
 def _linked(here: Path) -> Path | None:
-    """The name that leads here by the one link to the last part of the path that has any.
+    """The path that leads here by the one link to the last component that has any.
 
-    It lies where releases are linked: beside that part, or beside the folder it is in.
+    Links to releases are expected beside that component, or beside its parent.
     """
     for part in (here, *here.parents):
         links = [link for folder in list(part.parents)[:2] for link in _links_in(folder)]
@@ -53,7 +53,7 @@ def _linked(here: Path) -> Path | None:
 
 
 def _links_in(folder: Path) -> Iterator[Path]:
-    """The symbolic links in a folder where nobody but those who may change what lies there can make one."""
+    """The symbolic links in a folder, if only users who can change their targets can create links there."""
     try:
         status = folder.stat()
         if folder == folder.parent or status.st_mode & stat.S_ISVTX:

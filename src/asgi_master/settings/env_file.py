@@ -25,7 +25,7 @@ _VALUE = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _QUOTE = re.compile(r"[^\S\n]*(?:'(?:[^'\\]|\\.)*+|\"(?:[^\"\\]|\\.)*+)\Z", re.DOTALL)
-"""One that is opened and never closed."""
+"""An opening quote without its end."""
 _SINGLE_ESCAPE = re.compile(r"\\(['\\])")
 _REFERENCE = r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:(?P<how>:?-)(?P<default>[^}]*))?\}"
 _DOUBLE_PART = re.compile(rf"\\(?P<escaped>.)|{_REFERENCE}", re.DOTALL)
@@ -38,9 +38,9 @@ _NOTHING: Mapping[str, str] = {}
 def parse_env_file(
     text: str, environ: Mapping[str, str] = _NOTHING
 ) -> tuple[dict[str, str], list[tuple[int, str]]]:
-    """The variables of a file, and its errors as (line number, what is wrong).
+    """The variables of a file, and its errors as (line number, message).
 
-    `environ` are the variables that exist already: what `${NAME}` stands for, before those of the file.
+    `environ` are the existing variables, which `${NAME}` refers to before those of the file.
     """
     variables: dict[str, str] = {}
     errors: list[tuple[int, str]] = []
@@ -65,7 +65,7 @@ def _too_late(key: str) -> str:
 
 
 def _entries(text: str) -> Iterator[tuple[int, tuple[str, re.Match[str]] | str]]:
-    """Each entry with the line it begins in: its key and what its value matched, or what is wrong."""
+    """Each entry with its first line: its key and the match of its value, or an error message."""
     position, number = 0, 1
     while position < len(text):
         end, found = _entry(text, position)
@@ -76,11 +76,11 @@ def _entries(text: str) -> Iterator[tuple[int, tuple[str, re.Match[str]] | str]]
 
 
 def _entry(text: str, position: int) -> tuple[int, tuple[str, re.Match[str]] | str | None]:
-    """What begins there, and where the next one does; `None` for a comment or nothing."""
+    """The entry at `position`, and the position of the next one; `None` for a comment or an empty line."""
     skipped = _SKIPPED.match(text, position)
     if skipped is not None:
         return skipped.end(), None
-    # The next line, if this one cannot be read.
+    # The next line, if this one cannot be parsed.
     next_line = text.find("\n", position) + 1 or len(text)
     key = _KEY.match(text, position)
     if key is None:

@@ -1,8 +1,7 @@
-"""What the access log leaves out: `/healthz`, `/static/*`, `user-agent:kube-probe/*`.
+"""Patterns of requests to leave out of the access log: `/healthz`, `/static/*`, `user-agent:kube-probe/*`.
 
-A pattern is a path as the log shows it, or behind `user-agent:` what the client calls itself. `*` stands for any
-characters, `/` among them, `?` for one, `[ab]` for one of these. Paths are compared as they are, names of clients
-without regard to case.
+A pattern is a path as the log shows it or, after `user-agent:`, a user agent. `*` matches any characters including `/`,
+`?` one character, `[ab]` one of these. Paths are compared exactly, user agents without regard to case.
 """
 
 import re
@@ -15,14 +14,17 @@ AGENT_PREFIX = "user-agent:"
 
 @dataclass(frozen=True, slots=True)
 class Exclusions:
-    """The patterns, compiled; `None` where there are none of a kind."""
+    """The patterns, compiled; `None` if there are none of a kind."""
 
     paths: re.Pattern[str] | None
     agents: re.Pattern[str] | None
 
 
 def parse_exclusion(text: str) -> tuple[bool, str]:
-    """Whether it is about the client, and the pattern. Raises `ValueError`, whose text completes `<text> ...`."""
+    """Whether the pattern is for the user agent, and the pattern.
+
+    Raises `ValueError`, whose text completes `<text> ...`.
+    """
     if text.lower().startswith(AGENT_PREFIX):
         pattern = text[len(AGENT_PREFIX) :].strip()
         if not pattern:
@@ -38,7 +40,7 @@ def parse_exclusion(text: str) -> tuple[bool, str]:
 
 
 def compile_exclusions(texts: Iterable[str]) -> Exclusions:
-    """All patterns as one of each kind. Raises `ValueError`."""
+    """One compiled pattern for paths and one for user agents. Raises `ValueError`."""
     parsed = [parse_exclusion(text) for text in texts]
     return Exclusions(
         _any_of([pattern for is_agent, pattern in parsed if not is_agent], 0),

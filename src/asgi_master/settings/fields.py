@@ -1,4 +1,4 @@
-"""What a setting declares about itself, in the metadata of its dataclass field."""
+"""Declaration of a setting, in the metadata of its dataclass field."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -46,7 +46,7 @@ class Option:
     short: str
     """A one-letter flag, such as `-w`; empty if there is none."""
     argument: bool
-    """Whether it is given without a flag, as the argument of the command."""
+    """Whether it is the command's positional argument."""
     metavar: str
     minimum: float | None
     maximum: float | None
@@ -54,7 +54,7 @@ class Option:
     applies: Applies
 
     def read(self, raw: Raw) -> Any:
-        """The checked value. Raises `ValueError`, whose text completes `<value> ...`."""
+        """Convert and check a raw value. Raises `ValueError`, whose text completes `<value> ...`."""
         value = self.value_type.read(raw)
         if self.choices:
             value = value.strip().lower()
@@ -160,12 +160,12 @@ def setting(
         choices=choices,
         applies=applies,
     )
-    # To the type checker, a field is the default it carries.
+    # A type checker sees the field as its default.
     return field(default=default, metadata={_OPTION: option})
 
 
 def group_title(title: str) -> dict[str, str]:
-    """The metadata of a field of the tree that holds a group of settings."""
+    """The metadata of a field that holds a group of settings."""
     return {_TITLE: title}
 
 

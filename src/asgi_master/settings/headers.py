@@ -1,4 +1,4 @@
-"""Headers the operator adds to every response, as `Name: value`."""
+"""Headers that the operator adds to every response, as `Name: value`."""
 
 import re
 

@@ -23,7 +23,7 @@ _START = Applies.START
 
 @dataclass(frozen=True, slots=True)
 class ApplicationSettings:
-    """What to serve."""
+    """The application."""
 
     app: str = setting(
         "",
@@ -56,7 +56,7 @@ class ApplicationSettings:
 
 @dataclass(frozen=True, slots=True)
 class ProcessSettings:
-    """Which processes live, and for how long."""
+    """The processes: number, lifetime, replacement."""
 
     workers: int = setting(
         1,
@@ -213,7 +213,7 @@ class ProcessSettings:
 
 @dataclass(frozen=True, slots=True)
 class PrivilegeSettings:
-    """Whose rights the application has."""
+    """Rights of the application."""
 
     user: str = setting(
         "",
@@ -245,7 +245,7 @@ class PrivilegeSettings:
 
 @dataclass(frozen=True, slots=True)
 class DevelopmentSettings:
-    """For the developer's machine."""
+    """Development."""
 
     reload: bool = setting(
         False,
@@ -265,7 +265,7 @@ class DevelopmentSettings:
 
 @dataclass(frozen=True, slots=True)
 class SocketSettings:
-    """Where to listen."""
+    """Listening sockets."""
 
     bind: tuple[str, ...] = setting(
         ("127.0.0.1:8000",),
@@ -299,7 +299,7 @@ class SocketSettings:
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """TLS, on the addresses that begin with https://."""
+    """TLS, on addresses with https://."""
 
     certfile: tuple[str, ...] = setting(
         (),
@@ -343,7 +343,7 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """HTTP, and what a client may ask of us."""
+    """HTTP, and limits for clients."""
 
     parser: str = setting(
         "httptools",
@@ -419,7 +419,7 @@ class HttpSettings:
 
 @dataclass(frozen=True, slots=True)
 class ProxySettings:
-    """Proxies in front, and what they are believed."""
+    """Proxies in front, and the extent to which they are trusted."""
 
     forwarded_allow_ips: tuple[str, ...] = setting(
         (),
@@ -507,7 +507,7 @@ class LoopSettings:
 
 @dataclass(frozen=True, slots=True)
 class LoggingSettings:
-    """What is told, and how."""
+    """Log and access log."""
 
     log_level: str = setting(
         "info",
@@ -569,18 +569,18 @@ class LoggingSettings:
 
     @property
     def logs_requests(self) -> bool:
-        """Whether there is an access log."""
+        """Whether the access log is enabled."""
         return self.access_log or bool(self.access_log_file)
 
     @property
     def access_log_path(self) -> str:
-        """The file of the access log; empty where it goes to standard output, or nowhere."""
+        """The file of the access log; empty if it goes to standard output, or is off."""
         return "" if self.access_log_file == "-" else self.access_log_file
 
 
 @dataclass(frozen=True, slots=True)
 class ObservationSettings:
-    """What others may see."""
+    """Health and metrics."""
 
     admin_bind: str = setting(
         "",

@@ -1,4 +1,4 @@
-"""Who may connect and be believed: addresses, networks, `unix` and `*`."""
+"""Peers that may connect or are trusted: addresses, networks, `unix` and `*`."""
 
 import ipaddress
 
@@ -11,10 +11,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def parse_peer(text: str) -> Network | str:
-    """The network that `text` names (an address is one of a single host), or one of the words `ANY` and `UNIX`.
+    """The network that `text` names (for an address, of one host), or one of the words `ANY` and `UNIX`.
 
-    Peers of version 4 are known by their own addresses, so what names them in version 6 (`::ffff:10.0.0.7`) is taken
-    for those. Raises `ValueError`, whose text completes `<text> ...`.
+    IPv4 peers are known by their IPv4 address, so an IPv4-mapped address (`::ffff:10.0.0.7`) is converted. Raises
+    `ValueError`, whose text completes `<text> ...`.
     """
     if text in (ANY, UNIX):
         return text

@@ -77,7 +77,7 @@ def _values(setting: Setting) -> str:
     if option.choices:
         return ", ".join(f"`{choice}`" for choice in option.choices)
     bounds = []
-    # The least number may stand for a word, which is in the form.
+    # The minimum may stand for a word, which is part of the syntax.
     if option.minimum is not None and not option.value_type.write(option.minimum).startswith('"'):
         bounds.append(f"at least {option.value_type.write(option.minimum)}")
     if option.maximum is not None:
@@ -86,4 +86,4 @@ def _values(setting: Setting) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")  # noqa: T201 -- standard output is where the page is asked for
+    print(page(), end="")  # noqa: T201 -- the page goes to standard output

@@ -1,4 +1,4 @@
-"""From what was said in all places to checked settings: the last word wins, and every error is told at once.
+"""Merges all sources into checked settings, and reports every error at once.
 
 Precedence: defaults < sockets that systemd passed < file < environment < flags.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from asgi_master.errors import SettingsError
 from asgi_master.settings.checks import DEFAULT, check
 from asgi_master.settings.cpus import available_cpus
-from asgi_master.settings.descriptors import available_descriptors, most_connections
+from asgi_master.settings.descriptors import available_descriptors, connection_limit
 from asgi_master.settings.model import SETTINGS, Settings
 from asgi_master.settings.sources import (
     RawValue,
@@ -30,7 +30,7 @@ _DEVELOPMENT_DRAIN = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Checked settings, and by name where each value came from: `default`, or as in `RawValue.origin`."""
+    """Checked settings, and the origin of each by name: `default`, or a `RawValue.origin`."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -45,11 +45,11 @@ def resolve(
     cpus: Callable[[], int] = available_cpus,
     descriptors: Callable[[], int] = available_descriptors,
 ) -> Resolved:
-    """The settings as all sources say together.
+    """Resolve the settings from all sources.
 
-    `flags` are the values of the command line by setting name, `directory` is the working directory, where `chdir` and
-    `config`, which is what `--config` named, begin; the settings file is looked for, and other relative paths begin, in
-    what `chdir` names. Raises `SettingsError` with every error.
+    `flags` are the values of the command line by setting name. `directory` is the working directory: `chdir` and
+    `config`, the argument of `--config`, are relative to it; the settings file is searched, and other paths are
+    relative, in the directory that `chdir` names. Raises `SettingsError` with every error.
     """
     errors: list[str] = []
     given: dict[str, RawValue] = {}
@@ -66,15 +66,15 @@ def resolve(
     if values["workers"] == AUTO:
         values["workers"] = cpus()
     if values["reload"] and "drain_timeout" not in given:
-        # Who waits is the developer; a browser's open stream must not hold each reload and Ctrl-C.
+        # The developer waits: a browser's open stream must not delay each reload and Ctrl-C.
         values["drain_timeout"] = _DEVELOPMENT_DRAIN
     if values["max_connections"] == AUTO_CONNECTIONS:
-        values["max_connections"] = most_connections(descriptors())
+        values["max_connections"] = connection_limit(descriptors())
     if "shutdown_timeout" not in given:
-        # Whoever shortens the drain must not have to know that a part of it is reserved.
+        # An operator who shortens the drain need not know that a part of it is reserved.
         values["shutdown_timeout"] = min(values["shutdown_timeout"], values["drain_timeout"] / 2)
     if "uds_owner" not in given and values["user"]:
-        # As for its other files; the master, which makes the sockets, stays root.
+        # As for the application's other files; the master, which creates the sockets, stays root.
         values["uds_owner"] = f"{values['user']}:{values['group']}"
     origins = {
         setting.name: given[setting.name].origin if setting.name in given else DEFAULT for setting in SETTINGS

@@ -1,4 +1,4 @@
-"""Where values come from: file, environment, flags. Each is told with its origin; nothing is checked here."""
+"""Sources of values: file, environment, flags. Each value has its origin; nothing is checked here."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _PROJECT_FILE = "pyproject.toml"
 _PROJECT_TABLE = ("tool", "asgi-master")
 
 _OURS = {f"{ENVIRONMENT_PREFIX}{name}" for name in ("CONFIG", "WORKER", "GENERATION", "FAULT")}
-# Kubernetes gives these to every container beside a Service that is called asgi-master.
+# Kubernetes sets these in every container of a namespace with a Service named asgi-master.
 _KUBERNETES = re.compile(
     f"{ENVIRONMENT_PREFIX}(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
@@ -28,23 +28,23 @@ _KUBERNETES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RawValue:
-    """A value that somebody gave, as they wrote it."""
+    """A value as written in its source."""
 
     raw: Raw
     origin: str
-    """Such as `--workers`, `ASGI_MASTER_WORKERS` or `asgi-master.toml, line 4`."""
+    """For example `--workers`, `ASGI_MASTER_WORKERS` or `asgi-master.toml, line 4`."""
 
 
 @dataclass(slots=True)
 class Source:
-    """The values of one source, by the setting's name, and what is wrong with the source itself."""
+    """The values of one source, by the setting's name, and the errors of the source itself."""
 
     values: dict[str, RawValue] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
 
 def from_flags(flags: Mapping[str, Raw]) -> Source:
-    """Values given on the command line, by name; `None` means not given."""
+    """Values from the command line, by name; `None` means not given."""
     source = Source()
     for setting in SETTINGS:
         raw = flags.get(setting.name)
@@ -56,7 +56,7 @@ def from_flags(flags: Mapping[str, Raw]) -> Source:
 
 
 def from_environment(environ: Mapping[str, str]) -> Source:
-    """Values given by `ASGI_MASTER_*` variables. An empty one counts as not given."""
+    """Values of `ASGI_MASTER_*` variables. An empty variable counts as not given."""
     source = Source()
     by_variable = {variable_of(name): setting.name for setting in SETTINGS for name in setting.names}
     for variable, text in sorted(environ.items()):
@@ -73,10 +73,10 @@ def from_environment(environ: Mapping[str, str]) -> Source:
 
 
 def from_socket_activation(environ: Mapping[str, str]) -> Source:
-    """Where systemd listens for us already (sd_listen_fds(3)): served where nobody says to bind anything else.
+    """The sockets that systemd passed (sd_listen_fds(3)), used if no other source sets `bind`.
 
-    The names are enough here. Whether the sockets were passed to this very process is seen when they are opened, and
-    to listen on the default address instead would help nobody.
+    The names suffice here. Whether the sockets were passed to this process is checked when they are opened; falling
+    back to the default address would only hide an error.
     """
     count = environ.get("LISTEN_FDS", "0")
     if not (count.isascii() and count.isdecimal() and int(count) > 0):
@@ -87,15 +87,15 @@ def from_socket_activation(environ: Mapping[str, str]) -> Source:
 
 
 def chdir_given(flags: Mapping[str, Raw], environ: Mapping[str, str]) -> str:
-    """The directory to enter that flag or variable name: the settings file is looked for there."""
+    """The `chdir` given by flag or variable: the settings file is searched there."""
     setting = next(setting for setting in SETTINGS if setting.name == "chdir")
     return str(flags.get(setting.name) or environ.get(setting.variable) or "")
 
 
 def from_file(directory: Path, config: RawValue | None) -> Source:
-    """Values given by the file `config` names, or else by what `directory` holds.
+    """Values from the file that `config` names, or else from a file in `directory`.
 
-    That is asgi-master.toml, or if there is none the table [tool.asgi-master] of pyproject.toml.
+    That is asgi-master.toml or, without one, the table [tool.asgi-master] of pyproject.toml.
     """
     if config is not None:
         return _read_file(directory / config.raw, str(config.raw), f" ({config.origin})")
@@ -104,14 +104,14 @@ def from_file(directory: Path, config: RawValue | None) -> Source:
         try:
             if not path.exists():
                 continue
-        except OSError as error:  # the directory is not ours to look into
+        except OSError as error:  # no permission to look into the directory
             return Source(errors=[f"{path}: cannot be read: {error.strerror}"])
         return _read_file(path, name, "")
     return Source()
 
 
 def _read_file(path: Path, name: str, given_by: str) -> Source:
-    import tomllib  # noqa: PLC0415 -- only who has a file needs it
+    import tomllib  # noqa: PLC0415 -- only needed with a settings file
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -150,7 +150,7 @@ def _from_document(document: Mapping[str, Any], lines: "_Lines", name: str) -> S
 
 
 class _Lines:
-    """Finds the lines of keys in a TOML text, which the standard library's parser does not tell."""
+    """Finds the line numbers of keys in a TOML text, which the standard library's parser does not report."""
 
     _HEADER = re.compile(r"\s*+\[\[?([^\]]*+)\]\]?\s*+(?:#.*)?")
     _KEY = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*[=.]""")
@@ -175,12 +175,12 @@ class _Lines:
                     open_string = quotes
 
     def find(self, key: str) -> int | None:
-        """The line of a key of the table, from one; `None` if it was written in a way not understood here."""
+        """The line number of a key of the table, from 1; `None` if its notation is not supported here."""
         return self._lines.get(key)
 
 
 def config_file(flag: str | None, environ: Mapping[str, str]) -> RawValue | None:
-    """The settings file that was named, by flag or variable."""
+    """The settings file named by flag or variable."""
     if flag:
         return RawValue(flag, CONFIG_FLAG)
     if text := environ.get(CONFIG_VARIABLE):

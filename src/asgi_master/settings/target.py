@@ -1,11 +1,11 @@
-"""Where the application is: `MODULE:ATTRIBUTE`, such as `main:app` or `package.module:object.app`."""
+"""The application's target: `MODULE:ATTRIBUTE`, such as `main:app` or `package.module:object.app`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The place of an application. `attributes` is empty if the text names only a module."""
+    """A parsed target. `attributes` is empty if the text names only a module."""
 
     module: str
     attributes: tuple[str, ...]
@@ -15,7 +15,7 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """The target `text` names. Raises `ValueError`, whose text completes `<text> ...`."""
+    """Parse a target. Raises `ValueError`, whose text completes `<text> ...`."""
     if not text.isprintable():
         raise ValueError("contains a control character")
     module, colon, path = text.partition(":")

@@ -1,7 +1,7 @@
-"""The kinds of values a setting may have: how each is read from text or TOML, and how it is written back.
+"""Types of values: conversion from text or TOML, and back to TOML.
 
-A raw value is a string (flags and environment) or what TOML made of it. Readers raise `ValueError` whose text
-completes the sentence `<value> ...`, such as `is not a number`.
+A raw value is a string (flags and environment) or a TOML value. Readers raise `ValueError` whose text completes the
+sentence `<value> ...`, such as `is not a number`.
 """
 
 import json
@@ -14,13 +14,13 @@ Raw = Any
 """A string, or a TOML value (`int`, `float`, `bool`, `list`, ...)."""
 
 UNSET_UMASK = -1
-"""The umask is whatever it was when the program was started."""
+"""The umask is not changed."""
 
 AUTO = "auto"
-"""The number of workers that the CPUs allow; replaced by a number when the settings are resolved."""
+"""The number of usable CPUs; replaced by a number when the settings are resolved."""
 
 AUTO_CONNECTIONS = -1
-"""The connections that the descriptors of a worker suffice for; likewise."""
+"""The number of connections that the descriptor limit allows; likewise replaced."""
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
@@ -30,30 +30,30 @@ _QUANTITY = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]*)\s*", r
 _MAX_MODE = 0o777
 _INHERIT = "inherit"
 _MAX_INTEGER = 10**15
-# Beyond a year the clocks of event loops and selectors overflow, long after anybody waits.
+# Beyond a year the clocks of event loops and selectors overflow.
 _MAX_SECONDS = 365 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class ValueType:
-    """One kind of value."""
+    """A type of value."""
 
     metavar: str
-    """What stands for the value in the help."""
+    """Placeholder for the value in the help."""
     syntax: str
-    """How it is written, for the reference page."""
+    """Description of the notation, for the reference page."""
     read: Callable[[Raw], Any]
     write: Callable[[Any], str]
-    """The value as TOML; what `read` reads back."""
+    """The value as TOML; the inverse of `read`."""
     is_list: bool = False
     """Whether the flag may be repeated."""
     is_secret: bool = False
-    """Whether nobody may see its value: `write` then says no more than whether there is one."""
+    """Whether the value must not be shown: `write` then only shows whether there is one."""
 
 
 def quote(text: str) -> str:
     """The text as a TOML basic string, safe to print."""
-    # JSON's escapes are TOML's too.
+    # JSON's escapes are valid in TOML.
     return re.sub(r"[^ -~]", _escape, json.dumps(text, ensure_ascii=False))
 
 
@@ -65,7 +65,7 @@ def _escape(character: re.Match[str]) -> str:
 
 
 def show(raw: Raw) -> str:
-    """A raw value as an error message names it."""
+    """A raw value as shown in error messages."""
     if isinstance(raw, bool):
         return "true" if raw else "false"
     if isinstance(raw, str):
@@ -74,9 +74,9 @@ def show(raw: Raw) -> str:
 
 
 def read_text(raw: Raw) -> str:
-    """Any string that can be a path, a word in the environment, and text on a terminal."""
+    """A string that is valid as a path, an environment variable and terminal output."""
     if not isinstance(raw, str):
-        raise ValueError("is not a string")  # noqa: TRY004 -- told to the operator, with the others
+        raise ValueError("is not a string")  # noqa: TRY004 -- reported to the operator, with the others
     if "\0" in raw:
         raise ValueError("contains a NUL character")
     if not _is_unicode(raw):
@@ -85,7 +85,7 @@ def read_text(raw: Raw) -> str:
 
 
 def _is_unicode(text: str) -> bool:
-    """False for text that was made of other bytes, which Python keeps as lone surrogates."""
+    """False for text decoded from other bytes, which Python keeps as lone surrogates."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -95,7 +95,7 @@ def read_integer(raw: Raw) -> int:
         return int(raw)
     if not isinstance(raw, int) or isinstance(raw, bool):
         problem = "is not a whole number" if isinstance(raw, float) else "is not a number"
-        raise ValueError(problem)  # noqa: TRY004 -- told to the operator, with the others
+        raise ValueError(problem)  # noqa: TRY004 -- reported to the operator, with the others
     if abs(raw) > _MAX_INTEGER:
         raise ValueError("is out of range")
     return raw
@@ -144,7 +144,7 @@ def read_mode(raw: Raw) -> int:
 
 
 def read_umask(raw: Raw) -> int:
-    """Permission bits to leave out, in octal, or `inherit`."""
+    """Permission bits to clear, in octal, or `inherit`."""
     if raw == UNSET_UMASK or (isinstance(raw, str) and raw.strip().lower() == _INHERIT):
         return UNSET_UMASK
     return read_mode(raw)
@@ -170,7 +170,7 @@ def _read_list(separator: str) -> Callable[[Raw], tuple[str, ...]]:
         if isinstance(raw, str):
             return tuple(part for item in read_text(raw).split(separator) if (part := item.strip()))
         if not isinstance(raw, list | tuple):
-            raise ValueError("is not a list of strings")  # noqa: TRY004 -- told to the operator, with the others
+            raise ValueError("is not a list of strings")  # noqa: TRY004 -- reported to the operator, with the others
         if not all(isinstance(item, str) for item in raw):
             raise ValueError("is not a list of strings")
         return tuple(read_text(item) for item in raw)

@@ -1,6 +1,6 @@
-"""Settings as plain data, for the pipe to another process.
+"""Settings as plain data, to send to another process.
 
-The other end may be another version of this program: unknown keys are ignored, missing ones take the default.
+The receiver may be another version of this program: unknown keys are ignored, missing ones take the default.
 """
 
 from collections.abc import Mapping

@@ -17,7 +17,7 @@ _LONGEST = 500
 def capture(*, to_warnings: bool) -> None:
     """Log the exception that ends this process, exceptions that Python cannot raise and, if requested, warnings."""
     sys.excepthook = _ended
-    unraisable.tell_rest(_unraisable)
+    unraisable.set_default_handler(_unraisable)
     if to_warnings:
         warnings.showwarning = _warned
 

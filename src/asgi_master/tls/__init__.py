@@ -1,6 +1,6 @@
-"""What certificates say, and what a TLS server is made of: shared by the master, which checks, and the workers.
+"""Certificates and TLS contexts, used by the master, which checks them, and by the workers.
 
 Rules of this room:
-  - It touches no connection: it turns files into a bundle, and a bundle into contexts.
-  - What is wrong is told as a line for each error, with the name of the setting.
+  - It touches no connection: files become a bundle, and a bundle becomes contexts.
+  - Errors are reported one line each, with the name of the setting.
 """

@@ -1,7 +1,7 @@
-"""Everything secret and public that a TLS server needs, as one value: read from files, passed on in memory.
+"""The secrets and certificates of a TLS server as one value: read from files, passed on in memory.
 
-The master reads the files, as whoever it runs as; workers get the bundle in a sealed file in memory. So they need no
-right to read the key, and all of them have the same.
+The master reads the files with its own rights; workers get the bundle as a sealed memory file. So workers need no right
+to read the key, and all of them have the same version.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from asgi_master.settings.model import TlsSettings
 from asgi_master.settings.values import show
 
 _LIMIT = 16 * 1024 * 1024
-"""Bytes that one file may have; more is not a certificate, whatever it is."""
+"""Maximum number of bytes of one file."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -32,26 +32,26 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Bundle:
-    """The contents of all files. It has no `repr`: keys and passwords belong in no log."""
+    """The contents of all files. Without `repr`: keys and passwords must not appear in a log."""
 
     pairs: tuple[Pair, ...]
     password: str = ""
     authorities: str = ""
-    """The certificates that clients' certificates are verified with: PEM."""
+    """The CA certificates that verify client certificates: PEM."""
 
     def to_memory(self) -> int:
-        """The bundle in a file in memory that nobody can change; the caller owns the descriptor. Raises `OSError`."""
+        """Write the bundle to a sealed memory file; the caller owns the descriptor. Raises `OSError`."""
         return frozen_file("asgi-master-tls", json.dumps(asdict(self)).encode())
 
     @classmethod
     def of_memory(cls, fd: int) -> "Bundle":
-        """The bundle in the file behind the descriptor, which stays the caller's. Raises `OSError`."""
+        """Read the bundle from a descriptor, which stays the caller's. Raises `OSError`."""
         known = json.loads(content_of(fd))
         return cls(tuple(Pair(**pair) for pair in known["pairs"]), known["password"], known["authorities"])
 
 
 def files_of(tls: TlsSettings) -> list[str]:
-    """The files that a bundle is read from."""
+    """The files that make up a bundle."""
     named = [*tls.certfile, *tls.keyfile, tls.keyfile_password_file, tls.ca_certs]
     return [name for name in dict.fromkeys(named) if name]
 
@@ -70,7 +70,7 @@ def read_bundle(tls: TlsSettings, directory: Path) -> Bundle:
         if len(data) > _LIMIT:
             errors.append(f"{setting}: {show(name)} is larger than {_LIMIT // 1024 // 1024} MiB")
             return ""
-        # PEM is ASCII; comments between its blocks may be anything.
+        # PEM is ASCII; text between its blocks may be anything.
         return data.decode("latin-1")
 
     pairs = []
@@ -91,7 +91,7 @@ def read_bundle(tls: TlsSettings, directory: Path) -> Bundle:
 
 @contextlib.contextmanager
 def as_file(text: str) -> Iterator[str]:
-    """A path that holds the text, for OpenSSL, which reads keys from files alone. Raises `OSError`."""
+    """A path with the text as its content, for OpenSSL, which reads keys only from files. Raises `OSError`."""
     fd = frozen_file("asgi-master-pem", text.encode("latin-1"))
     try:
         yield f"/proc/self/fd/{fd}"

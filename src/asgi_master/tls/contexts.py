@@ -1,4 +1,4 @@
-"""The contexts that connections are served with: one for each certificate, chosen by the name a client asks for."""
+"""TLS contexts: one for each certificate, selected by server name indication."""
 
 import ssl
 from collections.abc import Callable, Iterator
@@ -22,25 +22,24 @@ _CLIENT_CERTIFICATE = {
     "required": ssl.CERT_REQUIRED,
 }
 _PROTOCOLS = ["http/1.1"]
-"""What is offered by ALPN (RFC 7301): what is spoken."""
+"""The protocols offered by ALPN (RFC 7301)."""
 
 
 on_failed_handshake: ContextVar[Callable[[bytes], object] | None] = ContextVar(
     "on_failed_handshake", default=None
 )
-"""Called where a handshake fails, with what OpenSSL has still to send: an alert (RFC 8446 §6.2), or nothing.
+"""Called when a handshake fails, with the bytes that OpenSSL still has to send: an alert (RFC 8446 §6.2), or nothing.
 
-The loops throw that away and close the socket, both before they tell anybody.
+The event loops discard these bytes and close the socket before they report the failure.
 """
 
 
 class _Connection(ssl.SSLObject):
-    """A connection whose last bytes can be had when its handshake fails."""
+    """A connection whose last bytes are available when its handshake fails."""
 
     outgoing: ssl.MemoryBIO
 
     def do_handshake(self) -> None:
-        """See `ssl.SSLObject.do_handshake`."""
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -58,14 +57,13 @@ class ServerContext(ssl.SSLContext):
 
     certificate: Certificate
     certificate_pem: str
-    """Without its chain, as the ASGI extension shows it."""
+    """Without its chain, as the ASGI TLS extension has it."""
     cipher_suites: dict[str, int]
-    """The numbers of the IANA registry, by OpenSSL's name."""
+    """The IANA numbers by OpenSSL's names."""
 
     def wrap_bio(
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **more: Any
     ) -> ssl.SSLObject:
-        """See `ssl.SSLContext.wrap_bio`."""
         connection = super().wrap_bio(incoming, outgoing, *args, **more)
         assert isinstance(connection, _Connection)
         connection.outgoing = outgoing
@@ -73,7 +71,7 @@ class ServerContext(ssl.SSLContext):
 
 
 class Contexts:
-    """All contexts. New connections begin with `first`; the name they ask for may lead to another."""
+    """All contexts. New connections start with `first`; server name indication may select another."""
 
     def __init__(self, contexts: list[ServerContext]) -> None:
         self.all = contexts
@@ -84,15 +82,15 @@ class Contexts:
                 self._by_name.setdefault(name, context)
         if len(contexts) > 1:
             self.first.sni_callback = self._choose
-            unraisable.take(_take_unreadable_name)
+            unraisable.add_handler(_ignore_unreadable_name)
 
     def of_name(self, name: str) -> ServerContext:
-        """The context for a host name: the one whose certificate names it, by itself or by a wildcard; or the first."""
+        """The context whose certificate matches a host name, also by a wildcard; otherwise the first."""
         name = name.lower().rstrip(".")
         exact = self._by_name.get(name)
         if exact is not None:
             return exact
-        # RFC 6125 §6.4.3: the wildcard stands for the whole leftmost label, and for no more.
+        # RFC 6125 §6.4.3: the wildcard matches exactly the leftmost label.
         return self._by_name.get(f"*.{name.partition('.')[2]}", self.first)
 
     def _choose(
@@ -105,21 +103,21 @@ class Contexts:
             connection.context = self.of_name(name)
 
 
-def _take_unreadable_name(found: "sys.UnraisableHookArgs") -> bool:
-    """Overlook names that are not ASCII.
+def _ignore_unreadable_name(found: "sys.UnraisableHookArgs") -> bool:
+    """Ignore server names that are not ASCII.
 
-    CPython decodes a name before it asks `sni_callback`. One that it cannot decode ends the handshake, which the worker
-    counts, and is told here besides: any client could fill the log so.
+    CPython decodes a name before it calls `sni_callback`. If that fails, the handshake ends, which the worker counts,
+    and the exception is unraisable: logged, it would let any client fill the log.
     """
     return isinstance(found.exc_value, UnicodeDecodeError) and isinstance(found.object, bytes)
 
 
 def make_contexts(bundle: Bundle, tls: TlsSettings) -> Contexts:
-    """The contexts of a bundle. Raises `SettingsError` with a line for each error."""
+    """Create the contexts of a bundle. Raises `SettingsError` with a line for each error."""
     errors: list[str] = []
     contexts = []
     for pair in bundle.pairs:
-        found = [*_wrong_with(pair)]
+        found = [*_errors_of(pair)]
         if not found:
             try:
                 contexts.append(_context(pair, bundle, tls))
@@ -127,13 +125,13 @@ def make_contexts(bundle: Bundle, tls: TlsSettings) -> Contexts:
                 found = error.errors
         errors += found
     if errors:
-        # What is wrong for all is said once.
+        # An error that concerns all is reported once.
         raise SettingsError(list(dict.fromkeys(errors)))
     return Contexts(contexts)
 
 
-def _wrong_with(pair: Pair) -> Iterator[str]:
-    """What can be seen without OpenSSL, and said more clearly than it would."""
+def _errors_of(pair: Pair) -> Iterator[str]:
+    """Errors that can be found without OpenSSL, and described more clearly."""
     if "-----BEGIN CERTIFICATE-----" not in pair.certificate:
         yield f"certfile: {show(pair.certfile)} holds no certificate in PEM"
     if "PRIVATE KEY-----" not in pair.key:
@@ -156,7 +154,7 @@ def _context(pair: Pair, bundle: Bundle, tls: TlsSettings) -> ServerContext:
     context.certificate = certificate
     context.certificate_pem = ssl.DER_cert_to_PEM_cert(der)
     context.minimum_version = _VERSIONS[tls.tls_min_version]
-    # A client could have us make keys again and again.
+    # A client could make the server generate keys again and again.
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(_PROTOCOLS)
     _set_ciphers(context, tls)
@@ -190,7 +188,7 @@ def _load_pair(context: ServerContext, pair: Pair, password: str) -> None:
     key = f"keyfile: {show(pair.keyfile)}"
     try:
         with as_file(pair.certificate) as certificate_path, as_file(pair.key) as key_path:
-            # The password is always given, if only as a function: else OpenSSL asks for it at the terminal.
+            # A password is always given, if only as a function: otherwise OpenSSL asks for it at the terminal.
             context.load_cert_chain(certificate_path, key_path, answer)
     except ssl.SSLError as error:
         if asked and not password:
@@ -203,7 +201,7 @@ def _load_pair(context: ServerContext, pair: Pair, password: str) -> None:
             line = f"certfile: {show(pair.certfile)} with its key cannot be used: {_reason(error)}"
         raise SettingsError([line]) from None
     except ValueError as error:
-        # A password that is longer than OpenSSL takes.
+        # A password that is longer than OpenSSL accepts.
         raise SettingsError([f"keyfile-password: {error}"]) from None
     except OSError as error:
         raise SettingsError(

@@ -1,7 +1,7 @@
-"""What we need to know of an X.509 certificate (RFC 5280): its subject, its DNS names, its end.
+"""Reads the subject, DNS names, issuer and expiry of an X.509 certificate (RFC 5280).
 
-The standard library shows these only of certificates that a peer sent and that were verified, and in a form that has
-lost the types of the subject's attributes. This reads the few fields from the DER, and nothing else.
+The standard library provides these only for verified certificates of peers, and in a form that has lost the types of
+the subject's attributes. This reads these fields from the DER, and nothing else.
 """
 
 import base64
@@ -19,7 +19,7 @@ _VERSION, _EXTENSIONS = 0xA0, 0xA3
 _DNS_NAME = 0x82
 _SUBJECT_ALT_NAME = "2.5.29.17"
 _COMMON_NAME = "2.5.4.3"
-# RFC 4514 §3: the names that every reader of a distinguished name knows.
+# RFC 4514 §3: the attribute names that every implementation recognises.
 _SHORT_NAMES = {
     _COMMON_NAME: "CN",
     "2.5.4.7": "L",
@@ -47,25 +47,25 @@ _CENTURY_TURNS_AT = 50  # RFC 5280 §4.1.2.5.1
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One certificate."""
+    """The fields of a certificate."""
 
     subject: str
-    """The distinguished name as RFC 4514 writes it; empty if there is none."""
+    """The distinguished name in the form of RFC 4514; empty if there is none."""
     names: tuple[str, ...]
-    """The host names it is for, in lower case, wildcards as they stand; without any, its common name."""
+    """The host names, in lower case, including wildcards; without any, the common name."""
     issuer: str
-    """The distinguished name of whoever signed it."""
+    """The distinguished name of the issuer."""
     ends_at: float
-    """The last moment it is valid, in seconds since the epoch."""
+    """Expiry, in seconds since the epoch."""
 
 
 def pem_certificates(text: str) -> list[bytes]:
-    """The DER of each certificate in a PEM text, in its order. Raises `ValueError`."""
+    """The DER of each certificate in a PEM text, in order. Raises `ValueError`."""
     return [base64.b64decode(match[1]) for match in _PEM.finditer(text)]
 
 
 def read_certificate(der: bytes) -> Certificate:
-    """Read a certificate. Raises `ValueError` if it is none."""
+    """Parse a certificate. Raises `ValueError`."""
     try:
         return _read(der)
     except (IndexError, UnicodeDecodeError, OverflowError) as error:
@@ -73,7 +73,7 @@ def read_certificate(der: bytes) -> Certificate:
 
 
 def missing_issuer(text: str) -> str:
-    """Who signed the first certificate of a PEM text, if that one's own is not in it; else empty.
+    """The issuer of the first certificate of a PEM text, if its certificate is missing from the text; else empty.
 
     Raises `ValueError`. A root that clients know may be missing; an intermediate must not.
     """
@@ -107,7 +107,7 @@ def _read(der: bytes) -> Certificate:
 
 
 def _element(data: bytes) -> tuple[int, bytes]:
-    """The tag and content of the one element that `data` begins with."""
+    """The tag and content of the element at the beginning of `data`."""
     for element in _elements(data):
         return element
     raise ValueError("is not a certificate: something is empty")
@@ -185,7 +185,7 @@ def _distinguished_name(rdns: list[list[tuple[str, int, bytes]]]) -> str:
 def _attribute(oid: str, tag: int, raw: bytes) -> str:
     name = _SHORT_NAMES.get(oid)
     if name is None or tag not in _TEXTS:
-        # RFC 4514 §2.4: a value of a type that is written in numbers is its encoding, in hexadecimal.
+        # RFC 4514 §2.4: the value of a type without a name is its encoding, in hexadecimal.
         return f"{name or oid}=#{_encoded(tag, raw).hex()}"
     return f"{name}={_escaped(_text(tag, raw))}"
 

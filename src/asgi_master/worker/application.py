@@ -1,4 +1,4 @@
-"""Loading the application that a target names, and saying well what is wrong when that fails."""
+"""Loads the application that a target names, with helpful errors."""
 
 import importlib
 import inspect
@@ -27,7 +27,7 @@ _WSGI_ARGUMENTS = 2
 
 
 def prepare_environment(application: ApplicationSettings, *, is_known: bool = False) -> None:
-    """Make the application's directory importable and its environment file, unless it is, known in this process.
+    """Put the application's directory on `sys.path`, and load its environment file unless `is_known`.
 
     Raises `ApplicationError` if the environment file cannot be read.
     """
@@ -54,10 +54,10 @@ def _read_env_file(path: Path) -> dict[str, str]:
 
 
 def load_application(target: str, *, factory: bool) -> Application:
-    """The ASGI application at `target`; with `factory`, what the function there returns.
+    """The ASGI application at `target`; with `factory`, the result of the function there.
 
-    Raises `ApplicationError` with one line that names what was found. When the application's own code failed,
-    its exception is the `__cause__`.
+    Raises `ApplicationError` with one line that names what was found. If the application's own code failed, its
+    exception is the `__cause__`.
     """
     try:
         parsed = parse_target(target)
@@ -83,7 +83,7 @@ def _import(target: Target) -> ModuleType:
     try:
         return importlib.import_module(target.module)
     except ModuleNotFoundError as error:
-        # The target itself is missing, or something that its own code imports is.
+        # Either the target itself is missing, or a module that its code imports.
         if not _ran_user_code(error) and f"{target.module}.".startswith(f"{error.name}."):
             raise ApplicationError(_missing_module(target, error.name or target.module)) from None
         raise ApplicationError(f"importing {target.module} failed: {describe(error)}") from error
@@ -162,7 +162,7 @@ def _suggest(module: ModuleType, target: Target, wanted: str) -> str:
 
 
 def _may_be_meant(name: str, value: object, module: ModuleType) -> bool:
-    """Whether a global looks like an application or a factory: made here, no imported helper and no class."""
+    """Whether a global looks like an application or a factory: defined in the module, and not a class."""
     if name.startswith("_") or not callable(value) or inspect.isclass(value):
         return False
     return not inspect.isroutine(value) or getattr(value, "__module__", None) == module.__name__
@@ -195,7 +195,7 @@ def _call_factory(factory: Any, target: Target) -> Any:
 
 
 def _check(found: Any, called: str) -> None:
-    """Refuse what surely is no ASGI application; anything doubtful passes, and its first call decides."""
+    """Refuse what is certainly no ASGI application; doubtful objects are decided by their first call."""
     if isinstance(found, ModuleType):
         raise ApplicationError(
             f"{called} is a module, not an application: {_found('app', _candidates(found))}"

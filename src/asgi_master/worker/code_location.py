@@ -1,7 +1,7 @@
-"""Where code is: a stack as places in files, and which of them the author of the application will recognise.
+"""Locations in code: stacks as lines of files, and the innermost one that belongs to the application.
 
-Of a stack the innermost frame says what is done (`time.sleep`, a read from a socket), and the innermost frame of
-the application says who does it. Both are wanted; the frames of frameworks and the standard library between are not.
+The innermost frame of a stack says what is being done (`time.sleep`, a read from a socket), and the innermost frame of
+the application says who does it. Reports show both, without the frames of frameworks and the standard library between.
 """
 
 import linecache
@@ -14,19 +14,19 @@ from asgi_master.telemetry.code_ownership import CodeOrigin, CodeOwnership
 
 _LONGEST_SOURCE = 120
 _DEEPEST = 200
-"""Frames looked at, from the innermost: an endless recursion must not make an endless report."""
+"""Maximum number of frames, from the innermost: bounds the report of an endless recursion."""
 
 
 @dataclass(frozen=True, slots=True)
 class CodeLocation:
-    """A line that is being executed, and the function it belongs to."""
+    """A line of code, and the function that contains it."""
 
     file: str
     line: int
     function: str
 
     def __str__(self) -> str:
-        """`file:line in function: source`, as far as the source can be read."""
+        """`file:line in function: source`, if the source can be read."""
         source = linecache.getline(self.file, self.line).strip()
         if len(source) > _LONGEST_SOURCE:
             source = f"{source[:_LONGEST_SOURCE]}..."
@@ -35,7 +35,7 @@ class CodeLocation:
 
 
 def application_location(locations: Sequence[CodeLocation], ownership: CodeOwnership) -> CodeLocation | None:
-    """The innermost place of the application, or else of what was installed for it. Innermost place first."""
+    """The innermost location of the application, or else of an installed package. Innermost location first."""
     best, found = CodeOrigin.STANDARD_LIBRARY, None
     for location in locations:
         origin = ownership.origin(location.file)
@@ -45,7 +45,7 @@ def application_location(locations: Sequence[CodeLocation], ownership: CodeOwner
 
 
 def describe(locations: Sequence[CodeLocation], ownership: CodeOwnership) -> str:
-    """The application's place, and the innermost one if it is another; empty if there is none."""
+    """The application's location, and the innermost one if it is another; empty if there is none."""
     if not locations:
         return ""
     innermost = locations[0]
@@ -56,7 +56,7 @@ def describe(locations: Sequence[CodeLocation], ownership: CodeOwnership) -> str
 
 
 def location_of(code: CodeType, line: int | None) -> CodeLocation:
-    """The place that a frame with this code stands at."""
+    """The location of a frame with this code."""
     return CodeLocation(code.co_filename, line or code.co_firstlineno, code.co_qualname)
 
 
@@ -70,9 +70,9 @@ def outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def waiting_frames(coroutine: Any) -> list[FrameType]:
-    """The frames of a coroutine that does not run, innermost first.
+    """The frames of a suspended coroutine, innermost first.
 
-    `Task.get_stack` tells the outermost of them only.
+    `Task.get_stack` returns only the outermost of them.
     """
     frames: list[FrameType] = []
     for _ in range(_DEEPEST):
@@ -86,17 +86,17 @@ def waiting_frames(coroutine: Any) -> list[FrameType]:
 
 
 def waiting_locations(coroutine: Any) -> list[CodeLocation]:
-    """Where a coroutine that does not run waits, innermost first."""
+    """The locations where a suspended coroutine waits, innermost first."""
     return locations_of(waiting_frames(coroutine))
 
 
 def locations_of(frames: Iterable[FrameType]) -> list[CodeLocation]:
-    """The places that frames stand at."""
+    """The locations of frames."""
     return [location_of(frame.f_code, frame.f_lineno) for frame in frames]
 
 
 def _suspended(awaitable: Any) -> tuple[FrameType | None, Any]:
-    """The frame of a coroutine, a generator or an asynchronous generator, and what it waits for."""
+    """The frame of a suspended coroutine, generator or asynchronous generator, and the object that it awaits."""
     for frame, awaited in (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await")):
         if hasattr(awaitable, frame):
             return getattr(awaitable, frame), getattr(awaitable, awaited)

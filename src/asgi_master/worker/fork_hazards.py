@@ -1,6 +1,6 @@
-"""What the import of an application left in this process that does not survive a fork: threads, connections, more.
+"""Finds what an import left in this process that does not survive a fork: threads, connections and more.
 
-See docs/explanation/fork-safety.md for what is one, and why.
+docs/explanation/fork-safety.md lists the kinds and the reasons.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from asgi_master.worker.import_trace import ImportTrace, descriptors, thread_ids
 from asgi_master.worker.native_threads import NativeThread, native_threads
 
 _SETTLED_WITHIN = 0.5
-"""Seconds for threads that were told to end to do so, and for new ones to fall asleep: where one runs is not told."""
+"""Seconds for threads to end if they were asked to, and for new ones to sleep: a running one cannot be identified."""
 _PAUSE = 0.01
 
 _MAX_SHOWN = 12
@@ -38,11 +38,11 @@ _ANONYMOUS = {
 }
 _ACCELERATOR = re.compile(r"/dev/(nvidia|kfd|dri/|accel)")
 _MADE_TO_BE_SHARED = re.compile(r"/dev/shm/|/memfd:|/.*/pymp-")  # noqa: S108 -- nothing is written there
-"""Shared memory: whoever makes it before a fork means it for both sides."""
+"""Shared memory: created before a fork, it is meant for both sides."""
 
 
 class ForkHazards:
-    """Compares this process before (on entry) and after the import."""
+    """Compares this process before the import (on entry) and after it."""
 
     def __enter__(self) -> Self:
         self._children = set(_children())
@@ -57,7 +57,7 @@ class ForkHazards:
         self._trace.__exit__(kind, error, frames)
 
     def found(self) -> list[str]:
-        """What makes a fork unsafe, each with its origin where that is known; several of a kind are counted."""
+        """The hazards, with their origin if known; equal ones are counted."""
         known = Counter([*self._threads(), *self._descriptors(), *self._processes(), *_timers()])
         lines = [line if count == 1 else f"{count} times {line}" for line, count in known.items()]
         more = len(lines) - _MAX_SHOWN
@@ -79,7 +79,7 @@ class ForkHazards:
             yield self._with_origin(text, f"thread {native.thread}")
 
     def _native(self, known: set[int | None]) -> list[NativeThread]:
-        """The threads that Python does not know and that do not see to forks themselves."""
+        """The threads that are unknown to Python and do not handle forks."""
         deadline = time.monotonic() + _SETTLED_WITHIN
         while True:
             threads = [
@@ -111,10 +111,10 @@ class ForkHazards:
 
 
 def describe(fd: int, target: str) -> str:
-    """What is wrong with sharing this descriptor, which /proc calls so; empty if nothing is.
+    """The hazard of sharing this descriptor, whose link in /proc is `target`; empty if there is none.
 
-    What every process only appends to, or reads from its beginning, can be shared, and so can listeners and what is
-    meant for it.
+    Files that every process only appends to, or reads from the beginning, can be shared, and so can listeners and
+    memory made for sharing.
     """
     if target in _ANONYMOUS:
         return _ANONYMOUS[target]
@@ -137,7 +137,7 @@ def _describe_socket(fd: int) -> str:
         peer = sock.getpeername()
         if sock.family == socket.AF_UNIX:
             if sock.type == socket.SOCK_DGRAM and not sock.getsockname():
-                # Nobody can answer there: it only sends whole messages, such as those to syslog.
+                # It cannot be answered: it only sends whole messages, such as those to syslog.
                 return ""
             name = peer.decode(errors="replace") if isinstance(peer, bytes) else peer
             return f"a connection to {name}" if name else "a connected Unix socket"
@@ -155,7 +155,7 @@ def _address(peer: Any) -> str:
 
 
 def _describe_file(fd: int, path: str) -> str:
-    """Raises `OSError`, `ValueError` or `KeyError` for what is no ordinary open file."""
+    """Raises `OSError`, `ValueError` or `KeyError` unless it is an ordinary open file."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         return ""
@@ -177,7 +177,7 @@ def _timers() -> Iterator[str]:
 
 
 def _children() -> Iterator[int]:
-    """The processes that live below this one; see proc_tid_children(5)."""
+    """The child processes of this one; see proc_tid_children(5)."""
     for thread in thread_ids():
         with contextlib.suppress(OSError):
             for pid in Path(f"/proc/self/task/{thread}/children").read_text().split():
@@ -199,13 +199,13 @@ def _command(pid: int) -> str:
 
 
 def _resource_tracker() -> int | None:
-    """That of `multiprocessing`, which all forks are meant to share."""
+    """The resource tracker of `multiprocessing`, which forked processes share by design."""
     tracker = sys.modules.get("multiprocessing.resource_tracker")
     return getattr(getattr(tracker, "_resource_tracker", None), "_pid", None)
 
 
 def _location(thread: int | None) -> str:
-    """Where the application's code in a Python thread begins; empty if it is all Python's own."""
+    """The function of the application that a Python thread runs; empty if there is none."""
     frame = sys._current_frames().get(thread or 0)  # noqa: SLF001 -- there is no other way
     location = ""
     while frame is not None:

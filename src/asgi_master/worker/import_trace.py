@@ -1,4 +1,4 @@
-"""By which module's import a thread or a descriptor came: both are counted before and after each module runs."""
+"""Attributes threads and descriptors to the module whose import created them: both are counted before and after."""
 
 import contextlib
 import importlib
@@ -14,15 +14,15 @@ _FILE = "<frozen importlib._bootstrap>"
 
 
 class ImportTrace:
-    """Watches the imports of the main thread while it is entered.
+    """Traces the imports of the main thread while it is entered.
 
-    The import system has no place of its own for this. Its function that loads one module is replaced meanwhile; where
-    a Python has none of that name, no origin is told.
+    The import system has no hook for this, so its function that loads one module is replaced meanwhile; if this Python
+    has no such function, no origin is known.
     """
 
     def __init__(self) -> None:
         self.present = _present()
-        """The threads and descriptors that are there, as far as was looked: `thread ID` and `fd N TARGET`."""
+        """The threads and descriptors found so far: `thread ID` and `fd N TARGET`."""
         self._origins: dict[str, str] = {}
         self._counts = _counts()
         self._running: list[str] = []
@@ -40,7 +40,7 @@ class ImportTrace:
             setattr(_bootstrap, _LOAD, self._load)
 
     def origin(self, what: str) -> str:
-        """The module in whose import it appeared; empty if that is not known."""
+        """The module whose import created it; empty if unknown."""
         return self._origins.get(what, "")
 
     def _traced(self, load: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -57,8 +57,8 @@ class ImportTrace:
                 self._look()
                 self._running.pop()
 
-        # Python leaves the import system's own frames out of tracebacks, and does not count them where a warning says
-        # how far up its cause is. This is one of them.
+        # Python omits the import system's own frames from tracebacks and from the stack level of warnings. This is one
+        # of them.
         load_unlocked.__code__ = load_unlocked.__code__.replace(co_filename=_FILE)
         return load_unlocked
 
@@ -74,7 +74,7 @@ class ImportTrace:
 
 
 def _counts() -> tuple[int, int]:
-    """What changes when a thread or a descriptor is added, at the cost of three system calls."""
+    """Values that change when a thread or a descriptor is added, at the cost of three system calls."""
     try:
         threads = os.stat("/proc/self/task").st_nlink  # noqa: PTH116 -- twice for each module
         lowest_free = os.dup(0)
@@ -91,17 +91,17 @@ def _present() -> set[str]:
 
 
 def thread_ids() -> list[int]:
-    """The threads of this process, native ones too; empty where there is no /proc."""
+    """The threads of this process, native ones included; empty without /proc."""
     with contextlib.suppress(OSError):
         return [int(name) for name in os.listdir("/proc/self/task")]  # noqa: PTH208 -- names are wanted
     return []
 
 
 def descriptors() -> dict[int, str]:
-    """What each open descriptor is, as /proc names it; empty where there is none."""
+    """The link in /proc of each open descriptor; empty without /proc."""
     found = {}
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 -- names are wanted
-            with contextlib.suppress(OSError):  # that of the listing, closed by now
+            with contextlib.suppress(OSError):  # the descriptor of the listing, closed by now
                 found[int(name)] = os.readlink(f"/proc/self/fd/{name}")  # noqa: PTH115 -- it need not be a path
     return found

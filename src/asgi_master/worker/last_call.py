@@ -1,8 +1,8 @@
-"""A worker ends in time, whatever threads of the application still do.
+"""Ends a worker in time, even if threads of the application still run.
 
-An interpreter that ends waits for its threads first, without limit, and runs what is registered at exit (`atexit`) only
-then: the master would have to kill it, and what those handlers flush would be lost. A daemon thread watches over that
-end. When the time is over it names the threads, runs the handlers itself and ends the process.
+An interpreter that exits first waits for its threads, without limit, and only then runs `atexit` handlers: the master
+would have to kill it, and what those handlers flush would be lost. A daemon thread watches the exit. At the deadline it
+logs the threads, runs the handlers itself and ends the process.
 """
 
 import atexit
@@ -25,50 +25,50 @@ from asgi_master.worker.code_location import describe, locations_of, outwards
 log = logging.getLogger("asgi_master")
 
 _FOR_HANDLERS = 0.25
-"""Seconds of the worker's time that are kept for them."""
+"""Seconds of the worker's time reserved for the handlers."""
 _AT_LEAST = 0.1
-"""Seconds that threads get also where the time is over, and that handlers get."""
+"""Minimum number of seconds for threads, also after the deadline, and for handlers."""
 _NAMED = 5
-"""Threads that are named in the log."""
+"""Maximum number of threads named in the log."""
 
 
 class LeaveBy:
-    """When this process is to be gone, as far as that is known."""
+    """The deadline of this process, once it is known."""
 
     def __init__(self) -> None:
         self.time = math.inf
         """On the monotonic clock."""
 
     def within(self, seconds: float) -> None:
-        """So soon from now on, and no later than was said before."""
+        """Set the deadline to `seconds` from now, unless it is already earlier."""
         self.time = min(self.time, time.monotonic() + seconds)
 
 
 class LastCall:
-    """Watches over the end of this interpreter, which begins now."""
+    """Watches the exit of this interpreter."""
 
     def __init__(self, channel: Channel, leave_by: float, grace: float, code: ExitCode) -> None:
-        """`leave_by` is on the monotonic clock; `grace` in seconds, how much later the master would kill.
+        """`leave_by` is on the monotonic clock; `grace` is in seconds, the time after it at which the master kills.
 
-        `code` is what the interpreter is about to end with.
+        `code` is the exit status.
         """
         self._channel = channel
         self._leave_by = leave_by
         self._grace = grace
         self._code = code if code != ExitCode.OK else ExitCode.LEFT_BEHIND
         self._lock = threading.Lock()
-        """Of who runs the handlers, once and for all."""
+        """Taken by the thread that runs the handlers, and never released."""
 
     def start(self) -> None:
-        """To be called last before the end. Where there can be no thread, nobody watches."""
-        # What is registered last runs first.
+        """To be called last before the exit. If no thread can be started, the exit is not watched."""
+        # Handlers run in reverse order of registration.
         atexit.register(self._handlers_begin)
         with contextlib.suppress(RuntimeError):
             threading.Thread(target=self._watch, name="last call", daemon=True).start()
 
     def _handlers_begin(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            # For ever, if they run in the other thread: that one ends the process.
+            # Without end if the handlers run in the other thread, which ends the process.
             self._lock.acquire()
             self._channel.leave_open()
 
@@ -83,7 +83,7 @@ class LastCall:
                 running.start()
                 running.join(last_moment - now)
         else:
-            # It counts as ended from before the handlers on.
+            # It counts as ended before its handlers run.
             running = threading.main_thread()
             time.sleep(last_moment - now)
         if running.is_alive() or running is threading.main_thread():
@@ -92,7 +92,7 @@ class LastCall:
         os._exit(self._code)
 
     def _wait_for_the_time(self) -> None:
-        """Until it is over; a harsher order of the master shortens it."""
+        """Wait for the deadline; a stricter order of the master shortens it."""
         at_least = time.monotonic() + _AT_LEAST
         hears = True
         while (left := max(self._leave_by - _FOR_HANDLERS, at_least) - time.monotonic()) > 0:
@@ -102,7 +102,7 @@ class LastCall:
                 time.sleep(left)
 
     def _hear(self, seconds: float) -> bool:
-        """Listen to the master for that long; false if there is nothing more to hear."""
+        """Receive orders of the master for that long; false if the channel is closed."""
         try:
             if not select.select([self._channel], [], [], seconds)[0]:
                 return True
@@ -117,7 +117,7 @@ class LastCall:
 
 
 def _tell_threads() -> None:
-    """Name those that hold the interpreter's end up."""
+    """Log the threads that delay the exit."""
     threads = [
         thread
         for thread in threading.enumerate()

@@ -1,9 +1,8 @@
-"""The lifespan of one worker's application: `lifespan.startup` before it serves, `lifespan.shutdown` after.
+"""The lifespan protocol for one worker's application: `lifespan.startup` before it serves, `lifespan.shutdown` after.
 
-The application runs in one task from before the first request until after the last. It does not know
-lifespan if it raises before it first receives or sends, sends something else than lifespan messages, or
-returns without an answer; that is fatal in mode `on` and fine in `auto`. Whatever else goes wrong in the
-startup is fatal in both.
+The application runs in one task from before the first request until after the last. It does not support lifespan if it
+raises before it first receives or sends, sends another message, or returns without an answer; that is fatal in mode
+`on` and accepted in `auto`. Any other failure of the startup is fatal in both.
 """
 
 import asyncio
@@ -19,9 +18,9 @@ from asgi_master.telemetry.failures import describe
 log = logging.getLogger("asgi_master")
 
 _UNWIND = 1.0
-"""Seconds that an application gets to return once it has answered, and a failed one to raise why."""
+"""Seconds for the application to return after its answer, or to raise after a failure."""
 _CANCEL_SLICE = 0.25
-"""Seconds that a cancelled one gets to unwind."""
+"""Seconds for a cancelled application to unwind."""
 
 
 class _Phase(StrEnum):
@@ -33,11 +32,12 @@ class _Phase(StrEnum):
     STOPPED = "stopped"
 
 
-# What the application may send, and what follows. `startup.failed` and `shutdown.failed` carry a message.
+# The messages that the application may send, and the phase that follows. `startup.failed` and `shutdown.failed` carry a
+# message.
 _SENDS = {
     (_Phase.STARTING, "lifespan.startup.complete"): _Phase.STARTED,
     (_Phase.STARTING, "lifespan.startup.failed"): _Phase.FAILED,
-    # Frameworks say so, and why, when their lifespan fails before anybody asked it to end.
+    # Frameworks send these, with the reason, when their lifespan fails before the shutdown was requested.
     (_Phase.STARTED, "lifespan.shutdown.failed"): _Phase.ENDED,
     (_Phase.STOPPING, "lifespan.shutdown.complete"): _Phase.STOPPED,
     (_Phase.STOPPING, "lifespan.shutdown.failed"): _Phase.STOPPED,
@@ -45,20 +45,20 @@ _SENDS = {
 
 
 class StartupFailedError(Exception):
-    """What the application said in `lifespan.startup.failed`, where it raised nothing that says more."""
+    """The message of `lifespan.startup.failed`, if the application raised nothing more specific."""
 
 
 class Lifespan:
-    """Starts and stops an application. One use."""
+    """Starts and stops an application. Not reusable."""
 
     def __init__(
         self, app: Callable[..., Any], mode: str, *, startup_timeout: float, shutdown_timeout: float
     ) -> None:
-        """`mode` is `auto`, `on` or `off`. Timeouts in seconds; 0 waits for ever."""
+        """`mode` is `auto`, `on` or `off`. Timeouts in seconds; 0 waits without limit."""
         self.state: dict[str, Any] = {}
-        """The application's own; requests get shallow copies of it."""
+        """The lifespan state of the application; requests get shallow copies of it."""
         self.supported = False
-        """Whether the application started, so that `stop` has something to do."""
+        """Whether the application completed its startup, so that `stop` must run the shutdown."""
         self._app = app
         self._mode = mode
         self._startup_timeout = startup_timeout or None
@@ -73,7 +73,7 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Run the startup. Raises `ApplicationError`, its cause what the application raised, if it failed."""
+        """Run the startup. Raises `ApplicationError` if it failed, with the application's exception as the cause."""
         if self._mode == "off":
             return
         self._task = asyncio.get_running_loop().create_task(self._run(), name="lifespan")
@@ -83,7 +83,7 @@ class Lifespan:
             return
         await self._end_task(_UNWIND if in_time else 0)
         if not in_time:
-            # The traceback of the cancellation names the line that was waited in.
+            # The traceback of the cancellation contains the line at which it waited.
             raise ApplicationError(
                 f"lifespan startup did not finish within {self._startup_timeout:g} s"
             ) from self._error
@@ -133,7 +133,7 @@ class Lifespan:
             self._tell_failure("the application's lifespan ended early")
 
     def _tell_failure(self, what: str) -> None:
-        """Log what the application raised, or said in a `failed` message, if it did either."""
+        """Log the exception of the application, or the message of its `failed`, if there is one."""
         raised, message = self._raised(), self._message.strip()
         if raised is not None or message:
             is_all_that_is_known = raised is None and "\n" in message
@@ -143,7 +143,7 @@ class Lifespan:
     async def _receive(self) -> dict[str, Any]:
         self._is_aware = True
         if self._phase in (_Phase.FAILED, _Phase.ENDED, _Phase.STOPPED) and self._task is not None:
-            # Nothing follows: who waits for more has no more to do.
+            # No message follows: an application that waits for one has nothing more to do.
             self._task.cancel()
             await asyncio.Event().wait()
         self._received += 1
@@ -157,7 +157,7 @@ class Lifespan:
     async def _send(self, message: MutableMapping[str, Any]) -> None:
         kind = str(message.get("type"))
         if self._phase is _Phase.STARTING and not kind.startswith("lifespan."):
-            # It answers an HTTP request without having looked at the scope.
+            # It answers an HTTP request without reading the scope.
             self._is_aware = False
             raise RuntimeError(f"{kind!r} sent to a lifespan scope")
         self._is_aware = True
@@ -170,7 +170,7 @@ class Lifespan:
         self._progress.set()
 
     async def _wait_while(self, phase: _Phase, limit: float | None) -> bool:
-        """Wait until the application answers or ends; false if it did neither in time."""
+        """Wait until the application answers or ends; false after the timeout."""
         try:
             async with asyncio.timeout(limit):
                 while self._phase is phase and not self._progress.is_set():
@@ -181,7 +181,7 @@ class Lifespan:
         return True
 
     async def _end_task(self, patience: float) -> None:
-        """Let the application return by itself for `patience` seconds, then cancel it."""
+        """Let the application return for `patience` seconds, then cancel it."""
         assert self._task is not None
         await asyncio.wait({self._task}, timeout=patience)
         if not self._task.done():
@@ -195,18 +195,18 @@ class Lifespan:
         return failure
 
     def _why(self) -> str:
-        """The reason given, or the exception where that is a whole traceback or there is none."""
+        """The given reason; or the exception, if the reason is a whole traceback or missing."""
         raised, message = self._raised(), self._message.strip()
         if raised is not None and ("\n" in message or not message):
             return describe(raised)
         return _last_line(message)
 
     def _raised(self) -> BaseException | None:
-        """What the application raised, unless it was our own cancellation."""
+        """The exception of the application, unless it is the cancellation by this class."""
         return None if isinstance(self._error, asyncio.CancelledError) else self._error
 
 
 def _last_line(text: str) -> str:
-    """The last line that says something: frameworks send whole tracebacks, groups in their frames too."""
+    """The last meaningful line: frameworks send whole tracebacks, of groups with frames."""
     lines = (line.strip(" \t|+-") for line in reversed(text.splitlines()))
     return next(filter(None, lines), "no reason given")

@@ -1,6 +1,6 @@
-"""The end of a worker's loop: what the application left running is ended, within bounds.
+"""The end of a worker's loop: remaining tasks of the application are cancelled, within bounds.
 
-`asyncio.Runner` waits without end for a task that swallows its cancellation; a worker has a deadline to keep.
+`asyncio.Runner` waits without limit for a task that swallows its cancellation; a worker has a deadline.
 """
 
 import asyncio
@@ -16,18 +16,19 @@ from asgi_master.worker import prints, turning
 log = logging.getLogger("asgi_master")
 
 _CANCEL_SLICE = 0.25
-"""Seconds that cancelled tasks get to unwind. Those of requests were cancelled before, and had their time."""
+"""Seconds for cancelled tasks to unwind. Those of requests were cancelled earlier, with their own time."""
 _NAMED = 5
-"""Tasks that are named in the log."""
+"""Maximum number of tasks named in the log."""
 
 
 def run_and_end(
     main: Coroutine[Any, Any, ExitCode], loop_factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> tuple[ExitCode, bool]:
-    """Run `main` in a new loop, then end all other tasks; its result, and whether they ended and the loop is closed.
+    """Run `main` in a new loop, then end all other tasks.
 
-    Raises what `main` raises, with the loop closed unless it is an `OSError`, which may be of the loop itself. Threads
-    of the loop's executor are not waited for.
+    Returns the result of `main`, and whether the tasks ended and the loop is closed. Raises what `main` raises, with
+    the loop closed unless it is an `OSError`, which may be of the loop itself. Threads of the loop's executor are not
+    waited for.
     """
     loop = loop_factory()
     ended = True
@@ -35,7 +36,7 @@ def run_and_end(
         try:
             code = turning.run(loop, main)
         except OSError:
-            # The loop cannot run, or not any more: nothing in it can be ended.
+            # The loop itself fails: nothing in it can be ended.
             ended = False
             raise
         finally:
@@ -48,11 +49,11 @@ def run_and_end(
 
 
 def _end(loop: asyncio.AbstractEventLoop) -> bool:
-    """End tasks and asynchronous generators; false, with a line in the log, if that is not possible."""
+    """End tasks and asynchronous generators; false, with a line in the log, if that fails."""
     try:
         return turning.run(loop, _end_tasks()) and turning.run(loop, _end_generators(loop))
     except OSError as error:
-        # The loop cannot run again to end what it has.
+        # The loop cannot run again to end its tasks.
         log.warning("leaving without the end of the event loop: %s", error.strerror or error)
         return False
 
@@ -81,7 +82,7 @@ async def _end_tasks() -> bool:
 
 
 def leave_at_once(code: ExitCode) -> NoReturn:
-    """Exit without the loop's end, which would wait for its tasks; `atexit` handlers of the application run."""
+    """Exit without closing the loop, which would wait for its tasks; runs the application's `atexit` handlers."""
     atexit._run_exitfuncs()  # noqa: SLF001 -- as multiprocessing does before its own `os._exit`
     prints.flush()
     os._exit(code)

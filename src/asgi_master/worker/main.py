@@ -76,31 +76,31 @@ log = logging.getLogger("asgi_master")
 _ORPHAN_SIGNAL = signal.SIGUSR2
 
 PATIENCE = 5.0
-"""Seconds that a terminated worker gives the master to replace it before it leaves all the same."""
+"""Seconds that a worker, terminated by a signal, waits for its replacement before it leaves anyway."""
 
 _PAUSE = 0.05
-"""Seconds between two attempts to speak with the master, where the kernel is out of something."""
+"""Seconds between two attempts to reach the master while the kernel lacks a resource."""
 _RENEW_AGAIN_AFTER = 30.0
 """Seconds between two attempts to use new certificates."""
 
 
 @dataclass(slots=True)
 class Inheritance:
-    """What a zygote holds for its workers."""
+    """The objects that workers inherit from their zygote."""
 
     generation: int
     settings: Settings
     scoreboard: Scoreboard
     application: Callable[..., Any] | None
-    """`None` where each worker imports for itself."""
+    """`None` if each worker imports for itself."""
     new_context: NewContext
     generators: list[Any] = field(default_factory=list)
-    """The random ones that it made as it was imported."""
+    """Random generators created by the import."""
 
 
 @dataclass(slots=True)
 class Assignment:
-    """What one worker was forked with."""
+    """The resources that a worker was forked with."""
 
     inheritance: Inheritance
     order: Fork
@@ -110,21 +110,21 @@ class Assignment:
     listeners: list[socket.socket]
     master_pid: int
     certificates_fd: int = -1
-    """Where the order says that TLS is spoken."""
+    """The memory file with the certificates; -1 without TLS."""
     access_log_fd: int = -1
-    """Where the access log goes to a file."""
+    """The file of the access log; -1 without one."""
 
 
 def work(assignment: Assignment) -> NoReturn:
-    """Be the worker, from the first line after the fork, and exit. The signals that it handles are blocked on entry."""
+    """Run the worker, from the first line after the fork, and exit. Its signals are blocked on entry."""
     _take_over_signals(assignment)
     faults.set_location(slot=assignment.order.slot)
     faults.fault_point("after_fork")
     if not assignment.channel.send(Forked(os.getpid())):
-        # The master gave this worker up before it came to life, or is gone.
+        # The master gave this worker up before it started, or is gone.
         sys.exit(ExitCode.MASTER_LOST)
     faults.fault_point("after_forked")
-    # What is registered first runs last.
+    # `atexit` handlers run in reverse order of registration.
     atexit.register(forget_this_process)
     process = assignment.inheritance.settings.process
     leave_by = LeaveBy()
@@ -144,30 +144,30 @@ def work(assignment: Assignment) -> NoReturn:
         log.error("leaving: the event loop cannot run: %s", error.strerror or error)
         code, ended = ExitCode.FAILURE, False
     except (SystemExit, KeyboardInterrupt) as error:
-        # Not by a request: a signal handler of the application, say, in the midst of our own code.
+        # Not from a request: for example from a signal handler of the application, in the middle of the server's code.
         log.error("leaving: the application raised %s", describe(error), exc_info=error)
         code, ended = ExitCode.FAILURE, True
-    # What is registered last runs first.
+    # `atexit` handlers run in reverse order of registration.
     atexit.register(own_children.end_children)
-    # Who could not boot has the time that the master gives it then.
+    # A worker that failed to start has the time that the master then gives it.
     leave_by.within(process.drain_timeout if code != ExitCode.BOOT_FAILED else process.shutdown_timeout)
     LastCall(assignment.channel, leave_by.time, process.kill_grace, code).start()
     if not ended:
         leave_at_once(code)
     _let_go(assignment)
-    # The ordinary end of an interpreter: `atexit` handlers of the application run.
+    # The ordinary exit of an interpreter: `atexit` handlers of the application run.
     sys.exit(code)
 
 
 def _let_go(assignment: Assignment) -> None:
-    """Before the interpreter looks for what nobody closed, and says so (`-X dev`)."""
+    """Close the sockets before the interpreter reports them as unclosed (`-X dev`)."""
     for listener in assignment.listeners:
         listener.close()
     assignment.hand_off.close()
 
 
 def _settle(assignment: Assignment) -> None:
-    """Environment, title and log of this worker. Raises `AsgiMasterError`."""
+    """Set environment, title and log of this worker. Raises `AsgiMasterError`."""
     settings, slot = assignment.inheritance.settings, assignment.order.slot
     generation = assignment.inheritance.generation
     os.environ["ASGI_MASTER_WORKER"] = str(slot)
@@ -180,12 +180,12 @@ def _take_over_signals(assignment: Assignment) -> None:
     drain_timeout = assignment.inheritance.settings.process.drain_timeout
 
     def orphaned(_signum: int, _frame: object) -> None:
-        # The loop notices the lost channel and drains; this bounds it should the loop be stuck. The timer is C.
+        # The loop detects the lost channel and drains; this bounds it if the loop is stuck. The timer is in C.
         faulthandler.dump_traceback_later(drain_timeout + 1, exit=True)
 
     own_children.close_in_children(assignment.listeners)
     own_children.pass_over((signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
-    # Until the loop runs, TERM ends a booting worker at once.
+    # Until the loop runs, SIGTERM ends a starting worker at once.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     own_children.handle(_ORPHAN_SIGNAL, orphaned)
     os.set_blocking(assignment.stack_fd, False)
@@ -198,7 +198,7 @@ def _take_over_signals(assignment: Assignment) -> None:
 
 
 _GROUP_SIGNALLED = 0.3
-"""Seconds in which a master that was told to stop by the same signal will have given its order."""
+"""Seconds after which a master that received the same signal has sent its order."""
 
 
 class Worker:
@@ -215,7 +215,7 @@ class Worker:
         self._channel = assignment.channel
         self._row: Row = assignment.inheritance.scoreboard.row(assignment.order.row)
         self._state = RowState.BOOTING
-        """As it stands in the row, where siblings could write too."""
+        """The state in its row, to which siblings could write too."""
         self._orders: asyncio.Queue[Drain] = asyncio.Queue()
         self._telling: set[asyncio.Task[None]] = set()
         self._failures = FailureLog()
@@ -227,15 +227,15 @@ class Worker:
         self._tls: TlsServer | None = None
         self._access_log: AccessLog | AccessLogger | None = None
         self._access_log_fd = assignment.access_log_fd
-        """Until it is given to the access log."""
+        """Until the access log owns it."""
         self._new_certificates = -1
-        """A descriptor, until they are in use."""
+        """A descriptor, until the certificates are in use."""
         if self._secure:
             self._tls = TlsServer(self._settings.tls, assignment.certificates_fd)
             descriptors.close(assignment.certificates_fd)
 
     async def run(self) -> ExitCode:
-        """Boot, serve until told or forced to leave, drain; returns the exit status. Raises `ApplicationError`."""
+        """Start, serve until ordered or forced to leave, drain; returns the exit status. Raises `ApplicationError`."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(unhandled.tell)
         self._channel.setblocking(False)
@@ -279,7 +279,7 @@ class Worker:
         order = await self._orders.get()
         self._become(RowState.DRAINING)
         if not order.hand_off and order.timeout:
-            # No sibling stays to take what waits.
+            # No sibling stays to accept waiting connections.
             await acceptor.take_the_rest()
         await acceptor.stop()
         self._say(StoppedAccepting())
@@ -299,7 +299,7 @@ class Worker:
         return self._exit_code
 
     async def _unless_told_to_leave(self, boot: Coroutine[Any, Any, Lifespan]) -> Lifespan | None:
-        """The booted lifespan; `None` if the order to leave came first."""
+        """The started lifespan; `None` if the order to leave came first."""
         booting = asyncio.create_task(boot)
         told = asyncio.create_task(self._orders.get())
         await asyncio.wait({booting, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -324,7 +324,7 @@ class Worker:
             startup_timeout=self._settings.lifespan.startup_timeout,
             shutdown_timeout=self._settings.process.shutdown_timeout,
         )
-        # For applications that divide their work among the workers. As a key of ours nothing of theirs collides.
+        # For applications that divide work among the workers. The prefix of the key avoids collisions.
         lifespan.state["asgi_master"] = {
             "worker": self._slot,
             "generation": self._inheritance.generation,
@@ -350,7 +350,7 @@ class Worker:
             )
 
     def _accept_if_admitted(self) -> None:
-        """Spares wait for `Accept`, which may come as soon as they are ready."""
+        """Spares wait for `Accept`, which may arrive as soon as they are ready."""
         if self._acceptor is None:
             return
         if self._is_admitted:
@@ -362,7 +362,7 @@ class Worker:
         self._row[Field.STATE] = state
 
     async def _tell_ready(self) -> None:
-        """The master counts on this worker from here on. A master that is gone is an order to leave."""
+        """From here on the master relies on this worker. A lost master is an order to leave."""
         while self._orders.empty():
             if self._say(BecameReady()):
                 return
@@ -421,7 +421,7 @@ class Worker:
             loop.call_later(_PAUSE, self._listen)
             return
         except ValueError as error:
-            # A master of a newer version, after a live upgrade; what it depends on, it says in words we know.
+            # From a master of a newer version, after a live upgrade; for anything essential it uses known messages.
             log.warning("the master said what this version does not know: %s", error)
             return
         if received is None:
@@ -489,7 +489,7 @@ class Worker:
         if fd < 0:
             return
         if self._tls is not None and not self._tls.renew(fd):
-            # The master has checked them: it is this process that is out of something.
+            # The master has checked them: this process lacks a resource.
             asyncio.get_running_loop().call_later(_RENEW_AGAIN_AFTER, self._renew_certificates)
             return
         descriptors.close(fd)
@@ -500,9 +500,9 @@ class Worker:
         self._say(TasksTold(asked.number, total, groups, stacks_of_threads()))
 
     def _on_terminate(self) -> None:
-        """Ask to leave, so that a successor is there first; a second time, and while booting, leave.
+        """Ask to be replaced, so that a successor is ready first; at a second signal, or while starting, leave.
 
-        Whoever signals the whole group means the master, and no successor.
+        A signal to the whole process group is meant for the master, and needs no successor.
         """
         if self._was_terminated:
             self._leave_unless_told("SIGTERM")
@@ -522,11 +522,11 @@ class Worker:
             self._leave("SIGTERM", ExitCode.OK)
 
     def _say(self, message: Message) -> bool:
-        """Tell the master; false if that is not possible."""
+        """Send a message to the master; false if that fails."""
         try:
             return self._channel.send(message)
         except OSError:
-            # The application closed descriptors that it does not know.
+            # The application closed descriptors that it does not own.
             return False
 
     def _leave_unless_told(self, reason: str) -> None:
@@ -538,7 +538,7 @@ class Worker:
         log.warning("leaving: %s", reason)
         self._exit_code = code
         self._say(BeganLeaving(reason))
-        # Without a master nobody else is left to take connections over.
+        # Without a master there is no sibling to take connections over.
         self._take_order(Drain(self._settings.process.drain_timeout, code == ExitCode.OK))
 
     def _take_order(self, order: Drain) -> None:

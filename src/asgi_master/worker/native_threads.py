@@ -1,7 +1,7 @@
-"""Whose threads those are that Python does not know: the library that runs each, as its stack tells.
+"""Identifies native threads by the libraries on their stacks.
 
-The kernel says where the stack of a sleeping thread is. On it are addresses that its functions return to, and near its
-end, where the thread began, that of the library's first function. Where the kernel does not say, nobody knows.
+The kernel reports the stack pointer of a sleeping thread. The stack contains return addresses and, near its end, where
+the thread started, that of the library's first function. If the kernel does not report it, the library is unknown.
 """
 
 import contextlib
@@ -13,21 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MAX_STACK = 64 * 1024
-"""Bytes of a stack that are looked at, counted from its end."""
+"""Number of bytes of a stack that are read, counted from its end."""
 
 _WORD = 8
 
 _OF_NOBODY = re.compile(r"/(ld-linux|ld-musl|ld64|libc|libc-\d|libpthread|libpython)[^/]*\.so|^\[|^$")
-"""Through these every thread goes."""
+"""Libraries on the stack of every thread."""
 
 _SURVIVES_FORK = re.compile(r"openblas[^/]*(/[^/]*)?$", re.IGNORECASE)
-"""OpenBLAS ends its threads before a fork and starts others when they are needed (`pthread_atfork`). One that is built
-on OpenMP has threads of that library instead, which does no such thing."""
+"""OpenBLAS ends its threads before a fork and starts them again on demand (`pthread_atfork`).
+
+A build on OpenMP has threads of that library instead, which does not.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of the address space."""
+    """A region of the address space."""
 
     start: int
     end: int
@@ -37,20 +39,20 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class NativeThread:
-    """A thread, and what could be seen of it."""
+    """A thread, and its libraries."""
 
     thread: int
     libraries: tuple[str, ...] = ()
-    """Paths of the libraries on its stack, that which began it first. Empty where that cannot be told."""
+    """Paths of the libraries on its stack, the one that started it first; empty if unknown."""
 
     @property
     def survives_fork(self) -> bool:
-        """Whether the library that runs it sees to forks itself."""
+        """Whether the library of the thread handles forks."""
         return bool(self.libraries) and all(_SURVIVES_FORK.search(path) for path in self.libraries)
 
 
 def native_threads(threads: Iterable[int]) -> list[NativeThread]:
-    """What can be seen of these threads of this process."""
+    """The given threads of this process, with their libraries."""
     regions = list(_regions())
     seen = []
     for thread in threads:
@@ -60,7 +62,7 @@ def native_threads(threads: Iterable[int]) -> list[NativeThread]:
 
 
 def libraries_on(stack: bytes, regions: Iterable[Region]) -> tuple[str, ...]:
-    """The libraries whose code the words of a stack point at, from its end on, without those that all threads use."""
+    """The libraries whose code the words of a stack point to, from its end, without those that all threads use."""
     code = [region for region in regions if region.is_code and not _is_of_nobody(region.path)]
     if not code:
         return ()
@@ -87,9 +89,9 @@ def _regions() -> Iterator[Region]:
 
 
 def _stack(thread: int, regions: list[Region]) -> bytes | None:
-    """The stack of a sleeping thread; `None` for one that runs, or of which nothing is told."""
+    """The stack of a sleeping thread; `None` for a running one, or if the kernel does not report it."""
     with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
-        # The last two words are the pointers to stack and program; see proc_pid_syscall(5).
+        # The last two words are the stack pointer and the program counter; see proc_pid_syscall(5).
         top = int(Path(f"/proc/self/task/{thread}/syscall").read_text().split()[-2], 16)
         end = next(region.end for region in regions if region.start <= top < region.end)
         begin = max(top, end - _MAX_STACK)

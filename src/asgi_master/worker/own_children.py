@@ -1,7 +1,8 @@
-"""What processes that the application starts get of ours: nothing.
+"""Isolates processes that the application starts from the worker's signal handlers, sockets and exit.
 
-A program that it executes must be able to be interrupted: what is ignored stays so in it, what has a handler does not.
-A child that it forks (multiprocessing) has neither our handlers nor our listeners, and a worker does not wait for it.
+An executed program must be interruptible: an ignored signal stays ignored in it, one with a handler gets its default. A
+forked child (multiprocessing) must have neither the worker's handlers nor its listeners, and the worker must not wait
+for it.
 """
 
 import contextlib
@@ -20,63 +21,63 @@ from asgi_master.ipc.messages import STACK_SIGNAL, STACKS_SIGNAL
 log = logging.getLogger("asgi_master")
 
 _PATIENCE = 1.0
-"""Seconds for the children that are to end with this process."""
+"""Seconds for child processes that end with this one."""
 
 _ours: dict[int, list[Any]] = {}
-"""The handlers that are ours, by signal."""
+"""The worker's own handlers, by signal."""
 _listeners: list[socket.socket] = []
 
 
 def pass_over(signals: Iterable[signal.Signals]) -> None:
-    """Do nothing at these signals, by a handler: a program that is executed from here has the default again."""
+    """Do nothing on these signals, by a handler: executed programs get the default again."""
     for signum in signals:
         handle(signum, _do_nothing)
         signal.siginterrupt(signum, False)
 
 
 def handle(signum: signal.Signals, handler: Callable[[int, Any], None]) -> None:
-    """Set a handler that forked children do not keep."""
+    """Set a handler that forked children reset."""
     signal.signal(signum, handler)
     claim(signum)
 
 
 def claim(signum: signal.Signals) -> None:
-    """Whatever handles this signal now (a loop, for one) is ours."""
+    """Mark the current handler of this signal (for example the loop's) as the worker's own."""
     _ours.setdefault(signum, []).append(signal.getsignal(signum))
 
 
 def close_in_children(listeners: Iterable[socket.socket]) -> None:
-    """A child that outlives its worker would keep the port open."""
+    """Close the listeners in forked children: a child that outlives its worker would keep the port open."""
     _listeners.extend(listeners)
 
 
 def forget_in_children() -> None:
-    """Have every child that is forked from here on, also by its own children, begin with default handlers."""
+    """Reset the worker's handlers in every process forked from here on."""
     os.register_at_fork(after_in_child=_forget)
 
 
 def _forget() -> None:
     with contextlib.suppress(ValueError, OSError):
         signal.set_wakeup_fd(-1)
-        # This puts back what was before it.
+        # This restores the previous handler.
         faulthandler.unregister(STACKS_SIGNAL)
         faulthandler.unregister(STACK_SIGNAL)
         faulthandler.cancel_dump_traceback_later()
         for signum, handlers in _ours.items():
-            # What the application set itself, it also has in its children.
+            # Handlers that the application set itself stay in its children.
             if signal.getsignal(signum) in handlers:
                 is_interrupt = signum == signal.SIGINT
                 signal.signal(signum, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
     _ours.clear()
     for listener in _listeners:
-        # uvloop has a hold on it: `close` would wait for that.
+        # uvloop references it: `close` would wait for that.
         if (fd := listener.detach()) >= 0:
             os.close(fd)
     _listeners.clear()
 
 
 def end_children() -> None:
-    """End the children that are to end with this process, and wait for no other. To be the first of what runs at exit.
+    """End the child processes that end with this one, and wait for no other. Must be the first `atexit` handler to run.
 
     `multiprocessing` would wait for each without limit.
     """
@@ -102,11 +103,13 @@ def end_children() -> None:
 
 
 def _end_pools() -> None:
-    """Pools and managers end their processes themselves, and start others for those that somebody else ends."""
+    """Pools and managers end their processes themselves, and restart those that others end."""
     util: Any = sys.modules.get("multiprocessing.util")
-    with contextlib.suppress(Exception):  # the application's own may be among them; Python goes on too
+    with contextlib.suppress(
+        Exception
+    ):  # the application's own classes may be among them; Python goes on too
         util._run_finalizers(0)  # noqa: SLF001 -- as its own exit handler begins
 
 
 def _do_nothing(_signum: int, _frame: object) -> None:
-    """Not `SIG_IGN`, which passes through exec."""
+    """Not `SIG_IGN`, which is inherited by executed programs."""

@@ -1,7 +1,7 @@
-"""Become the user that application code runs as, for good. Called in the zygote, before it imports anything of theirs.
+"""Switches to the application's user, permanently. Called in the zygote, before it imports application code.
 
-The master keeps its rights: it binds ports on a reload, reads keys, and signals and reaps whoever it started. It runs
-none of the application's code.
+The master keeps its rights: it binds ports on a reload, reads keys, and signals and reaps its children. It runs no
+application code.
 """
 
 import contextlib
@@ -16,17 +16,18 @@ from asgi_master.settings.values import UNSET_UMASK
 
 
 def drop_privileges(settings: PrivilegeSettings) -> None:
-    """Take the user, the groups, the umask and the promises that the settings name.
+    """Apply the user, the groups, the umask and no_new_privs of the settings.
 
-    Clears the parent-death signal (see prctl(2)): the caller sets it after this. Raises `AsgiMasterError` if
-    anything of it cannot be had, or could be undone.
+    Clears the parent-death signal (see prctl(2)): the caller must set it afterwards. Raises `AsgiMasterError` if a part
+    fails or could be reversed.
     """
     if settings.umask != UNSET_UMASK:
         os.umask(settings.umask)
     is_for_good = settings.no_new_privs == "on" or (settings.no_new_privs == "auto" and settings.user != "")
     try:
         if is_for_good:
-            # As long as we may: the user that we become may not. Where sudo is to work, what it has comes from here.
+            # While this is still allowed: the new user may not do it. If sudo is to work, its capabilities come from
+            # here.
             give_up_capabilities()
         if settings.user:
             _become(find_account(settings.user, settings.group))
@@ -45,10 +46,10 @@ def _become(account: Account) -> None:
     """Raises `OSError`, `AsgiMasterError`."""
     _name(account)
     if (os.geteuid(), os.getegid()) == (account.uid, account.gid):
-        # Started by that user; or dropped by the image of this process that was before this one (`--preload auto`).
+        # Already this user: started by it, or switched by the previous image of this process (`--preload auto`).
         return
     _give_pipes(account)
-    # In this order: who is not root any more may not change groups.
+    # In this order: a user other than root may not change groups.
     os.setgroups(account.groups)
     os.setresgid(account.gid, account.gid, account.gid)
     os.setresuid(account.uid, account.uid, account.uid)
@@ -60,7 +61,7 @@ def _become(account: Account) -> None:
 
 
 def _check_library(account: Account) -> None:
-    """Python imports as it goes, and would fail somewhere in the middle. Raises `AsgiMasterError`."""
+    """Check that the user can read the standard library, as later imports would fail. Raises `AsgiMasterError`."""
     if not os.access(os.__file__, os.R_OK):
         raise AsgiMasterError(
             f"{account.name or account.uid} cannot read Python's own library in {Path(os.__file__).parent}: "
@@ -69,7 +70,7 @@ def _check_library(account: Account) -> None:
 
 
 def _name(account: Account) -> None:
-    """Say in the environment who this is, as login(1) does: libraries look for their files in HOME."""
+    """Set the environment of the user, as login(1) does: libraries search their files in HOME."""
     os.environ["HOME"] = account.home
     for variable in ("USER", "LOGNAME"):
         if account.name:
@@ -79,7 +80,7 @@ def _name(account: Account) -> None:
 
 
 def _give_pipes(account: Account) -> None:
-    """Let the user open /dev/stdout and /dev/stderr, where these are pipes that somebody made for us."""
+    """Let the user open /dev/stdout and /dev/stderr, if these are pipes that were created for this service."""
     for fd in (1, 2):
         with contextlib.suppress(OSError):
             if os.fspath(Path(f"/proc/self/fd/{fd}").readlink()).startswith("pipe:"):
@@ -87,7 +88,7 @@ def _give_pipes(account: Account) -> None:
 
 
 def _verify(account: Account) -> None:
-    """See whether it took, and that there is no way back. Raises `AsgiMasterError`."""
+    """Check that the switch is complete and cannot be reversed. Raises `AsgiMasterError`."""
     try:
         os.setuid(0)
     except PermissionError:

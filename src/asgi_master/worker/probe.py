@@ -1,6 +1,6 @@
-"""Ask one's own application whether it is well: a request that goes through it as a client's would, but no socket.
+"""Health probe of a worker's own application: a request through the application, without a socket.
 
-A worker does so after its lifespan has started and before it says that it is ready (`--health-path`).
+A worker probes after the lifespan startup and before it reports that it is ready (`--health-path`).
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from asgi_master.telemetry.failures import describe
 _PAUSE = 0.25
 """Seconds between an answer that is not good and the next attempt."""
 _UNWIND = 1.0
-"""Seconds that a cancelled attempt gets to unwind."""
+"""Seconds for a cancelled attempt to unwind."""
 
 _HEADERS = [(b"host", b"localhost"), (b"user-agent", b"asgi-master"), (b"accept", b"*/*")]
 _CLIENT = ("127.0.0.1", 0)
@@ -40,18 +40,18 @@ class _Attempt:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the response was complete, and good."""
+        """Whether the response was complete, with a status of 2xx or 3xx."""
         good = HTTPStatus.OK <= self._status < HTTPStatus.BAD_REQUEST
         return good and self._exchange.is_complete and self.error is None
 
     def outcome(self) -> str:
-        """What came of it, in a few words."""
+        """The result in a few words."""
         if self.error is not None:
             return f"raised {describe(self.error)},"
         return str(self._status) if self._exchange.is_complete else "no complete response"
 
     async def run(self, app: App, limit: float) -> None:
-        """Call the application; give up after `limit` seconds, if it has not returned."""
+        """Call the application; cancel it after `limit` seconds."""
         task = asyncio.create_task(self._call(app), name="health probe")
         try:
             await asyncio.wait({task}, timeout=limit)
@@ -90,9 +90,10 @@ class _Attempt:
 
 
 async def probe(app: App, path: str, *, root_path: str, state: dict[str, Any], limit: float) -> None:
-    """Ask again and again until the answer is 2xx or 3xx.
+    """Repeat the request until the response is 2xx or 3xx.
 
-    Raises `ApplicationError`, its cause what the application raised, if it was not within `limit` seconds.
+    Raises `ApplicationError`, with the application's exception as its cause, unless that happens within `limit`
+    seconds.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + limit

@@ -1,6 +1,6 @@
-"""The files of prometheus_client's multiprocess mode: a live gauge of a process that is dead must not count any more.
+"""Maintains the files of prometheus_client's multiprocess mode: live gauges of a dead process must not count.
 
-The library leaves it to the server to say which process died. Its name for the files is all that is used of it.
+The library expects the server to report dead processes. Only the names of its files are used here.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ _VARIABLES = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 
 
 def forget_process(pid: int) -> None:
-    """Remove what a dead process kept its live gauges in, if the application keeps such files."""
+    """Remove the files with the live gauges of a dead process, if the application uses such files."""
     directory = next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), "")
     if not directory:
         return

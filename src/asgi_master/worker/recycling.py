@@ -1,7 +1,7 @@
-"""Whether this worker has served enough, lived long enough or grown too large, and so asks to be replaced.
+"""Asks for the replacement of this worker after a number of requests, a lifetime, or above a memory limit.
 
-Asking changes nothing here: the worker serves until the master, which starts a successor first, tells it to leave.
-`Recycling` decides, without a clock or a file; `Recycler` carries it on the worker's timer.
+The worker goes on serving until the master, which first starts a successor, orders it to drain. `Recycling` decides,
+without a clock or a file; `Recycler` runs it on the worker's timer.
 """
 
 import re
@@ -16,13 +16,13 @@ from asgi_master.settings.model import ProcessSettings
 from asgi_master.telemetry.failure_log import FailureLog
 
 _SAMPLES = 3
-"""So many looks in a row must find the memory above its limit: a peak is not a leak."""
+"""Number of consecutive measurements that must exceed the memory limit: a peak is not a leak."""
 
 _PAUSE = 2.0
-"""Seconds between two such looks, at least."""
+"""Minimum number of seconds between two such measurements."""
 
 _SHARE = 100
-"""The kernel walks all page tables for a look; the pause is so many times as long as that took."""
+"""A measurement walks all page tables; the pause after it is this many times its duration."""
 
 _PAGE = resource.getpagesize()
 _PRIVATE = re.compile(rb"^Private_\w+: +(\d+) kB$", re.MULTILINE)
@@ -30,19 +30,19 @@ _PRIVATE = re.compile(rb"^Private_\w+: +(\d+) kB$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a worker asks to be replaced; 0 is never."""
+    """The limits at which a worker asks for its replacement; 0 is never."""
 
     requests: int = 0
     lifetime: float = 0.0
-    """Seconds since it was ready."""
+    """Seconds since it became ready."""
     memory: int = 0
-    """Bytes of its own (USS): pages it shares with the other workers are not won by replacing it."""
+    """Unshared bytes (USS): replacing a worker frees no shared pages."""
     memory_hard: int = 0
-    """As many bytes of its own end it at once, whether a successor is there or not."""
+    """Unshared bytes at which it stops at once, whether a successor is ready or not."""
 
 
 def limits_of(settings: ProcessSettings, jitter: Callable[[], float]) -> Limits:
-    """The limits of one worker: each draws its own, so that those who started together do not leave together.
+    """The limits of one worker, with random jitter, so that workers of the same age are not replaced together.
 
     `jitter` returns a number from 0 to 1.
     """
@@ -65,11 +65,11 @@ class Recycling:
         self._started = started
         self._next_look = started
         self._large = 0
-        """Looks in a row that found the memory above its limit."""
+        """Number of consecutive measurements above the memory limit."""
         self._least_memory = min(filter(None, (limits.memory, limits.memory_hard)), default=0)
 
     def reason(self, now: float, requests: int) -> str:
-        """Why to leave after so many requests; empty if there is no reason."""
+        """The reason for a replacement after this many requests; empty if there is none."""
         limits = self._limits
         if limits.requests and requests >= limits.requests:
             return f"it served {requests} requests"
@@ -78,7 +78,7 @@ class Recycling:
         return ""
 
     def wants_look(self, now: float, resident: int) -> bool:
-        """Whether to look how many bytes are its own, which is dear, when so many are resident, which is cheap."""
+        """Whether to measure USS (expensive), given the current RSS (cheap)."""
         if not self._least_memory or now < self._next_look:
             return False
         if resident <= self._least_memory:
@@ -87,18 +87,18 @@ class Recycling:
         return True
 
     def looked(self, now: float, own: int, took: float) -> str:
-        """Take note of a look, which took so many seconds; why to leave, if it is a reason."""
+        """Record a USS measurement that took `took` seconds; returns the reason for a replacement, if any."""
         self._next_look = now + max(_PAUSE, _SHARE * took)
         self._large = self._large + 1 if 0 < self._limits.memory < own else 0
         return f"it has {own / 2**20:.0f} MiB of its own" if self._large >= _SAMPLES else ""
 
     def is_too_large(self, own: int) -> bool:
-        """Whether so many bytes of its own are more than it may have for a moment longer."""
+        """Whether USS exceeds the hard limit."""
         return 0 < self._limits.memory_hard < own
 
 
 class Recycler:
-    """Asks once, or leaves at once if it must."""
+    """Asks for the replacement once, or leaves at once if it must."""
 
     def __init__(
         self,
@@ -108,9 +108,9 @@ class Recycler:
         leave: Callable[[str], None],
         started: float,
     ) -> None:
-        """`started`: when the worker became ready, on the clock that `tick` is told.
+        """`started` is when the worker became ready, on the clock of `tick`.
 
-        `ask` tells the master why this worker wants to leave, and returns whether that could be said; `leave` does it.
+        `ask` sends the reason to the master, and returns whether that succeeded; `leave` starts the drain.
         """
         self._recycling = Recycling(limits, started)
         self._stats = stats
@@ -122,7 +122,7 @@ class Recycler:
         self._must_watch = limits.memory_hard > 0
 
     def tick(self, now: float) -> None:
-        """Look, and ask if there is a reason. Called about once a second."""
+        """Check the limits, and ask for the replacement if one is reached. Called about once a second."""
         if self._is_done:
             return
         reason = self._recycling.reason(now, self._stats.requests)
@@ -151,5 +151,5 @@ def resident_bytes() -> int:
 
 
 def own_bytes() -> int:
-    """The memory of this process that no other shares (USS). See proc_pid_smaps(5)."""
+    """The unshared memory of this process (USS). See proc_pid_smaps(5)."""
     return 1024 * sum(map(int, _PRIVATE.findall(Path("/proc/self/smaps_rollup").read_bytes())))

@@ -1,4 +1,4 @@
-"""How the settings have connections served: read once, in the zygote, so that its workers share what comes of it."""
+"""Derives the parameters of connections from the settings; done once, in the zygote, so that workers share them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,11 +13,11 @@ from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.endpoints import trust_of
 
 NewContext = Callable[..., WorkerContext]
-"""Makes the context of one worker; it wants what only the worker has: `app`, `loop`, `state` and `access_log`."""
+"""Creates the context of a worker from what only the worker has: `app`, `loop`, `state` and `access_log`."""
 
 
 def serving(settings: Settings) -> NewContext:
-    """What makes the context of each worker that serves by these settings."""
+    """A factory of contexts for workers that serve with these settings."""
     http, websocket, proxy = settings.http, settings.websocket, settings.proxy
     return partial(
         WorkerContext,

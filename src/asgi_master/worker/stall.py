@@ -1,7 +1,7 @@
-"""The watch over a worker's event loop: a thread that says where the loop is stuck, while it is.
+"""The watch over a worker's event loop: a thread that reports where the loop is blocked, while it is blocked.
 
-A timer of the loop leaves a stamp; the thread looks at its age and, when that grows, at the loop's stack. Nothing of
-the loop is touched. The thread is a daemon, waits on nothing but its own lock, and ends with the drain.
+A timer in the loop updates a stamp; the thread checks the age of the stamp and, when it grows, samples the loop's
+stack. It calls nothing in the loop. It is a daemon, waits only for its own lock, and ends with the drain.
 """
 
 import _thread
@@ -27,12 +27,12 @@ _JOIN_AT_MOST = 1.0
 
 
 class StallWatch:
-    """Watches the loop it is started in until stopped. With a `threshold` of 0 seconds it does nothing."""
+    """Watches the loop in which it was started, until stopped. A `threshold` of 0 seconds disables it."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, *, threshold: float, progress: Progress | None = None
     ) -> None:
-        """`progress` is told at each look what the loop's thread does."""
+        """`progress` is called at each check with the frame of the loop's thread."""
         self._loop = loop
         self._threshold = threshold
         self._progress = progress
@@ -41,16 +41,16 @@ class StallWatch:
         self._gap = (0.0, 0.0)
         self._timer: asyncio.TimerHandle | None = None
         self._running = threading.Lock()
-        """Held while the thread shall run: half the price of an event, many times a second and in every worker."""
+        """Held while the thread should run: costs half as much as an event, many times a second in every worker."""
         self._ended = threading.Lock()
-        """Held until it has ended."""
+        """Held until the thread has ended."""
         self._watched = 0
         self._cpu_clock = 0
         self._judge: StallJudge | None = None
         self._samples: list[Sample] = []
 
     def start(self) -> None:
-        """Begin. Called in the loop."""
+        """Start the watch. Called in the loop."""
         if self._threshold <= 0:
             return
         if self._progress is not None:
@@ -68,16 +68,16 @@ class StallWatch:
         self._running.acquire()
         self._ended.acquire()
         try:
-            # Not a `threading.Thread`: to make one, each worker copies 0.1 MiB of what it shares with the others.
+            # Not a `threading.Thread`: creating one makes each worker copy 0.1 MiB of shared memory.
             _thread.start_new_thread(self._watch, ())
         except RuntimeError as error:
-            # No memory for its stack, or too many of this user's threads.
+            # No memory for its stack, or too many threads of this user.
             log.warning("the watch for stalls is off: %s", error)
             self._timer.cancel()
             self._timer = None
 
     def stop(self) -> None:
-        """End the thread, and say what is over. Called in the loop."""
+        """End the thread, and log the end of a reported stall. Called in the loop."""
         if self._timer is None:
             return
         self._running.release()
@@ -103,7 +103,7 @@ class StallWatch:
             while not self._running.acquire(timeout=self._period):
                 self._look()
         except Exception:
-            # Whatever it is, it shall not cost the worker more than its watch.
+            # Any failure must cost the worker no more than its watch.
             log.exception("the watch for stalls failed and is off")
             self._judge = self._progress = None
         finally:

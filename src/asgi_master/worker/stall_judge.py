@@ -1,9 +1,9 @@
-"""Whether an event loop is stalled, told from its stamps; and what to say of it. Pure: time is an argument.
+"""Decides from the stamps of an event loop whether it is stalled, and describes the stall. Pure: time is an argument.
 
 Rules of this file:
-  - Starved is not stalled: only time counts that the watcher itself ran through, or that the loop's thread computed.
+  - Starved is not stalled: only time counts in which the watcher itself ran, or the loop's thread used the CPU.
   - One warning for each stall, and one line when it is over.
-  - Two samples tell what is stuck from what is busy. What holds the GIL leaves no time for a second.
+  - Two samples distinguish stuck from busy. A call that holds the GIL allows no second one.
 """
 
 from dataclasses import dataclass
@@ -13,32 +13,34 @@ from asgi_master.telemetry.code_ownership import CodeOwnership
 from asgi_master.worker.code_location import CodeLocation, describe
 
 _LEEWAY = 1.5
-"""Periods that may pass between two looks before the watcher counts as late."""
+"""Periods that may pass between two checks before the watcher counts as late."""
 _BUSY = 0.15
-"""The share of a CPU from which on the loop's thread computes rather than waits. Who waits uses next to nothing; who
-computes may get little of it on a busy host."""
+"""Share of a CPU above which the loop's thread computes rather than waits.
+
+A waiting thread uses next to nothing; a computing one may get little on a busy host.
+"""
 _HELD = 0.8
-"""The share from which on it was the loop's thread that kept the watcher from running, and no host short of CPU."""
+"""Share above which the loop's thread itself kept the watcher from running, not a lack of CPU."""
 
 
 class Verdict(StrEnum):
-    """What to do after a look."""
+    """The result of a check."""
 
     FINE = "fine"
     SUSPECT = "suspect"
     """Take the first sample."""
     TELL = "tell"
-    """Take the second sample and tell."""
+    """Take the second sample, and report."""
     TELL_HELD = "tell held"
-    """The watcher could not run either, since the GIL was held: take the only sample, and tell."""
+    """The watcher could not run either, as the GIL was held: take a single sample, and report."""
     TELL_PAST = "tell past"
-    """It was over before the second sample: tell what the first one saw."""
+    """The stall ended before the second sample: report the first."""
     OVER = "over"
-    """What was told is over."""
+    """A reported stall has ended."""
 
 
 class StallJudge:
-    """Judges the loop of one worker, look by look."""
+    """Judges the loop of one worker, check by check."""
 
     def __init__(self, *, threshold: float, period: float, now: float, cpu: float) -> None:
         self._threshold = threshold
@@ -50,17 +52,17 @@ class StallJudge:
         self._suspected = False
         self._told = False
         self.seconds = 0.0
-        """How long the stall has lasted that the last verdict was about."""
+        """Duration of the stall that the last result is about."""
 
     def look(self, now: float, stamp: float, cpu: float, gap: tuple[float, float]) -> Verdict:
-        """Judge the loop.
+        """Check the loop.
 
-        `stamp` is when the loop turned last, `cpu` the CPU seconds of its thread, and `gap` from when to when it did
-        not turn the last time that it was late.
+        `stamp` is when the loop last ran, `cpu` the CPU seconds of its thread, and `gap` the interval of its last
+        delay.
         """
         elapsed, used = now - self._looked, cpu - self._cpu
         self._looked, self._cpu = now, cpu
-        # What the watcher missed was the host's doing, or that of a debugger; unless this very process computed.
+        # Time that the watcher missed was lost to the host or a debugger, unless this process used the CPU.
         lost = elapsed - min(elapsed, max(used, _LEEWAY * self._period))
         if stamp != self._stamp:
             verdict = self._turned(gap)
@@ -85,7 +87,7 @@ class StallJudge:
         return Verdict.SUSPECT
 
     def _turned(self, gap: tuple[float, float]) -> Verdict:
-        """What the loop's turning means for the stall before it."""
+        """The result for a loop that runs again."""
         suspected, told = self._suspected, self._told
         self._suspected = self._told = False
         if not suspected and not told:
@@ -98,7 +100,7 @@ class StallJudge:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One frame of a running stack: where it stands, and what tells it from another call of the same function."""
+    """A frame of a running stack: its location, and its identity among calls of the same function."""
 
     frame: int
     instruction: int
@@ -107,43 +109,43 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the loop's thread was seen doing."""
+    """A sample of the loop's thread."""
 
     stack: tuple[Standing, ...]
     """Innermost first."""
     subject: str
-    """The request, or else the task, that it was done for; empty if neither is known."""
+    """The request, or else the task, for which it ran; empty if neither is known."""
     at: float
     cpu: float
 
     @property
     def locations(self) -> list[CodeLocation]:
-        """Where the frames stand, innermost first."""
+        """The locations of the frames, innermost first."""
         return [standing.location for standing in self.stack]
 
 
 def is_busy(first: Sample, second: Sample) -> bool:
-    """Whether the thread got on between two samples, or at least computed."""
+    """Whether the thread advanced between two samples, or at least used the CPU."""
     if second.cpu - first.cpu >= _BUSY * (second.at - first.at):
         return True
     return [(s.frame, s.instruction) for s in first.stack] != [(s.frame, s.instruction) for s in second.stack]
 
 
 def lasting(first: Sample, second: Sample) -> list[CodeLocation]:
-    """Where the calls stand that both samples saw, innermost first: what goes on, rather than what it just called."""
+    """The locations of the calls in both samples, innermost first: the lasting call, not the one it happens to make."""
     locations: list[CodeLocation] = []
     for before, after in zip(reversed(first.stack), reversed(second.stack), strict=False):
         if before.frame != after.frame:
             break
         locations.append(after.location)
         if before.instruction != after.instruction:
-            break  # what it calls now is another call
+            break  # from here on the calls differ
     locations.reverse()
     return locations or second.locations
 
 
 def tell(verdict: Verdict, samples: list[Sample], seconds: float, ownership: CodeOwnership) -> str:
-    """The warning, of one sample or two."""
+    """The text of the warning, from one sample or two."""
     last = samples[-1]
     subject = f" in {last.subject}" if last.subject else ""
     if verdict is Verdict.TELL_HELD:

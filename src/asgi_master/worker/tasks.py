@@ -1,7 +1,7 @@
-"""What a worker has in hand: its threads, and its tasks, those that wait at the same place folded into one.
+"""Reports the threads of a worker, and its tasks, those that wait at the same location grouped.
 
-Told in slices between other callbacks, so that ten thousand tasks hold up nobody; those that end meanwhile are told
-as they were when their turn came.
+The tasks are examined in slices between other callbacks, so that ten thousand of them do not block the loop; tasks that
+end meanwhile are reported in the state in which they were examined.
 """
 
 import asyncio
@@ -20,31 +20,31 @@ from asgi_master.worker.code_location import CodeLocation, locations_of, outward
 from asgi_master.worker.subject import request_of
 
 _SLICE = 0.005
-"""Seconds of looking at tasks before the loop may turn."""
+"""Seconds of one slice."""
 _LOOK_AT_CLOCK_EVERY = 64
-"""Tasks."""
+"""Number of tasks between two looks at the clock."""
 _MAX_SHOWN = 3
-"""Names, and requests, shown of those that are folded into one."""
+"""Maximum number of names, and of requests, shown of a group."""
 _MAX_FRAMES = 30
 _MAX_GROUPS = 500
 _LONGEST = 200
-"""Characters of a name or a request."""
+"""Maximum number of characters of a name or a request."""
 _NAMED_BY_ASYNCIO = re.compile(r"Task-\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class TaskGroup:
-    """Tasks of one coroutine that wait at one place."""
+    """Tasks of one coroutine that wait at one location."""
 
     count: int
     coroutine: str
     """Its qualified name."""
     names: list[str]
-    """The first few that somebody gave them."""
+    """The first few names that the application gave to its tasks."""
     serves: list[str]
-    """The few requests that most of them serve."""
+    """The requests that most of them serve."""
     more_served: int
-    """How many other requests they serve."""
+    """Number of other requests that they serve."""
     stack: list[str]
     """Where they wait, innermost first: `file:line in function: source`."""
 
@@ -60,13 +60,13 @@ class _Fold:
 
 _Key = tuple[int | str, ...]
 _Folds = dict[_Key, _Fold]
-"""By what is quick to compare of the frames: where their code lies in memory, and the line."""
+"""The key compares fast: addresses of the code objects, and line numbers."""
 
 
 def stacks_of_threads() -> str:
-    """The stacks of all threads, as faulthandler would write them, with the names of the threads.
+    """The stacks of all threads in faulthandler's format, with the names of the threads.
 
-    Safe, unlike what a signal handler does: while this looks at the frames, no thread runs.
+    Safe, unlike faulthandler's signal handler: no thread runs while this reads the frames.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     lines: list[str] = []
@@ -81,7 +81,7 @@ def stacks_of_threads() -> str:
 
 
 async def tell_tasks(loop: asyncio.AbstractEventLoop, limit: int) -> tuple[int, list[dict[str, Any]]]:
-    """How many tasks the loop has apart from this one, and the largest groups of them, in `limit` bytes of JSON."""
+    """The number of tasks of the loop, without this one, and the largest groups of them, in `limit` bytes of JSON."""
     tasks = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
     folds: _Folds = {}
     ends = time.monotonic() + _SLICE
@@ -105,7 +105,7 @@ def _fold_in(folds: _Folds, task: "asyncio.Task[Any]") -> None:
     frames = waiting_frames(coroutine)
     key: _Key = tuple(number for frame in frames for number in (id(frame.f_code), frame.f_lineno or 0))
     if not key:
-        # Finished a moment ago, or not written in Python.
+        # Just finished, or not written in Python.
         key = (_name_of(coroutine),)
     fold = folds.get(key)
     if fold is None:

@@ -1,9 +1,9 @@
-"""The worker's loop turns on, whatever the application raises in it.
+"""Keeps the worker's loop running, whatever the application raises in it.
 
-asyncio lets `SystemExit` and `KeyboardInterrupt` out of the loop, from whichever task or callback raises them. A task
-keeps the exception besides, for whoever awaits it. So nothing is lost when the loop is run again: what is ready stays
-ready, and the exception travels on from task to task, once out of the loop and in again for each, until something
-handles it. For a request that is what answers 500. It costs nothing where nobody raises them.
+asyncio lets `SystemExit` and `KeyboardInterrupt` out of the loop, from any task or callback that raises them. A task
+also keeps the exception, for its awaiter. So nothing is lost when the loop is run again: ready callbacks stay ready,
+and the exception travels from task to task, leaving the loop at each, until it is handled. For a request it becomes a
+500. Without such exceptions this costs nothing.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ def run(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
 
 
 def _is_of_a_task(trace: TracebackType | None) -> bool:
-    """Whether a task was running, which keeps its exception. What a callback raises, nobody else sees."""
+    """Whether a task was running, which keeps its exception. The exception of a callback is seen only here."""
     while trace is not None:
         if trace.tb_frame.f_code.co_flags & _OF_COROUTINES:
             return True

@@ -1,6 +1,6 @@
-"""What fails in the loop and reaches nobody: tasks whose exception is never asked for, callbacks, transports.
+"""Logs failures in the loop that no code handles: unretrieved task exceptions, callbacks, transports.
 
-asyncio tells such things in several lines of reprs. Here the exception heads the line, and the rest stands below.
+asyncio logs them as several lines of reprs. Here the exception heads the line, and the rest stands below.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from asgi_master.telemetry.failures import describe
 
 ours = logging.getLogger("asgi_master")
 log = logging.getLogger("asyncio")
-"""Where asyncio itself tells it: who filters or forwards that goes on to."""
+"""The logger of asyncio itself: filters and handlers for it keep working."""
 
 _LONGEST = 500
 _TOLD = ("message", "exception", "source_traceback", "handle")
 
 
 def tell(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log it. An exception handler (`loop.set_exception_handler`)."""
+    """Log the failure. An exception handler (`loop.set_exception_handler`)."""
     message = str(context.get("message") or "unhandled exception in the event loop")
     error = context.get("exception")
     if not isinstance(error, BaseException):
@@ -30,7 +30,7 @@ def tell(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def hear_threads() -> None:
-    """Tell of threads that an exception ended."""
+    """Log threads that end with an exception."""
     threading.excepthook = _thread_ended
 
 
@@ -51,7 +51,7 @@ def _details(context: dict[str, Any]) -> Iterator[str]:
 
 
 def _task(task: "asyncio.Task[Any]") -> str:
-    """Its name, and the coroutine with the place where that is defined."""
+    """Its name, and the coroutine with the location of its definition."""
     coroutine: Any = task.get_coro()
     name = getattr(coroutine, "__qualname__", type(coroutine).__qualname__)
     code = getattr(coroutine, "cr_code", None) or getattr(coroutine, "gi_code", None)

@@ -1,7 +1,7 @@
-"""The zygote: a fresh interpreter that imports the application once and then only forks.
+"""The zygote: a fresh interpreter that imports the application once, and then only forks.
 
-Started by the master with `python -m asgi_master.worker.zygote FD MASTER_PID [no-preload]`, where FD is its channel.
-It runs no loop, starts no thread and accepts nothing. End of file on the channel ends it.
+Started by the master as `python -m asgi_master.worker.zygote FD MASTER_PID [no-preload]`, where FD is its channel. It
+runs no event loop, starts no thread and accepts no connections. End of file on the channel ends it.
 """
 
 import errno
@@ -50,7 +50,7 @@ log = logging.getLogger("asgi_master")
 
 _NO_PRELOAD = "no-preload"
 _PAUSE = 0.05
-"""Seconds between two attempts to speak with the master, where the kernel is out of something."""
+"""Seconds between two attempts to reach the master while the kernel lacks a resource."""
 _ATTEMPTS = 40
 _HANDLED = (
     signal.SIGINT,
@@ -60,16 +60,16 @@ _HANDLED = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
-"""What a zygote passes over, and a worker has ways of its own with."""
+"""Signals that a zygote ignores, and that a worker handles."""
 
 
 def main() -> None:
-    """Boot, then fork workers as ordered until the channel ends."""
+    """Start, then fork workers as ordered until the channel ends."""
     prints.line_by_line()
     channel_fd, master_pid = int(sys.argv[1]), int(sys.argv[2])
     preload_refused = _NO_PRELOAD in sys.argv[3:]
     _leave_signals_to_the_master()
-    # What would be unsafe we look for ourselves; Python takes a nice value for a number of threads (3.12, 3.13).
+    # Hazards are searched for explicitly; Python 3.12 and 3.13 mistake a nice value for a number of threads.
     warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning, "__main__")
     _die_with(master_pid)
     channel = Channel.of_fd(channel_fd)
@@ -92,10 +92,10 @@ def main() -> None:
     if hazards:
         _tell_of(hazards, inheritance.settings.process.preload)
         if inheritance.settings.process.preload == "auto":
-            # The import cannot be undone: begin again in a fresh image that leaves it to the workers.
+            # The import cannot be undone: start again in a fresh image that leaves it to the workers.
             _start_again_without_preload(channel_fd)
-    # All of this is shared by the workers; a collection in one of them must not touch, and so copy, it. To collect once
-    # more before that takes time and leaves holes, which the workers would fill, and so copy (ADR 8).
+    # All of this is shared by the workers; a collection in one of them must not touch, and so copy, it. Collecting once
+    # more first takes time and leaves holes, which the workers would fill, and so copy (ADR 8).
     gc.freeze()
     faults.fault_point("after_import")
     _say(channel, ApplicationImported(hazards, directory))
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def _say(channel: Channel, message: Message) -> None:
-    """Tell the master what it waits for; one that cannot be told starts another zygote when this one is gone."""
+    """Send a message that the master waits for. If that fails the zygote ends, and the master starts another one."""
     for _ in range(_ATTEMPTS):
         if channel.send(message):
             return
@@ -131,17 +131,18 @@ def _inherit(boot: Boot, fds: list[int]) -> Inheritance:
 
 
 def _settle(directory: str, inheritance: Inheritance, *, begins_again: bool) -> str:
-    """Title, log, working directory, environment and user; where that directory really is. Raises `AsgiMasterError`.
+    """Set title, log, working directory, environment and user; returns the real working directory.
 
-    One that `begins_again` has its environment from the image before it, and may not read as much any more.
+    With `begins_again` the environment comes from the previous image of this process, which may no longer be able to
+    read it. Raises `AsgiMasterError`.
     """
     settings, generation = inheritance.settings, inheritance.generation
     _enter(directory)
-    # Read as whoever the master is: secrets need not be the application's to read again.
+    # Read with the master's rights: the file may contain secrets that the application's user cannot read.
     prepare_environment(settings.application, is_known=begins_again)
     os.environ["ASGI_MASTER_GENERATION"] = str(generation)
     drop_privileges(settings.privileges)
-    # From here on it is the application's user, and may run its code: a log-config can name some.
+    # From here on this process has the application's user, and may run its code: a log-config can name classes of it.
     configure_process_identity("zygote", settings, generation=generation)
     unhandled.hear_threads()
     if settings.privileges.user:
@@ -158,7 +159,7 @@ def _enter(directory: str) -> None:
 
 
 def _import(inheritance: Inheritance, *, preload_refused: bool) -> list[str]:
-    """Import the application unless that is left to the workers; names what makes forking unsafe after it."""
+    """Import the application unless that is left to the workers; returns the hazards for a fork after it."""
     settings = inheritance.settings
     if preload_refused or settings.process.preload == "off":
         return []
@@ -184,10 +185,10 @@ def _tell_of(hazards: list[str], preload: str) -> None:
 
 
 def _leave_signals_to_the_master() -> None:
-    """A terminal or a service manager signals the whole group; the master alone decides what follows."""
+    """A terminal or a service manager signals the whole process group; the master alone decides what follows."""
     pass_over(_HANDLED)
     forget_in_children()
-    # They were blocked from the start, lest one comes while this program is still being imported.
+    # They were blocked from the start, so that none arrives while this program is being imported.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -226,7 +227,7 @@ def _fork(order: Fork, fds: list[int], channel: Channel, inheritance: Inheritanc
         in_worker = _double_fork(master_pid)
     except OSError as error:
         in_worker = False
-        # Where that cannot be said, the worker's channel tells by its end.
+        # If the message cannot be sent, end of file on the worker's channel reports it.
         channel.send(ForkFailed(order.worker, f"fork failed: {error.strerror}"))
     if in_worker:
         channel.close()
@@ -256,7 +257,7 @@ def _double_fork(master_pid: int) -> bool:
     Raises `OSError`.
     """
     prints.flush()
-    # None of these may reach a child, and be ignored, between its fork and the moment it has set its own handlers.
+    # None of these may reach a child, and be lost, between its fork and the installation of its own handlers.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     child = -1
     try:
@@ -274,12 +275,13 @@ def _double_fork(master_pid: int) -> bool:
     code = os.waitstatus_to_exitcode(status)
     if code > 0:
         raise OSError(code, os.strerror(code))
-    # Killed by a signal it may have forked before, or not: the worker's channel tells, by `Forked` or by its end.
+    # Killed by a signal, it may have forked before, or not: the worker's channel decides, by `Forked` or by end of
+    # file.
     return False
 
 
 def _become_grandchild(master_pid: int) -> None:
-    """Return in the grandchild only, adopted by the master, the signals still blocked."""
+    """Return in the grandchild only, adopted by the master, with the signals still blocked."""
     try:
         grandchild = os.fork()
     except OSError as error:
@@ -288,7 +290,7 @@ def _become_grandchild(master_pid: int) -> None:
         faults.fault_point("mid_fork")
         os._exit(0)
     while os.getppid() != master_pid:
-        # Our parent is between its exit and our adoption: a matter of microseconds.
+        # The parent is between its exit and the adoption, which takes microseconds.
         if not _is_alive(master_pid):
             os._exit(ExitCode.MASTER_LOST)
         time.sleep(0.0002)
@@ -300,7 +302,7 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        # It is root, and we are not any more.
+        # The master is root, and this process is not any more.
         return True
     return True
 

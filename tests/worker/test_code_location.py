@@ -9,7 +9,7 @@ import pytest
 
 from asgi_master.telemetry.code_ownership import CodeOrigin, CodeOwnership
 from asgi_master.worker import lifespan
-from asgi_master.worker.code_location import (
+from asgi_master.worker.diagnostics.code_location import (
     CodeLocation,
     application_location,
     describe,

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from asgi_master.ipc.counters import Field, Stats
-from asgi_master.worker.progress import Progress
+from asgi_master.worker.diagnostics.progress import Progress
 from serving import LOOPS
 
 

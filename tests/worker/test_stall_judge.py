@@ -5,8 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_master.telemetry.code_ownership import CodeOwnership
-from asgi_master.worker.code_location import CodeLocation
-from asgi_master.worker.stall_judge import Sample, StallJudge, Standing, Verdict, is_busy, lasting, tell
+from asgi_master.worker.diagnostics.code_location import CodeLocation
+from asgi_master.worker.diagnostics.stall_judge import (
+    Sample,
+    StallJudge,
+    Standing,
+    Verdict,
+    is_busy,
+    lasting,
+    tell,
+)
 
 THRESHOLD, PERIOD = 1.0, 0.2
 

@@ -7,7 +7,7 @@ import pytest
 
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import TasksTold
-from asgi_master.worker.tasks import tell_tasks
+from asgi_master.worker.diagnostics.task_dump import tell_tasks
 from http_client import request
 from serving import LOOPS, VARIANTS, serve
 from websocket_peer import Peer

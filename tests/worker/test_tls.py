@@ -19,8 +19,8 @@ from websockets.asyncio.client import connect as connect_websocket
 from asgi_master.settings.model import TlsSettings
 from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.tls.bundle import read_bundle
+from asgi_master.worker.diagnostics.task_dump import tell_tasks
 from asgi_master.worker.http.h1_connection import H1Connection
-from asgi_master.worker.tasks import tell_tasks
 from asgi_master.worker.transport.endpoints import trust_of
 from asgi_master.worker.transport.tls import TlsServer
 from blocking_apps import BlockingApp, is_answered_while_another_holds_the_loop

@@ -31,7 +31,7 @@ class WorkerStacks:
     task_count: int | None
     """Number of asyncio tasks, shown or not; `None` if its loop did not answer."""
     tasks: list[dict[str, Any]] | None
-    """The largest groups of tasks; `None` if its loop did not answer. See `asgi_master.worker.tasks.TaskGroup`."""
+    """The largest groups of tasks; `None` if its loop did not answer. See `diagnostics.task_dump.TaskGroup`."""
     tasks_left_out: int
     """Number of tasks that are not in `tasks`, for lack of room."""
     threads: str | None

@@ -166,7 +166,7 @@ def _group(value: object) -> dict[str, Any]:
 
 _MOST_GROUPS = 1000
 _GROUP = {"count": int, "coroutine": str, "names": list, "serves": list, "more_served": int, "stack": list}
-"""`asgi_master.worker.tasks.TaskGroup`."""
+"""`asgi_master.worker.diagnostics.task_dump.TaskGroup`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class TasksTold:
     total: int = 0
     """How many tasks there are, shown or not."""
     groups: Annotated[list[dict[str, Any]], _groups] = field(default_factory=list)
-    """`asgi_master.worker.tasks.TaskGroup`, as dictionaries."""
+    """`asgi_master.worker.diagnostics.task_dump.TaskGroup`, as dictionaries."""
     threads: Annotated[str, _ascii] = ""
     """The stacks of the threads."""
 

@@ -15,8 +15,8 @@ from collections import deque
 
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import Drain
-from asgi_master.worker.transport.context import Connection, GiveAway, WorkerContext
-from asgi_master.worker.transport.standing import Standing
+from asgi_master.worker.transport.context import Connection, WorkerContext
+from asgi_master.worker.transport.standing import GiveAway, Standing
 
 log = logging.getLogger("asgi_master")
 

@@ -20,7 +20,7 @@ from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import Drain
 from asgi_master.telemetry.code_ownership import ownership
 from asgi_master.worker import prints
-from asgi_master.worker.code_location import describe, locations_of, outwards
+from asgi_master.worker.diagnostics.code_location import describe, locations_of, outwards
 
 log = logging.getLogger("asgi_master")
 

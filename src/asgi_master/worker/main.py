@@ -55,19 +55,19 @@ from asgi_master.telemetry.tracebacks import for_another_process
 from asgi_master.worker import own_children, unhandled
 from asgi_master.worker.accept.acceptor import Acceptor
 from asgi_master.worker.application import load_application
+from asgi_master.worker.diagnostics.progress import Progress
+from asgi_master.worker.diagnostics.stall_watch import StallWatch
+from asgi_master.worker.diagnostics.task_dump import stacks_of_threads, tell_tasks
 from asgi_master.worker.drain import drain
 from asgi_master.worker.heartbeat import Heartbeat
 from asgi_master.worker.last_call import LastCall, LeaveBy
 from asgi_master.worker.lifespan import Lifespan
 from asgi_master.worker.loop_shutdown import leave_at_once, run_and_end
 from asgi_master.worker.probe import probe
-from asgi_master.worker.progress import Progress
 from asgi_master.worker.prometheus import forget_this_process
 from asgi_master.worker.randomness import make_different
 from asgi_master.worker.recycling import Recycler, limits_of
 from asgi_master.worker.serving import NewContext
-from asgi_master.worker.stall import StallWatch
-from asgi_master.worker.tasks import stacks_of_threads, tell_tasks
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.tls import TlsServer
 

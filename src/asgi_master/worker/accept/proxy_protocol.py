@@ -6,9 +6,9 @@ from typing import cast
 from asgi_master.http.proxy_protocol import ProxyHeaderError, read_header
 from asgi_master.worker.http.h1_connection import H1Connection
 from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
-from asgi_master.worker.transport.context import Connection, GiveAway, WorkerContext
+from asgi_master.worker.transport.context import Connection, WorkerContext
 from asgi_master.worker.transport.endpoints import Endpoints
-from asgi_master.worker.transport.standing import Standing
+from asgi_master.worker.transport.standing import GiveAway, Standing
 from asgi_master.worker.transport.stream_socket import move
 
 

@@ -13,9 +13,9 @@ from asgi_master.asgi.scope import Address
 from asgi_master.http.forwarded import Trust
 from asgi_master.http.proxy_protocol import ProxyHeader, ProxyHeaderError, read_header
 from asgi_master.worker.http.h1_connection import H1Connection
-from asgi_master.worker.transport.context import Connection, GiveAway, WorkerContext
+from asgi_master.worker.transport.context import Connection, WorkerContext
 from asgi_master.worker.transport.endpoints import Endpoints
-from asgi_master.worker.transport.standing import Standing
+from asgi_master.worker.transport.standing import GiveAway, Standing
 from asgi_master.worker.transport.tls import TlsServer
 from asgi_master.worker.transport.tls_refusal import is_of_certificate, reason_of
 

@@ -14,14 +14,14 @@ from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.h1.request_head import H1Request
 from asgi_master.http.h1.upgrade import is_websocket_upgrade
+from asgi_master.worker.diagnostics.current_request import mark
 from asgi_master.worker.http.h1_upgrade import H1Upgrade
 from asgi_master.worker.http.h1_writer import H1Writer
 from asgi_master.worker.http.request_task import RequestTask
 from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
-from asgi_master.worker.subject import mark
-from asgi_master.worker.transport.context import Connection, Ending, GiveAway, Leaving, WorkerContext
-from asgi_master.worker.transport.endpoints import Endpoints, scopes_of
-from asgi_master.worker.transport.standing import FRESH, Standing
+from asgi_master.worker.transport.context import Connection, Ending, Leaving, WorkerContext
+from asgi_master.worker.transport.endpoints import Endpoints
+from asgi_master.worker.transport.standing import FRESH, GiveAway, Standing
 from asgi_master.worker.transport.stream_socket import has_unread_bytes, move
 from asgi_master.worker.transport.tls import tls_extension
 from asgi_master.worker.transport.turns import AHEAD, FREE, LARGE, TakesTurns
@@ -113,7 +113,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         self.writer = self.flow = H1Writer(self.context, self._transport)
         self._is_plaintext = transport.get_extra_info("sslcontext") is None
         ends = self._told_ends or Endpoints.of(transport)
-        self._scopes = scopes_of(self.context, ends, tls_extension(transport))
+        self._scopes = self.context.scopes(ends, tls_extension(transport))
         self._register()
 
     def data_received(self, data: bytes) -> None:

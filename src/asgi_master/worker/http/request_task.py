@@ -17,8 +17,8 @@ from asgi_master.ipc.counters import SHORT
 from asgi_master.telemetry.code_ownership import ownership
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.request_info import request_info
+from asgi_master.worker.diagnostics.current_request import Served, runs_the_application, waits_at
 from asgi_master.worker.http.timeouts import RequestTimeouts
-from asgi_master.worker.subject import Served, runs_the_application, waits_at
 from asgi_master.worker.transport.context import ConnectionLog, WorkerContext
 from asgi_master.worker.transport.eager import begin
 from asgi_master.worker.transport.flow import WriteFlow

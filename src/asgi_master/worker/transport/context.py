@@ -1,36 +1,28 @@
 """What the connections of one worker share."""
 
 import asyncio
-import socket
 from abc import abstractmethod
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import Any, Protocol
 
-from asgi_master.asgi.scope import Address
+from asgi_master.asgi.scope import Address, ForwardedScopes, HttpScopes
 from asgi_master.http.engines import Engines
 from asgi_master.http.forwarded import Forwarded, Trust
 from asgi_master.http.h1.encoder import ServerFields
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.http.message import Fields
 from asgi_master.ipc.counters import Stats
+from asgi_master.worker.transport.endpoints import Endpoints
 from asgi_master.worker.transport.outbox import Outbox
 from asgi_master.worker.transport.refusals import Refusals
+from asgi_master.worker.transport.standing import GiveAway
 from asgi_master.worker.transport.turns import Turns
-
-if TYPE_CHECKING:
-    from asgi_master.worker.transport.standing import Standing
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
-
-
-GiveAway = Callable[[socket.socket, "Standing"], bool]
-"""Offers a connection to the other workers, with what the socket does not tell.
-
-False if they cannot take it now. The caller closes its own copy.
-"""
 
 
 class Ending(Enum):
@@ -182,3 +174,20 @@ class WorkerContext:
         self.outbox = Outbox(self.loop)
         self.turns = Turns(self.loop)
         self.is_timed = self.counts_durations or (self.access_log is not None and self.access_log.is_timed)
+
+    def scopes(self, ends: Endpoints, tls: dict[str, Any] | None) -> HttpScopes:
+        """What makes the scopes of a connection's requests, with `tls` as their extension of that name.
+
+        Whether the peer is trusted as a proxy is decided here, once a connection.
+        """
+        forwarded = self.forwarded
+        make: Callable[..., HttpScopes] = HttpScopes
+        if forwarded is not None and ends.are_believed_by(forwarded.trust):
+            make = partial(ForwardedScopes, forwarded)
+        return make(
+            client=ends.client,
+            server=ends.server,
+            scheme="https" if ends.is_tls else "http",
+            root_path=self.root_path,
+            tls=tls,
+        )

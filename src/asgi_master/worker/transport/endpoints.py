@@ -1,18 +1,15 @@
 """Whose connection it is: as the socket says, or as a proxy said in its PROXY header."""
 
 import asyncio
+import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
-from asgi_master.asgi.scope import Address, ForwardedScopes, HttpScopes
+from asgi_master.asgi.scope import Address
 from asgi_master.http.forwarded import Trust
 from asgi_master.http.proxy_protocol import ProxyHeader
 from asgi_master.settings.peers import ANY, UNIX, parse_peer
-from asgi_master.worker.transport.context import WorkerContext
-from asgi_master.worker.transport.stream_socket import address_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +76,10 @@ def trust_of(peers: Iterable[str]) -> Trust:
     )
 
 
-def scopes_of(context: WorkerContext, ends: Endpoints, tls: dict[str, Any] | None) -> HttpScopes:
-    """What makes the scopes of the connection's requests, `tls` as their extension of that name.
-
-    Whether the peer is believed is decided here, once.
-    """
-    forwarded = context.forwarded
-    make: Callable[..., HttpScopes] = HttpScopes
-    if forwarded is not None and ends.are_believed_by(forwarded.trust):
-        make = partial(ForwardedScopes, forwarded)
-    return make(
-        client=ends.client,
-        server=ends.server,
-        scheme="https" if ends.is_tls else "http",
-        root_path=context.root_path,
-        tls=tls,
-    )
+def address_of(name: object) -> Address | None:
+    """What `getsockname` or `getpeername` tells: host and port, or the path of a Unix socket and `None`."""
+    if isinstance(name, tuple) and len(name) >= 2:
+        return str(name[0]), int(name[1])
+    if isinstance(name, str | bytes) and name:
+        return os.fsdecode(name), None
+    return None

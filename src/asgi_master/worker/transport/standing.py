@@ -8,6 +8,8 @@ array for `ends`, the words for a PROXY header to come, or nothing: that is stil
 """
 
 import json
+import socket
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeVar
 
@@ -66,6 +68,12 @@ class Standing:
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"no standing of a connection: {error!r}") from None
 
+
+GiveAway = Callable[[socket.socket, Standing], bool]
+"""Offers a connection to the other workers, with what the socket does not tell.
+
+False if they cannot take it now. The caller closes its own copy.
+"""
 
 FRESH: Final = Standing()
 """Of a connection that was just accepted."""

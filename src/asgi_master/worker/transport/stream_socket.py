@@ -1,24 +1,10 @@
-"""The socket below a transport: its addresses as ASGI has them, what waits in it unread, and giving it away."""
+"""The socket below a transport: what waits in it unread, and giving it to another worker."""
 
 import asyncio
 import os
 import socket
-from typing import TYPE_CHECKING
 
-from asgi_master.asgi.scope import Address
-from asgi_master.worker.transport.context import GiveAway
-
-if TYPE_CHECKING:
-    from asgi_master.worker.transport.standing import Standing
-
-
-def address_of(name: object) -> Address | None:
-    """What `getsockname` or `getpeername` tells: host and port, or the path of a Unix socket and `None`."""
-    if isinstance(name, tuple) and len(name) >= 2:
-        return str(name[0]), int(name[1])
-    if isinstance(name, str | bytes) and name:
-        return os.fsdecode(name), None
-    return None
+from asgi_master.worker.transport.standing import GiveAway, Standing
 
 
 def has_unread_bytes(transport: asyncio.BaseTransport) -> bool:
@@ -30,7 +16,7 @@ def has_unread_bytes(transport: asyncio.BaseTransport) -> bool:
             return False
 
 
-def move(transport: asyncio.Transport, give_away: GiveAway, standing: "Standing") -> bool:
+def move(transport: asyncio.Transport, give_away: GiveAway, standing: Standing) -> bool:
     """Give the connection away and let go of the transport; false, with all as it was, if nobody takes it.
 
     Nothing is shut down, and unread bytes stay in the kernel.

@@ -15,7 +15,7 @@ from asgi_master.settings.model import TlsSettings
 from asgi_master.tls.bundle import Bundle
 from asgi_master.tls.contexts import Contexts, ServerContext, make_contexts, on_failed_handshake
 from asgi_master.tls.x509 import read_certificate
-from asgi_master.worker.subject import LateOwner, Served
+from asgi_master.worker.diagnostics.current_request import LateOwner, Served
 from asgi_master.worker.transport.tls_refusal import Opening, linger, send_last
 from asgi_master.worker.transport.turns import TakesTurns, Turns
 

@@ -36,9 +36,10 @@ from asgi_master.http.websocket.frames import (
 from asgi_master.http.websocket.keepalive import KeepAlive, Verdict, WriteStall
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.request_info import request_info
-from asgi_master.worker.subject import mark, runs_the_application
-from asgi_master.worker.transport.context import Connection, GiveAway, WorkerContext
+from asgi_master.worker.diagnostics.current_request import mark, runs_the_application
+from asgi_master.worker.transport.context import Connection, WorkerContext
 from asgi_master.worker.transport.eager import begin
+from asgi_master.worker.transport.standing import GiveAway
 from asgi_master.worker.transport.turns import AHEAD, CREDIT, LARGE, WEIGHT_SHIFT, TakesTurns
 from asgi_master.worker.websocket.inbox import Inbox
 from asgi_master.worker.websocket.opening import HandshakeStream, Opening

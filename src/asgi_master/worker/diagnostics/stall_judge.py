@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from asgi_master.telemetry.code_ownership import CodeOwnership
-from asgi_master.worker.code_location import CodeLocation, describe
+from asgi_master.worker.diagnostics.code_location import CodeLocation, describe
 
 _LEEWAY = 1.5
 """Periods that may pass between two checks before the watcher counts as late."""

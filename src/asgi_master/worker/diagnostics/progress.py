@@ -10,7 +10,7 @@ from types import CodeType, FrameType
 
 from asgi_master.ipc.counters import Field, Stats
 from asgi_master.ipc.scoreboard import Row
-from asgi_master.worker.code_location import outwards
+from asgi_master.worker.diagnostics.code_location import outwards
 
 
 class Progress:

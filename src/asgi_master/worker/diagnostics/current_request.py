@@ -13,7 +13,7 @@ from types import CodeType, FrameType
 from typing import Any, Protocol, TypeVar
 
 from asgi_master.telemetry.code_ownership import CodeOwnership
-from asgi_master.worker.code_location import describe, waiting_locations
+from asgi_master.worker.diagnostics.code_location import describe, waiting_locations
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -12,10 +12,10 @@ import threading
 import time
 
 from asgi_master.telemetry.code_ownership import ownership
-from asgi_master.worker.code_location import location_of, outwards
-from asgi_master.worker.progress import Progress
-from asgi_master.worker.stall_judge import Sample, StallJudge, Standing, Verdict, tell
-from asgi_master.worker.subject import is_runner, subject_of, subject_of_frame
+from asgi_master.worker.diagnostics.code_location import location_of, outwards
+from asgi_master.worker.diagnostics.current_request import is_runner, subject_of, subject_of_frame
+from asgi_master.worker.diagnostics.progress import Progress
+from asgi_master.worker.diagnostics.stall_judge import Sample, StallJudge, Standing, Verdict, tell
 
 log = logging.getLogger("asgi_master")
 

@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from asgi_master.worker.code_location import CodeLocation, locations_of, outwards, waiting_frames
-from asgi_master.worker.subject import request_of
+from asgi_master.worker.diagnostics.code_location import CodeLocation, locations_of, outwards, waiting_frames
+from asgi_master.worker.diagnostics.current_request import request_of
 
 _SLICE = 0.005
 """Seconds of one slice."""

@@ -12,8 +12,8 @@ from asgi_master.control import api
 from asgi_master.control.reloads import Outcome, Result
 from asgi_master.control.stack_dumps import WorkerStacks
 from asgi_master.control.status import FleetStatus, SlotWaiting, WorkerStatus
+from asgi_master.ipc.messages import TaskGroup
 from asgi_master.supervision.states import Phase
-from asgi_master.worker.diagnostics.task_dump import TaskGroup
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "control.md").read_text()
 

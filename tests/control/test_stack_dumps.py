@@ -1,10 +1,10 @@
 """What workers tell when they are asked what they do: gathered, bounded, and never waited for too long."""
 
 from asgi_master.control.stack_dumps import ANSWER_TIMEOUT, PendingWorker, StackDumpRequest, StackDumpRequests
-from asgi_master.ipc.messages import TasksTold
+from asgi_master.ipc.messages import TaskGroup, TasksTold
 
 NOW = 100.0
-GROUP = {"count": 3, "coroutine": "app", "names": [], "serves": [], "more_served": 0, "stack": []}
+GROUP = TaskGroup(count=3, coroutine="app")
 
 
 def begin(requests: StackDumpRequests, *workers: int, pid: int | None = 7) -> StackDumpRequest:

@@ -176,7 +176,9 @@ class TestTotals:
     def test_another_program_goes_on_with_them(self, board):
         board.release(self.fill(board, 1))
         lives = self.fill(board, 10)
-        successor = Scoreboard.recall(os.dup(board.fd), os.dup(board.roster_fd), board.remember(), layout())
+        successor = Scoreboard.restore(
+            os.dup(board.fd), os.dup(board.roster_fd), board.counts_of_gone, layout()
+        )
         assert successor.claim(lives.index).read() == lives.read()
         self.assert_totals(successor, 11)
         assert successor.allocate().index != lives.index
@@ -186,9 +188,9 @@ class TestTotals:
         board.release(self.fill(board, 1))
         theirs = layout()
         word = theirs["fields"].pop("TLS_FAILURES")
-        gone = board.remember()
+        gone = board.counts_of_gone
         del gone[GROWING.index(word)]
-        successor = Scoreboard.recall(os.dup(board.fd), os.dup(board.roster_fd), gone, theirs)
+        successor = Scoreboard.restore(os.dup(board.fd), os.dup(board.roster_fd), gone, theirs)
         assert successor.totals() == replace(self.multiple(1), tls_failures=0)
         successor.close()
 

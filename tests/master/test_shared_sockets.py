@@ -21,7 +21,6 @@ from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.shared_sockets import SharedSockets
 from asgi_master.master.worker_resources import WorkerResources
 from asgi_master.settings.model import ApplicationSettings, Settings, SocketSettings
-from asgi_master.settings.wire import to_wire
 from asgi_master.supervision.states import Role
 from forked_children import Household
 
@@ -43,10 +42,6 @@ class Home(Household):
         self.shared = SharedSockets(
             self.children, running, self.listeners, self.resources, self.hand_off, lambda: self.now
         )
-
-    @property
-    def boot_settings(self) -> dict[str, Any]:
-        return to_wire(self.settings)
 
     @property
     def listener(self) -> Listener:
@@ -237,7 +232,7 @@ def test_readiness_needs_listeners(tcp: Home) -> None:
 def with_worker(home: Home) -> Channel:
     """A worker that has said nothing yet; returns its end of its channel."""
     home.zygote(1)
-    home.children._zygotes[1].boot = home.children._zygotes[1].boot.__class__(1, "/", home.boot_settings)
+    home.children._zygotes[1].boot = home.children._zygotes[1].boot.__class__(1, "/", home.settings)
     home.children.spawn_worker(0, 0, 1, home.resources.lent_to(home.settings), Role.WORKER)
     order = home.zygotes[1].receive()
     assert order is not None

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from asgi_master import codec
 from asgi_master.master.totals import Totals
 from asgi_master.supervision import notices as n
 
@@ -58,11 +59,11 @@ def test_all_of_it_is_remembered():
     counted = totals()
     counted.note(n.ReloadCommitted(generation=3, workers=2, took=1.0))
     counted.note(n.WorkerRecycling(*W, "age"))
-    known = json.loads(json.dumps(counted.remember()))
-    assert Totals.recall(known, now=99.0, today=1e9) == counted
+    known = json.loads(json.dumps(codec.dump(counted)))
+    assert Totals.load(known, now=99.0, today=1e9) == counted
 
 
 def test_another_version_may_know_more_or_less():
-    recalled = Totals.recall({"reloads": {"committed": 4, "postponed": 2}, "moon": 1}, now=99.0, today=1e9)
+    recalled = Totals.load({"reloads": {"committed": 4, "postponed": 2}, "moon": 1}, now=99.0, today=1e9)
     assert (recalled.started_at, recalled.started_on, recalled.generation) == (99.0, 1e9, 0)
     assert recalled.reloads == {"committed": 4, "failed": 0, "superseded": 0, "refused": 0}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asgi_master import __version__
+from asgi_master import __version__, codec
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import BecameReady, Boot
 from asgi_master.ipc.scoreboard import Scoreboard
@@ -32,8 +32,7 @@ from asgi_master.master.upgrade_protocol import (
     write_state,
 )
 from asgi_master.master.upgrade_state import VERSION, StateError, StateSection, UpgradeState, decode, encode
-from asgi_master.settings.model import Settings, SocketSettings
-from asgi_master.settings.wire import to_wire
+from asgi_master.settings.model import ApplicationSettings, Settings, SocketSettings
 
 
 @pytest.fixture
@@ -175,19 +174,21 @@ def test_inside_a_directory_and_back(tmp_path):
 def test_sections_without_what_is_needed_are_refused():
     with pytest.raises(StateError, match="lacks what this program needs"):
         check_sections({})
-    settings = {"executor": StateSection({"settings": to_wire(Settings())})}
+    settings = {"executor": StateSection({"settings": codec.dump(Settings())})}
     with pytest.raises(StateError, match="'supervisor'"):
         check_sections(settings)
-    with pytest.raises(StateError, match="memory of the running master"):
+    with pytest.raises(StateError, match="state of the running master"):
         check_sections({**settings, "supervisor": StateSection({"fleet": {}})})
 
 
 def test_children_that_cannot_be_read_are_refused():
-    child.check(StateSection({"zygotes": [], "workers": []}))
-    with pytest.raises(KeyError, match="workers"):
-        child.check(StateSection({"zygotes": [], "workers": [{"worker": 1}]}))
+    child.load(StateSection({"zygotes": [], "workers": []}))
+    with pytest.raises(ValueError, match=r"SavedWorker\.slot is missing"):
+        child.load(StateSection({"zygotes": [], "workers": [{"worker": 1}]}))
     with pytest.raises(TypeError, match="Forked is not what a zygote is booted with"):
-        child.check(StateSection({"zygotes": [{"boot": '["Forked", {"pid": 1}]'}], "workers": []}))
+        boot = '["Forked", {"pid": 1}]'
+        zygote = {"generation": 1, "pid": 2, "channel": 3, "boot": boot}
+        child.load(StateSection({"zygotes": [zygote], "workers": []}))
 
 
 # --- the result
@@ -334,7 +335,7 @@ def test_children_cross_with_their_channels():
     hung_up, other = Channel.pair()
     hung_up.close()
     other.close()
-    boot = Boot(3, "/srv", {"application": {"app": "a:b"}})
+    boot = Boot(3, "/srv", Settings(ApplicationSettings(app="a:b")))
     workers = [
         Worker(7, 1, 3, board.row(2), ours, stack_fd=-1, process=Process(99)),
         Worker(8, 0, 3, board.row(1), hung_up, -1),
@@ -342,11 +343,11 @@ def test_children_cross_with_their_channels():
     left = child.export_state([Zygote(3, Process(98), hung_up, boot)], workers)
     (section,) = decode(encode({"children": left}, "1"), os.getpid()).values()
     assert list(section.fds.values()) == [ours.fileno()]
-    child.check(section)
-    (zygote,) = child.zygotes_of(section)
+    saved = child.load(section)
+    (zygote,) = child.zygotes_of(saved)
     assert (zygote.generation, zygote.process.pid, zygote.boot) == (3, 98, boot)
     assert zygote.channel.fileno() == -1
-    first, second = child.workers_of(section, board)
+    first, second = child.workers_of(saved, board)
     assert (first.worker, first.slot, first.generation, first.row.index, first.pid) == (7, 1, 3, 2, 99)
     assert (second.channel.fileno(), second.pid) == (-1, None)
     assert theirs.send(BecameReady())

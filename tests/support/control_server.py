@@ -15,6 +15,7 @@ from asgi_master.control.server import ControlServer
 from asgi_master.control.socket_paths import open_control_socket
 from asgi_master.control.stack_dumps import StackDumpRequest, WorkerStacks
 from asgi_master.control.status import FleetStatus, SlotWaiting, Totals, WorkerStatus
+from asgi_master.ipc.messages import TaskGroup
 from asgi_master.supervision.notices import Notice
 
 PATIENCE = 10.0
@@ -60,14 +61,14 @@ STACKS = WorkerStacks(
     pid=43,
     task_count=10_007,
     tasks=[
-        {
-            "count": 10_000,
-            "coroutine": "RequestTask._run",
-            "names": ["feed"],
-            "serves": ["GET /feed?user=1", "GET /feed?user=2"],
-            "more_served": 9998,
-            "stack": ["/srv/shop/feed.py:7 in events: await changes.wait()"],
-        }
+        TaskGroup(
+            count=10_000,
+            coroutine="RequestTask._run",
+            names=["feed"],
+            serves=["GET /feed?user=1", "GET /feed?user=2"],
+            more_served=9998,
+            stack=["/srv/shop/feed.py:7 in events: await changes.wait()"],
+        )
     ],
     tasks_left_out=7,
     threads='Current thread 0x1 (most recent call first):\n  File "/srv/shop/feed.py", line 9 in work\n',

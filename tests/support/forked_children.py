@@ -18,6 +18,7 @@ from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master.child import Places
 from asgi_master.master.children import Children
 from asgi_master.master.guard import Guard
+from asgi_master.settings.model import Settings
 from asgi_master.supervision.events import Event, WorkerExited
 from asgi_master.supervision.states import Role
 from fleet import wait_until
@@ -52,7 +53,7 @@ class Household:
 
     def zygote(self, generation: int = 1) -> Channel:
         """Start one; returns its end of its channel."""
-        self.children.start_zygote(Boot(generation, "/", {}))
+        self.children.start_zygote(Boot(generation, "/", Settings()))
         assert self._next is not None
         self.zygotes[generation] = self._next
         self._next.send(BootWanted())

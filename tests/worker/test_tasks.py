@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from asgi_master.codec import dump
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import TasksTold
 from asgi_master.worker.diagnostics.task_dump import tell_tasks
@@ -49,14 +50,14 @@ def test_tasks_that_wait_at_one_place_are_one(loop):
     total, groups = told(loop, scenario)
     assert total == 11
     first, other = groups
-    assert (first["count"], first["coroutine"]) == (10, "outer")
-    assert len(first["names"]) == 3
-    assert all(name.startswith("feed ") for name in first["names"])
-    assert [location.rpartition(" in ")[2] for location in first["stack"][-2:]] == [
+    assert (first.count, first.coroutine) == (10, "outer")
+    assert len(first.names) == 3
+    assert all(name.startswith("feed ") for name in first.names)
+    assert [location.rpartition(" in ")[2] for location in first.stack[-2:]] == [
         "inner: await asyncio.Event().wait()  # waits here",
         "outer: await inner()",
     ]
-    assert (other["coroutine"], other["count"], other["names"]) == ("inner", 1, [])
+    assert (other.coroutine, other.count, other.names) == ("inner", 1, [])
 
 
 def test_ten_thousand_tasks_fit_a_datagram():
@@ -69,8 +70,8 @@ def test_ten_thousand_tasks_fit_a_datagram():
 
     total, groups = told("uvloop", scenario)
     assert total == 10_000
-    assert groups[0]["count"] == 10_000
-    assert len(json.dumps(groups)) < 4000
+    assert groups[0].count == 10_000
+    assert len(json.dumps(dump(groups))) < 4000
 
 
 def test_the_loop_turns_while_many_are_looked_at():
@@ -101,9 +102,9 @@ def test_what_has_no_room_is_left_out_the_smallest_first():
 
     total, groups = told("uvloop", scenario)
     assert total == 3100
-    assert (groups[0]["coroutine"], groups[0]["count"]) == ("task_7", 101)
+    assert (groups[0].coroutine, groups[0].count) == ("task_7", 101)
     assert 100 < len(groups) < 3000
-    assert len(json.dumps(groups)) <= LIMIT
+    assert len(json.dumps(dump(groups))) <= LIMIT
     ours, theirs = Channel.pair()
     try:
         theirs.setblocking(False)
@@ -124,9 +125,9 @@ def test_long_names_and_deep_stacks_are_cut():
         return [asyncio.create_task(dive(100), name="x" * 100_000)]
 
     _total, (group,) = told("uvloop", scenario)
-    assert len(group["names"][0]) == 200
-    assert len(group["stack"]) == 31
-    assert "more frames" in group["stack"][-1]
+    assert len(group.names[0]) == 200
+    assert len(group.stack) == 31
+    assert "more frames" in group.stack[-1]
 
 
 class Holding:
@@ -157,12 +158,12 @@ def test_whom_tasks_serve(variant):
         peer.open(target=b"/chat")
         server.wait_until(lambda: app.held == 5)
         _total, groups = server.run(lambda: tell_tasks(server.loop, LIMIT))
-    by_name = {group["coroutine"]: group for group in groups}
+    by_name = {group.coroutine: group for group in groups}
     requests = by_name["RequestTask._run"]
-    assert (requests["count"], len(requests["serves"]), requests["more_served"]) == (4, 3, 1)
-    assert set(requests["serves"]) < {f"GET /cart?user={number}" for number in range(4)}
+    assert (requests.count, len(requests.serves), requests.more_served) == (4, 3, 1)
+    assert set(requests.serves) < {f"GET /cart?user={number}" for number in range(4)}
     sockets = by_name["WebSocketConnection._run"]
-    assert (sockets["count"], sockets["serves"]) == (1, ["WebSocket /chat"])
+    assert (sockets.count, sockets.serves) == (1, ["WebSocket /chat"])
     helpers = by_name["inner"]
-    assert (helpers["count"], helpers["names"], helpers["more_served"]) == (5, ["helper"] * 3, 2)
-    assert set(helpers["serves"]) < {"WebSocket /chat", *(f"GET /cart?user={number}" for number in range(4))}
+    assert (helpers.count, helpers.names, helpers.more_served) == (5, ["helper"] * 3, 2)
+    assert set(helpers.serves) < {"WebSocket /chat", *(f"GET /cart?user={number}" for number in range(4))}

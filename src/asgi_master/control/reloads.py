@@ -6,10 +6,11 @@ reload is in progress: then it ends when that is called off.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+from asgi_master import codec
 from asgi_master.supervision.notices import (
     BootFailed,
     Cause,
@@ -81,16 +82,17 @@ class Reloads:
     last: Outcome | None = None
     _tickets: list[Ticket] = field(default_factory=list)
 
-    def remember(self) -> dict[str, Any]:
-        """What survives a live upgrade, as plain data. Tickets do not: their connections close."""
-        return {"generation": self.generation, "last": None if self.last is None else asdict(self.last)}
+    def dump(self) -> dict[str, Any]:
+        """What survives a live upgrade, as data. Tickets do not: their connections close."""
+        return {"generation": self.generation, "last": codec.dump(self.last)}
 
     @classmethod
-    def recall(cls, values: Mapping[str, Any]) -> Self:
-        """The counterpart of `remember`, possibly of another version's data."""
-        last = values.get("last")
-        known = Outcome(**last | {"result": Result(last["result"])}) if last is not None else None
-        return cls(generation=values.get("generation"), last=known)
+    def load(cls, data: Mapping[str, Any]) -> Self:
+        """From the result of `dump`, possibly of another version of this program. Raises `ValueError`."""
+        return cls(
+            generation=codec.load(int | None, data.get("generation")),
+            last=codec.load(Outcome | None, data.get("last")),
+        )
 
     def ask(self, *, rollback: bool = False) -> Ticket:
         """A ticket for the request that was just made; to be called before the next notice."""

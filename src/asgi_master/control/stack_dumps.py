@@ -6,9 +6,8 @@ from C, by faulthandler. That text has no end mark, so whatever arrives before t
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-from asgi_master.ipc.messages import TasksTold
+from asgi_master.ipc.messages import TaskGroup, TasksTold
 
 ANSWER_TIMEOUT = 1.0
 """Seconds that a worker may take to answer."""
@@ -30,8 +29,8 @@ class WorkerStacks:
     """`None` if its process has not started."""
     task_count: int | None
     """Number of asyncio tasks, shown or not; `None` if its loop did not answer."""
-    tasks: list[dict[str, Any]] | None
-    """The largest groups of tasks; `None` if its loop did not answer. See `diagnostics.task_dump.TaskGroup`."""
+    tasks: list[TaskGroup] | None
+    """The largest groups of tasks; `None` if its loop did not answer."""
     tasks_left_out: int
     """Number of tasks that are not in `tasks`, for lack of room."""
     threads: str | None
@@ -161,7 +160,7 @@ def _stacks(one: PendingWorker) -> WorkerStacks:
 
 
 def _left_out(tasks: TasksTold) -> int:
-    shown = sum(int(group.get("count", 0)) for group in tasks.groups)
+    shown = sum(group.count for group in tasks.groups)
     return max(0, tasks.total - shown)
 
 

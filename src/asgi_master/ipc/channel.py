@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass
 
 from asgi_master.ipc import descriptors
-from asgi_master.ipc.messages import Message, Unknown, decode, encode
+from asgi_master.ipc.messages import Message, Unknown, dump, load
 
 # One message with all settings must fit; Linux' default send buffer bounds a datagram at about 200 KiB.
 _DATAGRAM_LIMIT = 200 * 1024
@@ -69,7 +69,7 @@ class Channel:
         if self.fileno() < 0:
             return False
         try:
-            socket.send_fds(self._socket, [encode(message)], fds)
+            socket.send_fds(self._socket, [dump(message)], fds)
         except OSError:
             return False
         return True
@@ -93,7 +93,7 @@ class Channel:
         if not datagram:
             return None
         try:
-            return Received(decode(datagram), fds, sender)
+            return Received(load(datagram), fds, sender)
         except ValueError:
             for fd in fds:
                 os.close(fd)

@@ -1,46 +1,47 @@
-"""The words master, zygotes and workers say to each other, and their form on the wire.
+"""The messages between master, zygotes and workers, and their form on the wire.
 
 A message is one datagram of JSON, `["Name", {fields}]`. JSON because the two ends may be different versions of this
 program (a reload starts a new interpreter): unknown messages and fields are ignored, missing ones take their defaults.
 
-What children say is bounded: the annotations `Line`, `Text`, `Names` and `Object` cut to size, on both ends,
-what is longer.
+What children send is bounded: the annotations `Line`, `Text`, `Names`, `Lines`, `Object` and `Groups` cut to size, on
+both ends, what is longer.
 """
 
 import json
+import math
 import re
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, NoReturn, get_args, get_origin
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NoReturn
+
+from asgi_master import codec
+from asgi_master.settings.model import Settings
 
 _NAME = re.compile(r"[A-Z][A-Za-z]{2,39}")
 _SHOWN = 100
 """Bytes of a datagram that is no message, for the log."""
-_LARGEST = 1 << 63
-"""Integers are less, and not less than minus that: words of the machine."""
+
+# Characters; each may take twelve bytes, and a whole message must fit a datagram.
+_LINE = 1000
+_TEXT = 12 * 1024
+_LONG_TEXT = 32 * 1024
+_OBJECT = 32 * 1024
+_MOST_NAMES = 10
+_MOST_LINES = 100
+_MOST_GROUPS = 1000
 
 
-def _short(value: str) -> str:
-    """A line: its beginning says most."""
+def _beginning(value: str) -> str:
     return value if len(value) <= _LINE else f"{value[:_LINE]}..."
 
 
-def _tail(value: str) -> str:
-    """A traceback: its end says most."""
+def _end(value: str) -> str:
     return value if len(value) <= _TEXT else f"...{value[-_TEXT:]}"
 
 
-def _very_few(value: list[str]) -> list[str]:
-    """A few names. Raises `ValueError` if something else is in it."""
-    return _few(value[:_MOST_NAMES])
-
-
-def _few(value: list[str]) -> list[str]:
-    """A list of lines. Raises `ValueError` if something else is in it."""
-    if not all(isinstance(item, str) for item in value):
-        raise ValueError("it is no list of lines")
-    return [_short(item) for item in value[:_MOST_LINES]]
+def _ascii(value: str) -> str:
+    """Characters that take two bytes at most."""
+    return value[:_LONG_TEXT].encode("ascii", "backslashreplace")[:_LONG_TEXT].decode()
 
 
 def _small(value: dict[str, Any]) -> dict[str, Any]:
@@ -48,22 +49,20 @@ def _small(value: dict[str, Any]) -> dict[str, Any]:
     return value if len(json.dumps(value)) <= _OBJECT else {}
 
 
-def _ascii(value: str) -> str:
-    """The beginning of a long text, of characters that take two bytes at most."""
-    return value[:_LONG_TEXT].encode("ascii", "backslashreplace")[:_LONG_TEXT].decode()
+def _few_names(value: list[str]) -> list[str]:
+    return [_beginning(item) for item in value[:_MOST_NAMES]]
 
 
-_LONG_TEXT = 32 * 1024
-# Characters; each may take twelve bytes, and a whole message must fit a datagram.
-_LINE = 1000
-_TEXT = 12 * 1024
-_OBJECT = 32 * 1024
-_MOST_LINES = 100
-_MOST_NAMES = 10
+def _few_lines(value: list[str]) -> list[str]:
+    return [_beginning(item) for item in value[:_MOST_LINES]]
 
-Line = Annotated[str, _short]
-Text = Annotated[str, _tail]
-Names = Annotated[list[str], _very_few]
+
+Line = Annotated[str, _beginning]
+"""Its beginning says most."""
+Text = Annotated[str, _end]
+"""A traceback: its end says most."""
+Names = Annotated[list[str], _few_names]
+Lines = Annotated[list[str], _few_lines]
 Object = Annotated[dict[str, Any], _small]
 
 STACKS_SIGNAL = signal.SIGUSR1
@@ -148,25 +147,28 @@ class WantsToLeave:
     reason: Line
 
 
-def _groups(value: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Groups of tasks as they are shown. Raises `ValueError` for what is none."""
-    return [_group(item) for item in value[:_MOST_GROUPS]]
+@dataclass(frozen=True, slots=True)
+class TaskGroup:
+    """Tasks of one coroutine that wait at one location. The field names are also the keys of the control API."""
+
+    count: int = 0
+    coroutine: Line = ""
+    """Its qualified name."""
+    names: Lines = field(default_factory=list)
+    """The first few names that the application gave to its tasks."""
+    serves: Lines = field(default_factory=list)
+    """The requests that most of them serve."""
+    more_served: int = 0
+    """Number of other requests that they serve."""
+    stack: Lines = field(default_factory=list)
+    """Where they wait, innermost first: `file:line in function: source`."""
 
 
-def _group(value: object) -> dict[str, Any]:
-    known = value if isinstance(value, dict) else {}
-    group: dict[str, Any] = {}
-    for name, kind in _GROUP.items():
-        told = known.get(name, kind())
-        if not _is_a(told, kind):
-            raise ValueError(f"{name} of a group of tasks is no {kind.__name__}")
-        group[name] = _few(told) if kind is list else _short(told) if kind is str else told
-    return group
+def _few_groups(value: list[TaskGroup]) -> list[TaskGroup]:
+    return value[:_MOST_GROUPS]
 
 
-_MOST_GROUPS = 1000
-_GROUP = {"count": int, "coroutine": str, "names": list, "serves": list, "more_served": int, "stack": list}
-"""`asgi_master.worker.diagnostics.task_dump.TaskGroup`."""
+Groups = Annotated[list[TaskGroup], _few_groups]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +178,7 @@ class TasksTold:
     number: int
     total: int = 0
     """How many tasks there are, shown or not."""
-    groups: Annotated[list[dict[str, Any]], _groups] = field(default_factory=list)
-    """`asgi_master.worker.diagnostics.task_dump.TaskGroup`, as dictionaries."""
+    groups: Groups = field(default_factory=list)
     threads: Annotated[str, _ascii] = ""
     """The stacks of the threads."""
 
@@ -191,7 +192,7 @@ class Boot:
 
     generation: int
     directory: str
-    settings: dict[str, Any]
+    settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,65 +299,29 @@ Message = (
 _KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in Message.__args__}
 
 
-def _plain(kind: Any) -> type:
-    """The type without what is said of its bound, and of its parts."""
-    if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    return get_origin(kind) or kind  # type: ignore[no-any-return]
-
-
-_TYPES: dict[type[Message], dict[str, Any]] = {
-    kind: {f.name: _plain(f.type) for f in fields(kind)} for kind in _KINDS.values()
-}
-_BOUNDS: dict[type[Message], dict[str, Callable[[Any], Any]]] = {
-    kind: {f.name: get_args(f.type)[1] for f in fields(kind) if get_origin(f.type) is Annotated}
-    for kind in _KINDS.values()
-}
-
-
-def encode(message: Message) -> bytes:
+def dump(message: Message) -> bytes:
     """The datagram of a message."""
-    kind = type(message)
-    values = {name: getattr(message, name) for name in _TYPES[kind]}
-    for name, bound in _BOUNDS[kind].items():
-        values[name] = bound(values[name])
-    return json.dumps([kind.__name__, values]).encode()
+    return json.dumps([type(message).__name__, codec.dump(message)]).encode()
 
 
-def decode(datagram: bytes) -> Message | Unknown:
-    """The message of a datagram. Raises `ValueError` for what no version of ours says."""
+def load(datagram: bytes) -> Message | Unknown:
+    """The message of a datagram. Raises `ValueError` for what no version of this program sends."""
     try:
-        said = json.loads(datagram, parse_constant=_refuse)
+        data = json.loads(datagram, parse_float=_finite, parse_constant=_refuse)
     except RecursionError:
-        said = None
-    match said:
+        data = None
+    match data:
         case [str(name), dict(values)] if name in _KINDS:
-            kind = _KINDS[name]
+            return codec.load(_KINDS[name], values)
         case [str(name), dict()] if _NAME.fullmatch(name):
             return Unknown(name)
-        case _:
-            raise ValueError(f"no message of ours: {datagram[:_SHOWN]!r}")
-    types, bounds = _TYPES[kind], _BOUNDS[kind]
-    known = {key: value for key, value in values.items() if key in types}
-    for key, value in known.items():
-        if not _is_a(value, types[key]):
-            raise ValueError(f"{name}: {key} is no {types[key].__name__}")
-        if key in bounds:
-            known[key] = bounds[key](value)
-    try:
-        return kind(**known)
-    except TypeError as error:
-        raise ValueError(f"{name}: {error}") from None
+    raise ValueError(f"no message of ours: {datagram[:_SHOWN]!r}")
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if math.isfinite(value) else _refuse(number)
 
 
-def _is_a(value: object, kind: type) -> bool:
-    """Whether a value of JSON is of this type; what applications run beside can write to our channels."""
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool) and -_LARGEST <= value < _LARGEST
-    return isinstance(value, kind)
+def _refuse(number: str) -> NoReturn:
+    raise ValueError(f"{number[:_SHOWN]} is no number")

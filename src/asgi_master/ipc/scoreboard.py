@@ -144,8 +144,8 @@ class Scoreboard:
         return cls(board, shared_file("asgi-master-roster", _ROSTER_BYTES), is_ours=True)
 
     @classmethod
-    def recall(cls, fd: int, roster_fd: int, gone: Sequence[int], layout: Mapping[str, Any]) -> "Scoreboard":
-        """Go on, as the master, with that of another one; `gone` is what it remembered. Rows are to be claimed.
+    def restore(cls, fd: int, roster_fd: int, gone: Sequence[int], layout: Mapping[str, Any]) -> "Scoreboard":
+        """Go on, as the master, with that of another one; `gone` are its `counts_of_gone`. Rows are to be claimed.
 
         `layout` is that of the other one, which may know fewer counters.
         """
@@ -155,8 +155,9 @@ class Scoreboard:
         board._gone = [counted.get(word, 0) for word in GROWING]
         return board
 
-    def remember(self) -> list[int]:
-        """What those that are gone have counted."""
+    @property
+    def counts_of_gone(self) -> list[int]:
+        """What the workers that are gone have counted, in the order of `GROWING`."""
         return self._gone
 
     def roster_for_reading(self) -> int:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from asgi_master import codec
 from asgi_master.control.admin import AdminServer
 from asgi_master.control.component import Component
 from asgi_master.control.reloads import Reloads
@@ -61,8 +62,8 @@ from asgi_master.master.upgrade_state import StateSection, UpgradeState
 from asgi_master.master.watcher import Watcher
 from asgi_master.master.worker_resources import WorkerResources
 from asgi_master.settings.model import Settings
+from asgi_master.supervision import snapshot
 from asgi_master.supervision.events import Event, TimePassed
-from asgi_master.supervision.memento import recall, remember
 from asgi_master.supervision.supervisor import Supervisor
 from asgi_master.telemetry.process_identity import configure_process_identity
 
@@ -287,11 +288,11 @@ def _scoreboard(state: UpgradeState) -> Scoreboard:
     return state.register(
         "scoreboard",
         create=Scoreboard.create,
-        restore=lambda left: Scoreboard.recall(
+        restore=lambda left: Scoreboard.restore(
             left.fds["board"], left.fds["roster"], left.values["gone"], left.values["layout"]
         ),
         export=lambda board: StateSection(
-            {"layout": layout(), "gone": board.remember()}, {"board": board.fd, "roster": board.roster_fd}
+            {"layout": layout(), "gone": board.counts_of_gone}, {"board": board.fd, "roster": board.roster_fd}
         ),
     )
 
@@ -309,8 +310,8 @@ def _supervisor(state: UpgradeState, settings: Settings) -> Supervisor:
     return state.register(
         "supervisor",
         create=lambda: Supervisor(policy_of(settings), time.monotonic(), random.random),
-        restore=lambda left: recall(left.values, random.random),
-        export=lambda supervisor: StateSection(remember(supervisor)),
+        restore=lambda left: snapshot.load(left.values, random.random),
+        export=lambda supervisor: StateSection(snapshot.dump(supervisor)),
     )
 
 
@@ -318,8 +319,8 @@ def _totals(state: UpgradeState) -> Totals:
     return state.register(
         "totals",
         create=lambda: Totals(time.monotonic(), time.time()),
-        restore=lambda left: Totals.recall(left.values, time.monotonic(), time.time()),
-        export=lambda totals: StateSection(totals.remember()),
+        restore=lambda left: Totals.load(left.values, time.monotonic(), time.time()),
+        export=lambda totals: StateSection(codec.dump(totals)),
     )
 
 
@@ -327,6 +328,6 @@ def _reloads(state: UpgradeState) -> Reloads:
     return state.register(
         "reloads",
         create=Reloads,
-        restore=lambda left: Reloads.recall(left.values),
-        export=lambda reloads: StateSection(reloads.remember()),
+        restore=lambda left: Reloads.load(left.values),
+        export=lambda reloads: StateSection(reloads.dump()),
     )

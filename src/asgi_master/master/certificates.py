@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from asgi_master import codec
 from asgi_master.control.component import Component
 from asgi_master.errors import SettingsError
 from asgi_master.ipc import descriptors
@@ -21,7 +22,6 @@ from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.upgrade_state import StateSection
 from asgi_master.settings.bind import speaks_tls
 from asgi_master.settings.model import Settings, TlsSettings
-from asgi_master.settings.wire import from_wire, to_wire
 from asgi_master.telemetry import certificates as words
 from asgi_master.tls.bundle import Bundle, files_of, read_bundle
 
@@ -124,7 +124,7 @@ class Certificates(Component):
     def export_state(self) -> StateSection:
         """The bundles in memory, by the settings that name them."""
         known = [
-            {"settings": to_wire(replace(Settings(), tls=loaded.tls)), "fd": loaded.fd}
+            {"settings": codec.dump(replace(Settings(), tls=loaded.tls)), "fd": loaded.fd}
             for loaded in self._loaded.values()
         ]
         return StateSection(
@@ -134,7 +134,7 @@ class Certificates(Component):
     def import_state(self, section: StateSection) -> Self:
         """Go on with what serves now. Whether the files are still the same shows at the next look."""
         for known in section.values["loaded"]:
-            tls = from_wire(known["settings"]).tls
+            tls = codec.load(Settings, known["settings"]).tls
             try:
                 bundle = Bundle.of_memory(known["fd"])
                 ends = _ends(bundle, _contexts_of(bundle, tls))

@@ -2,17 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
+from asgi_master import codec
+from asgi_master.ipc import messages
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.conduct import WORKER, ZYGOTE, Conduct
-from asgi_master.ipc.messages import Boot, decode, encode
+from asgi_master.ipc.messages import Boot
 from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.master.process import Process
 from asgi_master.master.upgrade_state import StateSection
-
-_WORKER = {"worker", "slot", "generation", "pid", "row", "channel", "stack"}
-"""What is written down of a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,70 +69,104 @@ class Worker:
 Child = Zygote | Worker
 
 
+@dataclass(frozen=True, slots=True)
+class SavedZygote:
+    """What is kept of a zygote over a live upgrade."""
+
+    generation: int
+    pid: int
+    boot: str
+    """The message."""
+    channel: int
+    """Its descriptor; -1 if it is closed."""
+    directory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedWorker:
+    """What is kept of a worker over a live upgrade."""
+
+    worker: int
+    slot: int
+    generation: int
+    pid: int | None
+    row: int
+    channel: int
+    """Its descriptor, as `stack` is; -1 if it is closed."""
+    stack: int
+
+
+@dataclass(frozen=True, slots=True)
+class SavedChildren:
+    """All of them."""
+
+    zygotes: list[SavedZygote]
+    workers: list[SavedWorker]
+
+
 def export_state(zygotes: Iterable[Zygote], workers: Iterable[Worker]) -> StateSection:
-    """All of them as a section. Those whose channel is closed have the descriptor -1."""
-    section = StateSection(
-        {
-            "zygotes": [
-                {
-                    "generation": zygote.generation,
-                    "pid": zygote.process.pid,
-                    "boot": encode(zygote.boot).decode(),
-                    "channel": zygote.channel.fileno(),
-                    "directory": zygote.directory,
-                }
-                for zygote in zygotes
-            ],
-            "workers": [
-                {
-                    "worker": worker.worker,
-                    "slot": worker.slot,
-                    "generation": worker.generation,
-                    "pid": worker.pid,
-                    "row": worker.row.index,
-                    "channel": worker.channel.fileno(),
-                    "stack": worker.stack_fd,
-                }
-                for worker in workers
-            ],
-        }
+    """All of them as a section."""
+    saved = SavedChildren(
+        [
+            SavedZygote(
+                zygote.generation,
+                zygote.process.pid,
+                messages.dump(zygote.boot).decode(),
+                zygote.channel.fileno(),
+                zygote.directory,
+            )
+            for zygote in zygotes
+        ],
+        [
+            SavedWorker(
+                worker.worker,
+                worker.slot,
+                worker.generation,
+                worker.pid,
+                worker.row.index,
+                worker.channel.fileno(),
+                worker.stack_fd,
+            )
+            for worker in workers
+        ],
     )
-    known = [*section.values["zygotes"], *section.values["workers"]]
-    fds = [child[name] for child in known for name in ("channel", "stack") if name in child]
-    section.fds = {str(fd): fd for fd in fds if fd >= 0}
-    return section
+    fds = [zygote.channel for zygote in saved.zygotes]
+    fds += [fd for worker in saved.workers for fd in (worker.channel, worker.stack)]
+    return StateSection(codec.dump(saved), {str(fd): fd for fd in fds if fd >= 0})
 
 
-def zygotes_of(section: StateSection) -> list[Zygote]:
-    """The zygotes of a section."""
+def load(section: StateSection) -> SavedChildren:
+    """The children of a section, whose descriptors are left alone. Raises `ValueError` or `TypeError`."""
+    saved = codec.load(SavedChildren, section.values)
+    for zygote in saved.zygotes:
+        _boot(zygote)
+    return saved
+
+
+def zygotes_of(saved: SavedChildren) -> list[Zygote]:
+    """The zygotes, whose descriptors are taken over."""
     zygotes = [
-        Zygote(
-            known["generation"],
-            Process(known["pid"]),
-            _channel(known["channel"]),
-            _boot(known),
-            known.get("directory", ""),
-        )
-        for known in section.values["zygotes"]
+        Zygote(one.generation, Process(one.pid), _channel(one.channel), _boot(one), one.directory)
+        for one in saved.zygotes
     ]
     for zygote in zygotes:
         zygote.conduct.settle()
     return zygotes
 
 
-def workers_of(section: StateSection, scoreboard: Scoreboard) -> list[Worker]:
-    """The workers of a section."""
+def workers_of(saved: SavedChildren, scoreboard: Scoreboard) -> list[Worker]:
+    """The workers, whose descriptors and rows are taken over."""
     workers = [
         Worker(
-            worker=known["worker"],
-            slot=known["slot"],
-            generation=known["generation"],
-            row=scoreboard.claim(known["row"]),
-            channel=_channel(known["channel"]),
-            stack_fd=known["stack"],
-            process=None if known["pid"] is None else Process(known["pid"]),
+            worker=one.worker,
+            slot=one.slot,
+            generation=one.generation,
+            row=scoreboard.claim(one.row),
+            channel=_channel(one.channel),
+            stack_fd=one.stack,
+            process=None if one.pid is None else Process(one.pid),
         )
-        for known in section.values["workers"]
+        for one in saved.workers
     ]
     for worker in workers:
         if worker.process is not None:
@@ -142,16 +174,8 @@ def workers_of(section: StateSection, scoreboard: Scoreboard) -> list[Worker]:
     return workers
 
 
-def check(section: StateSection) -> None:
-    """See whether a section can be read, without its descriptors. Raises `ValueError`, `TypeError` or `KeyError`."""
-    for known in section.values["zygotes"]:
-        _boot(known)
-    if not all(known.keys() >= _WORKER for known in section.values["workers"]):
-        raise KeyError("workers")
-
-
-def _boot(known: dict[str, Any]) -> Boot:
-    message = decode(known["boot"].encode())
+def _boot(saved: SavedZygote) -> Boot:
+    message = messages.load(saved.boot.encode())
     if not isinstance(message, Boot):
         raise TypeError(f"{type(message).__name__} is not what a zygote is booted with")
     return message

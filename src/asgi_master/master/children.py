@@ -47,7 +47,7 @@ from asgi_master.ipc.messages import (
     WorkerGone,
 )
 from asgi_master.ipc.scoreboard import Scoreboard
-from asgi_master.master.child import Places, Worker, Zygote, export_state, workers_of, zygotes_of
+from asgi_master.master.child import Places, Worker, Zygote, export_state, load, workers_of, zygotes_of
 from asgi_master.master.guard import Guard
 from asgi_master.master.hearing import LAST_WORDS, MESSAGES_A_TURN, Hearing
 from asgi_master.master.oom import OomKills
@@ -335,9 +335,10 @@ class Children(Roll):
 
     def import_state(self, section: StateSection) -> Self:
         """Go on with those that the program before this one had. Some may have died since: `reap` tells."""
-        for zygote in zygotes_of(section):
+        saved = load(section)
+        for zygote in zygotes_of(saved):
             self._add_zygote(zygote)
-        for worker in workers_of(section, self._scoreboard):
+        for worker in workers_of(saved, self._scoreboard):
             self._add_worker(worker)
         return self
 

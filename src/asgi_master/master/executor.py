@@ -6,7 +6,6 @@ from asgi_master.master.children import Children
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.worker_resources import WorkerResources
-from asgi_master.settings.wire import to_wire
 from asgi_master.supervision.actions import (
     Action,
     AdmitWorker,
@@ -47,7 +46,7 @@ class Executor:
         """Carry out one action; what it causes is told as events later."""
         match action:
             case StartZygote(generation):
-                boot = Boot(generation, self._directory, to_wire(self._settings.current))
+                boot = Boot(generation, self._directory, self._settings.current)
                 self._children.start_zygote(boot)
             case RetireZygote(generation):
                 self._children.retire_zygote(generation)

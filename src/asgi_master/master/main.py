@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from asgi_master import __version__
+from asgi_master import __version__, codec
 from asgi_master.errors import ExitCode, SettingsError, converting_os_errors
 from asgi_master.master.assembly import assemble, set_up_process
 from asgi_master.master.early_zygote import EarlyZygote
@@ -25,7 +25,6 @@ from asgi_master.master.upgrade_protocol import (
 from asgi_master.master.upgrade_state import StateSection, UpgradeState
 from asgi_master.settings.directory import working_directory
 from asgi_master.settings.model import Settings
-from asgi_master.settings.wire import to_wire
 from asgi_master.telemetry.process_identity import configure_process_identity
 
 log = logging.getLogger("asgi_master")
@@ -63,7 +62,7 @@ def _settings(state: UpgradeState, read: Callable[[], Settings]) -> RunningSetti
         "executor",
         create=lambda: RunningSettings(read_checked(read)),
         restore=lambda section: RunningSettings(settings_in(section)),
-        export=lambda settings: StateSection({"settings": to_wire(settings.current)}),
+        export=lambda settings: StateSection({"settings": codec.dump(settings.current)}),
     )
 
 

@@ -5,7 +5,6 @@ import time
 from asgi_master.ipc.scoreboard import Row
 from asgi_master.master.child import Worker, Zygote
 from asgi_master.settings.model import Settings
-from asgi_master.settings.wire import from_wire
 from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.events import HeartbeatsRead
 
@@ -22,11 +21,11 @@ class Roll:
     def settings_of(self, generation: int) -> Settings | None:
         """What the zygote of `generation` runs under, if it lives."""
         zygote = self._zygotes.get(generation)
-        return from_wire(zygote.boot.settings) if zygote is not None else None
+        return zygote.boot.settings if zygote is not None else None
 
     def settings_by_generation(self) -> dict[int, Settings]:
         """What each zygote that lives runs under."""
-        return {generation: from_wire(zygote.boot.settings) for generation, zygote in self._zygotes.items()}
+        return {generation: zygote.boot.settings for generation, zygote in self._zygotes.items()}
 
     def directory_of(self, generation: int) -> str:
         """Where the zygote of `generation` really is; empty if that is not known."""

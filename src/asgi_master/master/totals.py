@@ -4,9 +4,10 @@ The workers' own counters stand on the scoreboard, whose header keeps those of t
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
+from asgi_master import codec
 from asgi_master.supervision.notices import (
     BootRefused,
     BootTimedOut,
@@ -39,10 +40,14 @@ class Totals:
     """The same in seconds since the epoch."""
     generation: int = 0
     """The one that is committed; 0 before the first."""
-    restarts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_REASONS, 0))
+    restarts: dict[str, int] = field(default_factory=dict)
     """Workers that were replaced other than by a reload or a scaling, by reason."""
-    reloads: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_RESULTS, 0))
+    reloads: dict[str, int] = field(default_factory=dict)
     """By result."""
+
+    def __post_init__(self) -> None:
+        self.restarts = {reason: self.restarts.get(reason, 0) for reason in _REASONS}
+        self.reloads = {result: self.reloads.get(result, 0) for result in _RESULTS}
 
     def note(self, notice: Notice) -> None:
         """Follow what the supervisor announced."""
@@ -63,27 +68,13 @@ class Totals:
             case WorkerLost(cause=cause, retry_in=float() | int()):
                 self.restarts[_reason(cause)] += 1
 
-    def remember(self) -> dict[str, Any]:
-        """Everything as plain values."""
-        return asdict(self)
-
     @classmethod
-    def recall(cls, values: Mapping[str, Any], now: float, today: float) -> "Totals":
-        """What `remember` told, possibly of another version of this program; what is missing begins now.
+    def load(cls, data: Mapping[str, Any], now: float, today: float) -> "Totals":
+        """From what `codec.dump` made, possibly of another version of this program; what is missing begins now.
 
-        `now` is on the monotonic clock and `today` in seconds since the epoch.
+        `now` is on the monotonic clock and `today` in seconds since the epoch. Raises `ValueError`.
         """
-        totals = cls(
-            started_at=float(values.get("started_at", now)),
-            started_on=float(values.get("started_on", today)),
-            generation=int(values.get("generation", 0)),
-        )
-        for counts, known in (
-            (totals.restarts, values.get("restarts", {})),
-            (totals.reloads, values.get("reloads", {})),
-        ):
-            counts.update({word: int(known[word]) for word in counts if word in known})
-        return totals
+        return codec.load(cls, {"started_at": now, "started_on": today, **data})
 
 
 def _reason(cause: WorkerCause) -> str:

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from asgi_master import __version__
+from asgi_master import __version__, codec
 from asgi_master.ipc.memory import content_of, frozen_file
 from asgi_master.ipc.scoreboard import understands
-from asgi_master.master.child import check
+from asgi_master.master import child
 from asgi_master.master.upgrade_state import VARIABLE, StateError, StateSection, decode, encode
 from asgi_master.settings.model import Settings
-from asgi_master.settings.wire import from_wire
-from asgi_master.supervision.memento import MementoError, recall
+from asgi_master.supervision import snapshot
 
 READY_MARKER = "able to take over: asgi-master "
 """Begins the last line of output of a program that is able to take over; its version follows."""
@@ -109,11 +108,11 @@ def check_sections(sections: dict[str, StateSection]) -> Settings:
     """Check that this program can restore them; returns the settings in use. Raises `StateError`."""
     try:
         settings = settings_in(sections["executor"])
-        recall(sections["supervisor"].values, lambda: 0.0)
-        check(sections["children"])
+        snapshot.load(sections["supervisor"].values, lambda: 0.0)
+        child.load(sections["children"])
         layout = sections["scoreboard"].values["layout"]
         is_understood = understands(layout)
-    except MementoError as error:
+    except snapshot.SnapshotError as error:
         raise StateError(f"{error}: restart instead") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StateError(f"the state lacks what this program needs ({error!r}): restart instead") from None
@@ -124,4 +123,4 @@ def check_sections(sections: dict[str, StateSection]) -> Settings:
 
 def settings_in(executor: StateSection) -> Settings:
     """The settings of the generation that serves."""
-    return from_wire(executor.values["settings"])
+    return codec.load(Settings, executor.values["settings"])

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
+from asgi_master import codec
 from asgi_master.settings.values import (
     INTEGER,
     LIST,
@@ -161,7 +162,7 @@ def setting(
         applies=applies,
     )
     # A type checker sees the field as its default.
-    return field(default=default, metadata={_OPTION: option})
+    return field(default=default, metadata={_OPTION: option} | codec.keys(name, *filter(None, [old_name])))
 
 
 def group_title(title: str) -> dict[str, str]:

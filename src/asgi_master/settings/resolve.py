@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asgi_master import codec
 from asgi_master.errors import SettingsError
 from asgi_master.settings.checks import DEFAULT, check
 from asgi_master.settings.cpus import available_cpus
@@ -23,7 +24,6 @@ from asgi_master.settings.sources import (
     from_socket_activation,
 )
 from asgi_master.settings.values import AUTO, AUTO_CONNECTIONS, Raw, show
-from asgi_master.settings.wire import from_wire
 
 _DEVELOPMENT_DRAIN = 2.0
 
@@ -108,7 +108,7 @@ def _tree(values: Mapping[str, Any]) -> Settings:
     groups: dict[str, dict[str, Any]] = {}
     for setting in SETTINGS:
         groups.setdefault(setting.group, {})[setting.name] = values[setting.name]
-    return from_wire(groups)
+    return codec.load(Settings, groups)
 
 
 def to_toml(resolved: Resolved) -> str:

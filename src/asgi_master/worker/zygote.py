@@ -32,7 +32,6 @@ from asgi_master.ipc.messages import (
 )
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Scoreboard
-from asgi_master.settings.wire import from_wire
 from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.telemetry.process_identity import configure_process_identity
 from asgi_master.telemetry.tracebacks import for_another_process
@@ -120,7 +119,7 @@ def _die_with(master_pid: int) -> None:
 
 def _inherit(boot: Boot, fds: list[int]) -> Inheritance:
     board_fd, roster_fd = fds
-    settings = from_wire(boot.settings)
+    settings = boot.settings
     return Inheritance(
         generation=boot.generation,
         settings=settings,

@@ -13,9 +13,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
+from asgi_master import codec
+from asgi_master.ipc.messages import TaskGroup
 from asgi_master.worker.diagnostics.code_location import CodeLocation, locations_of, outwards, waiting_frames
 from asgi_master.worker.diagnostics.current_request import request_of
 
@@ -30,23 +32,6 @@ _MAX_GROUPS = 500
 _LONGEST = 200
 """Maximum number of characters of a name or a request."""
 _NAMED_BY_ASYNCIO = re.compile(r"Task-\d+")
-
-
-@dataclass(frozen=True, slots=True)
-class TaskGroup:
-    """Tasks of one coroutine that wait at one location."""
-
-    count: int
-    coroutine: str
-    """Its qualified name."""
-    names: list[str]
-    """The first few names that the application gave to its tasks."""
-    serves: list[str]
-    """The requests that most of them serve."""
-    more_served: int
-    """Number of other requests that they serve."""
-    stack: list[str]
-    """Where they wait, innermost first: `file:line in function: source`."""
 
 
 @dataclass(slots=True)
@@ -80,7 +65,7 @@ def stacks_of_threads() -> str:
     return "\n".join(lines)
 
 
-async def tell_tasks(loop: asyncio.AbstractEventLoop, limit: int) -> tuple[int, list[dict[str, Any]]]:
+async def tell_tasks(loop: asyncio.AbstractEventLoop, limit: int) -> tuple[int, list[TaskGroup]]:
     """The number of tasks of the loop, without this one, and the largest groups of them, in `limit` bytes of JSON."""
     tasks = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
     folds: _Folds = {}
@@ -123,11 +108,11 @@ def _name_of(coroutine: object) -> str:
     return getattr(coroutine, "__qualname__", type(coroutine).__qualname__)
 
 
-def _that_fit(folds: _Folds, limit: int) -> list[dict[str, Any]]:
-    groups: list[dict[str, Any]] = []
+def _that_fit(folds: _Folds, limit: int) -> list[TaskGroup]:
+    groups: list[TaskGroup] = []
     for fold in sorted(folds.values(), key=lambda fold: -fold.count)[:_MAX_GROUPS]:
-        group = asdict(_group(fold))
-        limit -= len(json.dumps(group)) + 2
+        group = _group(fold)
+        limit -= len(json.dumps(codec.dump(group))) + 2
         if limit < 0:
             break
         groups.append(group)

@@ -1,31 +1,27 @@
-"""A supervisor that another one's memory was put into decides as that one would have."""
+"""A supervisor that was loaded from a snapshot decides as the one that was dumped."""
 
 import json
-from dataclasses import fields
-from enum import IntEnum, StrEnum
 
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import precondition, rule
 
 from asgi_master.supervision.events import ReloadRequested
-from asgi_master.supervision.fleet import Urgency, Worker
-from asgi_master.supervision.memento import MementoError, recall, remember
 from asgi_master.supervision.notices import ReloadCommitted, WorkerLost
-from asgi_master.supervision.plain import from_plain, to_plain
 from asgi_master.supervision.policy import Policy
+from asgi_master.supervision.snapshot import SnapshotError, dump, load
 from asgi_master.supervision.states import Phase
 from asgi_master.supervision.supervisor import Supervisor
 from fleet_machine import FleetMachine
 from simulation import Simulation
 
 
-def through_json(memory):
-    return json.loads(json.dumps(memory))
+def through_json(snapshot):
+    return json.loads(json.dumps(snapshot))
 
 
 def again(supervisor: Supervisor) -> Supervisor:
-    return recall(through_json(remember(supervisor)), lambda: 0.5)
+    return load(through_json(dump(supervisor)), lambda: 0.5)
 
 
 class TwinMachine(FleetMachine):
@@ -35,7 +31,7 @@ class TwinMachine(FleetMachine):
 
     @precondition(lambda self: self.supervisor.phase is Phase.STEADY)
     @rule()
-    def another_one_recalls(self):
+    def another_one_is_loaded(self):
         if self.twin is None:
             first, alone = self.supervisor, self.supervisor.handle
 
@@ -71,14 +67,14 @@ def test_a_life_goes_on_in_another_supervisor():
 def steady():
     world = Simulation(Policy(workers=1))
     world.until(lambda: world.supervisor.phase is Phase.STEADY)
-    return through_json(remember(world.supervisor))
+    return through_json(dump(world.supervisor))
 
 
 def test_unknown_words_are_ignored_and_missing_ones_have_their_default():
-    memory = steady()
-    memory["novelty"] = memory["fleet"]["novelty"] = 1
-    del memory["desired"]["policy"]["drain_timeout"]
-    supervisor = recall(memory, lambda: 0.0)
+    snapshot = steady()
+    snapshot["novelty"] = snapshot["fleet"]["novelty"] = 1
+    del snapshot["desired"]["policy"]["drain_timeout"]
+    supervisor = load(snapshot, lambda: 0.0)
     assert supervisor.phase is Phase.STEADY
     assert supervisor.policy.drain_timeout == Policy().drain_timeout
 
@@ -86,44 +82,26 @@ def test_unknown_words_are_ignored_and_missing_ones_have_their_default():
 def test_a_version_without_roles_says_which_workers_are_spares():
     world = Simulation(Policy(workers=1, spares=1))
     world.until(world.standing_by)
-    memory = through_json(remember(world.supervisor))
-    workers = [worker for _, worker in memory["fleet"]["workers"]]
+    snapshot = through_json(dump(world.supervisor))
+    workers = [worker for _, worker in snapshot["fleet"]["workers"]]
     assert [worker["spare"] for worker in workers] == [False, True]
     for worker in workers:
         del worker["role"]
-    assert recall(memory, lambda: 0.5).state == world.supervisor.state
+    assert load(snapshot, lambda: 0.5).state == world.supervisor.state
 
 
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda memory: memory.pop("fleet"), "fleet"),
-        (lambda memory: memory["fleet"].update(last_worker="many"), "many"),
-        (lambda memory: memory["fleet"]["workers"][0][1].update(state="asleep"), "asleep"),
-        (lambda memory: memory["fleet"].update(workers=3), "not iterable"),
-        (lambda memory: memory["desired"].update(phase="reloading"), "the running master is reloading"),
+        (lambda snapshot: snapshot.pop("fleet"), "fleet"),
+        (lambda snapshot: snapshot["fleet"].update(last_worker="many"), "many"),
+        (lambda snapshot: snapshot["fleet"]["workers"][0][1].update(state="asleep"), "asleep"),
+        (lambda snapshot: snapshot["fleet"].update(workers=3), "not iterable"),
+        (lambda snapshot: snapshot["desired"].update(phase="reloading"), "the running master is reloading"),
     ],
 )
-def test_what_cannot_be_recalled_says_why(spoil, why):
-    memory = steady()
-    spoil(memory)
-    with pytest.raises(MementoError, match=why):
-        recall(memory, lambda: 0.0)
-
-
-def test_every_kind_of_field_has_a_plain_form():
-    worker = Worker(1, 0, 1, ordered_at=2.5, deadline=None, urgency=Urgency.DRAIN)
-    plain = through_json(to_plain(worker))
-    assert set(plain) == {field.name for field in fields(Worker)}
-    assert from_plain(Worker, plain) == worker
-    assert from_plain(dict[int, tuple[str, ...]], through_json(to_plain({1: ("a", "b")}))) == {1: ("a", "b")}
-    assert from_plain(frozenset[int], to_plain(frozenset({2, 1}))) == {1, 2}
-    assert from_plain(float, 1) == 1.0
-    with pytest.raises(TypeError, match="object has no plain form"):
-        to_plain(object())
-
-
-def test_an_enumeration_is_its_value():
-    assert to_plain(Phase.STEADY) == "steady"
-    assert isinstance(from_plain(Phase, "steady"), StrEnum)
-    assert isinstance(from_plain(Urgency, 2), IntEnum)
+def test_what_cannot_be_loaded_says_why(spoil, why):
+    snapshot = steady()
+    spoil(snapshot)
+    with pytest.raises(SnapshotError, match=why):
+        load(snapshot, lambda: 0.0)

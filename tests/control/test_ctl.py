@@ -111,7 +111,7 @@ def test_stacks(one: Served, capsys: Captured) -> None:
     for line in (
         "worker 0 gen 3 [43]",
         "  tasks: 10007, 7 of them not shown",
-        "    10000 x HttpRequest._run (feed), serving GET /feed?user=1, GET /feed?user=2 and 9998 more",
+        "    10000 x RequestTask._run (feed), serving GET /feed?user=1, GET /feed?user=2 and 9998 more",
         "      /srv/shop/feed.py:7 in events: await changes.wait()",
         "  threads:",
         '      File "/srv/shop/feed.py", line 9 in work',
@@ -160,7 +160,7 @@ def test_stacks_hide_what_is_ours_unless_all_is_wanted(one: Served, capsys: Capt
 def test_a_request_is_shown_even_where_only_we_hold_it() -> None:
     held = {
         "count": 1,
-        "coroutine": "HttpRequest._run",
+        "coroutine": "RequestTask._run",
         "serves": ["GET /"],
         "stack": [f"{OURS}:5 in receive"],
     }

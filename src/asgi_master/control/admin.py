@@ -18,7 +18,6 @@ from asgi_master.control.health import HealthResult, HealthState, check_live, ch
 from asgi_master.control.http_server import HttpServer, Limits
 
 _METHODS = ("GET", "HEAD", "OPTIONS")
-_PATHS = ("/livez", "/readyz", "/startupz", "/metrics")
 _TEXT = "text/plain; charset=utf-8"
 _LIMITS = Limits(connections=64, evicts_oldest=True, request_bytes=16 * 1024)
 
@@ -33,6 +32,23 @@ class MasterView(Protocol):
         """The input of the metrics."""
 
 
+def _health(result: HealthResult, *, verbose: bool) -> Response:
+    return Response(200 if result.passes else 503, result.text(verbose=verbose).encode(), _TEXT)
+
+
+def _metrics(master: MasterView) -> Response:
+    return Response(200, metrics.render(master.snapshot()).encode(), metrics.CONTENT_TYPE)
+
+
+_ROUTES: dict[str, Callable[[MasterView, bool], Response]] = {
+    "/livez": lambda _master, verbose: _health(check_live(), verbose=verbose),
+    "/readyz": lambda master, verbose: _health(check_ready(master.health_state()), verbose=verbose),
+    "/startupz": lambda master, verbose: _health(check_started(master.health_state()), verbose=verbose),
+    "/metrics": lambda master, _verbose: _metrics(master),
+}
+"""For each path, the response to a GET; the flag is the parameter `verbose` of the query."""
+
+
 def respond(method: str, target: str, master: MasterView) -> Response:
     """The response to a request. Raises `Refusal`."""
     try:
@@ -41,28 +57,17 @@ def respond(method: str, target: str, master: MasterView) -> Response:
     except ValueError:
         raise Refusal(400, "the request's target is not a path") from None
     path = parts.path.removesuffix("/") or "/"
-    if method == "OPTIONS" and path in {"/", "*", *_PATHS}:
+    if method == "OPTIONS" and path in {"/", "*", *_ROUTES}:
         # The request of haproxy's health check by default.
         return Response(
-            200, f"there are {', '.join(_PATHS)}\n".encode(), _TEXT, [("allow", ", ".join(_METHODS))]
+            200, f"there are {', '.join(_ROUTES)}\n".encode(), _TEXT, [("allow", ", ".join(_METHODS))]
         )
-    if path not in _PATHS:
-        raise Refusal(404, f"nothing here; there are {', '.join(_PATHS)}")
+    route = _ROUTES.get(path)
+    if route is None:
+        raise Refusal(404, f"nothing here; there are {', '.join(_ROUTES)}")
     if method not in _METHODS:
         raise Refusal(405, f"{path} is for GET", allow=", ".join(_METHODS))
-    match path:
-        case "/livez":
-            return _health(check_live(), verbose=verbose)
-        case "/readyz":
-            return _health(check_ready(master.health_state()), verbose=verbose)
-        case "/startupz":
-            return _health(check_started(master.health_state()), verbose=verbose)
-        case _:
-            return Response(200, metrics.render(master.snapshot()).encode(), metrics.CONTENT_TYPE)
-
-
-def _health(result: HealthResult, *, verbose: bool) -> Response:
-    return Response(200 if result.passes else 503, result.text(verbose=verbose).encode(), _TEXT)
+    return route(master, verbose)
 
 
 class AdminServer(Component):

@@ -6,11 +6,11 @@ import os
 import psutil
 import pytest
 
-from asgi_master.master.memory import MemorySampler, Subject
+from asgi_master.master.memory import MemorySampler, SampledProcess
 from asgi_master.telemetry.resources import Memory, memory_of
 
-MASTER, ZYGOTE = Subject(1, "master"), Subject(2, "zygote")
-WORKERS = [Subject(3, "worker", 0), Subject(4, "worker", 1)]
+MASTER, ZYGOTE = SampledProcess(1, "master"), SampledProcess(2, "zygote")
+WORKERS = [SampledProcess(3, "worker", 0), SampledProcess(4, "worker", 1)]
 
 
 class Looker:
@@ -47,7 +47,7 @@ def test_the_new_first_and_the_gone_forgotten():
     looker = Looker()
     for _ in range(4):
         looker.sampler.sample([MASTER, ZYGOTE, *WORKERS])
-    looker.sampler.sample([MASTER, Subject(9, "worker", 1)])
+    looker.sampler.sample([MASTER, SampledProcess(9, "worker", 1)])
     assert looker.looked[-1] == 9
     assert looker.known() == {("master", None): 1, ("worker", 1): 9}
 
@@ -55,7 +55,7 @@ def test_the_new_first_and_the_gone_forgotten():
 def test_two_processes_of_one_slot_are_added_up():
     looker = Looker()
     for _ in range(2):
-        looker.sampler.sample([Subject(3, "worker", 0), Subject(30, "worker", 0)])
+        looker.sampler.sample([SampledProcess(3, "worker", 0), SampledProcess(30, "worker", 0)])
     assert looker.known() == {("worker", 0): 33}
 
 
@@ -71,7 +71,7 @@ def test_who_tells_only_a_part_is_shown_and_spoken_of_once(caplog):
     looker = Looker()
     looker.hidden = {3, 4}
     for _ in range(5):
-        looker.sampler.sample([MASTER, *WORKERS, Subject(5, "worker", 1)])
+        looker.sampler.sample([MASTER, *WORKERS, SampledProcess(5, "worker", 1)])
     assert looker.known() == {("master", None): 1, ("worker", 0): None, ("worker", 1): None}
     assert [process.rss for process in looker.sampler.processes()] == [1, 3, 9]
     assert [record.getMessage() for record in caplog.records] == [
@@ -93,7 +93,7 @@ def test_slow_looks_are_rare(takes, pause):
 
 def test_a_real_process():
     sampler = MemorySampler()
-    sampler.sample([Subject(os.getpid(), "master")])
+    sampler.sample([SampledProcess(os.getpid(), "master")])
     (process,) = sampler.processes()
     assert 0 < process.uss <= process.pss <= process.rss
 

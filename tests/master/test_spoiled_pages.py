@@ -21,14 +21,14 @@ from asgi_master.ipc.counters import Field, Stats
 from asgi_master.ipc.messages import ApplicationImported, BecameReady, BootWanted, Fork, Forked
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master.executor import Executor
+from asgi_master.master.fleet_control import FleetControl
+from asgi_master.master.fleet_view import FleetView
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.log_files import LogFiles
-from asgi_master.master.observer import MasterObserver
 from asgi_master.master.policy import policy_of
 from asgi_master.master.process import Process
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.sd_notify import Notifier
-from asgi_master.master.steering import MasterSteering
 from asgi_master.master.systemd import ServiceManager
 from asgi_master.master.totals import Totals
 from asgi_master.master.worker_resources import WorkerResources
@@ -66,7 +66,7 @@ class Master(Household):
         log_files = LogFiles(self.children, running, Path("/"))
         resources = WorkerResources(self.listeners, cast("Any", None), log_files)
         self.executor = Executor(self.children, self.listeners, resources, running, "/")
-        self.observer = MasterObserver(
+        self.fleet_view = FleetView(
             self.supervisor,
             self.children,
             running,
@@ -76,16 +76,16 @@ class Master(Household):
             list,
             is_asked=True,
         )
-        self.steering = MasterSteering(
+        self.fleet_control = FleetControl(
             self.supervisor,
             self.children,
             running,
             self.listeners,
-            tell=self.events.append,
+            report=self.events.append,
             reload=list,
             started_at=0.0,
             totals=self.scoreboard.totals,
-            health_state=self.observer.health_state,
+            health_state=self.fleet_view.health_state,
         )
         self.service_manager = ServiceManager(Notifier({}), self.supervisor, self.children.rows, {})
         self.followed: list[tuple[int, Channel]] = []
@@ -146,13 +146,13 @@ class Master(Household):
 
     def ask(self) -> None:
         """Whatever may be asked of it."""
-        assert metrics.render(self.observer.snapshot()).count("\n") > 50
-        status = self.steering.status()
+        assert metrics.render(self.fleet_view.snapshot()).count("\n") > 50
+        status = self.fleet_control.status()
         assert {worker.pid for worker in status.workers} == set(self.children.worker_pids().values())
         assert all(0 <= worker.requests <= 2**52 for worker in status.workers)
         assert all(worker.heartbeat_age is None or worker.heartbeat_age >= 0 for worker in status.workers)
-        check_ready(self.observer.health_state())
-        self.observer.sweep()
+        check_ready(self.fleet_view.health_state())
+        self.fleet_view.sweep()
         self.service_manager.sweep()
         self.judge(self.children.read_heartbeats())
 
@@ -248,7 +248,7 @@ def _is_dead(pid: int) -> bool:
 def test_nobody_is_ready_when_all_are_dead(master: Master) -> None:
     for row in master.children.rows().values():
         row[Field.HEARTBEAT_NS] = 2**62
-    assert check_ready(master.observer.health_state()).passes
+    assert check_ready(master.fleet_view.health_state()).passes
     for pid in master.children.worker_pids().values():
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda pid=pid: _is_dead(pid), "it is dead")
@@ -256,4 +256,4 @@ def test_nobody_is_ready_when_all_are_dead(master: Master) -> None:
     master.turn()
     for event in list(master.events):
         master.supervisor.handle(event, time.monotonic())
-    assert not check_ready(master.observer.health_state()).passes
+    assert not check_ready(master.fleet_view.health_state()).passes

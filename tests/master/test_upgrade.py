@@ -15,7 +15,7 @@ from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import BecameReady, Boot
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master import child, upgrade_protocol
-from asgi_master.master.child import Worker, Zygote
+from asgi_master.master.child import WorkerHandle, ZygoteHandle
 from asgi_master.master.fd_store import FdStore
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.pid_file import PidFile
@@ -337,10 +337,10 @@ def test_children_cross_with_their_channels():
     other.close()
     boot = Boot(3, "/srv", Settings(ApplicationSettings(app="a:b")))
     workers = [
-        Worker(7, 1, 3, board.row(2), ours, stack_fd=-1, process=Process(99)),
-        Worker(8, 0, 3, board.row(1), hung_up, -1),
+        WorkerHandle(7, 1, 3, board.row(2), ours, stack_fd=-1, process=Process(99)),
+        WorkerHandle(8, 0, 3, board.row(1), hung_up, -1),
     ]
-    left = child.export_state([Zygote(3, Process(98), hung_up, boot)], workers)
+    left = child.export_state([ZygoteHandle(3, Process(98), hung_up, boot)], workers)
     (section,) = decode(encode({"children": left}, "1"), os.getpid()).values()
     assert list(section.fds.values()) == [ours.fileno()]
     saved = child.load(section)

@@ -15,7 +15,7 @@ from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import BecameReady, Boot, BootWanted, Fork, Forked
 from asgi_master.ipc.scoreboard import Scoreboard
-from asgi_master.master.child import Places
+from asgi_master.master.child import InheritedFds
 from asgi_master.master.children import Children
 from asgi_master.master.guard import Guard
 from asgi_master.settings.model import Settings
@@ -66,7 +66,7 @@ class Household:
 
     def order(self, worker: int, generation: int = 1) -> tuple[Channel, int]:
         """Have a worker ordered; returns its ends of its channel and its stack pipe."""
-        self.children.spawn_worker(worker, worker, generation, Places(), Role.WORKER)
+        self.children.spawn_worker(worker, worker, generation, InheritedFds(), Role.WORKER)
         received = self.zygotes[generation].receive()
         assert received is not None
         assert isinstance(received.message, Fork)

@@ -104,8 +104,8 @@ def _show_settings(command_line: "CommandLine") -> int:
     if command_line.print_config:
         print(to_toml(resolved), end="")  # noqa: T201 -- the output of the command
         return ExitCode.OK
+    from asgi_master.master.preconditions import refusals  # noqa: PLC0415 -- as in `main`
     from asgi_master.master.privileges import exposures  # noqa: PLC0415 -- as in `main`
-    from asgi_master.master.questions import refusals  # noqa: PLC0415 -- as in `main`
 
     directory = working_directory(os.environ) / resolved.settings.application.chdir
     if errors := refusals(resolved.settings, directory):

@@ -38,13 +38,13 @@ from asgi_master.master.dispatcher import Dispatcher
 from asgi_master.master.early_zygote import EarlyZygote
 from asgi_master.master.executor import Executor
 from asgi_master.master.fd_store import FdStore
+from asgi_master.master.fleet_control import FleetControl
+from asgi_master.master.fleet_view import FleetView
 from asgi_master.master.guard import Guard
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.log_files import LogFiles
 from asgi_master.master.loop import Master
-from asgi_master.master.observer import MasterObserver
 from asgi_master.master.pid_file import PidFile
-from asgi_master.master.place import Place, enter
 from asgi_master.master.policy import policy_of
 from asgi_master.master.privileges import PID_FILE, warn_of_exposure
 from asgi_master.master.reload import Reload
@@ -54,7 +54,7 @@ from asgi_master.master.selecting import PatientSelector
 from asgi_master.master.shared_sockets import SharedSockets
 from asgi_master.master.signal_actions import SignalActions, master_actions
 from asgi_master.master.signals import SignalPipe
-from asgi_master.master.steering import MasterSteering
+from asgi_master.master.start_context import StartContext, enter_directory
 from asgi_master.master.systemd import ServiceManager
 from asgi_master.master.totals import Totals
 from asgi_master.master.upgrade import Upgrade
@@ -74,7 +74,7 @@ class Process(NamedTuple):
     """What is set up before anything is opened."""
 
     signals: SignalPipe
-    place: Place
+    start: StartContext
 
 
 def set_up_process(
@@ -85,7 +85,7 @@ def set_up_process(
         "signals", create=SignalPipe, restore=SignalPipe.import_state, export=SignalPipe.export_state
     )
     held.callback(signals.close)
-    place = enter(settings.current, early_zygote.interpreter)
+    start = enter_directory(settings.current, early_zygote.interpreter)
     try:
         configure_process_identity("master", settings.current)
     except SettingsError as error:
@@ -95,7 +95,7 @@ def set_up_process(
         logging_settings = replace(settings.current.logging, log_config="")
         configure_process_identity("master", replace(settings.current, logging=logging_settings))
         log.error("upgrade: %s", error)
-    return Process(signals, place)
+    return Process(signals, start)
 
 
 def assemble(
@@ -111,7 +111,7 @@ def assemble(
     `reread` reads the settings for a reload and raises `SettingsError`; `new_zygote` starts a process that waits for
     its `Boot`.
     """
-    started, directory = settings.current, Path(process.place.directory)
+    started, directory = settings.current, Path(process.start.directory)
     _write_pid_file(held, state, started)
     notifier = Notifier(os.environ)
     held.callback(notifier.close)
@@ -165,7 +165,7 @@ def assemble(
         held.callback(control.close)
 
     supervisor = _supervisor(state, started)
-    executor = Executor(children, listeners, resources, settings, process.place.directory)
+    executor = Executor(children, listeners, resources, settings, process.start.directory)
     dispatcher = Dispatcher(events, supervisor, executor, guarded)
     signal_actions = SignalActions(process.signals, guarded)
     selector.register(process.signals, selectors.EVENT_READ, signal_actions.run)
@@ -179,7 +179,7 @@ def assemble(
     closing_listeners = ClosingListeners(settings, listeners, hand_off)
     shared_sockets = SharedSockets(children, settings, listeners, resources, hand_off)
     totals = _totals(state)
-    observer = MasterObserver(
+    fleet_view = FleetView(
         supervisor,
         children,
         settings,
@@ -189,20 +189,20 @@ def assemble(
         shared_sockets.silent,
         is_asked=bool(admin),
     )
-    steering = MasterSteering(
+    fleet_control = FleetControl(
         supervisor,
         children,
         settings,
         listeners,
-        tell=events.append,
+        report=events.append,
         reload=lambda: reload.request("control"),
         started_at=totals.started_at,
         totals=scoreboard.totals,
-        health_state=observer.health_state,
+        health_state=fleet_view.health_state,
     )
     upgrade = Upgrade(
         state,
-        process.place,
+        process.start,
         settings,
         supervisor,
         children,
@@ -220,15 +220,15 @@ def assemble(
         ControlServer(
             control.sock if control is not None else None,
             selector,
-            steering,
+            fleet_control,
             _reloads(state),
             settle=dispatcher.dispatch,
             uid=os.geteuid(),
         ),
         service_manager,
         shared_sockets,
-        observer,
-        AdminServer([listener.sock for listener in admin], selector, observer),
+        fleet_view,
+        AdminServer([listener.sock for listener in admin], selector, fleet_view),
         certificates,
         log_files,
         *([Watcher(started, supervisor, selector, reload)] if started.development.reload else []),

@@ -1,4 +1,4 @@
-"""What the master holds of each zygote and worker, and how that crosses a live upgrade."""
+"""The master's handles of zygotes and workers, and their form at a live upgrade."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,20 +14,20 @@ from asgi_master.master.upgrade_state import StateSection
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where a worker accepts: descriptors, to be lent for the fork."""
+class InheritedFds:
+    """The descriptors that a worker inherits at its fork; the master keeps them."""
 
     listeners: tuple[int, ...] = ()
     secure: tuple[int, ...] = ()
-    """Which of the listeners speak TLS, by their place."""
+    """The TLS listeners, by index."""
     certificates: tuple[int, ...] = ()
-    """If any does: the bundle in memory that they begin with."""
+    """With TLS listeners: the bundle in memory that they begin with."""
     access_log: tuple[int, ...] = ()
-    """If it goes to a file, that."""
+    """The file of the access log, if there is one."""
 
 
 @dataclass(slots=True)
-class Zygote:
+class ZygoteHandle:
     """A zygote's process."""
 
     generation: int
@@ -35,7 +35,7 @@ class Zygote:
     channel: Channel
     boot: Boot
     directory: str = ""
-    """Where it really is, once it said so."""
+    """Its real working directory, once it was reported."""
     conduct: Conduct = field(default_factory=lambda: Conduct(ZYGOTE))
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Zygote:
 
 
 @dataclass(slots=True)
-class Worker:
+class WorkerHandle:
     """A worker's process, from the order to fork it."""
 
     worker: int
@@ -54,7 +54,7 @@ class Worker:
     stack_fd: int
     """Read end of the pipe its stacks come through; -1 once it is closed."""
     process: Process | None = None
-    """Known once it said `Forked`."""
+    """Known once it sent `Forked`."""
     conduct: Conduct = field(default_factory=lambda: Conduct(WORKER))
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class Worker:
         return self.process.pid if self.process is not None else None
 
 
-Child = Zygote | Worker
+Child = ZygoteHandle | WorkerHandle
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class SavedChildren:
     workers: list[SavedWorker]
 
 
-def export_state(zygotes: Iterable[Zygote], workers: Iterable[Worker]) -> StateSection:
+def export_state(zygotes: Iterable[ZygoteHandle], workers: Iterable[WorkerHandle]) -> StateSection:
     """All of them as a section."""
     saved = SavedChildren(
         [
@@ -143,10 +143,10 @@ def load(section: StateSection) -> SavedChildren:
     return saved
 
 
-def zygotes_of(saved: SavedChildren) -> list[Zygote]:
+def zygotes_of(saved: SavedChildren) -> list[ZygoteHandle]:
     """The zygotes, whose descriptors are taken over."""
     zygotes = [
-        Zygote(one.generation, Process(one.pid), _channel(one.channel), _boot(one), one.directory)
+        ZygoteHandle(one.generation, Process(one.pid), _channel(one.channel), _boot(one), one.directory)
         for one in saved.zygotes
     ]
     for zygote in zygotes:
@@ -154,10 +154,10 @@ def zygotes_of(saved: SavedChildren) -> list[Zygote]:
     return zygotes
 
 
-def workers_of(saved: SavedChildren, scoreboard: Scoreboard) -> list[Worker]:
+def workers_of(saved: SavedChildren, scoreboard: Scoreboard) -> list[WorkerHandle]:
     """The workers, whose descriptors and rows are taken over."""
     workers = [
-        Worker(
+        WorkerHandle(
             worker=one.worker,
             slot=one.slot,
             generation=one.generation,
@@ -182,7 +182,7 @@ def _boot(saved: SavedZygote) -> Boot:
 
 
 def _channel(fd: int) -> Channel:
-    """The channel behind the descriptor; one that was closed stays so."""
+    """The channel behind the descriptor; -1 stands for a closed one."""
     if fd < 0:
         channel, other = Channel.pair()
         channel.close()

@@ -1,4 +1,4 @@
-"""The zygotes and workers that live: their processes, channels and scoreboard rows.
+"""The zygotes and workers that are alive: their processes, channels and scoreboard rows.
 
 For each started zygote exactly one `ZygoteExited` is reported, and for each spawned worker exactly one
 `WorkerExited`, whatever becomes of the process.
@@ -47,13 +47,21 @@ from asgi_master.ipc.messages import (
     WorkerGone,
 )
 from asgi_master.ipc.scoreboard import Scoreboard
-from asgi_master.master.child import Places, Worker, Zygote, export_state, load, workers_of, zygotes_of
+from asgi_master.master.channel_reader import MAX_LAST_MESSAGES, MESSAGES_PER_TURN, ChannelReader
+from asgi_master.master.child import (
+    InheritedFds,
+    WorkerHandle,
+    ZygoteHandle,
+    export_state,
+    load,
+    workers_of,
+    zygotes_of,
+)
 from asgi_master.master.guard import Guard
-from asgi_master.master.hearing import LAST_WORDS, MESSAGES_A_TURN, Hearing
 from asgi_master.master.oom import OomKills
 from asgi_master.master.process import Process
+from asgi_master.master.process_table import ProcessTable
 from asgi_master.master.reaper import is_child, next_dead_child, reap
-from asgi_master.master.roll import Roll
 from asgi_master.master.stack_pipes import StackPipes
 from asgi_master.master.tracebacks import Tracebacks
 from asgi_master.master.upgrade_state import StateSection
@@ -76,11 +84,11 @@ log = logging.getLogger("asgi_master")
 
 _FAILED_TO_START = "the master failed to start it"
 _NEVER_STARTED = 1
-"""The status reported for a process that never came to life."""
+"""The status reported for a process that never started."""
 
 
-class Children(Roll):
-    """All child processes. What they do is told to `tell`, in the order in which it happened."""
+class Children(ProcessTable):
+    """All child processes. Events are passed to `report`, in the order in which they happened."""
 
     def __init__(
         self,
@@ -88,25 +96,25 @@ class Children(Roll):
         scoreboard: Scoreboard,
         hand_off: HandOff,
         new_zygote: Callable[[], tuple[int, Channel]],
-        tell: Callable[[Event], None],
+        report: Callable[[Event], None],
         guarded: Guard | None = None,
     ) -> None:
         super().__init__()
         self._scoreboard = scoreboard
         self._hand_off = hand_off
         self._new_zygote = new_zygote
-        self._tell = tell
-        self._others: dict[int, Callable[[int], None]] = {}
+        self._report = report
+        self._expected_exits: dict[int, Callable[[int], None]] = {}
         self._stack_dumps = StackDumpRequests()
         self._stacks = StackPipes(selector, self._stack_dumps)
         self._guarded = guarded or Guard()
-        self._hearing = Hearing(selector)
-        self.disposal = self._hearing.disposal
-        """Closes what children may have sent something through."""
+        self._reader = ChannelReader(selector)
+        self.disposal = self._reader.disposal
+        """Closes sockets that may hold descriptors from children."""
         self.tracebacks = Tracebacks()
-        """Why children failed."""
+        """Tracebacks of children that failed."""
         self.oom_kills = OomKills()
-        """To be looked at also while nobody dies."""
+        """To be polled also while no child exits."""
 
     # Orders
 
@@ -117,16 +125,16 @@ class Children(Roll):
             faults.fault_point("before_zygote", generation=boot.generation)
             pid, channel = self._new_zygote()
         except OSError as error:
-            self._tell(ZygoteFailed(boot.generation, _cannot_start(error)))
-            self._tell(ZygoteExited(boot.generation, _NEVER_STARTED))
+            self._report(ZygoteFailed(boot.generation, _cannot_start(error)))
+            self._report(ZygoteExited(boot.generation, _NEVER_STARTED))
             return
-        self._add_zygote(Zygote(boot.generation, Process(pid), channel, boot))
+        self._add_zygote(ZygoteHandle(boot.generation, Process(pid), channel, boot))
 
     def retire_zygote(self, generation: int) -> None:
         """Close its channel: a zygote exits at the end of file."""
         zygote = self._zygotes.get(generation)
         if zygote is not None:
-            self._hearing.hang_up(zygote.channel)
+            self._reader.hang_up(zygote.channel)
 
     def kill_zygote(self, generation: int) -> None:
         """SIGKILL it."""
@@ -134,7 +142,7 @@ class Children(Roll):
         if zygote is not None:
             zygote.process.signal(signal.SIGKILL)
 
-    def spawn_worker(self, worker: int, slot: int, generation: int, places: Places, role: Role) -> None:
+    def spawn_worker(self, worker: int, slot: int, generation: int, places: InheritedFds, role: Role) -> None:
         """Have the zygote of `generation` fork a worker that accepts there; a spare, only once it is admitted."""
         zygote = self._zygotes.get(generation)
         with contextlib.ExitStack() as theirs:
@@ -143,8 +151,8 @@ class Children(Roll):
                 child, lent = self._prepare(worker, slot, generation, theirs)
             except (OSError, RuntimeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else error
-                self._tell(WorkerFailed(worker, f"no channel for it: {reason}"))
-                self._tell(WorkerExited(worker, _NEVER_STARTED))
+                self._report(WorkerFailed(worker, f"no channel for it: {reason}"))
+                self._report(WorkerExited(worker, _NEVER_STARTED))
                 return
             self._add_worker(child)
             fds = (*self._hand_off.fds, *lent, *places.certificates, *places.access_log, *places.listeners)
@@ -160,13 +168,13 @@ class Children(Roll):
                 zygote.conduct.asked()
         faults.fault_point("after_spawn_order", generation=generation, slot=slot)
         if not asked:
-            self._tell(WorkerFailed(worker, "its zygote is gone"))
+            self._report(WorkerFailed(worker, "its zygote is gone"))
             self._forget(child, _NEVER_STARTED)
 
     def _prepare(
         self, worker: int, slot: int, generation: int, theirs: contextlib.ExitStack
-    ) -> tuple[Worker, tuple[int, int]]:
-        """What a worker needs, and the descriptors to lend it, which `theirs` closes. Raises `OSError`."""
+    ) -> tuple[WorkerHandle, tuple[int, int]]:
+        """A worker's channel, stack pipe and row, and its ends of them, which `theirs` closes. Raises `OSError`."""
         with contextlib.ExitStack() as ours:
             stack_read, stack_write = os.pipe()
             ours.callback(descriptors.close, stack_read)
@@ -179,66 +187,66 @@ class Children(Roll):
             os.set_blocking(stack_read, False)
             row = self._scoreboard.allocate()
             ours.pop_all()
-        return Worker(worker, slot, generation, row, channel, stack_read), (end.fileno(), stack_write)
+        return WorkerHandle(worker, slot, generation, row, channel, stack_read), (end.fileno(), stack_write)
 
     def admit_worker(self, worker: int) -> None:
         """Have a spare accept."""
         child = self._workers.get(worker)
         if child is not None and not child.channel.send(Accept()):
-            # It would count as one that serves, and serve nobody.
+            # It would count as serving without accepting.
             self.kill_worker(worker)
 
     def give_certificates(self, generations: set[int], certificates_fd: int) -> bool:
         """Have the workers of these generations serve new connections with the bundle behind the descriptor.
 
-        Returns whether all could be told.
+        Returns whether all were sent it.
         """
-        all_told = True
+        all_sent = True
         for child in self._workers.values():
             if child.generation in generations and not child.channel.send(
                 TakeCertificates(), (certificates_fd,)
             ):
-                # One whose channel is closed can never be told.
-                all_told = all_told and child.channel.fileno() < 0
-        return all_told
+                # A closed channel takes no message any more.
+                all_sent = all_sent and child.channel.fileno() < 0
+        return all_sent
 
     def give_access_log(self, generations: set[int], workers: set[int] | None, fd: int) -> set[int]:
-        """Have workers of these generations, all or some, write to the file; returns those that could not be told."""
+        """Have workers of these generations, all or some, write to the file; returns those that were not sent it."""
         children = [
             child
             for child in self._workers.values()
             if child.generation in generations and (workers is None or child.worker in workers)
         ]
-        not_told = self._not_told(children, TakeAccessLog(), (fd,))
-        # One whose channel is closed can never be told.
+        not_told = self._not_sent(children, TakeAccessLog(), (fd,))
+        # A closed channel takes no message any more.
         return {worker for worker in not_told if self._workers[worker].channel.fileno() >= 0}
 
     def give_hand_off(self) -> set[int]:
-        """Have all workers use the hand-off queue as it is now; returns those that could not be told."""
-        return self._not_told(self._workers.values(), TakeHandOff(), self._hand_off.fds)
+        """Have all workers use the hand-off queue as it is now; returns those that could not be sent it."""
+        return self._not_sent(self._workers.values(), TakeHandOff(), self._hand_off.fds)
 
-    def give_listeners(self, workers: Iterable[int], places: Places) -> set[int]:
-        """Have these workers accept there, and nowhere else; returns those that could not be told."""
+    def give_listeners(self, workers: Iterable[int], places: InheritedFds) -> set[int]:
+        """Have these workers accept on these listeners alone; returns those that could not be sent it."""
         children = [self._workers[worker] for worker in workers if worker in self._workers]
-        return self._not_told(children, TakeListeners(list(places.secure)), places.listeners)
+        return self._not_sent(children, TakeListeners(list(places.secure)), places.listeners)
 
     @staticmethod
-    def _not_told(children: Iterable[Worker], message: Message, fds: tuple[int, ...]) -> set[int]:
+    def _not_sent(children: Iterable[WorkerHandle], message: Message, fds: tuple[int, ...]) -> set[int]:
         return {child.worker for child in children if not child.channel.send(message, fds)}
 
     def drain_worker(self, worker: int, timeout: float, *, hand_off: bool) -> None:
-        """Order it to finish and leave."""
+        """Have the worker finish and exit."""
         child = self._workers.get(worker)
         if child is not None:
             faults.fault_point("before_drain_order", generation=child.generation, slot=child.slot)
         if child is None or child.channel.send(Drain(timeout, hand_off)):
             return
         if child.process is not None:
-            # It lost its channel (an application that closes descriptors it does not know); TERM means the same.
+            # It lost its channel (an application that closes unknown descriptors); SIGTERM means the same.
             child.process.signal(signal.SIGTERM)
 
     def dump_stacks(self, worker: int) -> None:
-        """Have its stacks written to the log."""
+        """Have the stacks of the worker written to the log."""
         child = self._workers.get(worker)
         if child is not None and child.process is not None:
             self._stack_dumps.ordered_for_log(worker, time.monotonic())
@@ -246,7 +254,7 @@ class Children(Roll):
             child.process.signal(STACKS_SIGNAL)
 
     def request_stack_dumps(self, workers: list[int]) -> StackDumpRequest:
-        """Ask workers for their tasks and stacks; the answers gather in what is returned."""
+        """Request tasks and stacks of workers; the answers are collected in the returned object."""
         children = [self._workers[worker] for worker in workers if worker in self._workers]
         asked = [PendingWorker(child.worker, child.slot, child.generation, child.pid) for child in children]
         request = self._stack_dumps.begin(asked, time.monotonic())
@@ -256,18 +264,18 @@ class Children(Roll):
                 child.channel.send(TellTasks(request.number, request.limit))
         return request
 
-    def press(self) -> None:
-        """Ask those past their loops whose loops do not answer; to be called each half second."""
+    def signal_unresponsive(self) -> None:
+        """Request stacks by signal of workers whose loop did not answer; to be called each half second."""
         for worker in self._stack_dumps.take_unresponsive(time.monotonic()):
             child = self._workers.get(worker)
             if child is not None and child.process is not None:
-                # What was written before is not the answer.
+                # Read what was written before the request.
                 self._stacks.read(child)
                 self._stacks.asked(child)
                 child.process.signal(STACK_SIGNAL)
 
     def kill_worker(self, worker: int) -> None:
-        """SIGKILL it. One that was never heard of is given up: it leaves by itself if it ever comes to life."""
+        """SIGKILL it. A worker that never reported a pid is given up: it exits by itself if it was forked after all."""
         child = self._workers.get(worker)
         if child is None:
             return
@@ -279,43 +287,45 @@ class Children(Roll):
     # Facts
 
     def reap(self) -> None:
-        """Report and reap every child that has died; what it said last is told before."""
+        """Reap every child that has died and report it, after its last messages."""
         while (pid := next_dead_child()) is not None:
-            # Whoever died may still have sent its pid or the reason a moment ago.
+            # Its pid, or the reason, may have been sent just before it died.
             for worker in list(self._workers.values()):
-                self._guarded(self._read_worker, worker, LAST_WORDS if worker.pid == pid else MESSAGES_A_TURN)
+                self._guarded(
+                    self._read_worker, worker, MAX_LAST_MESSAGES if worker.pid == pid else MESSAGES_PER_TURN
+                )
             for zygote in list(self._zygotes.values()):
                 last = zygote.process.pid == pid
-                self._guarded(self._read_zygote, zygote, LAST_WORDS if last else MESSAGES_A_TURN)
+                self._guarded(self._read_zygote, zygote, MAX_LAST_MESSAGES if last else MESSAGES_PER_TURN)
             self._is_gone(pid, reap(pid))
 
     def _is_gone(self, pid: int, status: int) -> None:
-        """A child was reaped. What must follow does, whatever fails of the rest."""
+        """Report a reaped child. Its exit is reported whatever fails of the clean-up."""
         zygotes = [zygote for zygote in self._zygotes.values() if zygote.process.pid == pid]
         workers = [worker for worker in self._workers.values() if worker.pid == pid]
-        told = self._others.pop(pid, None)
+        on_exit = self._expected_exits.pop(pid, None)
         out_of_memory = False
         with contextlib.suppress(OSError):
             out_of_memory = self.oom_kills.claim(status)
         for zygote in zygotes:
             zygote.process.reaped()
             del self._zygotes[zygote.generation]
-            self._tell(ZygoteExited(zygote.generation, status))
-            self._guarded(self._hearing.hang_up, zygote.channel)
+            self._report(ZygoteExited(zygote.generation, status))
+            self._guarded(self._reader.hang_up, zygote.channel)
         for worker in workers:
             self._forget(worker, status, out_of_memory=out_of_memory, is_reaped=True)
-            self._guarded(self._tell_zygotes, WorkerGone(pid))
-        if told is not None:
-            self._guarded(told, status)
+            self._guarded(self._notify_zygotes, WorkerGone(pid))
+        if on_exit is not None:
+            self._guarded(on_exit, status)
 
-    def _tell_zygotes(self, news: WorkerGone) -> None:
-        """Whichever of them lives; those of a version that does not know the word name no directory either."""
+    def _notify_zygotes(self, message: WorkerGone) -> None:
+        """Send it to all zygotes of versions that know the message: those report their directory."""
         for zygote in self._zygotes.values():
             if zygote.directory and zygote.channel.fileno() >= 0:
-                zygote.channel.send(news)
+                zygote.channel.send(message)
 
     def missing(self, fleet: Fleet) -> Iterator[Event]:
-        """The end of each process that the fleet has and that is not here: to start it, or to report it, failed."""
+        """The exit of each process of `fleet` that is not here: starting it, or reporting its exit, had failed."""
         for worker in fleet.workers.keys() - self._workers.keys():
             yield WorkerFailed(worker, _FAILED_TO_START)
             yield WorkerExited(worker, _NEVER_STARTED)
@@ -323,9 +333,9 @@ class Children(Roll):
             yield ZygoteFailed(generation, _FAILED_TO_START)
             yield ZygoteExited(generation, _NEVER_STARTED)
 
-    def expect_exit(self, pid: int, told: Callable[[int], None]) -> None:
-        """Have `told` called with the status of a child that is neither zygote nor worker, once it is reaped."""
-        self._others[pid] = told
+    def expect_exit(self, pid: int, on_exit: Callable[[int], None]) -> None:
+        """Call `on_exit` with the status of a child that is neither zygote nor worker, once it is reaped."""
+        self._expected_exits[pid] = on_exit
 
     # Upgrade
 
@@ -342,50 +352,50 @@ class Children(Roll):
             self._add_worker(worker)
         return self
 
-    def _add_zygote(self, zygote: Zygote) -> None:
+    def _add_zygote(self, zygote: ZygoteHandle) -> None:
         self._zygotes[zygote.generation] = zygote
-        self._hearing.watch(zygote.channel, lambda: self._read_zygote(zygote))
+        self._reader.watch(zygote.channel, lambda: self._read_zygote(zygote))
 
-    def _add_worker(self, child: Worker) -> None:
+    def _add_worker(self, child: WorkerHandle) -> None:
         self._workers[child.worker] = child
-        self._hearing.watch(child.channel, lambda: self._read_worker(child))
+        self._reader.watch(child.channel, lambda: self._read_worker(child))
         self._stacks.watch(child)
 
     def close(self) -> None:
         """Let go of every channel; for a master that leaves on an error: children see the end of file and leave too."""
         for zygote in self._zygotes.values():
-            self._hearing.hang_up(zygote.channel)
+            self._reader.hang_up(zygote.channel)
         for worker in self._workers.values():
-            self._hearing.hang_up(worker.channel)
+            self._reader.hang_up(worker.channel)
 
-    def _read_zygote(self, zygote: Zygote, most: int = MESSAGES_A_TURN) -> None:
+    def _read_zygote(self, zygote: ZygoteHandle, most: int = MESSAGES_PER_TURN) -> None:
         try:
-            for received in self._hearing.messages(zygote, most):
+            for received in self._reader.messages(zygote, most):
                 self._heard_zygote(zygote, received.message)
         except BreachError as breach:
             log.error("%s %s; it is killed", zygote, breach)
             zygote.process.signal(signal.SIGKILL)
-            self._hearing.hang_up(zygote.channel)
+            self._reader.hang_up(zygote.channel)
 
-    def _heard_zygote(self, zygote: Zygote, message: Message | Unknown) -> None:
+    def _heard_zygote(self, zygote: ZygoteHandle, message: Message | Unknown) -> None:
         match message:
             case BootWanted():
                 if not self._boot(zygote):
-                    self._tell(ZygoteFailed(zygote.generation, "it could not be told what to import"))
+                    self._report(ZygoteFailed(zygote.generation, "it could not be told what to import"))
             case ApplicationImported(directory=directory):
                 zygote.directory = directory
-                self._tell(ZygoteReady(zygote.generation))
+                self._report(ZygoteReady(zygote.generation))
             case ImportFailed(reason):
                 self.tracebacks.keep(message)
-                self._tell(ZygoteFailed(zygote.generation, reason))
+                self._report(ZygoteFailed(zygote.generation, reason))
             case ForkFailed(worker, reason) if (child := self._workers.get(worker)) is not None:
                 if child.generation != zygote.generation:
                     raise BreachError(f"speaks of {child}, which it was not asked for")
                 if child.pid is None:
-                    self._tell(WorkerFailed(worker, reason))
+                    self._report(WorkerFailed(worker, reason))
                     self._forget(child, _NEVER_STARTED)
 
-    def _boot(self, zygote: Zygote) -> bool:
+    def _boot(self, zygote: ZygoteHandle) -> bool:
         """Tell it what to import; false if that is not possible."""
         try:
             roster = self._scoreboard.roster_for_reading()
@@ -396,9 +406,9 @@ class Children(Roll):
         finally:
             descriptors.close(roster)
 
-    def _read_worker(self, child: Worker, most: int = MESSAGES_A_TURN) -> None:
+    def _read_worker(self, child: WorkerHandle, most: int = MESSAGES_PER_TURN) -> None:
         try:
-            for received in self._hearing.messages(child, most):
+            for received in self._reader.messages(child, most):
                 self._heard_worker(child, received.message, received.sender)
         except BreachError as breach:
             self._end(child, breach)
@@ -406,21 +416,21 @@ class Children(Roll):
             # The zygote died with the order in its queue, or the child before it could say its pid.
             self._forget(child, _NEVER_STARTED)
 
-    def _heard_worker(self, child: Worker, message: Message | Unknown, sender: int) -> None:
+    def _heard_worker(self, child: WorkerHandle, message: Message | Unknown, sender: int) -> None:
         match message:
             case Forked(pid):
                 child.process = Process(self._checked(pid, sender))
             case BecameReady():
-                self._tell(WorkerReady(child.worker))
+                self._report(WorkerReady(child.worker))
             case BootFailed(reason):
                 self.tracebacks.keep(message)
-                self._tell(WorkerFailed(child.worker, reason))
+                self._report(WorkerFailed(child.worker, reason))
             case BeganLeaving(reason):
-                self._tell(WorkerLeaving(child.worker, reason))
+                self._report(WorkerLeaving(child.worker, reason))
             case StoppedAccepting():
-                self._tell(WorkerStoppedAccepting(child.worker))
+                self._report(WorkerStoppedAccepting(child.worker))
             case WantsToLeave(reason):
-                self._tell(WorkerWantsToLeave(child.worker, reason))
+                self._report(WorkerWantsToLeave(child.worker, reason))
             case TasksTold():
                 # A stack asked for past its loop was written before: the signal interrupts what waits for messages.
                 self._stacks.read(child)
@@ -431,32 +441,32 @@ class Children(Roll):
 
         And it must be the sender itself, as far as the kernel tells: a zygote's code could name another new worker.
         """
-        others = {*self.zygote_pids(), *self.worker_pids().values(), *self._others}
+        others = {*self.zygote_pids(), *self.worker_pids().values(), *self._expected_exits}
         if pid > 0 and sender in {0, pid} and pid not in others and is_child(pid):
             return pid
         raise BreachError(f"reported pid {pid}, which is not its process")
 
-    def _end(self, child: Worker, breach: BreachError) -> None:
+    def _end(self, child: WorkerHandle, breach: BreachError) -> None:
         log.error("%s %s; it is killed", child, breach)
         if child.process is not None:
             child.process.signal(signal.SIGKILL)
         else:
             # Whatever it is, it is nobody to signal; what we forked leaves at the end of its channel.
-            self._tell(WorkerFailed(child.worker, str(breach)))
-        self._hearing.hang_up(child.channel)
+            self._report(WorkerFailed(child.worker, str(breach)))
+        self._reader.hang_up(child.channel)
 
     def _forget(
-        self, child: Worker, status: int, *, out_of_memory: bool = False, is_reaped: bool = False
+        self, child: WorkerHandle, status: int, *, out_of_memory: bool = False, is_reaped: bool = False
     ) -> None:
         """It is gone. That is what counts: nothing after it may keep the fleet from knowing."""
         if is_reaped and child.process is not None:
             child.process.reaped()
         del self._workers[child.worker]
-        self._tell(WorkerExited(child.worker, status, out_of_memory))
+        self._report(WorkerExited(child.worker, status, out_of_memory))
         self._guarded(self._stacks.read, child)
         self._guarded(self._stacks.forget, child)
         self._guarded(self._stack_dumps.record_exit, child.worker, time.monotonic())
-        self._guarded(self._hearing.hang_up, child.channel)
+        self._guarded(self._reader.hang_up, child.channel)
         self._guarded(self._scoreboard.release, child.row)
 
 

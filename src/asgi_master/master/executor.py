@@ -53,8 +53,8 @@ class Executor:
             case KillZygote(generation):
                 self._children.kill_zygote(generation)
             case SpawnWorker(worker, slot, generation, role):
-                places = self._resources.lent_to(self._children.settings_of(generation))
-                self._children.spawn_worker(worker, slot, generation, places, role)
+                lent = self._resources.lent_to(self._children.settings_of(generation))
+                self._children.spawn_worker(worker, slot, generation, lent, role)
             case AdmitWorker(worker):
                 self._children.admit_worker(worker)
             case DrainWorker(worker, timeout, hand_off):

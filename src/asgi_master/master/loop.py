@@ -82,7 +82,7 @@ class Master:
         """Collect what wakes no selector, and what was missed because something failed."""
         events = self._dispatcher.events
         self._guarded(self._children.oom_kills.look)
-        self._guarded(self._children.press)
+        self._guarded(self._children.signal_unresponsive)
         self._collect_signals()
         self._guarded(self._children.reap)
         if not events:

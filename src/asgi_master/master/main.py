@@ -10,10 +10,10 @@ from asgi_master import __version__, codec
 from asgi_master.errors import ExitCode, SettingsError, converting_os_errors
 from asgi_master.master.assembly import assemble, set_up_process
 from asgi_master.master.early_zygote import EarlyZygote
+from asgi_master.master.leftover_processes import name_holders
+from asgi_master.master.preconditions import check
 from asgi_master.master.privileges import ACCESS_LOG, warn_of_exposure, warn_of_log_files, warn_of_root
-from asgi_master.master.questions import check
 from asgi_master.master.running_settings import RunningSettings
-from asgi_master.master.strangers import name_holders
 from asgi_master.master.upgrade_protocol import (
     READY_MARKER,
     UpgradeMode,
@@ -49,7 +49,7 @@ def run(read: Callable[[], Settings], early_zygote: EarlyZygote) -> ExitCode:
             if state.is_upgrade:
                 log.info("upgraded to asgi-master %s (same process %d)", __version__, os.getpid())
             else:
-                _greet(settings.current, process.place.directory)
+                _greet(settings.current, process.start.directory)
             master, listeners = assemble(held, state, settings, process, read, early_zygote.zygote)
         status = master.run()
         name_holders(listeners.urls)

@@ -20,7 +20,7 @@ _SHARE = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class SampledProcess:
     """A process to look at. Its `kind` and slot are the labels that it is shown under."""
 
     pid: int
@@ -39,7 +39,7 @@ class MemorySampler:
         self._look = look
         self._clock = clock
         self._due = clock()
-        self._found: dict[Subject, Memory | None] = {}
+        self._found: dict[SampledProcess, Memory | None] = {}
         """In the order in which they were looked at, the oldest look first."""
         self._is_told = False
         """Whether it was said that something of this cannot be known."""
@@ -49,17 +49,17 @@ class MemorySampler:
         """Whether it is time for the next process."""
         return self._clock() >= self._due
 
-    def sample(self, subjects: Sequence[Subject]) -> None:
+    def sample(self, processes: Sequence[SampledProcess]) -> None:
         """Look at one of those that live now: whoever was never looked at, else the longest ago."""
-        self._found = {subject: memory for subject, memory in self._found.items() if subject in subjects}
+        self._found = {process: memory for process, memory in self._found.items() if process in processes}
         began = self._clock()
         # Also where looking fails.
         self._due = began + _PERIOD
-        new = (subject for subject in subjects if subject not in self._found)
-        subject = next(new, None) or next(iter(self._found), None)
-        if subject is not None:
-            self._found.pop(subject, None)
-            self._found[subject] = memory = self._look(subject.pid)
+        new = (process for process in processes if process not in self._found)
+        process = next(new, None) or next(iter(self._found), None)
+        if process is not None:
+            self._found.pop(process, None)
+            self._found[process] = memory = self._look(process.pid)
             if memory is not None and memory.unknown_reason and not self._is_told:
                 self._is_told = True
                 log.warning("the metrics lack the PSS and USS of some processes: %s", memory.unknown_reason)
@@ -69,9 +69,9 @@ class MemorySampler:
     def processes(self) -> Iterator[Process]:
         """What is known, those of one kind and slot added up."""
         sums: dict[tuple[str, int | None], list[Memory]] = {}
-        for subject, memory in self._found.items():
+        for process, memory in self._found.items():
             if memory is not None:
-                sums.setdefault((subject.kind, subject.slot), []).append(memory)
+                sums.setdefault((process.kind, process.slot), []).append(memory)
         for (kind, slot), found in sorted(sums.items(), key=lambda item: (item[0][0], item[0][1] or 0)):
             yield Process(
                 kind,

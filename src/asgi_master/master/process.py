@@ -1,4 +1,4 @@
-"""A child's process: signalled as long as it is not reaped, and never the one that has its number afterwards."""
+"""A child's process: it is signalled until it is reaped, and a later process with its pid never is."""
 
 import contextlib
 import os
@@ -6,10 +6,10 @@ import signal
 
 
 class Process:
-    """A child of this process that was not reaped yet. Made when it is first known.
+    """A child of this process that was not reaped yet.
 
-    It is signalled by a descriptor of the process itself. Where there can be none (an older kernel, a sandbox, no
-    descriptor left), its number does as long as it is not reaped: until then nobody else has it.
+    It is signalled by its pidfd. Without one (an older kernel, a sandbox, no descriptor left) its pid is used: it is
+    not assigned again before the child is reaped.
     """
 
     def __init__(self, pid: int) -> None:
@@ -20,7 +20,7 @@ class Process:
             self._fd = os.pidfd_open(pid)
 
     def signal(self, signum: signal.Signals) -> None:
-        """Send it. Who has died, or was reaped, does not get it."""
+        """Send it, unless the process has died or was reaped."""
         if self._is_reaped:
             return
         if self._fd >= 0:
@@ -36,7 +36,7 @@ class Process:
             os.kill(self.pid, signum)
 
     def reaped(self) -> None:
-        """It is no more: from here on nothing is sent."""
+        """The process was reaped: send nothing from here on."""
         self._is_reaped = True
         if self._fd >= 0:
             fd, self._fd = self._fd, -1

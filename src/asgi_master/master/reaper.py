@@ -1,10 +1,10 @@
-"""Collect dead children, ours and strangers that were orphaned below us (the duty of PID 1 and of a subreaper)."""
+"""Reaps dead children, own ones and orphans of descendants (the duty of PID 1 and of a subreaper)."""
 
 import os
 
 
 def next_dead_child() -> int | None:
-    """The pid of a child that has died and is not reaped yet: its last messages can still be read before it is."""
+    """The pid of a child that has died and is not reaped yet, so that its last messages can be read before."""
     try:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -13,7 +13,7 @@ def next_dead_child() -> int | None:
 
 
 def is_child(pid: int) -> bool:
-    """Whether this is a child of ours that lives, or has died and is not reaped yet."""
+    """Whether this is a child of this process, alive or not reaped yet."""
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except (OSError, OverflowError):
@@ -22,6 +22,6 @@ def is_child(pid: int) -> bool:
 
 
 def reap(pid: int) -> int:
-    """Reap the dead child; returns its status as `subprocess` tells it: -N for signal N."""
+    """Reap the dead child; returns its status as in `subprocess`: -N for signal N."""
     _pid, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)

@@ -41,16 +41,16 @@ class Reload(Component):
         children: Children,
         supervisor: Supervisor,
         service_manager: ServiceManager,
-        tell: Callable[[Event], None],
+        report: Callable[[Event], None],
     ) -> None:
-        """`reread` reads the settings again and raises `SettingsError`; `tell` takes facts for the supervisor."""
+        """`reread` reads the settings again and raises `SettingsError`; `report` takes events for the supervisor."""
         self._reread = reread
         self._settings = settings
         self._resources = resources
         self._children = children
         self._supervisor = supervisor
         self._service_manager = service_manager
-        self._tell = tell
+        self._report = report
 
     def request(self, why: str) -> list[str]:
         """Have a new generation started under the settings as they are now; returns a line for each error."""
@@ -65,14 +65,14 @@ class Reload(Component):
             if not isinstance(error, AsgiMasterError | OSError | MemoryError):
                 log.exception("%s: the settings could not be taken", why)
             errors = error.errors if isinstance(error, SettingsError) else [str(error) or repr(error)]
-            self._tell(ReloadRefused(why, tuple(errors)))
+            self._report(ReloadRefused(why, tuple(errors)))
             return errors
         for change in waiting:
             log.warning("%s: %s takes effect after a restart only", why, change.name)
         log.info("%s: reloading", why)
         self._settings.propose(settings)
         self._service_manager.begin_reload()
-        self._tell(ReloadRequested(policy_of(settings)))
+        self._report(ReloadRequested(policy_of(settings)))
         return []
 
     def note(self, notice: Notice) -> None:

@@ -101,8 +101,8 @@ class SharedSockets(Component):
         owed, self._listeners_owed = self._listeners_owed, set()
         for generation in {generations[worker] for worker in owed if worker in generations}:
             workers = [worker for worker in owed if generations.get(worker) == generation]
-            places = self._resources.lent_to(self._children.settings_of(generation))
-            self._listeners_owed |= self._children.give_listeners(workers, places)
+            lent = self._resources.lent_to(self._children.settings_of(generation))
+            self._listeners_owed |= self._children.give_listeners(workers, lent)
 
 
 def _again(times: int) -> str:

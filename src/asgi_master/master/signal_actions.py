@@ -32,9 +32,9 @@ class SignalActions:
 
 
 def master_actions(
-    tell: Callable[[Event], None], children: Children, log_files: LogFiles, reload: Reload, upgrade: Upgrade
+    report: Callable[[Event], None], children: Children, log_files: LogFiles, reload: Reload, upgrade: Upgrade
 ) -> dict[signal.Signals, Action]:
-    """The actions of the master; `tell` takes facts for the supervisor."""
+    """The actions of the master; `report` takes events for the supervisor."""
 
     def hang_up() -> None:
         # The files first, whatever becomes of the reload: logrotate has renamed them.
@@ -42,13 +42,13 @@ def master_actions(
         reload.request("SIGHUP")
 
     return {
-        signal.SIGTERM: lambda: tell(StopRequested()),
-        signal.SIGINT: lambda: tell(StopRequested()),
-        signal.SIGQUIT: lambda: tell(StopRequested(quick=True)),
+        signal.SIGTERM: lambda: report(StopRequested()),
+        signal.SIGINT: lambda: report(StopRequested()),
+        signal.SIGQUIT: lambda: report(StopRequested(quick=True)),
         signal.SIGHUP: hang_up,
         signal.SIGUSR1: log_files.reopen,
         signal.SIGUSR2: upgrade.request,
-        signal.SIGTTIN: lambda: tell(ScaleRequested(+1)),
-        signal.SIGTTOU: lambda: tell(ScaleRequested(-1)),
+        signal.SIGTTIN: lambda: report(ScaleRequested(+1)),
+        signal.SIGTTOU: lambda: report(ScaleRequested(-1)),
         signal.SIGCHLD: children.reap,
     }

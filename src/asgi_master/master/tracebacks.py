@@ -1,4 +1,4 @@
-"""Why children failed, at length: each traceback is shown once, below the line that says what followed from it."""
+"""Tracebacks of children that failed: each is logged once, with the notice of the failure."""
 
 from collections import deque
 from typing import Any
@@ -7,31 +7,31 @@ from asgi_master.ipc import messages
 from asgi_master.supervision import notices
 
 _MOST = 64
-"""That wait for their notice, and that are remembered as shown: children say what they like."""
+"""Tracebacks that wait for their notice, and that are known as logged: children may send any number."""
 
 
 class Tracebacks:
-    """Keeps what failed children told until the notice about it is announced."""
+    """Keeps tracebacks until the notice of the failure is announced."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, messages.ImportFailed | messages.BootFailed] = {}
-        """By the reason, in the words of the child."""
+        """By the reason that the child sent."""
         self._shown: deque[str] = deque(maxlen=_MOST)
 
     def keep(self, failed: messages.ImportFailed | messages.BootFailed) -> None:
-        """A child failed, and said why."""
+        """Keep the traceback of a child that failed."""
         if failed.traceback and len(self._waiting) < _MOST:
             self._waiting[failed.reason] = failed
 
     def forget(self) -> None:
-        """A generation begins: nobody asks any more why those before failed."""
+        """A generation begins: drop those of earlier ones."""
         self._waiting.clear()
 
     def of(self, notice: notices.Notice) -> dict[str, Any]:
-        """What a record of this notice carries besides (see `telemetry.formatters`); nothing if nothing belongs there.
+        """What a record of this notice carries besides (see `telemetry.formatters`); empty without a traceback.
 
-        A start or a reload that failed always tells. Otherwise it is told once: replacements that are tried again
-        and again fail in the same way.
+        Failed starts and reloads always have theirs. Replacements that are retried fail in the same way, so theirs is
+        logged once.
         """
         cause = getattr(notice, "cause", None)
         if not isinstance(cause, notices.ImportFailed | notices.BootRefused):

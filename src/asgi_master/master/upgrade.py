@@ -14,10 +14,10 @@ from collections.abc import Callable
 from asgi_master.control.component import Component
 from asgi_master.master.children import Children
 from asgi_master.master.closing_listeners import ClosingListeners
-from asgi_master.master.place import Place
 from asgi_master.master.preflight import Preflight
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.signals import SignalPipe
+from asgi_master.master.start_context import StartContext
 from asgi_master.master.upgrade_protocol import UpgradeMode, inherited, inside, write_state
 from asgi_master.master.upgrade_state import VARIABLE, StateSection, UpgradeState
 from asgi_master.supervision.states import Phase
@@ -40,7 +40,7 @@ class Upgrade(Component):
     def __init__(
         self,
         state: UpgradeState,
-        place: Place,
+        start: StartContext,
         settings: RunningSettings,
         supervisor: Supervisor,
         children: Children,
@@ -51,7 +51,7 @@ class Upgrade(Component):
     ) -> None:
         """`settle` handles the signals that came and every fact."""
         self._state = state
-        self._place = place
+        self._start = start
         self._settings = settings
         self._supervisor = supervisor
         self._children = children
@@ -101,8 +101,8 @@ class Upgrade(Component):
                 self._check = Preflight(
                     self._selector,
                     self._children.expect_exit,
-                    command=self._place.command(),
-                    directory=self._place.started_in,
+                    command=self._start.command(),
+                    directory=self._start.started_in,
                     state_fd=state,
                     timeout=self._settings.current.process.boot_timeout,
                     now=now,
@@ -151,17 +151,17 @@ class Upgrade(Component):
             self._signals.unblock()
 
     def _execute(self, sections: dict[str, StateSection]) -> None:
-        program, *arguments = self._place.command()
+        program, *arguments = self._start.command()
         state = write_state(sections)
         try:
             kept = {state, *(fd for section in sections.values() for fd in section.fds.values())}
-            with inside(self._place.started_in), inherited(kept):
+            with inside(self._start.started_in), inherited(kept):
                 os.execve(  # noqa: S606 -- our own command
                     program,
                     [program, *arguments],
                     {
                         **os.environ,
-                        "PWD": self._place.started_in,
+                        "PWD": self._start.started_in,
                         VARIABLE: f"{UpgradeMode.TAKE_OVER}:{state}",
                     },
                 )

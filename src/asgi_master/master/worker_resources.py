@@ -1,7 +1,7 @@
 """What the master opens for workers and lends to them: listeners, certificates, the file of the access log."""
 
 from asgi_master.master.certificates import Certificates
-from asgi_master.master.child import Places
+from asgi_master.master.child import InheritedFds
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.log_files import LogFiles
 from asgi_master.settings.model import Settings
@@ -25,13 +25,13 @@ class WorkerResources:
         """Open the binds alone: certificates and files of a generation stay open as long as its zygote lives."""
         self._listeners.open(settings.sockets)
 
-    def lent_to(self, settings: Settings | None) -> Places:
+    def lent_to(self, settings: Settings | None) -> InheritedFds:
         """The descriptors for a worker that runs under these settings; none for a generation that is gone."""
         if settings is None:
-            return Places()
+            return InheritedFds()
         listeners = self._listeners.of(settings.sockets)
         secure = tuple(place for place, listener in enumerate(listeners) if listener.is_tls)
-        return Places(
+        return InheritedFds(
             tuple(listener.sock.fileno() for listener in listeners),
             secure,
             (self._certificates.descriptor(settings.tls),) if secure else (),

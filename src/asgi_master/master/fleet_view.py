@@ -1,4 +1,4 @@
-"""What the admin server knows of the running master: health and metrics, put together from what is there."""
+"""Health and metrics of the running master, for the admin server."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.master.accept_queue import queues
 from asgi_master.master.children import Children
 from asgi_master.master.listeners import Listeners
-from asgi_master.master.memory import MemorySampler, Subject
+from asgi_master.master.memory import MemorySampler, SampledProcess
 from asgi_master.master.open_listener import Listener
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.totals import Totals
@@ -30,8 +30,8 @@ _STANDBY = "standby"
 _STATES = (*(state for state in WorkerState if state is not WorkerState.GONE), _STANDBY)
 
 
-class MasterObserver(Component):
-    """`asgi_master.control.admin.Observer`, for the running master."""
+class FleetView(Component):
+    """`asgi_master.control.admin.MasterView`, for the running master."""
 
     def __init__(
         self,
@@ -45,9 +45,9 @@ class MasterObserver(Component):
         *,
         is_asked: bool,
     ) -> None:
-        """`silent` tells which listeners do not listen.
+        """`silent` returns the listeners that do not listen.
 
-        `is_asked`: whether anybody can ask, so that what is costly to know is looked up.
+        `is_asked`: whether there is an admin server, so that expensive values are sampled.
         """
         self._supervisor = supervisor
         self._children = children
@@ -61,19 +61,19 @@ class MasterObserver(Component):
         self._memory = MemorySampler()
 
     def note(self, notice: Notice) -> None:
-        """Count it."""
+        """Count restarts and reloads."""
         self._totals.note(notice)
 
     def sweep(self) -> None:
-        """Follow the phase; look at the memory of one process, if it is time."""
+        """Follow the phase; sample the memory of one process, if it is due."""
         self._was_started = self._was_started or self._supervisor.phase in _STARTED
         if self._is_asked and self._memory.is_due:
-            self._memory.sample(self._subjects())
+            self._memory.sample(self._sampled())
 
-    # `Observer`
+    # `MasterView`
 
     def health_state(self) -> HealthState:
-        """What health is judged by."""
+        """The state that the health checks are computed from."""
         now = time.monotonic()
         settings = self._settings.current.observation
         rows = self._children.rows()
@@ -91,7 +91,7 @@ class MasterObserver(Component):
         )
 
     def snapshot(self) -> Snapshot:
-        """What the metrics show."""
+        """The values of the metrics."""
         now = time.monotonic()
         uptime = now - self._totals.started_at
         settings = self._settings.current
@@ -118,15 +118,15 @@ class MasterObserver(Component):
         stops_at = self._supervisor.stops_at
         return "" if stops_at is None else f"the master stops in {max(0.0, stops_at - now):.1f} s"
 
-    def _subjects(self) -> list[Subject]:
+    def _sampled(self) -> list[SampledProcess]:
         pids = self._children.worker_pids()
         workers = [
-            Subject(pids[worker.id], "worker", worker.slot)
+            SampledProcess(pids[worker.id], "worker", worker.slot)
             for worker in self._supervisor.fleet.living()
             if worker.id in pids
         ]
-        zygotes = [Subject(pid, "zygote") for pid in self._children.zygote_pids()]
-        return [Subject(os.getpid(), "master"), *zygotes, *workers]
+        zygotes = [SampledProcess(pid, "zygote") for pid in self._children.zygote_pids()]
+        return [SampledProcess(os.getpid(), "master"), *zygotes, *workers]
 
 
 def _state(worker: Worker) -> str:

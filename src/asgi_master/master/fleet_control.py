@@ -1,4 +1,4 @@
-"""What the control socket may ask of the master: questions about the fleet, and wishes put as facts."""
+"""What the control socket can do with the running master: read the fleet, and request changes as events."""
 
 import os
 import time
@@ -24,7 +24,7 @@ from asgi_master.supervision.fleet import Worker
 from asgi_master.supervision.supervisor import Supervisor
 
 
-class MasterSteering:
+class FleetControl:
     """`asgi_master.control.commands.MasterControl` of the running master; called between batches of events."""
 
     def __init__(
@@ -34,7 +34,7 @@ class MasterSteering:
         settings: RunningSettings,
         listeners: Listeners,
         *,
-        tell: Callable[[Event], None],
+        report: Callable[[Event], None],
         reload: Callable[[], list[str]],
         started_at: float,
         totals: Callable[[], Stats],
@@ -44,7 +44,7 @@ class MasterSteering:
         self._children = children
         self._settings = settings
         self._listeners = listeners
-        self._tell = tell
+        self._report = report
         self._reload = reload
         self._started_at = started_at
         self._totals = totals
@@ -52,11 +52,11 @@ class MasterSteering:
 
     @property
     def stopping(self) -> bool:
-        """Whether the master is on its way out."""
+        """Whether a stop was requested."""
         return self._supervisor.phase.is_ending
 
     def status(self) -> FleetStatus:
-        """The fleet as it is now."""
+        """The present state of the fleet."""
         now = time.monotonic()
         settings = self._settings.current
         rows, pids = self._children.rows(), self._children.worker_pids()
@@ -88,37 +88,37 @@ class MasterSteering:
         )
 
     def reload(self) -> list[str]:
-        """Ask for a reload; returns why not, a line for each error, if the settings are wrong."""
+        """Request a reload; returns a line for each error in the settings."""
         return self._reload()
 
     def rollback(self) -> bool:
-        """Ask for a rollback; false if there is nothing to go back to."""
+        """Request a rollback; false if there is no generation to return to."""
         if not self._supervisor.can_roll_back:
             return False
-        self._tell(RollbackRequested())
+        self._report(RollbackRequested())
         return True
 
     def scale(self, workers: int) -> None:
-        """Ask for so many workers."""
-        self._tell(ScaleRequested(workers - self._supervisor.policy.workers))
+        """Request this number of workers."""
+        self._report(ScaleRequested(workers - self._supervisor.policy.workers))
 
     def drain(self, slot: int) -> bool:
-        """Ask for the exchange of the worker that serves in the slot; false if none does."""
+        """Request the replacement of the worker that serves in the slot; false if none does."""
         serving = [
             worker for worker in self._supervisor.fleet.serving() if worker.slot == slot and worker.is_ready
         ]
         for worker in serving:
-            self._tell(WorkerWantsToLeave(worker.id, "asked for through the control socket"))
+            self._report(WorkerWantsToLeave(worker.id, "asked for through the control socket"))
         return bool(serving)
 
     def stacks(self, slot: int | None) -> StackDumpRequest | None:
-        """Ask the workers of the slot, or all, what they do; `None` if there is none."""
+        """Request stack dumps of the workers of the slot, or all; `None` if there is none."""
         workers = [worker.id for worker in self._supervisor.fleet.living() if slot in {None, worker.slot}]
         return self._children.request_stack_dumps(workers) if workers else None
 
     def stop(self, *, quick: bool) -> None:
-        """Ask for a stop."""
-        self._tell(StopRequested(quick=quick))
+        """Request a stop."""
+        self._report(StopRequested(quick=quick))
 
 
 def _status_of(worker: Worker, row: Row | None, pid: int | None, now: float) -> WorkerStatus:

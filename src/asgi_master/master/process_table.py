@@ -1,39 +1,39 @@
-"""Who lives: the zygotes and workers that the master knows of, and what can be read of them."""
+"""The zygotes and workers of the master, and what can be read of them."""
 
 import time
 
 from asgi_master.ipc.scoreboard import Row
-from asgi_master.master.child import Worker, Zygote
+from asgi_master.master.child import WorkerHandle, ZygoteHandle
 from asgi_master.settings.model import Settings
 from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.events import HeartbeatsRead
 
 
-class Roll:
-    """All child processes that have a part in serving."""
+class ProcessTable:
+    """All zygotes and workers."""
 
     def __init__(self) -> None:
-        self._zygotes: dict[int, Zygote] = {}
+        self._zygotes: dict[int, ZygoteHandle] = {}
         """By generation."""
-        self._workers: dict[int, Worker] = {}
+        self._workers: dict[int, WorkerHandle] = {}
         """By the worker's number."""
 
     def settings_of(self, generation: int) -> Settings | None:
-        """What the zygote of `generation` runs under, if it lives."""
+        """The settings of the generation; `None` if its zygote is gone."""
         zygote = self._zygotes.get(generation)
         return zygote.boot.settings if zygote is not None else None
 
     def settings_by_generation(self) -> dict[int, Settings]:
-        """What each zygote that lives runs under."""
+        """The settings of all generations whose zygote is there."""
         return {generation: zygote.boot.settings for generation, zygote in self._zygotes.items()}
 
     def directory_of(self, generation: int) -> str:
-        """Where the zygote of `generation` really is; empty if that is not known."""
+        """The real working directory of the generation's zygote; empty if it is not known."""
         zygote = self._zygotes.get(generation)
         return zygote.directory if zygote is not None else ""
 
     def read_heartbeats(self) -> HeartbeatsRead:
-        """The newest heartbeat of each worker that ever beat."""
+        """The newest heartbeat, tally and progress of each worker."""
         now = time.monotonic()
         return HeartbeatsRead(
             {
@@ -50,11 +50,11 @@ class Roll:
         return {child.worker: child.row for child in self._workers.values()}
 
     def zygote_pids(self) -> list[int]:
-        """The processes of the zygotes."""
+        """The pids of the zygotes."""
         return [zygote.process.pid for zygote in self._zygotes.values()]
 
     def worker_pids(self) -> dict[int, int]:
-        """The processes of those workers that have begun, by the worker's number."""
+        """The pids of the workers that reported them, by the worker's number."""
         return {child.worker: child.pid for child in self._workers.values() if child.pid is not None}
 
     def generations(self) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""Hear what children say, so much of it at a time that nobody is kept from being heard, and hang up."""
+"""Reads messages of children, a bounded number of each at a time, and closes their channels."""
 
 import contextlib
 import selectors
@@ -10,27 +10,27 @@ from asgi_master.ipc.conduct import BreachError
 from asgi_master.master.child import Child
 from asgi_master.master.disposal import Disposal
 
-MESSAGES_A_TURN = 32
-"""Of one child: the selector tells again of those who have more to say."""
-LAST_WORDS = 1024
-"""Messages of a child that died: more than a channel holds."""
+MESSAGES_PER_TURN = 32
+"""Of one child: the selector reports the channel again if there are more."""
+MAX_LAST_MESSAGES = 1024
+"""Messages that are read of a child that died: more than a channel holds."""
 
 
-class Hearing:
+class ChannelReader:
     """The channels of all children."""
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
         self.disposal = Disposal()
-        """Closes what children may have sent something through."""
+        """Closes sockets that may hold descriptors from children."""
 
     def watch(self, channel: Channel, read: Callable[[], None]) -> None:
-        """Have `read` called whenever somebody said something there, unless it is closed already."""
+        """Call `read` whenever there is a message, unless the channel is closed already."""
         if channel.fileno() >= 0:
             self._selector.register(channel, selectors.EVENT_READ, read)
 
     def messages(self, child: Child, most: int) -> Iterator[Received]:
-        """What can be read now, up to so many; hangs up at the end of file. Raises `BreachError`."""
+        """Read up to `most` messages; closes the channel at its end of file. Raises `BreachError`."""
         channel = child.channel
         with contextlib.suppress(BlockingIOError):
             for _ in range(most):

@@ -1,4 +1,4 @@
-"""Where this master is, by name, and the command that it was started by."""
+"""The directories and the command of the start, by names that a deploy may switch to another release."""
 
 import os
 from collections.abc import Callable
@@ -12,22 +12,22 @@ from asgi_master.settings.model import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Directories by the names that a deploy may switch."""
+class StartContext:
+    """How this master was started."""
 
     started_in: str
-    """What relative paths in the command mean."""
+    """The directory that relative paths in the command begin in."""
     directory: str
-    """What those in the settings mean, and where generations begin."""
+    """The directory that relative paths in the settings, and generations, begin in."""
     command: Callable[[], list[str]]
-    """The command that starts the program that is there now."""
+    """Returns the command that starts the program as it is installed now."""
 
 
-def enter(settings: Settings, interpreter: Interpreter) -> Place:
-    """Enter the directory that the settings name, and have the interpreter follow its name. Raises `OSError`."""
+def enter_directory(settings: Settings, interpreter: Interpreter) -> StartContext:
+    """Enter the directory of the settings, and let the interpreter follow its name. Raises `OSError`."""
     started_in = os.fspath(working_directory(os.environ))
     directory = os.fspath(Path(started_in, settings.application.chdir))
     interpreter.follow(started_in, directory)
     if settings.application.chdir:
         os.chdir(directory)
-    return Place(started_in, directory, lambda: command(interpreter.by_name))
+    return StartContext(started_in, directory, lambda: command(interpreter.by_name))

@@ -1,7 +1,7 @@
-"""Who is left below us at the end: processes of the application that outlive it, and hold an address of ours open.
+"""Processes of the application that are left at the end and hold an address of ours open.
 
-They were orphaned and became our children; they are nobody's to end but the application's. Who starts us again should
-know why an address is in use.
+They were orphaned and became children of the master. Ending them is up to the application; the log explains why the
+address is in use at the next start.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ log = logging.getLogger("asgi_master")
 
 
 def name_holders(urls: Mapping[int, str]) -> None:
-    """Say which processes below this one still have any of these sockets open; their addresses are told by inode."""
+    """Log which descendants of this process have any of these sockets open; `urls` are the addresses by inode."""
     for pid in _descendants(os.getpid()):
         if held := sorted(set(_held(pid, urls))):
             log.warning(

@@ -1,7 +1,7 @@
-"""What the start asks of this machine before it takes anything: one list, for the start and for `--check-config`.
+"""The preconditions of a start, on this machine: one list, for the start and for `--check-config`.
 
-What only the moment decides is not asked here: an address or pid file that is in use may be so by the master that runs,
-and descriptors are passed by whoever starts it.
+What depends on the moment is not checked: an address or pid file in use may be that of the running master, and
+descriptors are passed at the start only.
 """
 
 import errno
@@ -27,7 +27,7 @@ from asgi_master.telemetry.process_identity import configure_process_identity
 
 
 def check(settings: Settings, directory: Path) -> list[str]:
-    """A line for each thing that the settings ask for and that is not there; relative paths begin in `directory`."""
+    """A line for each thing that the settings need and that is not there; relative paths begin in `directory`."""
     errors = check_user(settings)
     if settings.development.reload and importlib.util.find_spec("watchfiles") is None:
         errors.append('reload: watchfiles is not installed; `pip install "asgi-master[reload]"` brings it')
@@ -39,7 +39,7 @@ def check(settings: Settings, directory: Path) -> list[str]:
 
 
 def refusals(settings: Settings, directory: Path) -> list[str]:
-    """All that a start would be refused for, without it; for a program that only asks: its log is set up after this."""
+    """All reasons to refuse a start under these settings. Changes the directory and sets up the log of this process."""
     os.chdir(directory)
     errors = check(settings, directory)
     try:

@@ -82,7 +82,7 @@ def test_process_titles():
 
 
 def test_complaints_of_the_command_line(capsys):
-    app._complain([HOSTILE], app.ExitCode.USAGE, [])
+    app._report_errors([HOSTILE], app.ExitCode.USAGE, [])
     assert is_shown(capsys.readouterr().err)
 
 

@@ -281,7 +281,7 @@ def test_stacks_of_a_waiting_and_of_a_blocked_worker(fleet: Fleet) -> None:
     assert any("probe.py" in place and " in hold_request" in place for place in group["stack"])
     assert (running["note"], running["tasks_left_out"]) == ("", 0)
     # By the loop itself: to look at threads that run meanwhile could crash the worker.
-    assert " in _tell_tasks" in running["threads"]
+    assert " in _send_tasks" in running["threads"]
     # They were asked for by somebody; the log has nothing to do with it.
     assert " stack: " not in fleet.log
 

@@ -126,9 +126,9 @@ def test_the_access_log_is_json_too(run, form):
 
 STRAYS = """
     import threading, warnings
-    from asgi_master.worker import unhandled
+    from asgi_master.worker import unhandled_errors
     configure("worker", format={form!r}, worker=3, generation=7)
-    unhandled.hear_threads()
+    unhandled_errors.install_thread_hook()
     warnings.warn("old")
     thread = threading.Thread(target=lambda: 1 / 0, name="bg")
     thread.start()

@@ -60,11 +60,11 @@ def test_requests_and_lifetime_are_reasons_when_they_are_reached():
 def test_zero_is_never():
     decision = Recycling(Limits(), 0.0)
     assert decision.reason(1e9, 10**9) == ""
-    assert not decision.wants_look(1e9, 2**60)
+    assert not decision.should_measure(1e9, 2**60)
 
 
 def look(decision, now, own, resident=2**30, took=0.0):
-    return decision.looked(now, own, took) if decision.wants_look(now, resident) else ""
+    return decision.record_measurement(now, own, took) if decision.should_measure(now, resident) else ""
 
 
 def test_memory_is_a_reason_after_several_looks_in_a_row():
@@ -82,7 +82,7 @@ def test_a_peak_is_forgotten():
 def test_what_is_not_even_resident_is_not_looked_at_and_forgets_the_peak():
     decision = Recycling(Limits(memory=100), 0.0)
     assert [look(decision, 10.0 * n, own=101) for n in range(2)] == ["", ""]
-    assert not decision.wants_look(20.0, resident=100)
+    assert not decision.should_measure(20.0, resident=100)
     assert [look(decision, 30.0 + 10.0 * n, own=101) for n in range(3)][:2] == ["", ""]
 
 
@@ -93,10 +93,10 @@ def test_shared_memory_is_no_reason():
 
 def test_dear_looks_are_rarer():
     decision = Recycling(Limits(memory=100), 0.0)
-    assert decision.wants_look(0.0, 200)
-    decision.looked(0.0, 150, took=0.1)
-    assert not decision.wants_look(9.9, 200)
-    assert decision.wants_look(10.0, 200)
+    assert decision.should_measure(0.0, 200)
+    decision.record_measurement(0.0, 150, took=0.1)
+    assert not decision.should_measure(9.9, 200)
+    assert decision.should_measure(10.0, 200)
 
 
 # --- its edge
@@ -134,10 +134,10 @@ def test_it_asks_again_if_it_could_not_be_said():
 
 
 def test_its_own_memory_is_measured():
-    before = recycling.own_bytes()
+    before = recycling.unshared_bytes()
     kept = bytearray(b"x") * (32 << 20)
-    assert recycling.own_bytes() - before > 24 << 20
-    assert recycling.resident_bytes() >= recycling.own_bytes() - (8 << 20)
+    assert recycling.unshared_bytes() - before > 24 << 20
+    assert recycling.resident_bytes() >= recycling.unshared_bytes() - (8 << 20)
     asked = RequestInfo()
     worker = recycler(Limits(memory=1 << 20), asked)
     for now in range(0, 3000, 1000):
@@ -174,7 +174,7 @@ def test_below_the_soft_limit_alone_nothing_is_hard():
     decision = Recycling(Limits(memory=100), 0.0)
     assert not decision.is_too_large(2**60)
     decision = Recycling(Limits(memory_hard=100), 0.0)
-    assert decision.wants_look(0.0, 101)
+    assert decision.should_measure(0.0, 101)
     assert not decision.is_too_large(100)
     assert decision.is_too_large(101)
 

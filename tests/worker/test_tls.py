@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect as connect_websocket
 from asgi_master.settings.model import TlsSettings
 from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.tls.bundle import read_bundle
-from asgi_master.worker.diagnostics.task_dump import tell_tasks
+from asgi_master.worker.diagnostics.task_dump import dump_tasks
 from asgi_master.worker.http.h1_connection import H1Connection
 from asgi_master.worker.transport.endpoints import trust_of
 from asgi_master.worker.transport.tls import TlsServer
@@ -255,7 +255,7 @@ def test_for_whom_its_tasks_run_is_known(variant, directory):
     with serve(app, tls=tls_of(directory), **variant) as server:
         secured(server).sendall(request("GET", "/cart?user=7"))
         server.wait_until(lambda: begun)
-        _total, groups = server.run(lambda: tell_tasks(server.loop, 10_000))
+        _total, groups = server.run(lambda: dump_tasks(server.loop, 10_000))
     (serves,) = [group["serves"] for group in groups if group["coroutine"].endswith("helper")]
     assert serves == ["GET /cart?user=7"]
 

@@ -119,7 +119,7 @@ class Lifespan:
                 "lifespan shutdown did not finish within %g s", self._shutdown_timeout, exc_info=self._error
             )
         else:
-            self._tell_failure("lifespan shutdown failed")
+            self._log_failure("lifespan shutdown failed")
 
     async def _run(self) -> None:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
@@ -130,15 +130,15 @@ class Lifespan:
         finally:
             self._progress.set()
         if self._phase in (_Phase.STARTED, _Phase.ENDED):
-            self._tell_failure("the application's lifespan ended early")
+            self._log_failure("the application's lifespan ended early")
 
-    def _tell_failure(self, what: str) -> None:
+    def _log_failure(self, what: str) -> None:
         """Log the exception of the application, or the message of its `failed`, if there is one."""
         raised, message = self._raised(), self._message.strip()
         if raised is not None or message:
             is_all_that_is_known = raised is None and "\n" in message
             told = {"detail": message} if is_all_that_is_known else None
-            log.error("%s: %s", what, self._why(), exc_info=raised, extra=told)
+            log.error("%s: %s", what, self._reason(), exc_info=raised, extra=told)
 
     async def _receive(self) -> dict[str, Any]:
         self._is_aware = True
@@ -190,11 +190,11 @@ class Lifespan:
 
     def _told_failure(self) -> ApplicationError:
         raised, message = self._raised(), self._message.strip()
-        failure = ApplicationError(f"lifespan startup failed: {self._why()}")
+        failure = ApplicationError(f"lifespan startup failed: {self._reason()}")
         failure.__cause__ = StartupFailedError(message) if raised is None and "\n" in message else raised
         return failure
 
-    def _why(self) -> str:
+    def _reason(self) -> str:
         """The given reason; or the exception, if the reason is a whole traceback or missing."""
         raised, message = self._raised(), self._message.strip()
         if raised is not None and ("\n" in message or not message):

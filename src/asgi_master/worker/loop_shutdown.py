@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 from asgi_master.errors import ExitCode
-from asgi_master.worker import prints, turning
+from asgi_master.worker import loop_runner, standard_output
 
 log = logging.getLogger("asgi_master")
 
@@ -34,7 +34,7 @@ def run_and_end(
     ended = True
     try:
         try:
-            code = turning.run(loop, main)
+            code = loop_runner.run(loop, main)
         except OSError:
             # The loop itself fails: nothing in it can be ended.
             ended = False
@@ -51,7 +51,7 @@ def run_and_end(
 def _end(loop: asyncio.AbstractEventLoop) -> bool:
     """End tasks and asynchronous generators; false, with a line in the log, if that fails."""
     try:
-        return turning.run(loop, _end_tasks()) and turning.run(loop, _end_generators(loop))
+        return loop_runner.run(loop, _end_tasks()) and loop_runner.run(loop, _end_generators(loop))
     except OSError as error:
         # The loop cannot run again to end its tasks.
         log.warning("leaving without the end of the event loop: %s", error.strerror or error)
@@ -84,5 +84,5 @@ async def _end_tasks() -> bool:
 def leave_at_once(code: ExitCode) -> NoReturn:
     """Exit without closing the loop, which would wait for its tasks; runs the application's `atexit` handlers."""
     atexit._run_exitfuncs()  # noqa: SLF001 -- as multiprocessing does before its own `os._exit`
-    prints.flush()
+    standard_output.flush()
     os._exit(code)

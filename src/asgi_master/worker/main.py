@@ -52,15 +52,15 @@ from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.telemetry.failures import describe
 from asgi_master.telemetry.process_identity import configure_process_identity
 from asgi_master.telemetry.tracebacks import for_another_process
-from asgi_master.worker import own_children, unhandled
+from asgi_master.worker import child_processes, unhandled_errors
 from asgi_master.worker.accept.acceptor import Acceptor
 from asgi_master.worker.application import load_application
 from asgi_master.worker.diagnostics.progress import Progress
 from asgi_master.worker.diagnostics.stall_watch import StallWatch
-from asgi_master.worker.diagnostics.task_dump import stacks_of_threads, tell_tasks
+from asgi_master.worker.diagnostics.task_dump import dump_tasks, stacks_of_threads
 from asgi_master.worker.drain import drain
+from asgi_master.worker.exit_watch import Deadline, ExitWatch
 from asgi_master.worker.heartbeat import Heartbeat
-from asgi_master.worker.last_call import LastCall, LeaveBy
 from asgi_master.worker.lifespan import Lifespan
 from asgi_master.worker.loop_shutdown import leave_at_once, run_and_end
 from asgi_master.worker.probe import probe
@@ -75,7 +75,7 @@ log = logging.getLogger("asgi_master")
 
 _ORPHAN_SIGNAL = signal.SIGUSR2
 
-PATIENCE = 5.0
+REPLACEMENT_TIMEOUT = 5.0
 """Seconds that a worker, terminated by a signal, waits for its replacement before it leaves anyway."""
 
 _PAUSE = 0.05
@@ -127,12 +127,12 @@ def work(assignment: Assignment) -> NoReturn:
     # `atexit` handlers run in reverse order of registration.
     atexit.register(forget_this_process)
     process = assignment.inheritance.settings.process
-    leave_by = LeaveBy()
+    deadline = Deadline()
     try:
-        _settle(assignment)
+        _prepare_process(assignment)
         loop_name = assignment.inheritance.settings.loop.implementation
         loop_factory = uvloop.new_event_loop if loop_name == "uvloop" else asyncio.new_event_loop
-        code, ended = run_and_end(Worker(assignment, leave_by).run(), loop_factory)
+        code, ended = run_and_end(Worker(assignment, deadline).run(), loop_factory)
         faults.fault_point("before_exit")
     except AsgiMasterError as error:
         traceback, exception = for_another_process(
@@ -148,10 +148,10 @@ def work(assignment: Assignment) -> NoReturn:
         log.error("leaving: the application raised %s", describe(error), exc_info=error)
         code, ended = ExitCode.FAILURE, True
     # `atexit` handlers run in reverse order of registration.
-    atexit.register(own_children.end_children)
+    atexit.register(child_processes.end_children)
     # A worker that failed to start has the time that the master then gives it.
-    leave_by.within(process.drain_timeout if code != ExitCode.BOOT_FAILED else process.shutdown_timeout)
-    LastCall(assignment.channel, leave_by.time, process.kill_grace, code).start()
+    deadline.set_in(process.drain_timeout if code != ExitCode.BOOT_FAILED else process.shutdown_timeout)
+    ExitWatch(assignment.channel, deadline.time, process.kill_grace, code).start()
     if not ended:
         leave_at_once(code)
     _let_go(assignment)
@@ -166,7 +166,7 @@ def _let_go(assignment: Assignment) -> None:
     assignment.hand_off.close()
 
 
-def _settle(assignment: Assignment) -> None:
+def _prepare_process(assignment: Assignment) -> None:
     """Set environment, title and log of this worker. Raises `AsgiMasterError`."""
     settings, slot = assignment.inheritance.settings, assignment.order.slot
     generation = assignment.inheritance.generation
@@ -183,11 +183,11 @@ def _take_over_signals(assignment: Assignment) -> None:
         # The loop detects the lost channel and drains; this bounds it if the loop is stuck. The timer is in C.
         faulthandler.dump_traceback_later(drain_timeout + 1, exit=True)
 
-    own_children.close_in_children(assignment.listeners)
-    own_children.pass_over((signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
+    child_processes.close_in_children(assignment.listeners)
+    child_processes.ignore_signals((signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
     # Until the loop runs, SIGTERM ends a starting worker at once.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    own_children.handle(_ORPHAN_SIGNAL, orphaned)
+    child_processes.handle(_ORPHAN_SIGNAL, orphaned)
     os.set_blocking(assignment.stack_fd, False)
     faulthandler.register(STACKS_SIGNAL, file=assignment.stack_fd, all_threads=True)
     faulthandler.register(STACK_SIGNAL, file=assignment.stack_fd, all_threads=False)
@@ -204,8 +204,8 @@ _GROUP_SIGNALLED = 0.3
 class Worker:
     """One worker with its loop running."""
 
-    def __init__(self, assignment: Assignment, leave_by: LeaveBy) -> None:
-        self._leave_by = leave_by
+    def __init__(self, assignment: Assignment, deadline: Deadline) -> None:
+        self._deadline = deadline
         self._inheritance = assignment.inheritance
         self._slot = assignment.order.slot
         self._hand_off = assignment.hand_off
@@ -237,19 +237,19 @@ class Worker:
     async def run(self) -> ExitCode:
         """Start, serve until ordered or forced to leave, drain; returns the exit status. Raises `ApplicationError`."""
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(unhandled.tell)
+        loop.set_exception_handler(unhandled_errors.log_failure)
         self._channel.setblocking(False)
         self._listen()
         loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
-        own_children.claim(signal.SIGTERM)
-        lifespan = await self._unless_told_to_leave(self._boot())
+        child_processes.mark_own(signal.SIGTERM)
+        lifespan = await self._unless_ordered_to_leave(self._boot())
         if lifespan is None:
             return self._exit_code
         context = self._context(lifespan)
         recycler = Recycler(
             limits_of(self._settings.process, random.SystemRandom().random),
             context.stats,
-            lambda reason: self._say(WantsToLeave(reason)),
+            lambda reason: self._send(WantsToLeave(reason)),
             self._leave_unless_told,
             loop.time(),
         )
@@ -274,7 +274,7 @@ class Worker:
         self._acceptor = acceptor
         self._accept_if_admitted()
         faults.fault_point("before_ready")
-        await self._tell_ready()
+        await self._report_ready()
         faults.fault_point("after_ready")
         order = await self._orders.get()
         self._become(RowState.DRAINING)
@@ -282,7 +282,7 @@ class Worker:
             # No sibling stays to accept waiting connections.
             await acceptor.take_the_rest()
         await acceptor.stop()
-        self._say(StoppedAccepting())
+        self._send(StoppedAccepting())
         faults.fault_point("drain_start")
         shutdown_slice = self._settings.process.shutdown_timeout if lifespan.supported else 0.0
         await drain(
@@ -298,7 +298,7 @@ class Worker:
         heartbeat.stop()
         return self._exit_code
 
-    async def _unless_told_to_leave(self, boot: Coroutine[Any, Any, Lifespan]) -> Lifespan | None:
+    async def _unless_ordered_to_leave(self, boot: Coroutine[Any, Any, Lifespan]) -> Lifespan | None:
         """The started lifespan; `None` if the order to leave came first."""
         booting = asyncio.create_task(boot)
         told = asyncio.create_task(self._orders.get())
@@ -361,10 +361,10 @@ class Worker:
         self._state = state
         self._row[Field.STATE] = state
 
-    async def _tell_ready(self) -> None:
+    async def _report_ready(self) -> None:
         """From here on the master relies on this worker. A lost master is an order to leave."""
         while self._orders.empty():
-            if self._say(BecameReady()):
+            if self._send(BecameReady()):
                 return
             await asyncio.sleep(_PAUSE)
 
@@ -445,9 +445,9 @@ class Worker:
             case TakeListeners(secure):
                 self._take_listeners(received.fds, secure)
             case TellTasks() as asked:
-                telling = asyncio.create_task(self._tell_tasks(asked))
-                self._telling.add(telling)
-                telling.add_done_callback(self._telling.discard)
+                sending = asyncio.create_task(self._send_tasks(asked))
+                self._telling.add(sending)
+                sending.add_done_callback(self._telling.discard)
 
     def _take_hand_off(self, fds: list[int]) -> None:
         put_fd, take_fd = fds
@@ -459,7 +459,7 @@ class Worker:
 
     def _take_listeners(self, fds: list[int], secure: list[int]) -> None:
         listeners = [socket.socket(fileno=fd) for fd in fds]
-        own_children.close_in_children(listeners)
+        child_processes.close_in_children(listeners)
         self._secure = [listeners[place] for place in secure]
         if self._acceptor is not None:
             self._acceptor.renew_listeners(listeners, self._secure)
@@ -495,9 +495,9 @@ class Worker:
         descriptors.close(fd)
         self._new_certificates = -1
 
-    async def _tell_tasks(self, asked: TellTasks) -> None:
-        total, groups = await tell_tasks(asyncio.get_running_loop(), asked.limit)
-        self._say(TasksTold(asked.number, total, groups, stacks_of_threads()))
+    async def _send_tasks(self, asked: TellTasks) -> None:
+        total, groups = await dump_tasks(asyncio.get_running_loop(), asked.limit)
+        self._send(TasksTold(asked.number, total, groups, stacks_of_threads()))
 
     def _on_terminate(self) -> None:
         """Ask to be replaced, so that a successor is ready first; at a second signal, or while starting, leave.
@@ -513,15 +513,17 @@ class Worker:
     def _follow_terminate(self) -> None:
         if self._is_told or self._state == RowState.DRAINING:
             return
-        if self._state in (RowState.READY, RowState.STANDBY) and self._say(WantsToLeave("SIGTERM")):
-            log.info("SIGTERM: serving until the master has a replacement, or for %g s", PATIENCE)
+        if self._state in (RowState.READY, RowState.STANDBY) and self._send(WantsToLeave("SIGTERM")):
+            log.info("SIGTERM: serving until the master has a replacement, or for %g s", REPLACEMENT_TIMEOUT)
             asyncio.get_running_loop().call_later(
-                PATIENCE, self._leave_unless_told, f"SIGTERM, and no order within {PATIENCE:g} s"
+                REPLACEMENT_TIMEOUT,
+                self._leave_unless_told,
+                f"SIGTERM, and no order within {REPLACEMENT_TIMEOUT:g} s",
             )
         else:
             self._leave("SIGTERM", ExitCode.OK)
 
-    def _say(self, message: Message) -> bool:
+    def _send(self, message: Message) -> bool:
         """Send a message to the master; false if that fails."""
         try:
             return self._channel.send(message)
@@ -537,10 +539,10 @@ class Worker:
         """Drain without an order."""
         log.warning("leaving: %s", reason)
         self._exit_code = code
-        self._say(BeganLeaving(reason))
+        self._send(BeganLeaving(reason))
         # Without a master there is no sibling to take connections over.
         self._take_order(Drain(self._settings.process.drain_timeout, code == ExitCode.OK))
 
     def _take_order(self, order: Drain) -> None:
-        self._leave_by.within(order.timeout)
+        self._deadline.set_in(order.timeout)
         self._orders.put_nowait(order)

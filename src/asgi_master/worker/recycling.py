@@ -18,10 +18,10 @@ from asgi_master.telemetry.failure_log import FailureLog
 _SAMPLES = 3
 """Number of consecutive measurements that must exceed the memory limit: a peak is not a leak."""
 
-_PAUSE = 2.0
+_MIN_PAUSE = 2.0
 """Minimum number of seconds between two such measurements."""
 
-_SHARE = 100
+_PAUSE_FACTOR = 100
 """A measurement walks all page tables; the pause after it is this many times its duration."""
 
 _PAGE = resource.getpagesize()
@@ -63,7 +63,7 @@ class Recycling:
     def __init__(self, limits: Limits, started: float) -> None:
         self._limits = limits
         self._started = started
-        self._next_look = started
+        self._next_measurement = started
         self._large = 0
         """Number of consecutive measurements above the memory limit."""
         self._least_memory = min(filter(None, (limits.memory, limits.memory_hard)), default=0)
@@ -77,18 +77,18 @@ class Recycling:
             return f"it served for {now - self._started:.0f} s"
         return ""
 
-    def wants_look(self, now: float, resident: int) -> bool:
+    def should_measure(self, now: float, resident: int) -> bool:
         """Whether to measure USS (expensive), given the current RSS (cheap)."""
-        if not self._least_memory or now < self._next_look:
+        if not self._least_memory or now < self._next_measurement:
             return False
         if resident <= self._least_memory:
             self._large = 0
             return False
         return True
 
-    def looked(self, now: float, own: int, took: float) -> str:
+    def record_measurement(self, now: float, own: int, took: float) -> str:
         """Record a USS measurement that took `took` seconds; returns the reason for a replacement, if any."""
-        self._next_look = now + max(_PAUSE, _SHARE * took)
+        self._next_measurement = now + max(_MIN_PAUSE, _PAUSE_FACTOR * took)
         self._large = self._large + 1 if 0 < self._limits.memory < own else 0
         return f"it has {own / 2**20:.0f} MiB of its own" if self._large >= _SAMPLES else ""
 
@@ -127,10 +127,10 @@ class Recycler:
             return
         reason = self._recycling.reason(now, self._stats.requests)
         try:
-            if (self._must_watch or not reason) and self._recycling.wants_look(now, resident_bytes()):
+            if (self._must_watch or not reason) and self._recycling.should_measure(now, resident_bytes()):
                 before = time.perf_counter()
-                own = own_bytes()
-                reason = self._recycling.looked(now, own, time.perf_counter() - before) or reason
+                own = unshared_bytes()
+                reason = self._recycling.record_measurement(now, own, time.perf_counter() - before) or reason
                 if self._recycling.is_too_large(own):
                     self._is_done = True
                     self._leave(f"it has {own / 2**20:.0f} MiB of its own, above max-worker-memory-hard")
@@ -150,6 +150,6 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
 
 
-def own_bytes() -> int:
+def unshared_bytes() -> int:
     """The unshared memory of this process (USS). See proc_pid_smaps(5)."""
     return 1024 * sum(map(int, _PRIVATE.findall(Path("/proc/self/smaps_rollup").read_bytes())))

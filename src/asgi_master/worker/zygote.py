@@ -35,11 +35,11 @@ from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.telemetry.process_identity import configure_process_identity
 from asgi_master.telemetry.tracebacks import for_another_process
-from asgi_master.worker import prints, unhandled
+from asgi_master.worker import standard_output, unhandled_errors
 from asgi_master.worker.application import load_application, prepare_environment
+from asgi_master.worker.child_processes import ignore_signals, reset_in_children
 from asgi_master.worker.fork_hazards import ForkHazards
 from asgi_master.worker.main import Assignment, Inheritance, work
-from asgi_master.worker.own_children import forget_in_children, pass_over
 from asgi_master.worker.privileges import drop_privileges
 from asgi_master.worker.prometheus import forget_process
 from asgi_master.worker.randomness import generators
@@ -64,7 +64,7 @@ _HANDLED = (
 
 def main() -> None:
     """Start, then fork workers as ordered until the channel ends."""
-    prints.line_by_line()
+    standard_output.line_by_line()
     channel_fd, master_pid = int(sys.argv[1]), int(sys.argv[2])
     preload_refused = _NO_PRELOAD in sys.argv[3:]
     _leave_signals_to_the_master()
@@ -72,21 +72,21 @@ def main() -> None:
     warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning, "__main__")
     _die_with(master_pid)
     channel = Channel.of_fd(channel_fd)
-    _say(channel, BootWanted())
+    _send(channel, BootWanted())
     received = channel.receive()
     if received is None or not isinstance(received.message, Boot):
         sys.exit(ExitCode.OK)
     inheritance = _inherit(received.message, received.fds)
     faults.set_location(generation=inheritance.generation)
     try:
-        directory = _settle(received.message.directory, inheritance, begins_again=preload_refused)
+        directory = _prepare_process(received.message.directory, inheritance, begins_again=preload_refused)
         _die_with(master_pid)
         hazards = _import(inheritance, preload_refused=preload_refused)
     except AsgiMasterError as error:
         traceback, exception = for_another_process(
             error.__cause__, full=inheritance.settings.logging.traceback == "full"
         )
-        _say(channel, ImportFailed(str(error), traceback, exception))
+        _send(channel, ImportFailed(str(error), traceback, exception))
         sys.exit(ExitCode.BOOT_FAILED)
     if hazards:
         _tell_of(hazards, inheritance.settings.process.preload)
@@ -97,12 +97,12 @@ def main() -> None:
     # more first takes time and leaves holes, which the workers would fill, and so copy (ADR 8).
     gc.freeze()
     faults.fault_point("after_import")
-    _say(channel, ApplicationImported(hazards, directory))
+    _send(channel, ApplicationImported(hazards, directory))
     _serve(channel, inheritance, master_pid)
     channel.leave_open()
 
 
-def _say(channel: Channel, message: Message) -> None:
+def _send(channel: Channel, message: Message) -> None:
     """Send a message that the master waits for. If that fails the zygote ends, and the master starts another one."""
     for _ in range(_ATTEMPTS):
         if channel.send(message):
@@ -129,7 +129,7 @@ def _inherit(boot: Boot, fds: list[int]) -> Inheritance:
     )
 
 
-def _settle(directory: str, inheritance: Inheritance, *, begins_again: bool) -> str:
+def _prepare_process(directory: str, inheritance: Inheritance, *, begins_again: bool) -> str:
     """Set title, log, working directory, environment and user; returns the real working directory.
 
     With `begins_again` the environment comes from the previous image of this process, which may no longer be able to
@@ -143,7 +143,7 @@ def _settle(directory: str, inheritance: Inheritance, *, begins_again: bool) -> 
     drop_privileges(settings.privileges)
     # From here on this process has the application's user, and may run its code: a log-config can name classes of it.
     configure_process_identity("zygote", settings, generation=generation)
-    unhandled.hear_threads()
+    unhandled_errors.install_thread_hook()
     if settings.privileges.user:
         _enter(directory)
     return os.getcwd()  # noqa: PTH109 -- a string is wanted
@@ -185,8 +185,8 @@ def _tell_of(hazards: list[str], preload: str) -> None:
 
 def _leave_signals_to_the_master() -> None:
     """A terminal or a service manager signals the whole process group; the master alone decides what follows."""
-    pass_over(_HANDLED)
-    forget_in_children()
+    ignore_signals(_HANDLED)
+    reset_in_children()
     # They were blocked from the start, so that none arrives while this program is being imported.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
@@ -255,7 +255,7 @@ def _double_fork(master_pid: int) -> bool:
 
     Raises `OSError`.
     """
-    prints.flush()
+    standard_output.flush()
     # None of these may reach a child, and be lost, between its fork and the installation of its own handlers.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     child = -1

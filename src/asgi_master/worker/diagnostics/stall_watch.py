@@ -15,7 +15,13 @@ from asgi_master.telemetry.code_ownership import ownership
 from asgi_master.worker.diagnostics.code_location import location_of, outwards
 from asgi_master.worker.diagnostics.current_request import is_runner, subject_of, subject_of_frame
 from asgi_master.worker.diagnostics.progress import Progress
-from asgi_master.worker.diagnostics.stall_judge import Sample, StallJudge, Standing, Verdict, tell
+from asgi_master.worker.diagnostics.stall_detector import (
+    Sample,
+    SampledFrame,
+    StallAction,
+    StallDetector,
+    describe_stall,
+)
 
 log = logging.getLogger("asgi_master")
 
@@ -46,7 +52,7 @@ class StallWatch:
         """Held until the thread has ended."""
         self._watched = 0
         self._cpu_clock = 0
-        self._judge: StallJudge | None = None
+        self._detector: StallDetector | None = None
         self._samples: list[Sample] = []
 
     def start(self) -> None:
@@ -58,7 +64,7 @@ class StallWatch:
         self._watched = threading.get_ident()
         self._cpu_clock = time.pthread_getcpuclockid(self._watched)
         self._stamp = time.monotonic()
-        self._judge = StallJudge(
+        self._detector = StallDetector(
             threshold=self._threshold,
             period=self._period,
             now=self._stamp,
@@ -85,7 +91,7 @@ class StallWatch:
         self._turn()
         self._timer.cancel()
         if has_ended:
-            self._look()
+            self._check()
 
     # -- in the loop --------------------------------------------------------------------------------
 
@@ -101,36 +107,36 @@ class StallWatch:
     def _watch(self) -> None:
         try:
             while not self._running.acquire(timeout=self._period):
-                self._look()
+                self._check()
         except Exception:
             # Any failure must cost the worker no more than its watch.
             log.exception("the watch for stalls failed and is off")
-            self._judge = self._progress = None
+            self._detector = self._progress = None
         finally:
             self._ended.release()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._progress is not None:
             self._progress.look(self._stamp, sys._current_frames().get(self._watched))  # noqa: SLF001 -- as below
-        judge = self._judge
-        if judge is None:
+        detector = self._detector
+        if detector is None:
             return
-        verdict = judge.look(time.monotonic(), self._stamp, time.clock_gettime(self._cpu_clock), self._gap)
-        if verdict is Verdict.FINE:
+        action = detector.check(time.monotonic(), self._stamp, time.clock_gettime(self._cpu_clock), self._gap)
+        if action is StallAction.NONE:
             return
-        if verdict is Verdict.OVER:
-            log.info("the event loop turns again, after %.1f s", judge.seconds)
+        if action is StallAction.OVER:
+            log.info("the event loop turns again, after %.1f s", detector.seconds)
             return
-        if verdict is not Verdict.TELL_PAST:
+        if action is not StallAction.REPORT_PAST:
             self._samples.append(self._sample())
-        if verdict is not Verdict.SUSPECT:
+        if action is not StallAction.SAMPLE:
             samples, self._samples = self._samples, []
-            log.warning("%s", tell(verdict, samples, judge.seconds, ownership))
+            log.warning("%s", describe_stall(action, samples, detector.seconds, ownership))
 
     def _sample(self) -> Sample:
         stack, subject = [], ""
         for frame in outwards(sys._current_frames().get(self._watched)):  # noqa: SLF001 -- documented, in spite of its name
-            stack.append(Standing(id(frame), frame.f_lasti, location_of(frame.f_code, frame.f_lineno)))
+            stack.append(SampledFrame(id(frame), frame.f_lasti, location_of(frame.f_code, frame.f_lineno)))
             if is_runner(frame):
                 subject = subject_of_frame(frame)
                 break

@@ -65,7 +65,7 @@ def stacks_of_threads() -> str:
     return "\n".join(lines)
 
 
-async def tell_tasks(loop: asyncio.AbstractEventLoop, limit: int) -> tuple[int, list[TaskGroup]]:
+async def dump_tasks(loop: asyncio.AbstractEventLoop, limit: int) -> tuple[int, list[TaskGroup]]:
     """The number of tasks of the loop, without this one, and the largest groups of them, in `limit` bytes of JSON."""
     tasks = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
     folds: _Folds = {}

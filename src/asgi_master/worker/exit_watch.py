@@ -19,7 +19,7 @@ from asgi_master.errors import ExitCode
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import Drain
 from asgi_master.telemetry.code_ownership import ownership
-from asgi_master.worker import prints
+from asgi_master.worker import standard_output
 from asgi_master.worker.diagnostics.code_location import describe, locations_of, outwards
 
 log = logging.getLogger("asgi_master")
@@ -32,28 +32,28 @@ _NAMED = 5
 """Maximum number of threads named in the log."""
 
 
-class LeaveBy:
+class Deadline:
     """The deadline of this process, once it is known."""
 
     def __init__(self) -> None:
         self.time = math.inf
         """On the monotonic clock."""
 
-    def within(self, seconds: float) -> None:
+    def set_in(self, seconds: float) -> None:
         """Set the deadline to `seconds` from now, unless it is already earlier."""
         self.time = min(self.time, time.monotonic() + seconds)
 
 
-class LastCall:
+class ExitWatch:
     """Watches the exit of this interpreter."""
 
-    def __init__(self, channel: Channel, leave_by: float, grace: float, code: ExitCode) -> None:
-        """`leave_by` is on the monotonic clock; `grace` is in seconds, the time after it at which the master kills.
+    def __init__(self, channel: Channel, deadline: float, grace: float, code: ExitCode) -> None:
+        """`deadline` is on the monotonic clock; `grace` is in seconds, the time after it at which the master kills.
 
         `code` is the exit status.
         """
         self._channel = channel
-        self._leave_by = leave_by
+        self._deadline = deadline
         self._grace = grace
         self._code = code if code != ExitCode.OK else ExitCode.LEFT_BEHIND
         self._lock = threading.Lock()
@@ -75,9 +75,9 @@ class LastCall:
     def _watch(self) -> None:
         self._wait_for_the_time()
         now = time.monotonic()
-        last_moment = max(self._leave_by, now) + max(_AT_LEAST, self._grace / 2)
+        last_moment = max(self._deadline, now) + max(_AT_LEAST, self._grace / 2)
         if self._lock.acquire(blocking=False):
-            _tell_threads()
+            _log_threads()
             running = threading.Thread(target=atexit._run_exitfuncs, name="at exit", daemon=True)  # noqa: SLF001
             with contextlib.suppress(RuntimeError):
                 running.start()
@@ -88,20 +88,20 @@ class LastCall:
             time.sleep(last_moment - now)
         if running.is_alive() or running is threading.main_thread():
             log.warning("leaving without the end of what runs at exit: %s", _location(running))
-        prints.flush()
+        standard_output.flush()
         os._exit(self._code)
 
     def _wait_for_the_time(self) -> None:
         """Wait for the deadline; a stricter order of the master shortens it."""
         at_least = time.monotonic() + _AT_LEAST
         hears = True
-        while (left := max(self._leave_by - _FOR_HANDLERS, at_least) - time.monotonic()) > 0:
+        while (left := max(self._deadline - _FOR_HANDLERS, at_least) - time.monotonic()) > 0:
             if hears:
-                hears = self._hear(left)
+                hears = self._receive(left)
             else:
                 time.sleep(left)
 
-    def _hear(self, seconds: float) -> bool:
+    def _receive(self, seconds: float) -> bool:
         """Receive orders of the master for that long; false if the channel is closed."""
         try:
             if not select.select([self._channel], [], [], seconds)[0]:
@@ -112,11 +112,11 @@ class LastCall:
         except (OSError, ValueError):
             return False
         if received is not None and isinstance(received.message, Drain):
-            self._leave_by = min(self._leave_by, time.monotonic() + received.message.timeout)
+            self._deadline = min(self._deadline, time.monotonic() + received.message.timeout)
         return received is not None
 
 
-def _tell_threads() -> None:
+def _log_threads() -> None:
     """Log the threads that delay the exit."""
     threads = [
         thread

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from asgi_master.telemetry.code_ownership import CodeOwnership
 from asgi_master.worker.diagnostics.code_location import CodeLocation
-from asgi_master.worker.diagnostics.stall_judge import (
+from asgi_master.worker.diagnostics.stall_detector import (
     Sample,
-    StallJudge,
-    Standing,
-    Verdict,
+    SampledFrame,
+    StallAction,
+    StallDetector,
+    describe_stall,
     is_busy,
     lasting,
-    tell,
 )
 
 THRESHOLD, PERIOD = 1.0, 0.2
@@ -27,7 +27,7 @@ class World:
         self.cpu = 5.0
         self.stamp = self.now
         self.gap = (0.0, 0.0)
-        self.judge = StallJudge(threshold=THRESHOLD, period=PERIOD, now=self.now, cpu=self.cpu)
+        self.detector = StallDetector(threshold=THRESHOLD, period=PERIOD, now=self.now, cpu=self.cpu)
         self.verdicts = []
 
     def pass_time(self, seconds, *, turning, cpu=0.0):
@@ -51,9 +51,9 @@ class World:
         self.stamp = self.now
 
     def look(self):
-        verdict = self.judge.look(self.now, self.stamp, self.cpu, self.gap)
-        if verdict is not Verdict.FINE:
-            self.verdicts.append(verdict)
+        action = self.detector.check(self.now, self.stamp, self.cpu, self.gap)
+        if action is not StallAction.NONE:
+            self.verdicts.append(action)
 
 
 def test_a_loop_that_turns_is_fine():
@@ -66,17 +66,17 @@ def test_a_stall_is_told_once_and_its_end_too():
     world = World()
     world.pass_time(2, turning=True)
     world.pass_time(5, turning=False)
-    assert world.verdicts == [Verdict.SUSPECT, Verdict.TELL]
+    assert world.verdicts == [StallAction.SAMPLE, StallAction.REPORT]
     world.pass_time(2, turning=True)
-    assert world.verdicts == [Verdict.SUSPECT, Verdict.TELL, Verdict.OVER]
-    assert world.judge.seconds == pytest.approx(5, abs=2 * PERIOD)
+    assert world.verdicts == [StallAction.SAMPLE, StallAction.REPORT, StallAction.OVER]
+    assert world.detector.seconds == pytest.approx(5, abs=2 * PERIOD)
 
 
 def test_it_is_told_soon_after_the_threshold():
     world = World()
     world.pass_time(THRESHOLD + 3 * PERIOD, turning=False)
-    assert world.verdicts == [Verdict.SUSPECT, Verdict.TELL]
-    assert THRESHOLD <= world.judge.seconds <= THRESHOLD + 3 * PERIOD
+    assert world.verdicts == [StallAction.SAMPLE, StallAction.REPORT]
+    assert THRESHOLD <= world.detector.seconds <= THRESHOLD + 3 * PERIOD
 
 
 def test_shorter_ones_are_not_told():
@@ -90,10 +90,10 @@ def test_shorter_ones_are_not_told():
 def test_a_stall_that_ends_between_the_samples_is_told_as_past():
     world = World()
     world.pass_time(THRESHOLD + PERIOD, turning=False)
-    assert world.verdicts == [Verdict.SUSPECT]
+    assert world.verdicts == [StallAction.SAMPLE]
     world.pass_time(1, turning=True)
-    assert world.verdicts == [Verdict.SUSPECT, Verdict.TELL_PAST]
-    assert world.judge.seconds >= THRESHOLD
+    assert world.verdicts == [StallAction.SAMPLE, StallAction.REPORT_PAST]
+    assert world.detector.seconds >= THRESHOLD
 
 
 def test_each_stall_is_told():
@@ -101,7 +101,7 @@ def test_each_stall_is_told():
     for _ in range(3):
         world.pass_time(3, turning=False)
         world.pass_time(1, turning=True)
-    assert world.verdicts == [Verdict.SUSPECT, Verdict.TELL, Verdict.OVER] * 3
+    assert world.verdicts == [StallAction.SAMPLE, StallAction.REPORT, StallAction.OVER] * 3
 
 
 @pytest.mark.parametrize("before", [0.0, PERIOD, 0.8])
@@ -130,9 +130,9 @@ def test_the_time_of_a_stop_does_not_count_in_a_stall():
     world.vanish(30)
     assert world.verdicts == []
     world.pass_time(2, turning=False)
-    assert world.verdicts == [Verdict.SUSPECT, Verdict.TELL]
+    assert world.verdicts == [StallAction.SAMPLE, StallAction.REPORT]
     world.pass_time(1, turning=True)
-    assert world.judge.seconds == pytest.approx(2.8, abs=2 * PERIOD)
+    assert world.detector.seconds == pytest.approx(2.8, abs=2 * PERIOD)
 
 
 def test_a_stall_right_after_a_stop_is_one():
@@ -141,7 +141,7 @@ def test_a_stall_right_after_a_stop_is_one():
     world.turn()
     world.look()
     world.pass_time(2, turning=False)
-    assert world.verdicts == [Verdict.SUSPECT, Verdict.TELL]
+    assert world.verdicts == [StallAction.SAMPLE, StallAction.REPORT]
 
 
 def test_a_starved_host_is_not_a_stall():
@@ -156,26 +156,26 @@ def test_a_held_gil_is_told_from_a_stop_by_the_cpu():
     world = World()
     world.pass_time(1, turning=True)
     world.vanish(3, cpu=1.0)
-    assert world.verdicts == [Verdict.TELL_HELD]
-    assert world.judge.seconds == pytest.approx(3, abs=2 * PERIOD)
+    assert world.verdicts == [StallAction.REPORT_HELD]
+    assert world.detector.seconds == pytest.approx(3, abs=2 * PERIOD)
     world.turn()
     world.pass_time(1, turning=True)
-    assert world.verdicts == [Verdict.TELL_HELD, Verdict.OVER]
+    assert world.verdicts == [StallAction.REPORT_HELD, StallAction.OVER]
 
 
 def test_a_busy_loop_on_a_starved_host_is_not_a_held_gil():
     world = World()
     world.vanish(3, cpu=0.6)
-    assert world.verdicts == [Verdict.SUSPECT]
+    assert world.verdicts == [StallAction.SAMPLE]
     world.vanish(0.5, cpu=0.6)
-    assert world.verdicts == [Verdict.SUSPECT, Verdict.TELL]
+    assert world.verdicts == [StallAction.SAMPLE, StallAction.REPORT]
 
 
 def test_short_holds_of_the_gil_add_up_to_a_busy_loop():
     world = World()
     for _ in range(6):
         world.vanish(0.5, cpu=1.0)
-    assert world.verdicts == [Verdict.SUSPECT, Verdict.TELL]
+    assert world.verdicts == [StallAction.SAMPLE, StallAction.REPORT]
 
 
 @settings(max_examples=150)
@@ -211,16 +211,16 @@ def test_verdicts_come_in_order(phases):
             world.pass_time(seconds, turning=what == "turn")
         else:
             world.vanish(seconds, cpu=float(what == "compute"))
-    told = {
-        Verdict.SUSPECT: {Verdict.TELL, Verdict.TELL_PAST},
-        Verdict.TELL: {Verdict.OVER},
-        Verdict.TELL_HELD: {Verdict.OVER},
-        Verdict.TELL_PAST: {Verdict.SUSPECT, Verdict.TELL_HELD},
-        Verdict.OVER: {Verdict.SUSPECT, Verdict.TELL_HELD},
+    was_reported = {
+        StallAction.SAMPLE: {StallAction.REPORT, StallAction.REPORT_PAST},
+        StallAction.REPORT: {StallAction.OVER},
+        StallAction.REPORT_HELD: {StallAction.OVER},
+        StallAction.REPORT_PAST: {StallAction.SAMPLE, StallAction.REPORT_HELD},
+        StallAction.OVER: {StallAction.SAMPLE, StallAction.REPORT_HELD},
     }
     for before, after in zip(world.verdicts, world.verdicts[1:], strict=False):
-        assert after in told[before]
-    assert world.verdicts[:1] in ([], [Verdict.SUSPECT], [Verdict.TELL_HELD])
+        assert after in was_reported[before]
+    assert world.verdicts[:1] in ([], [StallAction.SAMPLE], [StallAction.REPORT_HELD])
 
 
 # -- what is said of it -----------------------------------------------------------------------------
@@ -232,7 +232,7 @@ APP = CodeLocation("/srv/shop/main.py", 5, "app")
 
 def sample(*standings, at=0.0, cpu=0.0, subject="GET /pay"):
     """Of (frame, instruction, place), innermost first."""
-    return Sample(tuple(Standing(*standing) for standing in standings), subject, at, cpu)
+    return Sample(tuple(SampledFrame(*sampled) for sampled in standings), subject, at, cpu)
 
 
 STUCK = sample((3, 7, SLEEP), (2, 4, HANDLER), (1, 1, APP))
@@ -241,7 +241,7 @@ STUCK = sample((3, 7, SLEEP), (2, 4, HANDLER), (1, 1, APP))
 def test_the_same_call_in_both_samples_is_stuck():
     later = sample((3, 7, SLEEP), (2, 4, HANDLER), (1, 1, APP), at=0.2)
     assert not is_busy(STUCK, later)
-    assert tell(Verdict.TELL, [STUCK, later], 1.26, CodeOwnership()) == (
+    assert describe_stall(StallAction.REPORT, [STUCK, later], 1.26, CodeOwnership()) == (
         "the event loop is stuck for 1.3 s in GET /pay, at /srv/shop/clock.py:3 in pause"
     )
 
@@ -263,7 +263,7 @@ def test_what_moved_or_computed_is_busy(later):
 def test_busy_names_what_goes_on_rather_than_what_it_just_called():
     later = sample((9, 1, SLEEP), (2, 4, HANDLER), (1, 1, APP), at=0.2, cpu=0.2)
     assert lasting(STUCK, later) == [HANDLER, APP]
-    assert tell(Verdict.TELL, [STUCK, later], 1.2, CodeOwnership()) == (
+    assert describe_stall(StallAction.REPORT, [STUCK, later], 1.2, CodeOwnership()) == (
         "the event loop is busy for 1.2 s in GET /pay, in /srv/shop/views.py:20 in checkout"
     )
 
@@ -280,13 +280,13 @@ def test_samples_without_a_common_call_tell_the_later_one():
 
 def test_what_has_no_subject_is_told_without():
     silent = sample((1, 1, APP), subject="")
-    assert tell(Verdict.TELL_PAST, [silent], 1.0, CodeOwnership()) == (
+    assert describe_stall(StallAction.REPORT_PAST, [silent], 1.0, CodeOwnership()) == (
         "the event loop was blocked for 1.0 s, at /srv/shop/main.py:5 in app"
     )
 
 
 def test_a_held_gil_is_told():
-    assert tell(Verdict.TELL_HELD, [STUCK], 3.2, CodeOwnership()) == (
+    assert describe_stall(StallAction.REPORT_HELD, [STUCK], 3.2, CodeOwnership()) == (
         "the event loop was held for 3.2 s by code that does not release the GIL in GET /pay, "
         "at /srv/shop/clock.py:3 in pause"
     )

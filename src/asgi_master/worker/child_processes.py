@@ -20,15 +20,15 @@ from asgi_master.ipc.messages import STACK_SIGNAL, STACKS_SIGNAL
 
 log = logging.getLogger("asgi_master")
 
-_PATIENCE = 1.0
+_STOP_TIMEOUT = 1.0
 """Seconds for child processes that end with this one."""
 
-_ours: dict[int, list[Any]] = {}
+_own_handlers: dict[int, list[Any]] = {}
 """The worker's own handlers, by signal."""
 _listeners: list[socket.socket] = []
 
 
-def pass_over(signals: Iterable[signal.Signals]) -> None:
+def ignore_signals(signals: Iterable[signal.Signals]) -> None:
     """Do nothing on these signals, by a handler: executed programs get the default again."""
     for signum in signals:
         handle(signum, _do_nothing)
@@ -38,12 +38,12 @@ def pass_over(signals: Iterable[signal.Signals]) -> None:
 def handle(signum: signal.Signals, handler: Callable[[int, Any], None]) -> None:
     """Set a handler that forked children reset."""
     signal.signal(signum, handler)
-    claim(signum)
+    mark_own(signum)
 
 
-def claim(signum: signal.Signals) -> None:
+def mark_own(signum: signal.Signals) -> None:
     """Mark the current handler of this signal (for example the loop's) as the worker's own."""
-    _ours.setdefault(signum, []).append(signal.getsignal(signum))
+    _own_handlers.setdefault(signum, []).append(signal.getsignal(signum))
 
 
 def close_in_children(listeners: Iterable[socket.socket]) -> None:
@@ -51,7 +51,7 @@ def close_in_children(listeners: Iterable[socket.socket]) -> None:
     _listeners.extend(listeners)
 
 
-def forget_in_children() -> None:
+def reset_in_children() -> None:
     """Reset the worker's handlers in every process forked from here on."""
     os.register_at_fork(after_in_child=_forget)
 
@@ -63,12 +63,12 @@ def _forget() -> None:
         faulthandler.unregister(STACKS_SIGNAL)
         faulthandler.unregister(STACK_SIGNAL)
         faulthandler.cancel_dump_traceback_later()
-        for signum, handlers in _ours.items():
+        for signum, handlers in _own_handlers.items():
             # Handlers that the application set itself stay in its children.
             if signal.getsignal(signum) in handlers:
                 is_interrupt = signum == signal.SIGINT
                 signal.signal(signum, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
-    _ours.clear()
+    _own_handlers.clear()
     for listener in _listeners:
         # uvloop references it: `close` would wait for that.
         if (fd := listener.detach()) >= 0:
@@ -86,7 +86,7 @@ def end_children() -> None:
         return
     _end_pools()
     children = module.active_children()
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _STOP_TIMEOUT
     for child in children:
         if child.daemon:
             child.terminate()
@@ -95,7 +95,7 @@ def end_children() -> None:
             child.join(max(0.0, deadline - time.monotonic()))
             if child.is_alive():
                 child.kill()
-                child.join(_PATIENCE)
+                child.join(_STOP_TIMEOUT)
         else:
             log.warning("leaving a process of the application behind: %s [%d]", child.name, child.pid)
             # It is no longer waited for.

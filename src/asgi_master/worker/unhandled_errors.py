@@ -19,7 +19,7 @@ _LONGEST = 500
 _TOLD = ("message", "exception", "source_traceback", "handle")
 
 
-def tell(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def log_failure(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log the failure. An exception handler (`loop.set_exception_handler`)."""
     message = str(context.get("message") or "unhandled exception in the event loop")
     error = context.get("exception")
@@ -29,7 +29,7 @@ def tell(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     log.error("%s", headline, exc_info=error, extra={"detail": "\n".join(_details(context))})
 
 
-def hear_threads() -> None:
+def install_thread_hook() -> None:
     """Log threads that end with an exception."""
     threading.excepthook = _thread_ended
 

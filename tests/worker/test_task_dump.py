@@ -8,7 +8,7 @@ import pytest
 from asgi_master.codec import dump
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import TasksTold
-from asgi_master.worker.diagnostics.task_dump import tell_tasks
+from asgi_master.worker.diagnostics.task_dump import dump_tasks
 from http_client import request
 from serving import LOOPS, VARIANTS, serve
 from websocket_peer import Peer
@@ -31,7 +31,7 @@ def told(loop, scenario, limit=LIMIT):
         tasks = await scenario()
         await asyncio.sleep(0)
         try:
-            return await tell_tasks(asyncio.get_running_loop(), limit)
+            return await dump_tasks(asyncio.get_running_loop(), limit)
         finally:
             for task in tasks:
                 task.cancel()
@@ -157,7 +157,7 @@ def test_whom_tasks_serve(variant):
         peer = Peer(server.connect())
         peer.open(target=b"/chat")
         server.wait_until(lambda: app.held == 5)
-        _total, groups = server.run(lambda: tell_tasks(server.loop, LIMIT))
+        _total, groups = server.run(lambda: dump_tasks(server.loop, LIMIT))
     by_name = {group.coroutine: group for group in groups}
     requests = by_name["RequestTask._run"]
     assert (requests.count, len(requests.serves), requests.more_served) == (4, 3, 1)

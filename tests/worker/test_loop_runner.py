@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from asgi_master.worker.turning import run
+from asgi_master.worker.loop_runner import run
 from serving import LOOPS
 
 RAISES = [SystemExit(3), SystemExit(None), KeyboardInterrupt()]

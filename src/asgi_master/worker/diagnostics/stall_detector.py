@@ -23,83 +23,83 @@ _HELD = 0.8
 """Share above which the loop's thread itself kept the watcher from running, not a lack of CPU."""
 
 
-class Verdict(StrEnum):
+class StallAction(StrEnum):
     """The result of a check."""
 
-    FINE = "fine"
-    SUSPECT = "suspect"
+    NONE = "fine"
+    SAMPLE = "suspect"
     """Take the first sample."""
-    TELL = "tell"
+    REPORT = "tell"
     """Take the second sample, and report."""
-    TELL_HELD = "tell held"
+    REPORT_HELD = "tell held"
     """The watcher could not run either, as the GIL was held: take a single sample, and report."""
-    TELL_PAST = "tell past"
+    REPORT_PAST = "tell past"
     """The stall ended before the second sample: report the first."""
     OVER = "over"
     """A reported stall has ended."""
 
 
-class StallJudge:
+class StallDetector:
     """Judges the loop of one worker, check by check."""
 
     def __init__(self, *, threshold: float, period: float, now: float, cpu: float) -> None:
         self._threshold = threshold
         self._period = period
-        self._looked = now
+        self._checked_at = now
         self._cpu = cpu
         self._stamp = now
         self._lost = 0.0
-        self._suspected = False
-        self._told = False
+        self._sampled = False
+        self._reported = False
         self.seconds = 0.0
         """Duration of the stall that the last result is about."""
 
-    def look(self, now: float, stamp: float, cpu: float, gap: tuple[float, float]) -> Verdict:
+    def check(self, now: float, stamp: float, cpu: float, gap: tuple[float, float]) -> StallAction:
         """Check the loop.
 
         `stamp` is when the loop last ran, `cpu` the CPU seconds of its thread, and `gap` the interval of its last
         delay.
         """
-        elapsed, used = now - self._looked, cpu - self._cpu
-        self._looked, self._cpu = now, cpu
+        elapsed, used = now - self._checked_at, cpu - self._cpu
+        self._checked_at, self._cpu = now, cpu
         # Time that the watcher missed was lost to the host or a debugger, unless this process used the CPU.
         lost = elapsed - min(elapsed, max(used, _LEEWAY * self._period))
         if stamp != self._stamp:
-            verdict = self._turned(gap)
+            action = self._turned(gap)
             self._stamp, self._lost = stamp, min(lost, now - stamp)
-            if verdict is not Verdict.FINE:
-                return verdict
+            if action is not StallAction.NONE:
+                return action
         else:
             self._lost += lost
-        if self._told:
-            return Verdict.FINE
+        if self._reported:
+            return StallAction.NONE
         seconds = now - stamp - self._period - self._lost
         if seconds < self._threshold:
-            return Verdict.FINE
+            return StallAction.NONE
         self.seconds = seconds
-        if self._suspected:
-            self._told = True
-            return Verdict.TELL
+        if self._sampled:
+            self._reported = True
+            return StallAction.REPORT
         if elapsed - self._period >= self._threshold and used >= _HELD * elapsed:
-            self._told = True
-            return Verdict.TELL_HELD
-        self._suspected = True
-        return Verdict.SUSPECT
+            self._reported = True
+            return StallAction.REPORT_HELD
+        self._sampled = True
+        return StallAction.SAMPLE
 
-    def _turned(self, gap: tuple[float, float]) -> Verdict:
+    def _turned(self, gap: tuple[float, float]) -> StallAction:
         """The result for a loop that runs again."""
-        suspected, told = self._suspected, self._told
-        self._suspected = self._told = False
-        if not suspected and not told:
-            return Verdict.FINE
+        was_sampled, was_reported = self._sampled, self._reported
+        self._sampled = self._reported = False
+        if not was_sampled and not was_reported:
+            return StallAction.NONE
         began, ended = gap
         if began == self._stamp:
             self.seconds = max(self.seconds, ended - began - self._period - self._lost)
-        return Verdict.OVER if told else Verdict.TELL_PAST
+        return StallAction.OVER if was_reported else StallAction.REPORT_PAST
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SampledFrame:
     """A frame of a running stack: its location, and its identity among calls of the same function."""
 
     frame: int
@@ -111,7 +111,7 @@ class Standing:
 class Sample:
     """A sample of the loop's thread."""
 
-    stack: tuple[Standing, ...]
+    stack: tuple[SampledFrame, ...]
     """Innermost first."""
     subject: str
     """The request, or else the task, for which it ran; empty if neither is known."""
@@ -121,7 +121,7 @@ class Sample:
     @property
     def locations(self) -> list[CodeLocation]:
         """The locations of the frames, innermost first."""
-        return [standing.location for standing in self.stack]
+        return [sampled.location for sampled in self.stack]
 
 
 def is_busy(first: Sample, second: Sample) -> bool:
@@ -144,13 +144,15 @@ def lasting(first: Sample, second: Sample) -> list[CodeLocation]:
     return locations or second.locations
 
 
-def tell(verdict: Verdict, samples: list[Sample], seconds: float, ownership: CodeOwnership) -> str:
+def describe_stall(
+    action: StallAction, samples: list[Sample], seconds: float, ownership: CodeOwnership
+) -> str:
     """The text of the warning, from one sample or two."""
     last = samples[-1]
     subject = f" in {last.subject}" if last.subject else ""
-    if verdict is Verdict.TELL_HELD:
+    if action is StallAction.REPORT_HELD:
         what = f"was held for {seconds:.1f} s by code that does not release the GIL{subject}"
-    elif verdict is Verdict.TELL_PAST:
+    elif action is StallAction.REPORT_PAST:
         what = f"was blocked for {seconds:.1f} s{subject}"
     elif is_busy(*samples):
         location = describe(lasting(*samples), ownership)

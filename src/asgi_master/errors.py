@@ -6,7 +6,7 @@ Rules of this room:
 """
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
@@ -100,10 +100,3 @@ _ADVICE = {
     errno.ENOMEM: "there is no more memory, or no more allowed; see LimitAS= or ulimit -v",
     errno.EAGAIN: "there may be no more processes; see TasksMax=, LimitNPROC= or ulimit -u",
 }
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that was probably meant, or nothing."""
-    import difflib  # noqa: PLC0415 -- for those who erred
-
-    return next(iter(difflib.get_close_matches(word, list(known), 1)), "")

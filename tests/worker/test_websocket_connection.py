@@ -640,7 +640,7 @@ class TestBackpressure:
                 pass
             assert sent < len(stream), "reading paused"
             (connection,) = server.context.connections
-            assert len(connection._inbox) == 4
+            assert len(connection._inbox._messages) == 4
             server.run(release.set)
             peer.sock.settimeout(10)
             peer.send(stream[sent:])
@@ -664,7 +664,7 @@ class TestBackpressure:
             assert app.hear() == "open"
             peer.send(frame(FIN | BINARY, bytes(600)) * 10)
             (connection,) = server.context.connections
-            wait_until(lambda: len(connection._inbox) == 2)
+            wait_until(lambda: len(connection._inbox._messages) == 2)
             server.run(release.set)
             assert [app.hear() for _ in range(10)] == [600] * 10
 

@@ -8,14 +8,11 @@ The head of the response is held until its first body message, so that a small r
 version of HTTP.
 """
 
-from collections.abc import MutableMapping
 from enum import StrEnum
-from typing import Any
 
 from asgi_master.asgi.errors import ClientDisconnectedError
+from asgi_master.asgi.types import Message
 from asgi_master.http.message import ResponseHead
-
-Message = MutableMapping[str, Any]
 
 
 class State(StrEnum):

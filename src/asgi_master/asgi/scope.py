@@ -3,12 +3,9 @@
 from typing import Any
 from urllib.parse import unquote
 
+from asgi_master.asgi.types import Address, Scope
 from asgi_master.http.forwarded import Forwarded
 from asgi_master.http.message import Request
-
-Scope = dict[str, Any]
-Address = tuple[str, int | None]
-
 
 _HTTP_SPEC = "2.3"
 """Starlette reads it as leave to watch no more for a client that left, from 2.4 on (ADR 18)."""

@@ -7,17 +7,16 @@
 From every state the peer, or the server, may end the connection: DISCONNECTED.
 """
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from asgi_master.asgi.errors import ClientDisconnectedError
 from asgi_master.asgi.http_exchange import HttpExchange, Part
+from asgi_master.asgi.types import Message
+from asgi_master.http.message import Headers
 from asgi_master.http.websocket.frames import CloseCode, may_be_sent
-
-Message = MutableMapping[str, Any]
-Headers = list[tuple[bytes, bytes]]
 
 
 class State(StrEnum):

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asgi_master.errors import nearest
 from asgi_master.settings.bind import KEPT_PREFIX, UNNAMED_FD
 from asgi_master.settings.fields import ENVIRONMENT_PREFIX, key_of, variable_of
 from asgi_master.settings.model import SETTINGS
+from asgi_master.settings.spelling import nearest
 from asgi_master.settings.values import Raw
 
 FILE_NAME = "asgi-master.toml"

@@ -10,9 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from asgi_master.errors import ApplicationError, nearest
+from asgi_master.errors import ApplicationError
 from asgi_master.settings.env_file import parse_env_file
 from asgi_master.settings.model import ApplicationSettings
+from asgi_master.settings.spelling import nearest
 from asgi_master.settings.target import Target, parse_target
 from asgi_master.telemetry.failures import describe
 

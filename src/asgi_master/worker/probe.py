@@ -8,8 +8,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from asgi_master.asgi.http_exchange import HttpExchange, Message
+from asgi_master.asgi.http_exchange import HttpExchange
 from asgi_master.asgi.scope import HttpScopes
+from asgi_master.asgi.types import Message
 from asgi_master.errors import ApplicationError
 from asgi_master.http.h1.request_head import read_request_line
 from asgi_master.telemetry.failures import describe

@@ -9,7 +9,7 @@ import socket
 import ssl
 from functools import partial
 
-from asgi_master.asgi.scope import Address
+from asgi_master.asgi.types import Address
 from asgi_master.http.forwarded import Trust
 from asgi_master.http.proxy_protocol import ProxyHeader, ProxyHeaderError, read_header
 from asgi_master.worker.http.h1_connection import H1Connection

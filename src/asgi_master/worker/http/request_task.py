@@ -9,8 +9,8 @@ from time import monotonic
 from typing import Any, Protocol
 
 from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
-from asgi_master.asgi.http_exchange import HttpExchange, Message, Part, State
-from asgi_master.asgi.scope import Scope
+from asgi_master.asgi.http_exchange import HttpExchange, Part, State
+from asgi_master.asgi.types import Message, Scope
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.message import PLAIN_TEXT, Field, Request, ResponseHead
 from asgi_master.ipc.counters import SHORT

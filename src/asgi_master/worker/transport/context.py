@@ -2,13 +2,14 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Protocol
 
-from asgi_master.asgi.scope import Address, ForwardedScopes, HttpScopes
+from asgi_master.asgi.scope import ForwardedScopes, HttpScopes
+from asgi_master.asgi.types import Address, Scope
 from asgi_master.http.engines import Engines
 from asgi_master.http.forwarded import Forwarded, Trust
 from asgi_master.http.h1.encoder import ServerFields
@@ -20,9 +21,6 @@ from asgi_master.worker.transport.outbox import Outbox
 from asgi_master.worker.transport.refusals import Refusals
 from asgi_master.worker.transport.standing import GiveAway
 from asgi_master.worker.transport.turns import Turns
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
 
 
 class Ending(Enum):

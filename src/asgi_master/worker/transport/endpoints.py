@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from asgi_master.asgi.scope import Address
+from asgi_master.asgi.types import Address
 from asgi_master.http.forwarded import Trust
 from asgi_master.http.proxy_protocol import ProxyHeader
 from asgi_master.settings.peers import ANY, UNIX, parse_peer

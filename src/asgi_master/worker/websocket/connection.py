@@ -8,11 +8,11 @@ import logging
 
 from asgi_master.asgi.errors import is_disconnect
 from asgi_master.asgi.scope import HttpScopes
+from asgi_master.asgi.types import Message
 from asgi_master.asgi.websocket_session import (
     Accept,
     CloseWith,
     ContinueDenial,
-    Message,
     Order,
     Refuse,
     Send,

@@ -20,9 +20,6 @@ class Inbox:
         self._bytes = 0
         self._receivers: list[asyncio.Future[None]] = []
 
-    def __len__(self) -> int:
-        return len(self._messages)
-
     @property
     def has_room(self) -> bool:
         """Whether one more message may be put."""

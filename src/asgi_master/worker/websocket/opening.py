@@ -6,12 +6,13 @@ from typing import Protocol
 
 from asgi_master.asgi.http_exchange import Part
 from asgi_master.asgi.scope import HttpScopes
+from asgi_master.asgi.types import Scope
 from asgi_master.asgi.websocket_session import Accept
 from asgi_master.http.message import PLAIN_TEXT, Fields, Request, ResponseHead
 from asgi_master.http.websocket.deflate import Compression
 from asgi_master.http.websocket.frames import Engine
 from asgi_master.http.websocket.handshake import Handshake, accept_fields, read_handshake, upgrade_required
-from asgi_master.worker.transport.context import Scope, WorkerContext
+from asgi_master.worker.transport.context import WorkerContext
 
 
 class HandshakeStream(Protocol):

@@ -1,0 +1,9 @@
+"""The types of the ASGI specification."""
+
+from collections.abc import MutableMapping
+from typing import Any
+
+Scope = dict[str, Any]
+Message = MutableMapping[str, Any]
+Address = tuple[str, int | None]
+"""Of a client or a server: host and port, or the path of a Unix socket and `None`."""

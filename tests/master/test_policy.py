@@ -4,6 +4,11 @@ from dataclasses import replace
 
 from asgi_master.master.policy import policy_of
 from asgi_master.settings.model import Settings
+from asgi_master.supervision.policy import Policy
+
+
+def test_defaults_are_those_of_the_settings() -> None:
+    assert policy_of(Settings()) == Policy()
 
 
 def test_in_production_new_code_is_watched_and_old_code_is_held():

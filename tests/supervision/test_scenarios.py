@@ -353,7 +353,7 @@ def test_one_worker_is_the_least_and_there_is_a_most():
 
 
 def test_a_reload_replaces_one_by_one_and_never_loses_capacity():
-    world = booted()
+    world = booted(rollback_window=0.0)
     start = world.now
     reload(world)
     steady(world)
@@ -379,7 +379,7 @@ def test_the_canary_is_watched_before_any_other_follows():
 
 
 def test_the_last_one_is_watched_before_the_commit():
-    world = booted(watch_time=5.0)
+    world = booted(watch_time=5.0, rollback_window=0.0)
     reload(world)
     world.until(lambda: world.generations() == [2] * 4)
     ready_at = max(w.ready_at for w in world.ready())

@@ -176,3 +176,9 @@ def settings_of(tree: type) -> Iterator[Setting]:
         # The default factory of a group is its class.
         for leaf in fields(cast("Any", branch.default_factory)):
             yield Setting(branch.name, branch.metadata[_TITLE], leaf.name, leaf.metadata[_OPTION])
+
+
+def same_named(kind: type, group: Any) -> dict[str, Any]:
+    """The values of a group of settings whose fields are also fields of the dataclass `kind`."""
+    names = {entry.name for entry in fields(kind)} & {entry.name for entry in fields(group)}
+    return {name: getattr(group, name) for name in names}

@@ -37,7 +37,7 @@ class Policy:
     """How long a reload's first worker must stay ready before others follow, and its last before commit."""
     max_error_share: float = 20.0
     """A reload fails if the share of failed requests exceeds the old generation's by so many percent; 0: never."""
-    rollback_window: float = 0.0
+    rollback_window: float = 300.0
     """How long after a commit the generation before is held, so that it can be returned to; 0: not at all."""
     spares: int = 0
     """How many workers beyond `workers` stand by, booted, until one of those is lost."""

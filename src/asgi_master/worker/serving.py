@@ -7,6 +7,7 @@ from asgi_master.http.engines import engines_of
 from asgi_master.http.forwarded import Forwarded
 from asgi_master.http.h1.encoder import ServerFields
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.settings.fields import same_named
 from asgi_master.settings.headers import parse_header
 from asgi_master.settings.model import ProxySettings, Settings
 from asgi_master.worker.transport.context import WorkerContext
@@ -22,16 +23,11 @@ def serving(settings: Settings) -> NewContext:
     return partial(
         WorkerContext,
         http=HttpLimits(
+            **same_named(HttpLimits, http),
             request_line=http.limit_request_line,
             header_count=http.limit_header_count,
             header_bytes=http.limit_header_bytes,
             body_size=http.limit_body_size,
-            header_timeout=http.header_timeout,
-            body_timeout=http.body_timeout,
-            body_min_rate=http.body_min_rate,
-            keep_alive_timeout=http.keep_alive_timeout,
-            write_timeout=http.write_timeout,
-            request_timeout=http.request_timeout,
         ),
         websocket=WebSocketLimits(
             message_size=websocket.ws_max_size,

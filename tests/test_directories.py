@@ -447,7 +447,7 @@ class TestExposure:
         sticky = tmp_path / "tmp"
         (sticky / "ours").mkdir(parents=True)
         sticky.chmod(0o1777)
-        assert "while asgi-master does not run, as everybody can write to" in exposure(sticky / "app.sock")
+        assert "while asgi-master does not run, as every user can write to" in exposure(sticky / "app.sock")
         assert exposure(sticky / "ours" / "app.sock") == ""
         os.chown(sticky / "ours", NOBODY.pw_uid, -1)
         assert "the user nobody can write to" in exposure(sticky / "ours" / "app.sock")

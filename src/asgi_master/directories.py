@@ -49,8 +49,8 @@ class ReplacedError(OSError):
     def __init__(self, path: Path) -> None:
         super().__init__(
             None,
-            "somebody moved or replaced it as soon as it was made: "
-            f"only its owner should be able to write to {path.parent}",
+            "another process moved or replaced it right after its creation: "
+            f"only its owner should have write access to {path.parent}",
         )
 
 
@@ -206,7 +206,7 @@ class Directory:
             return
         with entry:
             if not entry.is_socket:
-                raise OccupiedError("a file that is not a socket stands there; move it away")
+                raise OccupiedError("the path is taken by a file that is not a socket; move it away")
             if entry.listens():
                 raise OccupiedError("another process listens there")
             self.remove(name, entry.inode)
@@ -230,7 +230,7 @@ class Directory:
         except OSError as error:
             sock.close()
             if error.errno == errno.EADDRINUSE:
-                raise OccupiedError("something stands there") from None
+                raise OccupiedError("the path is taken") from None
             raise
 
     def change_owner(self, name: str, inode: Inode, uid: int, gid: int, mode: int) -> None:
@@ -314,7 +314,7 @@ def check_appendable(found: os.stat_result) -> None:
         raise OccupiedError("it is a symbolic link, which is not followed")
     if stat.S_ISREG(found.st_mode):
         if found.st_nlink > 1:
-            raise OccupiedError("the file has other names too (hard links): it may be somebody else's")
+            raise OccupiedError("the file has other names too (hard links): it may belong to another user")
     elif not (stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode)):
         raise OccupiedError("it is neither a file nor a pipe")
 
@@ -359,7 +359,7 @@ def _writers(place: str, found: os.stat_result) -> str:
         # With an access control list, the group bits are its mask.
         with contextlib.suppress(OSError):
             if os.getxattr(place, "system.posix_acl_access"):
-                return "whoever is on its access list"
+                return "the users on its access control list"
     return ""
 
 

@@ -45,7 +45,7 @@ def test_an_option_of_another_server_is_answered_in_one_line(capsys):
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err == (
-        "asgi-master: error: there is no option --ssl-keyfile; say --keyfile PATH, and --bind https://HOST:PORT\n"
+        "asgi-master: error: unknown option --ssl-keyfile; say --keyfile PATH, and --bind https://HOST:PORT\n"
     )
 
 
@@ -62,7 +62,7 @@ def test_every_error_is_a_line(capsys):
     assert output.err.splitlines() == [
         'asgi-master: error: workers: "x" is not a number (asgi-master.toml, line 1)',
         'asgi-master: error: loop: "trio" is not one of uvloop, asyncio (--loop)',
-        "asgi-master: error: app: missing: say which application to serve, such as main:app",
+        "asgi-master: error: app: missing: give the application to serve, such as main:app",
     ]
 
 
@@ -131,7 +131,7 @@ def test_what_the_system_lacks_is_one_line(monkeypatch, capsys, error, line):
 
     _serve_with(monkeypatch, run)
     assert main(["main:app"]) == ExitCode.FAILURE
-    assert capsys.readouterr().err == f"asgi-master: error: the system refuses what is needed: {line}\n"
+    assert capsys.readouterr().err == f"asgi-master: error: the operating system reports: {line}\n"
 
 
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -28,18 +28,18 @@ def _answer(*arguments: str) -> list[str]:
 
 @pytest.mark.parametrize("option", _THEIRS)
 def test_the_answer_is_one_line(option):
-    assert _answer(option, "value", "main:app") == [f"there is no option {option}; {OTHER_SERVERS[option]}"]
+    assert _answer(option, "value", "main:app") == [f"unknown option {option}; {OTHER_SERVERS[option]}"]
 
 
 @pytest.mark.parametrize(
     "arguments", [["--port=9000"], ["--port"], ["main:app", "--port", "9000"], ["--reload", "--port"]]
 )
 def test_the_answer_is_the_same_however_it_is_written(arguments):
-    assert _answer(*arguments) == ["there is no option --port; say --bind HOST:PORT"]
+    assert _answer(*arguments) == ["unknown option --port; say --bind HOST:PORT"]
 
 
 def test_a_value_may_stick_to_a_short_name():
-    assert _answer("-p9000") == [f"there is no option -p; {OTHER_SERVERS['-p']}"]
+    assert _answer("-p9000") == [f"unknown option -p; {OTHER_SERVERS['-p']}"]
 
 
 def test_no_option_of_ours_is_said_not_to_exist():
@@ -50,7 +50,7 @@ def test_no_option_of_ours_is_said_not_to_exist():
 def test_an_answer_names_options_that_exist(option):
     answer = OTHER_SERVERS[option]
     assert answer.startswith(("say ", "not needed: ", "not offered: "))
-    assert len(f"asgi-master: error: there is no option {option}; {answer}") <= 160
+    assert len(f"asgi-master: error: unknown option {option}; {answer}") <= 160
     named = re.findall(r"(?<!\w)--[a-z][a-z0-9-]*", answer)
     assert set(named) <= _OURS
     assert named or not answer.startswith("say ") or "FILE" in answer

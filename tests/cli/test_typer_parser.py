@@ -81,8 +81,8 @@ def test_what_only_the_command_line_can_ask_for():
         (["--workrs", "3"], "--workers"),
         (["--workers"], "--workers"),
         (["main:app", "other:app"], "other:app"),
-        (["--host", "::"], "there is no option --host; say --bind HOST:PORT"),
-        (["-k", "uvicorn.workers.UvicornWorker"], "there is no option -k; not needed: there is one kind"),
+        (["--host", "::"], "unknown option --host; say --bind HOST:PORT"),
+        (["-k", "uvicorn.workers.UvicornWorker"], "unknown option -k; not needed: there is one kind"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(arguments, line):

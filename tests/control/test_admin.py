@@ -110,7 +110,7 @@ def test_the_paths(admin: Admin) -> None:
     assert status == 200
     assert "asgi_master_generation 7\n" in text
     status, text = admin.get("/")
-    assert (status, text) == (404, "nothing here; there are /livez, /readyz, /startupz, /metrics\n")
+    assert (status, text) == (404, "not found; available: /livez, /readyz, /startupz, /metrics\n")
 
 
 def test_not_ready_says_why(admin: Admin) -> None:

@@ -68,8 +68,8 @@ def test_a_request_is_a_command(method: str, target: str, body: bytes, command: 
     ("method", "target", "body", "status", "why"),
     [
         ("GET", "/", b"", 404, "/status"),
-        ("GET", "/statuses", b"", 404, "nothing here"),
-        ("GET", "//status", b"", 404, "nothing here"),
+        ("GET", "/statuses", b"", 404, "not found"),
+        ("GET", "//status", b"", 404, "not found"),
         ("GET", "http://[", b"", 400, "not a path"),
         ("GET", "/reload", b"", 405, "POST"),
         ("POST", "/status", b"", 405, "GET"),

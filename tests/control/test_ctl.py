@@ -102,7 +102,7 @@ def test_scale_and_wait(one: Served, capsys: Captured) -> None:
     assert main(["scale", "1", "--wait"]) == Exit.OK
     assert capsys.readouterr().out == "1 worker is ready\n"
     assert main(["scale", "3", "--wait"]) == Exit.FAILED
-    assert "1 workers are wanted by now" in capsys.readouterr().err
+    assert "1 workers are configured now" in capsys.readouterr().err
 
 
 def test_stacks(one: Served, capsys: Captured) -> None:

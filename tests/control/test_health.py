@@ -51,7 +51,7 @@ def test_ready():
             "worker 1 (generation 3) is blocked: its event loop has not turned for 7.2 s",
         ),
         (replace(GOOD, workers=(BOOTING,)), "worker 2 (generation 4) is booting"),
-        (replace(GOOD, workers=(SILENT,)), "worker 3 (generation 4) gave no heartbeat yet"),
+        (replace(GOOD, workers=(SILENT,)), "worker 3 (generation 4) has sent no heartbeat yet"),
         (replace(GOOD, workers=(WELL, BLOCKED), quorum=2), "1 of 2 workers serve, 2 must"),
     ],
 )

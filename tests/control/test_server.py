@@ -273,7 +273,7 @@ class TestWaitingForMore:
         with self.asked(served, "/scale?workers=3&wait") as first:
             served.steering.shown = replace(STATUS, workers_wanted=5)
             status, body = parse(read_all(first))
-        assert (status, body["error"]) == (409, "5 workers are wanted by now")
+        assert (status, body["error"]) == (409, "5 workers are configured now")
 
     def test_scale_and_a_stop(self, served: Served) -> None:
         served.steering.shown = replace(STATUS, workers_wanted=3)

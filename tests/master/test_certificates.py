@@ -106,7 +106,7 @@ def test_workers_that_could_not_be_told_are_told_later(world, caplog):
     AUTHORITY.write(world.directory, "site")
     world.pass_time(6)
     assert len(world.fleet.given) > 2
-    assert sum("it is tried again" in line for line in told(caplog)) == 1
+    assert sum("it is retried" in line for line in told(caplog)) == 1
     world.fleet.takes = True
     world.pass_time(2)
     told_so_far = len(world.fleet.given)

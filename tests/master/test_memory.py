@@ -118,7 +118,7 @@ def test_a_kernel_that_tells_no_shares(monkeypatch):
     found = memory_of(os.getpid())
     assert found.rss > 1_000_000
     assert (found.pss, found.uss) == (None, None)
-    assert found.unknown_reason == "this kernel does not tell them"
+    assert found.unknown_reason == "this kernel does not report them"
 
 
 def test_a_process_that_may_not_be_looked_into(monkeypatch):

@@ -148,4 +148,4 @@ def test_a_check_that_is_stopped_says_so(tmp_path: Path) -> None:
         process.wait(PATIENCE)
         assert process.returncode == 1
         assert process.stderr is not None
-        assert "changing:app was stopped before it was known" in process.stderr.read()
+        assert "changing:app was stopped before the check ended" in process.stderr.read()

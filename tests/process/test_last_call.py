@@ -78,7 +78,7 @@ def test_threads_are_named_and_left(fleet: Fleet, loop: str, how: str) -> None:
 
 
 def test_an_exit_handler_is_not_waited_for_either(fleet: Fleet) -> None:
-    fleet.expect_log("leaving without the end of what runs at exit", "exit status 8")
+    fleet.expect_log("leaving before exit handlers have ended", "exit status 8")
     serve(fleet, "uvloop", 1.0)
     ask(fleet, "/handler").join()
     assert fleet.stop() == 0

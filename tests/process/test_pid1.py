@@ -130,5 +130,5 @@ def test_a_worker_out_of_memory_ends_the_container_if_asked_to(run: Run) -> None
             get(container, "/grow")
     assert container.wait_exit() == 7, container.log
     container.wait_line("the kernel's OOM killer")
-    container.wait_line(r"stopping: a worker was killed for want of memory \(--on-oom exit\)")
+    container.wait_line(r"stopping: a worker was killed for lack of memory \(--on-oom exit\)")
     assert any("stopped" in line for line in container.lines), container.log

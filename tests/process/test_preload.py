@@ -45,7 +45,7 @@ CONNECTION = f"{SAFE}import socket\nserver = socket.create_server(('127.0.0.1', 
 @pytest.mark.parametrize(
     ("source", "named"),
     [
-        (NATIVE_THREAD, r"a thread that is not Python's \(changing\)"),
+        (NATIVE_THREAD, r"a thread of native code \(changing\)"),
         (CONNECTION, r"a connection to 127\.0\.0\.1:\d+ \(changing\)"),
     ],
 )

@@ -244,14 +244,14 @@ def test_the_settings_come_back_too(fleet: Fleet) -> None:
 
 def test_a_reload_under_way_is_called_off(fleet: Fleet) -> None:
     serve(fleet)
-    fleet.expect_log("ERROR.*a rollback was asked for")
+    fleet.expect_log("ERROR.*a rollback was requested")
     before = fleet.workers()
     with fleet.keeping_descriptors():
         fleet.write("changing.py", STUCK)
         fleet.send(signal.SIGHUP)
         wait_until(lambda: "importing" in fleet.output, "the reload is under way")
         roll_back(fleet)
-        fleet.wait_line("reload failed: generation 2: a rollback was asked for; staying with generation 1")
+        fleet.wait_line("reload failed: generation 2: a rollback was requested; staying with generation 1")
         fleet.wait_settled(2)
     assert fleet.workers() == before
 
@@ -261,6 +261,6 @@ def test_after_the_window_nothing_is_kept(fleet: Fleet) -> None:
     with fleet.keeping_descriptors():
         fleet.send(signal.SIGHUP)
         fleet.wait_line("reloaded: 2 workers serving generation 2")
-        fleet.wait_line("no way back to generation 1 any more")
+        fleet.wait_line("generation 1 is no longer kept for a rollback")
         fleet.wait_settled(2)
     assert roll_back(fleet).status_code == 409

@@ -101,18 +101,18 @@ def test_a_worker_that_grows_beyond_its_limit_is_replaced(fleet: Fleet) -> None:
         lambda workers: len(workers) == 2 and grown not in pids(workers), "the large worker has gone"
     )
     assert len(pids(before) & pids(after)) == 1, "the small one stays"
-    fleet.wait_line(RECYCLED + r"it has \d+ MiB of its own")
+    fleet.wait_line(RECYCLED + r"it has \d+ MiB of unshared memory")
 
 
 def test_a_worker_beyond_the_hard_limit_does_not_wait_for_its_successor(fleet: Fleet) -> None:
     fleet.serve("growing:app", "--max-worker-memory-hard", "64M", workers=2)
-    fleet.expect_log("leaves unasked", "leaving: it has")
+    fleet.expect_log("leaves by itself", "leaving: it has")
     with httpx.Client(base_url=fleet.url, timeout=20, trust_env=False) as client:
         grown = client.get("/grow").json()["pid"]
         for _ in range(3):
             client.get("/grow").raise_for_status()
         wait_until(lambda: client.get("/").json()["pid"] != grown, "the connection moved to another worker")
-    fleet.wait_line(r"leaving: it has \d+ MiB of its own, above max-worker-memory-hard")
+    fleet.wait_line(r"leaving: it has \d+ MiB of unshared memory, above max-worker-memory-hard")
     fleet.wait_workers(
         lambda workers: len(workers) == 2 and grown not in pids(workers), "the large worker was replaced"
     )
@@ -157,7 +157,7 @@ def test_a_terminated_worker_leaves_at_once_if_told_twice(fleet: Fleet) -> None:
         os.kill(victim.pid, signal.SIGTERM)
         fleet.wait_line("SIGTERM: serving until the master has a replacement")
         os.kill(victim.pid, signal.SIGTERM)
-        wait_until(lambda: f"lifespan of {victim.pid} is over" in fleet.output, "it left unasked")
+        wait_until(lambda: f"lifespan of {victim.pid} is over" in fleet.output, "it left by itself")
     finally:
         fleet.send(signal.SIGCONT)
     fleet.wait_workers(lambda workers: len(workers) == 1 and victim not in workers, "it was replaced")
@@ -172,7 +172,7 @@ def test_a_terminated_worker_whose_master_does_not_answer_leaves_by_itself(fleet
         os.kill(victim.pid, signal.SIGTERM)
         with fleet.client() as client:
             assert client.get("/").status_code == 200, "it serves until it loses its patience"
-        wait_until(lambda: f"lifespan of {victim.pid} is over" in fleet.output, "it left unasked")
+        wait_until(lambda: f"lifespan of {victim.pid} is over" in fleet.output, "it left by itself")
     finally:
         fleet.send(signal.SIGCONT)
     fleet.wait_workers(lambda workers: len(workers) == 1 and victim not in workers, "it was replaced")

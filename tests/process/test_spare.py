@@ -45,7 +45,7 @@ def test_a_crash_is_made_up_for_without_waiting_for_a_boot(fleet: Fleet) -> None
             assert b'"worker": "1"' in connection.ask()
             # The successor comes, the spare leaves and hands the connection over.
             (fleet.directory / "slow").unlink()
-            fleet.wait_line(r"worker 1 .*a spare, is not needed any more")
+            fleet.wait_line(r"worker 1 .*a spare, is no longer needed")
 
             def exchanged(workers: list[WorkerSeen]) -> bool:
                 return slots(workers) == [0, 1] and spare not in workers

@@ -69,7 +69,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 """
-OVER = r"INFO +worker 0 gen 1 .*the event loop turns again, after \d\.\d s"
+OVER = r"INFO +worker 0 gen 1 .*the event loop runs again, after \d\.\d s"
 
 
 def line_of(text: str) -> int:

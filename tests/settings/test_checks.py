@@ -90,7 +90,7 @@ def errors(tmp_path):
         ),
         (
             {**SECURE, "ca_certs": "ca.pem"},
-            "ca-certs: no client is asked for a certificate: say --client-cert required (--ca-certs)",
+            "ca-certs: no client is asked for a certificate: use --client-cert required (--ca-certs)",
         ),
         (
             {**SECURE, "bind": ["https://127.0.0.1:1", "127.0.0.1:1"]},
@@ -98,7 +98,7 @@ def errors(tmp_path):
         ),
         (
             {"admin_bind": "https://127.0.0.1:1"},
-            'admin-bind: "https://127.0.0.1:1": TLS is not spoken there (--admin-bind)',
+            'admin-bind: "https://127.0.0.1:1": TLS is not supported there (--admin-bind)',
         ),
         (
             {"admin_bind": "9000"},
@@ -106,7 +106,7 @@ def errors(tmp_path):
         ),
         (
             {"bind": ["127.0.0.1:1"], "admin_bind": "127.0.0.1:1"},
-            'admin-bind: "127.0.0.1:1" is where the application listens (--admin-bind)',
+            'admin-bind: "127.0.0.1:1" is an address of the application (--admin-bind)',
         ),
         ({"uds_owner": "a:b:c"}, 'uds-owner: "a:b:c" is not USER, USER:GROUP or :GROUP (--uds-owner)'),
         ({"root_path": "api"}, 'root-path: "api" must begin with / and not end with it (--root-path)'),

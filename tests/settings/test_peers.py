@@ -108,7 +108,7 @@ def test_a_list_is_separated_by_commas(flags, environment, tmp_path):
     [
         (
             {},
-            "forwarded-prefix: true, but forwarded-allow-ips names no proxy to believe (--forwarded-prefix)",
+            "forwarded-prefix: true, but forwarded-allow-ips names no trusted proxy (--forwarded-prefix)",
         ),
         (
             {"forwarded_allow_ips": ["unix"], "forwarded_headers": "forwarded"},

@@ -125,12 +125,12 @@ def test_all_errors_come_at_once(tmp_path):
         "backlog = 0\nxyzzy = 1\nheader = ['bad']\n",
     )
     assert errors == [
-        "xyzzy: there is no such setting (asgi-master.toml, line 2)",
-        "ASGI_MASTER_WORKRS: there is no such setting; did you mean ASGI_MASTER_WORKERS? (environment)",
+        "xyzzy: unknown setting (asgi-master.toml, line 2)",
+        "ASGI_MASTER_WORKRS: unknown setting; did you mean ASGI_MASTER_WORKERS? (environment)",
         "backlog: 0 is too small: at least 1 (asgi-master.toml, line 1)",
         'http: "h3" is not one of httptools, h11 (--http)',
         'loop: "trio" is not one of uvloop, asyncio (ASGI_MASTER_LOOP)',
-        "app: missing: say which application to serve, such as main:app",
+        "app: missing: give the application to serve, such as main:app",
         'bind: "8000" is not HOST:PORT: write 127.0.0.1:8000 (--bind)',
         "header: \"bad\" is not a header: write 'Name: value' (asgi-master.toml, line 3)",
     ]

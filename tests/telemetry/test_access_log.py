@@ -400,7 +400,7 @@ def test_a_reader_that_is_stuck_loses_lines_but_stops_nobody_and_is_told(run):
     assert last == "/again"
     assert kept == [f"/{number}" for number in range(len(kept))]
     lost = 19968 - len(kept)
-    assert f"{lost} line(s) of the access log were lost: nobody read standard output" in done.stderr
+    assert f"{lost} line(s) of the access log were lost: no process read standard output" in done.stderr
 
 
 def test_lines_of_several_workers_do_not_mix(run):

@@ -28,10 +28,10 @@ def logged(caplog):
 def test_a_kind_is_told_once_and_its_end_with_their_number(clock, caplog):
     failures = FailureLog(clock)
     for _ in range(100):
-        failures.failed("reading", ENOMEM, "it is tried again")
+        failures.failed("reading", ENOMEM, "it is retried")
         clock.now += 0.1
         failures.sweep()
-    assert logged(caplog) == [("WARNING", "reading failed: Cannot allocate memory; it is tried again")]
+    assert logged(caplog) == [("WARNING", "reading failed: Cannot allocate memory; it is retried")]
     assert failures.count == 100
     clock.now += 5.0
     failures.sweep()
@@ -41,7 +41,7 @@ def test_a_kind_is_told_once_and_its_end_with_their_number(clock, caplog):
 
 def test_what_happened_once_has_no_end(clock, caplog):
     failures = FailureLog(clock)
-    failures.failed("reading", ENOMEM, "it is tried again")
+    failures.failed("reading", ENOMEM, "it is retried")
     clock.now += 60.0
     failures.sweep()
     assert len(logged(caplog)) == 1
@@ -50,7 +50,7 @@ def test_what_happened_once_has_no_end(clock, caplog):
 def test_what_comes_back_is_told_again(clock, caplog):
     failures = FailureLog(clock)
     for _ in range(2):
-        failures.failed("reading", ENOMEM, "it is tried again")
+        failures.failed("reading", ENOMEM, "it is retried")
         clock.now += 60.0
         failures.sweep()
     assert len(logged(caplog)) == 2

@@ -409,8 +409,8 @@ def test_a_configuration_may_name_our_logger_and_our_formatters(run, tmp_path):
         ("broken.ini", "x", "no section headers"),
         ("logging.xml", "<version/>", "must end in .json, .yaml, .toml or .ini"),
         ("broken.yaml", "a: [", "line 1"),
-        ("list.yml", "- a", "no mapping"),
-        ("empty.yml", "", "no mapping"),
+        ("list.yml", "- a", "not a mapping"),
+        ("empty.yml", "", "not a mapping"),
         ("object.yaml", "root: !!python/object/apply:os.getpid []", "could not determine a constructor"),
         ("module.json", '{"filters": {"f": {"()": "of_the_application.Filter"}}}', "PYTHONPATH"),
         ("list.json", "[]", "list"),
@@ -485,7 +485,9 @@ def test_a_reader_that_is_stuck_loses_records_but_stops_nobody_and_is_told(run):
     told = lines(done.stdout)
     kept = [line for line in told if line["message"].startswith("record")]
     assert told[-2]["message"] == "again"
-    assert told[-1]["message"] == f"{5000 - len(kept)} log record(s) were lost: nobody read standard error"
+    assert (
+        told[-1]["message"] == f"{5000 - len(kept)} log record(s) were lost: no process read standard error"
+    )
     assert 0 < len(kept) < 5000
 
 

@@ -41,7 +41,7 @@ LINES = [
     (
         n.StoppingForMemory(),
         ERROR,
-        "stopping: a worker was killed for want of memory (--on-oom exit)",
+        "stopping: a worker was killed for lack of memory (--on-oom exit)",
     ),
     (n.Stopping(n.StopLevel.GRACEFUL, 4), INFO, "stopping (requests in flight may finish): 4 workers to go"),
     (n.Stopping(n.StopLevel.QUICK, 2), INFO, "stopping (requests in flight are cancelled): 2 workers to go"),
@@ -68,12 +68,12 @@ LINES = [
     (
         n.WorkerLost(*WHO, n.Hung(3, 32.0), 0.0),
         ERROR,
-        "worker 3 (generation 7) gave no heartbeat for 32 s and was killed; a replacement starts at once",
+        "worker 3 (generation 7) sent no heartbeat for 32 s and was killed; a replacement starts at once",
     ),
     (
         n.WorkerLost(*WHO, n.Left(3, "SIGTERM"), 0.0),
         WARN,
-        "worker 3 (generation 7) leaves unasked (SIGTERM); a replacement starts at once",
+        "worker 3 (generation 7) leaves by itself (SIGTERM); a replacement starts at once",
     ),
     (
         n.WorkerLost(*WHO, n.Died(3, -9, 63.21, out_of_memory=True), 0.0),
@@ -91,7 +91,7 @@ LINES = [
     (
         n.WorkerBusy(*WHO, 30.4),
         WARN,
-        "worker 3 (generation 7) is busy: no heartbeat for 30.4 s, but its work gets on; it is not killed",
+        "worker 3 (generation 7) is busy: no heartbeat for 30.4 s, but it makes progress; it is not killed",
     ),
     (
         n.WorkerHung(*WHO, 30.4, 2.0),
@@ -101,11 +101,11 @@ LINES = [
             "dumping its stacks and killing it in 2 s unless it goes on"
         ),
     ),
-    (n.WorkerRecovered(*WHO), WARN, "worker 3 (generation 7) goes on and is not killed"),
+    (n.WorkerRecovered(*WHO), WARN, "worker 3 (generation 7) runs again and is not killed"),
     (
         n.WorkerKilled(*WHO, n.Hung(3, 32.0)),
         ERROR,
-        "worker 3 (generation 7) gave no heartbeat for 32 s and was killed while leaving",
+        "worker 3 (generation 7) sent no heartbeat for 32 s and was killed while leaving",
     ),
     (
         n.WorkerKilled(*WHO, n.Overstayed(3, 31.0)),
@@ -117,7 +117,7 @@ LINES = [
         WARN,
         (
             "worker 3 (generation 7) left in time: "
-            "exit status 8 (threads of the application, or what runs at exit, had not ended)"
+            "exit status 8 (threads of the application or exit handlers had not ended)"
         ),
     ),
     (n.WorkerDiedLeaving(*WHO, 1), ERROR, "worker 3 (generation 7) died while leaving: exit status 1"),
@@ -131,7 +131,7 @@ LINES = [
     (
         n.SpareReleased(*WHO),
         INFO,
-        "worker 3 (generation 7), a spare, is not needed any more and makes room for a fresh one",
+        "worker 3 (generation 7), a spare, is no longer needed and is replaced by a fresh one",
     ),
     (n.ReloadStarted(8), INFO, "starting generation 8"),
     (n.RollbackStarted(7, 8), INFO, "rolling back from generation 8 to generation 7"),
@@ -148,14 +148,14 @@ LINES = [
     (
         n.HeldLetGo(7, n.WhyLetGo.EXPIRED),
         INFO,
-        "no way back to generation 7 any more: the rollback window has passed",
+        "generation 7 is no longer kept for a rollback: the rollback window has passed",
     ),
     (
         n.HeldLetGo(7, n.WhyLetGo.RELOADING),
         INFO,
-        "no way back to generation 7 any more: a newer one is about to start",
+        "generation 7 is no longer kept for a rollback: a newer one is about to start",
     ),
-    (n.HeldLetGo(7, n.WhyLetGo.DIED), WARN, "no way back to generation 7 any more: its zygote died"),
+    (n.HeldLetGo(7, n.WhyLetGo.DIED), WARN, "generation 7 is no longer kept for a rollback: its zygote died"),
     (
         n.ReloadFailed(8, n.TooManyErrors(12, 40, 7, 0, 300), 7),
         ERROR,
@@ -183,7 +183,7 @@ LINES = [
     (
         n.ReloadFailed(8, n.RollbackAsked(), 7),
         ERROR,
-        "reload failed: generation 8: a rollback was asked for; staying with generation 7",
+        "reload failed: generation 8: a rollback was requested; staying with generation 7",
     ),
     (n.ReloadSuperseded(8), INFO, "generation 8 is dropped for a newer one"),
     (n.ReloadCommitted(8, 4, 3.456), INFO, "reloaded: 4 workers serving generation 8 after 3.46 s"),
@@ -208,17 +208,17 @@ LINES = [
     (
         n.ReloadFailed(8, n.Left(0, "SIGTERM"), 7),
         ERROR,
-        "reload failed: generation 8: worker 0 left unasked: SIGTERM; staying with generation 7",
+        "reload failed: generation 8: worker 0 left by itself: SIGTERM; staying with generation 7",
     ),
     (
         n.ZygoteLost(7, 1, 0.0),
         ERROR,
-        "the zygote of generation 7 is gone: exit status 1; its workers go on; another starts at once",
+        "the zygote of generation 7 is gone: exit status 1; its workers stay; another starts at once",
     ),
     (
         n.ZygoteLost(7, 1, None),
         ERROR,
-        "the zygote of generation 7 is gone: exit status 1; its workers go on; the reload brings another",
+        "the zygote of generation 7 is gone: exit status 1; its workers stay; the reload brings another",
     ),
     (
         n.ZygoteReplaced(7, 8),
@@ -233,7 +233,7 @@ LINES = [
         ERROR,
         (
             "generation 8, to stand in for the lost zygote, did not start: no module named app; "
-            "what serves goes on; trying again in 120 s"
+            "the serving workers stay; trying again in 120 s"
         ),
     ),
 ]

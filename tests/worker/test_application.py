@@ -117,7 +117,7 @@ def test_a_mistyped_attribute_names_what_is_there(project):
 def test_a_target_without_attribute_names_what_was_probably_meant(project):
     project(s_bare=_APP, s_empty="")
     assert str(_fail("s_bare")).endswith('did you mean "s_bare:app"?')
-    assert str(_fail("s_empty")).endswith("nothing that could be meant is there")
+    assert str(_fail("s_empty")).endswith("no similar name was found")
 
 
 def test_a_missing_module_names_what_is_in_the_directory(project):
@@ -212,11 +212,11 @@ def test_a_factory_that_does_not_work(project, source, reason):
             "class A:\n    def __call__(self, environ, start_response): ...\napp = A()",
             '"s_wrong:app" looks like a WSGI application',
         ),
-        ("def app(): ...", "as ASGI applications are: say --factory"),
+        ("def app(): ...", "as ASGI applications are: use --factory"),
         ("async def app(scope): ...", '"s_wrong:app" cannot be called with scope, receive and send'),
         (
             "class app:\n    async def __call__(self, scope, receive, send): ...",
-            "is a class, not an application: say --factory",
+            "is a class, not an application: use --factory",
         ),
     ],
 )

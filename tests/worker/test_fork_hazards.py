@@ -140,7 +140,7 @@ def alarm(stack, directory):
     [
         (python_thread, "thread 'pusher'"),
         (raw_thread, "a thread"),
-        (native_thread, "a thread that is not Python's"),
+        (native_thread, "a thread of native code"),
         (tcp_connection, "a connection to 127.0.0.1:"),
         (udp_connection, "a connection to 127.0.0.1:9"),
         (unix_connection, "db.sock"),

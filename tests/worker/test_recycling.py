@@ -70,7 +70,7 @@ def look(decision, now, own, resident=2**30, took=0.0):
 def test_memory_is_a_reason_after_several_looks_in_a_row():
     decision = Recycling(Limits(memory=100 << 20), 0.0)
     said = [look(decision, float(now), own=150 << 20) for now in range(6)]
-    assert said == ["", "", "", "", "it has 150 MiB of its own", ""]
+    assert said == ["", "", "", "", "it has 150 MiB of unshared memory", ""]
 
 
 def test_a_peak_is_forgotten():
@@ -154,7 +154,7 @@ def test_beyond_the_hard_limit_it_leaves_at_once():
         worker.tick(1000.0 * now)
     assert asked.reasons == []
     (reason,) = left.reasons
-    assert reason.endswith("MiB of its own, above max-worker-memory-hard")
+    assert reason.endswith("MiB of unshared memory, above max-worker-memory-hard")
     assert len(kept) == 32 << 20
 
 

@@ -65,7 +65,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         # A running master survives these. At a start, they are reported.
         from asgi_master.telemetry.failure_log import describe  # noqa: PLC0415 -- as in `main`
 
-        what = f"the system refuses what is needed: {describe(error)}"
+        what = f"the operating system reports: {describe(error)}"
         return _report_errors([what], ExitCode.FAILURE, arguments)
 
 
@@ -126,7 +126,7 @@ def _rehearse(command_line: "CommandLine") -> int:
         app = read().settings.application.app
         status = rehearse(lambda: read().settings, early_zygote)
     if status is not ExitCode.OK:
-        what = "would not start" if status is ExitCode.BOOT_FAILED else "was stopped before it was known"
+        what = "would not start" if status is ExitCode.BOOT_FAILED else "was stopped before the check ended"
         return _report_errors([f"{app} {what}"], status, None)
     print(f"{app} would start.")  # noqa: T201 -- the output of the command
     return ExitCode.OK

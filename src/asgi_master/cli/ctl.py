@@ -60,7 +60,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    help="See and steer the asgi-master processes that run on this machine.",
+    help="Inspect and control the asgi-master processes on this machine.",
 )
 
 
@@ -294,7 +294,9 @@ def _choose(pid: int | None, socket: str | None, name: str | None) -> _Chosen:
         return _Chosen(master.path, master.pid if master.status is not None else None)
     if fitting:
         names = ", ".join(f"{master.pid} ({master.name or 'silent'})" for master in fitting)
-        raise _CommandError(Exit.USAGE, f"which one? say --pid, --name or --socket; running: {names}")
+        raise _CommandError(
+            Exit.USAGE, f"several masters run: select one by --pid, --name or --socket; running: {names}"
+        )
     which = "" if pid is None and name is None else " of that pid or name"
     raise _CommandError(Exit.NO_MASTER, f"no running master{which} found")
 
@@ -340,7 +342,7 @@ def _show(view: Callable[[T], None], what: T) -> None:
     try:
         view(what)
     except (KeyError, TypeError):
-        message = "the master is of another version than this program; --json shows what it says"
+        message = "the master has another version than this program; --json shows its reply"
         raise _CommandError(Exit.FAILED, message) from None
 
 

@@ -40,7 +40,7 @@ def ask_admin(address: str, question: str, timeout: float) -> Health:
             response = connection.getresponse()
             text = response.read(_MAX_BYTES).decode(errors="replace").strip()
         except http.client.HTTPException as error:
-            raise OSError(None, f"no answer that makes sense: {error!r}") from None
+            raise OSError(None, f"invalid response: {error!r}") from None
     return Health(response.status == http.client.OK, text)
 
 
@@ -58,7 +58,7 @@ def _connect(address: str, timeout: float) -> socket.socket:
                 raise
             return sock
         case _:
-            raise ValueError("is no address that can be asked: say HOST:PORT or unix:PATH")
+            raise ValueError("is not an address: use HOST:PORT or unix:PATH")
 
 
 def check_admin(address: str, question: str, timeout: float) -> Exit:

@@ -16,11 +16,11 @@ PROGRAM = "asgi-master"
 
 COMMAND_OPTIONS = (
     ("--config", "-c", "FILE", f"Settings file instead of {FILE_NAME}."),
-    ("--check", "", "", "Would it start? Import and startup are tried; nothing is bound."),
+    ("--check", "", "", "Test a start: import and startup, but no bind."),
     ("--check-config", "", "", "Check the settings and exit; the application is not imported."),
     ("--print-config", "", "", "Print all settings, with their origins, and exit."),
     ("--version", "", "", "Print the version and exit."),
-    ("--help", "-h", "", "Print what most need and exit."),
+    ("--help", "-h", "", "Print the most used options and exit."),
     ("--help-all", "", "", "Print every option and exit."),
 )
 """Name, short name, metavar (empty for a switch) and meaning of the options that are not settings."""
@@ -28,28 +28,28 @@ COMMAND_OPTIONS = (
 FIRST = {
     "Serving": {
         "bind": "HOST:PORT, unix:PATH, https://HOST:PORT, ...",
-        "workers": "Processes; auto is one for each CPU we may use",
-        "app_dir": "Where to import the application from",
-        "factory": "APP is a function that makes the application",
+        "workers": "Worker processes; auto is one per usable CPU",
+        "app_dir": "Directory to import the application from",
+        "factory": "Call APP to get the application",
         "env_file": "KEY=VALUE lines for its environment",
-        "root_path": "Where the proxy in front mounts the application",
-        "forwarded_allow_ips": "Proxies to believe about clients; or unix",
+        "root_path": "Path prefix that a proxy adds",
+        "forwarded_allow_ips": "Proxies trusted to name clients; or unix",
         "certfile": "Certificate and chain for https:// addresses",
         "keyfile": "Its private key",
-        "user": "Who runs the application; the master stays root",
+        "user": "User of the application; the master stays root",
     },
     "Limits": {
-        "limit_body_size": "Largest request body, such as 10M",
-        "request_timeout": "Longest wait for a response to begin",
-        "drain_timeout": "How long a leaving worker may finish requests",
+        "limit_body_size": "Maximum size of a request body, such as 10M",
+        "request_timeout": "Time until a response must begin",
+        "drain_timeout": "Time a worker has to finish its requests",
         "max_requests": "Replace a worker after this many",
     },
     "Watching": {
-        "health_path": "What a worker must answer before it serves",
+        "health_path": "Path that must succeed before a worker serves",
         "admin_bind": "Address of /livez, /readyz and /metrics",
         "access_log": "Write a line for each request",
-        "log_level": "The least important messages to log",
-        "log_format": "Lines for people, or JSON",
+        "log_level": "Minimum level of messages to log",
+        "log_format": "Text or JSON",
         "log_config": "Configures Python's logging instead",
     },
     "Developing": {
@@ -94,7 +94,7 @@ def first_page() -> str:
         if flag in _FIRST_COMMAND_OPTIONS
     ]
     rest = len(SETTINGS) - 1 - sum(len(words) for words in FIRST.values())
-    lines += ["", f"--help-all tells {rest} more. {_FILE_HINT}"]
+    lines += ["", f"--help-all shows {rest} more. {_FILE_HINT}"]
     return "\n".join(lines) + "\n"
 
 
@@ -117,7 +117,7 @@ def all_pages(width: int | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-_FILE_HINT = f"All can stand in {FILE_NAME} or as ASGI_MASTER_*."
+_FILE_HINT = f"All can be set in {FILE_NAME} or as ASGI_MASTER_*."
 
 
 def _row(names: str, meaning: str) -> str:

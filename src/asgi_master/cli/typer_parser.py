@@ -85,5 +85,5 @@ def _parameter(name: str, value_type: Any, info: Any, *, default: Any = None) ->
 def _usage_line(error: Any) -> str:
     option = getattr(error, "option_name", "") or ""
     if option in OTHER_SERVERS:
-        return f"there is no option {option}; {OTHER_SERVERS[option]}"
+        return f"unknown option {option}; {OTHER_SERVERS[option]}"
     return f"{error.format_message().rstrip('.')} (see {PROGRAM} --help)"

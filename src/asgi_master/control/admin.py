@@ -64,7 +64,7 @@ def respond(method: str, target: str, master: MasterView) -> Response:
         )
     route = _ROUTES.get(path)
     if route is None:
-        raise Refusal(404, f"nothing here; there are {', '.join(_ROUTES)}")
+        raise Refusal(404, f"not found; available: {', '.join(_ROUTES)}")
     if method not in _METHODS:
         raise Refusal(405, f"{path} is for GET", allow=", ".join(_METHODS))
     return route(master, verbose)

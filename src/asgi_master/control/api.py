@@ -190,7 +190,7 @@ def read_request(method: str, target: str, body: bytes) -> Command:
         raise Refusal(400, "the request's target is not a path") from None
     route = _ROUTES.get(parts.path)
     if route is None:
-        raise Refusal(404, f"nothing here; there are {', '.join(_ROUTES)}")
+        raise Refusal(404, f"not found; available: {', '.join(_ROUTES)}")
     allowed, reader = route
     if method != allowed:
         raise Refusal(405, f"{parts.path} is for {allowed}", allow=allowed)

@@ -98,7 +98,7 @@ def ask(
     except OSError as error:
         raise NoAnswerError(f"{path}: {error.strerror or error}") from None
     except (http.client.HTTPException, ValueError):
-        raise NoAnswerError(f"{path}: no answer that makes sense") from None
+        raise NoAnswerError(f"{path}: invalid response") from None
     return Reply(response.status, answer if isinstance(answer, dict) else {}, pid)
 
 

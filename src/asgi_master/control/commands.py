@@ -88,7 +88,7 @@ def execute(command: Command, master: MasterControl, reloads: Reloads) -> Reply 
         case ShowStacks(slot):
             request = master.stacks(slot)
             if request is None:
-                raise Refusal(409, "no worker is there" if slot is None else f"no worker is in slot {slot}")
+                raise Refusal(409, "there is no worker" if slot is None else f"no worker is in slot {slot}")
             return PendingStackDumps(request)
         case Stop(quick):
             master.stop(quick=quick)

@@ -34,7 +34,7 @@ class WorkerHealth:
         if self.state != "ready":
             return f"{who} is {self.state}"
         if self.heartbeat_age is None:
-            return f"{who} gave no heartbeat yet"
+            return f"{who} has sent no heartbeat yet"
         return f"{who} is blocked: its event loop has not turned for {self.heartbeat_age:.1f} s"
 
 

@@ -121,9 +121,7 @@ class HttpServer:
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
-            self._failures.failed(
-                f"{self._service.name}: accept", error, f"it is tried again every {pause:g} s"
-            )
+            self._failures.failed(f"{self._service.name}: accept", error, f"it is retried every {pause:g} s")
             self._selector.unregister(listener)
             self._pausing[listener] = self._clock() + pause
             return

@@ -76,7 +76,7 @@ class PendingScale(PendingReply):
             return refuse(self._failed)
         status = self._status()
         if status.workers_wanted != self._workers:
-            return refuse(Refusal(409, f"{status.workers_wanted} workers are wanted by now"))
+            return refuse(Refusal(409, f"{status.workers_wanted} workers are configured now"))
         ready = {worker.slot for worker in status.workers if worker.state == "ready"}
         above = [worker for worker in status.workers if worker.slot >= self._workers and not worker.standby]
         if not ready.issuperset(range(self._workers)) or above:

@@ -98,7 +98,7 @@ class ControlServer(Component):
             return _FAILED
 
     def _failed(self, what: str, error: Exception) -> None:
-        self._failures.failed(what, error, "whoever asked is told", logging.ERROR)
+        self._failures.failed(what, error, "the client gets a 500", logging.ERROR)
 
     def close(self) -> None:
         """Answer the clients that wait, and close every connection."""
@@ -115,7 +115,7 @@ class ControlServer(Component):
         peer = f"pid {pid} of uid {uid}"
         if uid not in {0, self._uid}:
             log.warning("control: refused %s", peer)
-            raise Refusal(403, "only root and the master's own user may steer it")
+            raise Refusal(403, "only root and the master's own user may control it")
         return peer
 
     def handle(self, connection: Connection, request: Request) -> None:

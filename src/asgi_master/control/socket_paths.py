@@ -144,7 +144,7 @@ def _prepared(path: Path) -> Directory:
     if found.st_uid not in {0, os.geteuid()}:
         why = f"{path} belongs to another user"
     elif found.st_mode & stat.S_IWOTH:
-        why = f"everybody can write to {path}"
+        why = f"every user can write to {path}"
     else:
         return directory
     directory.close()

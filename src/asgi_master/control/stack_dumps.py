@@ -166,9 +166,9 @@ def _left_out(tasks: TasksTold) -> int:
 
 def _note(one: PendingWorker) -> str:
     if one.pid is None:
-        return "its process has not begun"
+        return "its process has not started"
     if one.is_gone:
-        return "it has ended meanwhile"
+        return "it has ended"
     missing = []
     if one.tasks is None:
         unknown = "its tasks and other threads are" if one.is_dump_requested else "its tasks are"

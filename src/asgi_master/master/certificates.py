@@ -197,7 +197,7 @@ class Certificates(Component):
         generations = {generation for generation, settings in in_use.items() if settings.tls == loaded.tls}
         told = self._children.give_certificates(generations, loaded.fd)
         if not told and not loaded.is_owed:
-            log.warning("TLS: not every worker could be given the new certificates; it is tried again")
+            log.warning("TLS: not every worker could be given the new certificates; it is retried")
         loaded.is_owed = not told
 
     def _forget_unused(self) -> None:

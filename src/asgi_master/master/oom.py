@@ -1,4 +1,4 @@
-"""Whether the kernel killed for want of memory in our control group: tells that apart from somebody's `kill -9`."""
+"""Whether the kernel killed for lack of memory in our control group: tells that apart from somebody's `kill -9`."""
 
 import signal
 import time

@@ -87,7 +87,9 @@ def _unix(bind: str, path: Path, sockets: SocketSettings) -> None:
     open_listener.owner_of(bind, sockets.uds_owner)
     try:
         if path.exists() and not stat.S_ISSOCK(path.lstat().st_mode):
-            raise BindError(f"cannot bind {bind}: a file that is not a socket stands there; move it away")
+            raise BindError(
+                f"cannot bind {bind}: the path is taken by a file that is not a socket; move it away"
+            )
         if not os.access(path.parent, os.W_OK | os.X_OK):
             number = errno.EACCES if path.parent.is_dir() else errno.ENOENT
             raise OSError(number, os.strerror(number))

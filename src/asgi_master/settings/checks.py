@@ -97,7 +97,7 @@ class _Checks:
     def _application(self) -> Iterator[_Finding]:
         app = self._settings.application.app
         if not app:
-            yield _Finding("app", "missing: say which application to serve, such as main:app")
+            yield _Finding("app", "missing: give the application to serve, such as main:app")
             return
         yield from _each("app", (app,), parse_target)
 
@@ -161,9 +161,9 @@ class _Checks:
             yield _Finding("admin_bind", f"{show(text)} {error}")
             return
         if speaks_tls(text):
-            yield _Finding("admin_bind", f"{show(text)}: TLS is not spoken there")
+            yield _Finding("admin_bind", f"{show(text)}: TLS is not supported there")
         if address in others and not (isinstance(address, TcpAddress) and address.port == 0):
-            yield _Finding("admin_bind", f"{show(text)} is where the application listens", ("bind",))
+            yield _Finding("admin_bind", f"{show(text)} is an address of the application", ("bind",))
 
     def _tls(self) -> Iterator[_Finding]:
         tls = self._settings.tls
@@ -192,7 +192,7 @@ class _Checks:
         if tls.client_cert == "none" and tls.ca_certs:
             yield _Finding(
                 "ca_certs",
-                "no client is asked for a certificate: say --client-cert required",
+                "no client is asked for a certificate: use --client-cert required",
                 ("client_cert",),
             )
 
@@ -209,7 +209,7 @@ class _Checks:
         if proxy.forwarded_prefix and not proxy.forwarded_allow_ips:
             yield _Finding(
                 "forwarded_prefix",
-                "true, but forwarded-allow-ips names no proxy to believe",
+                "true, but forwarded-allow-ips names no trusted proxy",
                 ("forwarded_allow_ips",),
             )
         elif proxy.forwarded_prefix and proxy.forwarded_headers != "x-forwarded":

@@ -68,7 +68,7 @@ def from_environment(environ: Mapping[str, str]) -> Source:
         elif variable not in _OURS and not _KUBERNETES.fullmatch(variable):
             close = nearest(variable.removeprefix(ENVIRONMENT_PREFIX).lower(), by_variable.values())
             hint = f"; did you mean {ENVIRONMENT_PREFIX}{close.upper()}?" if close else ""
-            source.errors.append(f"{variable}: there is no such setting{hint} (environment)")
+            source.errors.append(f"{variable}: unknown setting{hint} (environment)")
     return source
 
 
@@ -145,7 +145,7 @@ def _from_document(document: Mapping[str, Any], lines: "_Lines", name: str) -> S
         else:
             close = nearest(key.replace("_", "-"), by_key)
             hint = f"; did you mean {close}?" if close else ""
-            source.errors.append(f"{key}: there is no such setting{hint} ({origin})")
+            source.errors.append(f"{key}: unknown setting{hint} ({origin})")
     return source
 
 

@@ -78,7 +78,7 @@ class WorkerExited:
     worker: int
     status: int
     out_of_memory: bool = False
-    """Whether the kernel killed processes here for want of memory just before."""
+    """Whether the kernel killed processes here for lack of memory just before."""
 
 
 @dataclass(frozen=True, slots=True)

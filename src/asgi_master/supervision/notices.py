@@ -56,12 +56,12 @@ class Died:
     status: int
     ready_for: float | None
     out_of_memory: bool = False
-    """Whether it was SIGKILL, and the kernel had just killed here for want of memory."""
+    """Whether it was SIGKILL, and the kernel had just killed here for lack of memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hung:
-    """The worker's loop gave no heartbeat for `silent_for` seconds, so it was killed."""
+    """The worker's loop sent no heartbeat for `silent_for` seconds, so it was killed."""
 
     slot: int
     silent_for: float
@@ -161,7 +161,7 @@ class ReloadRefused:
 
 @dataclass(frozen=True, slots=True)
 class StoppingForMemory:
-    """A stop is requested, as the kernel killed a worker for want of memory."""
+    """A stop is requested, as the kernel killed a worker for lack of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +341,7 @@ class ReloadFailed:
 
 @dataclass(frozen=True, slots=True)
 class ZygoteLost:
-    """The zygote that lost workers are replaced from is gone; its workers go on.
+    """The zygote that lost workers are replaced from is gone; its workers stay.
 
     Another one is started in `retry_in` seconds; `None`: the reload under way brings one.
     """

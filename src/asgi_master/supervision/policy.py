@@ -32,7 +32,7 @@ class Policy:
     shutdown_delay: float = 0.0
     """How long a graceful stop waits before it begins, readiness gone already."""
     exit_on_oom: bool = False
-    """Whether the fleet stops when the kernel killed a worker for want of memory."""
+    """Whether the fleet stops when the kernel killed a worker for lack of memory."""
     watch_time: float = 1.0
     """How long a reload's first worker must stay ready before others follow, and its last before commit."""
     max_error_share: float = 20.0

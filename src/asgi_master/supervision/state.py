@@ -18,7 +18,7 @@ class ShutdownState:
     is_boot_failure: bool = False
     """Whether the first boot failed, so that nobody requested the stop."""
     is_out_of_memory: bool = False
-    """Whether it was requested because the kernel killed a worker for want of memory."""
+    """Whether it was requested because the kernel killed a worker for lack of memory."""
     is_forced: bool = False
     """Whether a process had to be killed."""
     not_accepting: set[int] = field(default_factory=set)

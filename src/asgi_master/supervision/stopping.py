@@ -71,7 +71,7 @@ class Stopping:
             self.request(now)
 
     def out_of_memory(self, now: float) -> None:
-        """The kernel killed a worker for want of memory, and the policy is to stop then."""
+        """The kernel killed a worker for lack of memory, and the policy is to stop then."""
         if self._state.is_out_of_memory:
             return
         # Also of a first boot that ends by it: the status says what to mend.

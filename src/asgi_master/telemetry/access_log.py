@@ -156,7 +156,7 @@ class AccessLog:
                 self._log_loss()
 
     def _log_loss(self) -> None:
-        why = f"{self._path} could not be written" if self._path else "nobody read standard output"
+        why = f"{self._path} could not be written" if self._path else "no process read standard output"
         log.warning("%d line(s) of the access log were lost: %s", self._lost, why)
         self._lost = 0
 

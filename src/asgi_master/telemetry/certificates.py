@@ -24,8 +24,8 @@ def refused(errors: Iterable[str]) -> None:
 def lone(name: str, issuer: str) -> None:
     """The file contains a certificate without the certificate of its issuer."""
     log.info(
-        "TLS: %s holds no certificate of its issuer, %s: clients that do not know that one refuse it; the file to name "
-        "is the one with the chain (certbot's fullchain.pem)",
+        "TLS: %s holds no certificate of its issuer, %s: clients without that one reject it; certfile must "
+        "name the file with the chain (certbot's fullchain.pem)",
         name,
         issuer,
     )

@@ -7,9 +7,9 @@ from asgi_master.errors import ExitCode
 _MEANINGS: dict[int, str] = {
     ExitCode.BOOT_FAILED: "boot failed",
     ExitCode.BIND_FAILED: "an address could not be bound",
-    ExitCode.MASTER_LOST: "its master was gone",
+    ExitCode.MASTER_LOST: "its master had ended",
     ExitCode.KILLED: "stopped by force",
-    ExitCode.LEFT_BEHIND: "threads of the application, or what runs at exit, had not ended",
+    ExitCode.LEFT_BEHIND: "threads of the application or exit handlers had not ended",
 }
 
 _OF_WORKERS_THAT_SERVED = frozenset({ExitCode.FAILURE, ExitCode.MASTER_LOST, ExitCode.LEFT_BEHIND})

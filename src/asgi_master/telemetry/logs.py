@@ -237,7 +237,7 @@ def _read_yaml(text: str) -> dict[str, Any]:
     # No object may be created here: the classes of a configuration are resolved by `dictConfig`.
     config = yaml.safe_load(text)
     if not isinstance(config, dict):
-        raise ValueError("it holds no mapping")  # noqa: TRY004 -- one kind for whatever is wrong with the file
+        raise ValueError("it is not a mapping")  # noqa: TRY004 -- one kind for whatever is wrong with the file
     return config
 
 
@@ -305,7 +305,7 @@ class _StderrHandler(logging.Handler):
 
     def _log_loss(self, *timeout: float) -> None:
         record = _own_record(
-            logging.WARNING, f"{self._lost} log record(s) were lost: nobody read standard error"
+            logging.WARNING, f"{self._lost} log record(s) were lost: no process read standard error"
         )
         if self._stream.write(self._encode(self.format(record), record.levelno), *timeout):
             self._lost = 0

@@ -28,7 +28,7 @@ def render(notice: n.Notice) -> tuple[int, str]:
         case n.ReloadRefused(why, errors):
             return logging.ERROR, f"{why}: not reloading: {'; '.join(errors)}"
         case n.StoppingForMemory():
-            return logging.ERROR, "stopping: a worker was killed for want of memory (--on-oom exit)"
+            return logging.ERROR, "stopping: a worker was killed for lack of memory (--on-oom exit)"
         case n.Stopping(level, workers):
             return logging.INFO, f"stopping ({_HOW[level]}): {_workers(workers)} to go"
         case n.Stopped(code):
@@ -40,7 +40,7 @@ def render(notice: n.Notice) -> tuple[int, str]:
 _ENDED = {
     ExitCode.OK: "",
     ExitCode.KILLED: ", some by force",
-    ExitCode.OUT_OF_MEMORY: " after a worker was killed for want of memory",
+    ExitCode.OUT_OF_MEMORY: " after a worker was killed for lack of memory",
     ExitCode.BOOT_FAILED: " after a failed start",
 }
 
@@ -58,21 +58,21 @@ def _of_worker(notice: n.OfWorker, who: str) -> tuple[int, str]:
         case n.SpareAdmitted():
             return logging.INFO, f"{who}, a spare, serves from now on"
         case n.SpareReleased():
-            return logging.INFO, f"{who}, a spare, is not needed any more and makes room for a fresh one"
+            return logging.INFO, f"{who}, a spare, is no longer needed and is replaced by a fresh one"
         case n.WorkerRecycling(reason=reason):
             return logging.INFO, f"{who} is being replaced: {reason}"
         case n.WorkerLost(cause=n.Left(reason=reason), retry_in=retry_in):
-            return logging.WARNING, f"{who} leaves unasked ({reason}); {_replaced(retry_in)}"
+            return logging.WARNING, f"{who} leaves by itself ({reason}); {_replaced(retry_in)}"
         case n.WorkerLost(cause=cause, retry_in=retry_in):
             return logging.ERROR, f"{who} {_what_happened(cause)}; {_replaced(retry_in)}"
         case n.WorkerHung(silent_for=silent_for, kill_in=kill_in):
             follows = f"dumping its stacks and killing it in {_seconds(kill_in)} unless it goes on"
             return logging.ERROR, f"{who} hangs: no heartbeat for {_seconds(silent_for)}; {follows}"
         case n.WorkerBusy(silent_for=silent_for):
-            what = f"no heartbeat for {_seconds(silent_for)}, but its work gets on; it is not killed"
+            what = f"no heartbeat for {_seconds(silent_for)}, but it makes progress; it is not killed"
             return logging.WARNING, f"{who} is busy: {what}"
         case n.WorkerRecovered():
-            return logging.WARNING, f"{who} goes on and is not killed"
+            return logging.WARNING, f"{who} runs again and is not killed"
         case n.WorkerKilled(cause=n.Hung() as cause):
             return logging.ERROR, f"{who} {_what_happened(cause)} while leaving"
         case n.WorkerKilled(cause=n.Overstayed(seconds=seconds)):
@@ -112,7 +112,7 @@ def _of_generation(
             return logging.WARNING, f"not rolling back: no earlier generation is held; {stays}"
         case n.HeldLetGo(generation, why):
             level = logging.WARNING if why is n.WhyLetGo.DIED else logging.INFO
-            return level, f"no way back to generation {generation} any more: {_LET_GO[why]}"
+            return level, f"generation {generation} is no longer kept for a rollback: {_LET_GO[why]}"
         case n.ReloadSuperseded(generation):
             return logging.INFO, f"generation {generation} is dropped for a newer one"
         case n.ReloadCommitted(generation, workers, took, is_rollback):
@@ -126,7 +126,7 @@ def _of_generation(
             )
         case n.ZygoteLost(generation, status, retry_in):
             line = (
-                f"the zygote of generation {generation} is gone: {describe_status(status)}; its workers go on"
+                f"the zygote of generation {generation} is gone: {describe_status(status)}; its workers stay"
             )
             follows = "the reload brings another" if retry_in is None else f"another starts {_when(retry_in)}"
             return logging.ERROR, f"{line}; {follows}"
@@ -135,7 +135,7 @@ def _of_generation(
             return logging.INFO, f"{line}; workers that are lost from now on are replaced from it"
         case n.ZygoteNotReplaced(generation, cause, retry_in):
             line = f"generation {generation}, to stand in for the lost zygote, did not start: {_why(cause)}"
-            return logging.ERROR, f"{line}; what serves goes on; trying again {_when(retry_in)}"
+            return logging.ERROR, f"{line}; the serving workers stay; trying again {_when(retry_in)}"
         case _:
             assert_never(notice)
 
@@ -153,7 +153,7 @@ def _why(cause: n.Cause) -> str:
             meanwhile = f"generation {kept}: {kept_failed} of {kept_answered}"
             return f"{failed} of {answered} requests {_how_they_failed(failed, broken_off)} ({meanwhile})"
         case n.RollbackAsked():
-            return "a rollback was asked for"
+            return "a rollback was requested"
         case n.ImportFailed(reason):
             return reason
         case n.ImportTimedOut(timeout):
@@ -185,9 +185,9 @@ def _what_happened(cause: n.WorkerCause) -> str:
         case n.Died(ready_for=float(ready_for)):
             return f"died after serving for {_seconds(ready_for)}: {_ending(cause)}"
         case n.Hung(silent_for=silent_for):
-            return f"gave no heartbeat for {_seconds(silent_for)} and was killed"
+            return f"sent no heartbeat for {_seconds(silent_for)} and was killed"
         case n.Left(reason=reason):
-            return f"left unasked: {reason}"
+            return f"left by itself: {reason}"
         case _:
             raise TypeError(f"no sentence for {cause!r}")
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 _NOT_ALLOWED = "those of another user's processes can be read with CAP_SYS_PTRACE only"
-_NOT_KNOWN = "this kernel does not tell them"
+_NOT_KNOWN = "this kernel does not report them"
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,7 @@ def _found(wanted: str, names: list[str]) -> str:
     if close := nearest(wanted, names):
         return f'did you mean "{close}"?'
     if not names:
-        return "nothing that could be meant is there"
+        return "no similar name was found"
     more = ", ..." if len(names) > _MAX_NAMES else ""
     return f"found: {', '.join(names[:_MAX_NAMES])}{more}"
 
@@ -210,7 +210,7 @@ def _check(found: Any, called: str) -> None:
             and not hasattr(found, "__await__")
         ):
             raise ApplicationError(
-                f"{called} is a class, not an application: say --factory if calling it makes one"
+                f"{called} is a class, not an application: use --factory if calling it returns one"
             )
         return
     try:
@@ -224,7 +224,7 @@ def _check(found: Any, called: str) -> None:
             f"{called} looks like a WSGI application (it takes two arguments): asgi-master serves ASGI ones, "
             "which take scope, receive and send"
         )
-    hint = ": say --factory if calling it makes one" if _accepts(signature, 0) else ""
+    hint = ": use --factory if calling it returns one" if _accepts(signature, 0) else ""
     raise ApplicationError(
         f"{called} cannot be called with scope, receive and send, as ASGI applications are{hint}"
     )

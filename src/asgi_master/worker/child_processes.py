@@ -105,9 +105,8 @@ def end_children() -> None:
 def _end_pools() -> None:
     """Pools and managers end their processes themselves, and restart those that others end."""
     util: Any = sys.modules.get("multiprocessing.util")
-    with contextlib.suppress(
-        Exception
-    ):  # the application's own classes may be among them; Python goes on too
+    # Classes of the application may be among them; Python too goes on after their exceptions.
+    with contextlib.suppress(Exception):
         util._run_finalizers(0)  # noqa: SLF001 -- as its own exit handler begins
 
 

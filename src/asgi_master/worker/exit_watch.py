@@ -87,7 +87,7 @@ class ExitWatch:
             running = threading.main_thread()
             time.sleep(last_moment - now)
         if running.is_alive() or running is threading.main_thread():
-            log.warning("leaving without the end of what runs at exit: %s", _location(running))
+            log.warning("leaving before exit handlers have ended: %s", _location(running))
         standard_output.flush()
         os._exit(self._code)
 

@@ -75,7 +75,7 @@ class ForkHazards:
                 yield self._with_origin(f"thread {thread.name!r}", key, _location(thread.ident))
         for native in self._native(set(of_python)):
             library = next((Path(path).name for path in native.libraries), "")
-            text = f"a thread of {library}" if library else "a thread that is not Python's"
+            text = f"a thread of {library}" if library else "a thread of native code"
             yield self._with_origin(text, f"thread {native.thread}")
 
     def _native(self, known: set[int | None]) -> list[NativeThread]:

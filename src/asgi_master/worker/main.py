@@ -405,7 +405,7 @@ class Worker:
         try:
             loop.add_reader(self._channel.fileno(), self._on_channel)
         except OSError as error:
-            self._failures.failed("listening to the master", error, "it is tried again")
+            self._failures.failed("watching the channel of the master", error, "it is retried")
             loop.call_later(_PAUSE, self._listen)
 
     def _on_channel(self) -> None:
@@ -415,14 +415,14 @@ class Worker:
             return
         except OSError as error:
             # The message stays in the channel.
-            self._failures.failed("receiving what the master says", error, "it is tried again")
+            self._failures.failed("receiving a message of the master", error, "it is retried")
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._channel.fileno())
             loop.call_later(_PAUSE, self._listen)
             return
         except ValueError as error:
             # From a master of a newer version, after a live upgrade; for anything essential it uses known messages.
-            log.warning("the master said what this version does not know: %s", error)
+            log.warning("unknown message from the master ignored: %s", error)
             return
         if received is None:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())

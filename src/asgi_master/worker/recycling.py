@@ -90,7 +90,7 @@ class Recycling:
         """Record a USS measurement that took `took` seconds; returns the reason for a replacement, if any."""
         self._next_measurement = now + max(_MIN_PAUSE, _PAUSE_FACTOR * took)
         self._large = self._large + 1 if 0 < self._limits.memory < own else 0
-        return f"it has {own / 2**20:.0f} MiB of its own" if self._large >= _SAMPLES else ""
+        return f"it has {own / 2**20:.0f} MiB of unshared memory" if self._large >= _SAMPLES else ""
 
     def is_too_large(self, own: int) -> bool:
         """Whether USS exceeds the hard limit."""
@@ -133,11 +133,13 @@ class Recycler:
                 reason = self._recycling.record_measurement(now, own, time.perf_counter() - before) or reason
                 if self._recycling.is_too_large(own):
                     self._is_done = True
-                    self._leave(f"it has {own / 2**20:.0f} MiB of its own, above max-worker-memory-hard")
+                    self._leave(
+                        f"it has {own / 2**20:.0f} MiB of unshared memory, above max-worker-memory-hard"
+                    )
                     return
         except OSError as error:
             self._failures.failed(
-                "telling this worker's memory", error, "its limits have no effect until that is known"
+                "measuring this worker's memory", error, "its limits have no effect until that is known"
             )
         self._failures.sweep()
         if reason and not self._has_asked:

@@ -172,9 +172,9 @@ def _import(inheritance: Inheritance, *, preload_refused: bool) -> list[str]:
 
 def _tell_of(hazards: list[str], preload: str) -> None:
     follows = (
-        "each worker imports for itself (--preload off says so from the start, --preload on forks all the same)"
+        "each worker imports for itself (--preload off omits the attempt, --preload on forks anyway)"
         if preload == "auto"
-        else "forking all the same, as --preload on says"
+        else "forking anyway (--preload on)"
     )
     log.warning(
         "importing the application left behind what does not survive a fork: %s; %s",
@@ -203,7 +203,7 @@ def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:
             received = channel.receive()
         except (OSError, MemoryError) as error:
             # The order stays in the channel.
-            failures.failed("receiving an order", error, "it is tried again")
+            failures.failed("receiving an order", error, "it is retried")
             time.sleep(_PAUSE)
             continue
         if received is None:

@@ -78,7 +78,7 @@ class StallWatch:
             _thread.start_new_thread(self._watch, ())
         except RuntimeError as error:
             # No memory for its stack, or too many threads of this user.
-            log.warning("the watch for stalls is off: %s", error)
+            log.warning("stall detection is off: %s", error)
             self._timer.cancel()
             self._timer = None
 
@@ -110,7 +110,7 @@ class StallWatch:
                 self._check()
         except Exception:
             # Any failure must cost the worker no more than its watch.
-            log.exception("the watch for stalls failed and is off")
+            log.exception("stall detection failed and is off")
             self._detector = self._progress = None
         finally:
             self._ended.release()
@@ -125,7 +125,7 @@ class StallWatch:
         if action is StallAction.NONE:
             return
         if action is StallAction.OVER:
-            log.info("the event loop turns again, after %.1f s", detector.seconds)
+            log.info("the event loop runs again, after %.1f s", detector.seconds)
             return
         if action is not StallAction.REPORT_PAST:
             self._samples.append(self._sample())

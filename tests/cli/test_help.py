@@ -62,4 +62,4 @@ def test_what_a_terminal_library_would_take_for_markup_stands_as_it_is():
 
 def test_the_number_of_further_options_is_told():
     shown = sum(len(words) for words in FIRST.values())
-    assert f"--help-all shows {len(SETTINGS) - 1 - shown} more." in first_page()
+    assert f"--help-all has {len(SETTINGS) - 1 - shown} more." in first_page()

@@ -94,7 +94,7 @@ def first_page() -> str:
         if flag in _FIRST_COMMAND_OPTIONS
     ]
     rest = len(SETTINGS) - 1 - sum(len(words) for words in FIRST.values())
-    lines += ["", f"--help-all shows {rest} more. {_FILE_HINT}"]
+    lines += ["", f"--help-all has {rest} more. {_FILE_HINT}"]
     return "\n".join(lines) + "\n"
 
 

@@ -55,7 +55,7 @@ def test_committed() -> None:
     reloads = Reloads()
     play(reloads, MasterReady(2, 1))
     assert (reloads.generation, reloads.last) == (1, None)
-    ticket = reloads.ask()
+    ticket = reloads.open_ticket()
     play(reloads, ReloadStarted(2))
     assert (reloads.starting, ticket.outcome) == (2, None)
     play(reloads, ReloadCommitted(2, 2, 0.5))
@@ -66,7 +66,7 @@ def test_committed() -> None:
 
 def test_failed() -> None:
     reloads = Reloads(generation=1)
-    ticket = reloads.ask()
+    ticket = reloads.open_ticket()
     play(reloads, ReloadStarted(2), ReloadFailed(2, WHY, 1))
     assert ticket.outcome is not None
     assert ticket.outcome.result is Result.FAILED
@@ -76,9 +76,9 @@ def test_failed() -> None:
 
 def test_the_end_of_an_earlier_reload_is_not_mine() -> None:
     reloads = Reloads(generation=1)
-    earlier = reloads.ask()
+    earlier = reloads.open_ticket()
     play(reloads, ReloadStarted(2))
-    ticket = reloads.ask()
+    ticket = reloads.open_ticket()
     play(reloads, ReloadSuperseded(2))
     assert (result_of(earlier), ticket.outcome) == (Result.SUPERSEDED, None)
     play(reloads, ReloadStarted(3), ReloadCommitted(3, 1, 1.0))
@@ -87,23 +87,23 @@ def test_the_end_of_an_earlier_reload_is_not_mine() -> None:
 
 def test_requests_before_the_start_melt_into_one() -> None:
     reloads = Reloads(generation=1)
-    tickets = [reloads.ask(), reloads.ask()]
+    tickets = [reloads.open_ticket(), reloads.open_ticket()]
     play(reloads, ReloadStarted(2), ReloadCommitted(2, 1, 1.0))
     assert [result_of(ticket) for ticket in tickets] == [Result.COMMITTED] * 2
 
 
 def test_a_stop_ends_all_waiting() -> None:
     reloads = Reloads(generation=1)
-    tickets = [reloads.ask()]
+    tickets = [reloads.open_ticket()]
     play(reloads, ReloadStarted(2))
-    tickets += [reloads.ask(), reloads.ask(rollback=True)]
+    tickets += [reloads.open_ticket(), reloads.open_ticket(rollback=True)]
     play(reloads, Stopping(StopLevel.GRACEFUL, 2), Stopping(StopLevel.QUICK, 2), Stopped(ExitCode.OK))
     assert [result_of(ticket) for ticket in tickets] == [Result.STOPPED] * 3
 
 
 def test_a_reload_instead_of_the_first_boot() -> None:
     reloads = Reloads()
-    ticket = reloads.ask()
+    ticket = reloads.open_ticket()
     play(reloads, ReloadSuperseded(1), ReloadStarted(2), MasterReady(1, 2))
     assert (result_of(ticket), reloads.generation) == (Result.COMMITTED, 2)
 
@@ -111,14 +111,14 @@ def test_a_reload_instead_of_the_first_boot() -> None:
 def test_a_reload_of_what_never_came_up() -> None:
     reloads = Reloads()
     play(reloads, BootFailed(1, WHY, waits=True))
-    ticket = reloads.ask()
+    ticket = reloads.open_ticket()
     play(reloads, ReloadStarted(2), BootFailed(2, WHY, waits=True))
     assert result_of(ticket) is Result.FAILED
 
 
 def test_who_went_away_is_not_told() -> None:
     reloads = Reloads(generation=1)
-    ticket = reloads.ask()
+    ticket = reloads.open_ticket()
     reloads.cancel(ticket)
     reloads.cancel(Ticket())
     play(reloads, ReloadStarted(2), ReloadCommitted(2, 1, 1.0))
@@ -144,7 +144,7 @@ def test_a_rollback_ends_as_a_reload_does() -> None:
         (ReloadSuperseded(1), Result.SUPERSEDED),
     ):
         reloads = Reloads(generation=2)
-        ticket = reloads.ask(rollback=True)
+        ticket = reloads.open_ticket(rollback=True)
         play(reloads, RollbackStarted(1, 2))
         assert reloads.starting == 1
         play(reloads, end)
@@ -155,9 +155,9 @@ def test_a_rollback_ends_as_a_reload_does() -> None:
 
 def test_a_rollback_calls_off_the_reload_under_way() -> None:
     reloads = Reloads(generation=1)
-    reloading = reloads.ask()
+    reloading = reloads.open_ticket()
     play(reloads, ReloadStarted(2))
-    going_back = reloads.ask(rollback=True)
+    going_back = reloads.open_ticket(rollback=True)
     play(reloads, ReloadFailed(2, RollbackAsked(), 1))
     assert (result_of(reloading), result_of(going_back)) == (Result.FAILED, Result.CALLED_OFF)
     assert reloads.last is not None
@@ -166,18 +166,18 @@ def test_a_rollback_calls_off_the_reload_under_way() -> None:
 
 def test_a_rollback_has_nothing_to_do_with_a_reload_that_fails_by_itself() -> None:
     reloads = Reloads(generation=2)
-    going_back = reloads.ask(rollback=True)
+    going_back = reloads.open_ticket(rollback=True)
     play(reloads, RollbackStarted(1, 2))
-    reloading = reloads.ask()
+    reloading = reloads.open_ticket()
     play(reloads, ReloadSuperseded(1), ReloadStarted(3))
-    later = reloads.ask(rollback=True)
+    later = reloads.open_ticket(rollback=True)
     play(reloads, ReloadFailed(3, WHY, 2))
     assert [result_of(t) for t in (going_back, reloading, later)] == [Result.SUPERSEDED, Result.FAILED, None]
 
 
 def test_a_rollback_to_nothing() -> None:
     reloads = Reloads(generation=2)
-    reloading, ticket = reloads.ask(), reloads.ask(rollback=True)
+    reloading, ticket = reloads.open_ticket(), reloads.open_ticket(rollback=True)
     play(reloads, NothingToRollBackTo(2))
     assert (result_of(ticket), reloading.outcome) == (Result.FAILED, None)
 
@@ -220,11 +220,11 @@ def test_everybody_is_told_once_whatever_the_fleet_does(seed: int) -> None:
     for _ in range(60):
         now += chance.choice([0.0, 0.05, 0.5])
         if chance.random() < 0.1 and supervisor.can_roll_back:
-            open_tickets.append(reloads.ask(rollback=True))
+            open_tickets.append(reloads.open_ticket(rollback=True))
             handle(RollbackRequested())
         elif chance.random() < 0.2 and supervisor.phase not in {"stopping", "stopped"}:
             # As the server does: first the request as a fact, then the ticket, then it is judged.
-            open_tickets.append(reloads.ask())
+            open_tickets.append(reloads.open_ticket())
             handle(ReloadRequested(supervisor.policy))
         else:
             work(good=False)

@@ -102,7 +102,7 @@ def test_dear_looks_are_rarer():
 # --- its edge
 
 
-class RequestInfo:
+class Recorder:
     def __init__(self, *answers):
         self.reasons = []
         self._answers = list(answers)
@@ -113,11 +113,11 @@ class RequestInfo:
 
 
 def recycler(limits, asked, stats=None, leave=None):
-    return Recycler(limits, stats or Stats(), asked, leave or RequestInfo(), 0.0)
+    return Recycler(limits, stats or Stats(), asked, leave or Recorder(), 0.0)
 
 
 def test_it_asks_once():
-    stats, asked = Stats(), RequestInfo()
+    stats, asked = Stats(), Recorder()
     worker = recycler(Limits(requests=3), asked, stats)
     for requests in range(10):
         stats.requests = requests
@@ -126,7 +126,7 @@ def test_it_asks_once():
 
 
 def test_it_asks_again_if_it_could_not_be_said():
-    asked = RequestInfo(False, False, True)
+    asked = Recorder(False, False, True)
     worker = recycler(Limits(lifetime=1.0), asked)
     for now in range(6):
         worker.tick(float(now))
@@ -138,7 +138,7 @@ def test_its_own_memory_is_measured():
     kept = bytearray(b"x") * (32 << 20)
     assert recycling.unshared_bytes() - before > 24 << 20
     assert recycling.resident_bytes() >= recycling.unshared_bytes() - (8 << 20)
-    asked = RequestInfo()
+    asked = Recorder()
     worker = recycler(Limits(memory=1 << 20), asked)
     for now in range(0, 3000, 1000):
         worker.tick(float(now))
@@ -148,7 +148,7 @@ def test_its_own_memory_is_measured():
 
 def test_beyond_the_hard_limit_it_leaves_at_once():
     kept = bytearray(b"x") * (32 << 20)
-    asked, left = RequestInfo(), RequestInfo()
+    asked, left = Recorder(), Recorder()
     worker = recycler(Limits(memory_hard=16 << 20), asked, leave=left)
     for now in range(3):
         worker.tick(1000.0 * now)
@@ -159,13 +159,13 @@ def test_beyond_the_hard_limit_it_leaves_at_once():
 
 
 def test_the_hard_limit_holds_also_for_one_that_asked_to_be_replaced():
-    asked, left = RequestInfo(), RequestInfo()
+    asked, left = Recorder(), Recorder()
     worker = recycler(Limits(lifetime=1.0, memory_hard=1 << 40), asked, leave=left)
     for now in range(1, 4):
         worker.tick(1000.0 * now)
     assert (len(asked.reasons), left.reasons) == (1, [])
     worker._recycling._limits = Limits(lifetime=1.0, memory_hard=1)
-    worker._recycling._least_memory = 1
+    worker._recycling._min_memory = 1
     worker.tick(4000.0)
     assert (len(asked.reasons), len(left.reasons)) == (1, 1)
 
@@ -184,7 +184,7 @@ def test_where_memory_cannot_be_measured_it_is_said_once(monkeypatch, caplog):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    asked = RequestInfo()
+    asked = Recorder()
     worker = recycler(Limits(memory=1), asked)
     for now in range(5):
         worker.tick(float(now))

@@ -99,7 +99,7 @@ def _options(
     # Options before the command mean the same as after it.
     _before.pid, _before.socket, _before.name = pid, socket, name
     if version:
-        _say(f"{_PROGRAM} {__version__}")
+        _print(f"{_PROGRAM} {__version__}")
         raise typer.Exit
 
 
@@ -108,7 +108,7 @@ def list_masters(*, as_json: _Json = False) -> None:
     """List the running masters."""
     masters = find(os.environ, os.geteuid())
     if as_json:
-        _say(
+        _print(
             json.dumps(
                 [{"pid": m.pid, "socket": os.fspath(m.path), "status": m.status} for m in masters], indent=2
             )
@@ -123,14 +123,14 @@ def list_masters(*, as_json: _Json = False) -> None:
 def status(*, as_json: _Json = False, pid: _Pid = None, socket: _Socket = None, name: _Name = None) -> None:
     """Show the master, its workers and the last reload."""
     chosen = _choose(pid, socket, name)
-    reply = _ask(chosen, "GET", "/status")
+    reply = _request(chosen, "GET", "/status")
     if as_json:
-        _say(json.dumps(reply.body, indent=2))
+        _print(json.dumps(reply.body, indent=2))
         return
     pids = [reply.pid, *(worker.get("pid") for worker in reply.body.get("workers", []))]
     before = Sample.take(reply.body, pids)
     time.sleep(_RATE_PERIOD)
-    reply = _ask(chosen, "GET", "/status")
+    reply = _request(chosen, "GET", "/status")
     _show(partial(show_status, rates=Sample.take(reply.body, pids).since(before)), reply.body)
 
 
@@ -203,18 +203,18 @@ def scale(
     """Change the number of workers, until the next reload."""
     chosen = _choose(pid, socket, name)
     if wait:
-        _ask(chosen, "POST", "/scale", {"workers": workers, "wait": True}, timeout=timeout)
-        _say(f"{workers} workers are ready" if workers > 1 else "1 worker is ready")
+        _request(chosen, "POST", "/scale", {"workers": workers, "wait": True}, timeout=timeout)
+        _print(f"{workers} workers are ready" if workers > 1 else "1 worker is ready")
     else:
-        _ask(chosen, "POST", "/scale", {"workers": workers})
-        _say(f"scaling to {workers}")
+        _request(chosen, "POST", "/scale", {"workers": workers})
+        _print(f"scaling to {workers}")
 
 
 @app.command()
 def drain(slot: _Slot, *, pid: _Pid = None, socket: _Socket = None, name: _Name = None) -> None:
     """Replace the worker of a slot: its successor is ready before it leaves."""
-    _ask(_choose(pid, socket, name), "POST", "/drain", {"slot": slot})
-    _say(f"replacing the worker of slot {slot}")
+    _request(_choose(pid, socket, name), "POST", "/drain", {"slot": slot})
+    _print(f"replacing the worker of slot {slot}")
 
 
 @app.command()
@@ -228,9 +228,9 @@ def stacks(
     name: _Name = None,
 ) -> None:
     """Show what one slot's workers, or all, are doing: the tasks of their loops, the stacks of their threads."""
-    reply = _ask(_choose(pid, socket, name), "POST", "/stacks", {} if slot is None else {"slot": slot})
+    reply = _request(_choose(pid, socket, name), "POST", "/stacks", {} if slot is None else {"slot": slot})
     if as_json:
-        _say(json.dumps(reply.body, indent=2))
+        _print(json.dumps(reply.body, indent=2))
     else:
         _show(partial(show_stacks, everything=everything), reply.body)
 
@@ -250,24 +250,28 @@ def stop(
     master = None
     if wait:
         # The pidfd is opened before the request, so that the pid cannot be reused by another process.
-        pid = _ask(chosen, "GET", "/status").pid
+        pid = _request(chosen, "GET", "/status").pid
         chosen, master = _Chosen(chosen.path, pid), _hold(pid)
-    _ask(chosen, "POST", "/stop", {"quick": quick})
+    _request(chosen, "POST", "/stop", {"quick": quick})
     if master is None:
-        _say("stopping")
+        _print("stopping")
         return
     if not select.select([master], [], [], timeout)[0]:
         raise _CommandError(Exit.TIMED_OUT, f"still stopping after {timeout:g} s")
-    _say("stopped")
+    _print("stopped")
 
 
 def _send_command(chosen: _Chosen, target: str, accepted: str, *, wait: bool, timeout: float | None) -> None:
     """Send a request; with `wait`, print its outcome, and without, that it was `accepted`."""
     if wait:
-        _say(one_line(_ask(chosen, "POST", target, {"wait": True}, timeout=timeout).body.get("message", "")))
+        _print(
+            one_line(
+                _request(chosen, "POST", target, {"wait": True}, timeout=timeout).body.get("message", "")
+            )
+        )
     else:
-        _ask(chosen, "POST", target)
-        _say(accepted)
+        _request(chosen, "POST", target)
+        _print(accepted)
 
 
 def _hold(pid: int) -> int:
@@ -305,7 +309,7 @@ def _behind(chosen: _Chosen, name: str | None) -> _Chosen:
     """The master behind the given socket, if it has the given name too."""
     if name is None:
         return chosen
-    reply = _ask(chosen, "GET", "/status")
+    reply = _request(chosen, "GET", "/status")
     if not _fits(Found(chosen.path, reply.pid, reply.body), None, name):
         raise _CommandError(Exit.NO_MASTER, f"{chosen.path}: the master there has another name than {name}")
     return _Chosen(chosen.path, reply.pid)
@@ -318,7 +322,7 @@ def _fits(master: Found, pid: int | None, name: str | None) -> bool:
     return name is None or name in {master.name, app_name}
 
 
-def _ask(
+def _request(
     chosen: _Chosen,
     method: str,
     target: str,
@@ -350,5 +354,5 @@ def _fail(reply: Reply) -> NoReturn:
     raise _CommandError(Exit.FAILED, reply.error)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text)  # noqa: T201 -- the output of the command

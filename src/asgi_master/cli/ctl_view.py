@@ -28,16 +28,16 @@ def show_masters(masters: Sequence[Found]) -> None:
     """A line for each master."""
     table = _table("PID", "NAME", "PHASE", "WORKERS", "SOCKET")
     for master in masters:
-        told = master.status
-        if told is None:
+        status = master.status
+        if status is None:
             table.add_row(str(master.pid), "", Text("no answer", "red"), "", _text(str(master.path)))
             continue
-        ready = sum(worker["state"] == "ready" and not worker.get("standby") for worker in told["workers"])
-        workers = f"{ready}/{told['workers_wanted']}"
+        ready = sum(worker["state"] == "ready" and not worker.get("standby") for worker in status["workers"])
+        workers = f"{ready}/{status['workers_wanted']}"
         table.add_row(
             str(master.pid),
-            _text(told["name"]),
-            _text(told["phase"]),
+            _text(status["name"]),
+            _text(status["phase"]),
             _text(workers),
             _text(str(master.path)),
         )

@@ -17,8 +17,8 @@ def report_errors(
     """Write a line for each error to standard error."""
     form = _log_format(arguments, environ)
     for line in lines:
-        told = "" if form in ("", "auto", "text") else _in_form(line, form)
-        print(told or f"{program}: error: {one_line(line)}", file=sys.stderr)  # noqa: T201 -- before there is a log
+        formatted = "" if form in ("", "auto", "text") else _in_form(line, form)
+        print(formatted or f"{program}: error: {one_line(line)}", file=sys.stderr)  # noqa: T201 -- before there is a log
 
 
 def _log_format(arguments: Sequence[str], environ: Mapping[str, str]) -> str:

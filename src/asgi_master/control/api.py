@@ -137,14 +137,14 @@ class _Parameters:
             raise Refusal(400, "the body is not a JSON object")
         self._values |= content
 
-    def integer(self, name: str, least: int, most: int, *, required: bool = True) -> int | None:
+    def integer(self, name: str, minimum: int, maximum: int, *, required: bool = True) -> int | None:
         value = self._values.pop(name, None)
         if value is None and not required:
             return None
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
             value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise Refusal(400, f"{name} must be a whole number from {least} to {most}")
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+            raise Refusal(400, f"{name} must be a whole number from {minimum} to {maximum}")
         return value
 
     def switch(self, name: str) -> bool:

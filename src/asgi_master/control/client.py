@@ -17,7 +17,7 @@ from asgi_master.errors import AsgiMasterError
 
 _CREDENTIALS = struct.Struct("iII")
 _TIMEVAL = struct.Struct("ll")
-_LOOK_TIMEOUT = 2.0
+_PROBE_TIMEOUT = 2.0
 _MAX_BYTES = 8 * 1024 * 1024
 
 
@@ -120,20 +120,20 @@ def find(environ: Mapping[str, str], uid: int) -> list[Found]:
     """The masters that answer, or at least listen, and that this user may control."""
     found = {}
     for path, pid in named_sockets(environ, uid):
-        one = _look(path, pid)
+        one = _probe(path, pid)
         if one is not None:
             found[inode_of(path)] = one
     for path, pid in unnamed_sockets(uid, known={one.pid for one in found.values()}):
-        one = _look(path, pid)
+        one = _probe(path, pid)
         # It may be another private socket of a master: its status decides.
         if one is not None and (one.status or {}).get("pid") == pid:
             found[inode_of(path)] = one
     return sorted(found.values(), key=lambda one: one.pid)
 
 
-def _look(path: Path, pid: int) -> Found | None:
+def _probe(path: Path, pid: int) -> Found | None:
     try:
-        reply = ask(path, "GET", "/status", timeout=_LOOK_TIMEOUT)
+        reply = ask(path, "GET", "/status", timeout=_PROBE_TIMEOUT)
     except TookTooLongError:
         return Found(path, pid, None)
     except NoAnswerError:

@@ -77,7 +77,7 @@ def execute(command: Command, master: MasterControl, reloads: Reloads) -> Reply 
         case Rollback(wait):
             if not master.rollback():
                 raise Refusal(409, "there is nothing to roll back to: no earlier generation is held")
-            return PendingReload(reloads, reloads.ask(rollback=True)) if wait else _accepted()
+            return PendingReload(reloads, reloads.open_ticket(rollback=True)) if wait else _accepted()
         case Scale(workers, wait):
             master.scale(workers)
             return PendingScale(workers, master.status) if wait else Reply(202, {"workers": workers})
@@ -100,7 +100,7 @@ def _reload(master: MasterControl, reloads: Reloads, *, wait: bool) -> Reply | P
     if errors:
         why = f"not reloading: {'; '.join(errors)}"
         return Reply(STATUS_OF[Result.REFUSED], {"result": Result.REFUSED, "errors": errors, "error": why})
-    return PendingReload(reloads, reloads.ask()) if wait else _accepted()
+    return PendingReload(reloads, reloads.open_ticket()) if wait else _accepted()
 
 
 def _accepted() -> Reply:

@@ -94,7 +94,7 @@ class Reloads:
             last=codec.load(Outcome | None, data.get("last")),
         )
 
-    def ask(self, *, rollback: bool = False) -> Ticket:
+    def open_ticket(self, *, rollback: bool = False) -> Ticket:
         """A ticket for the request that was just made; to be called before the next notice."""
         ticket = Ticket(rollback)
         self._tickets.append(ticket)

@@ -99,10 +99,10 @@ FORMS = frozenset(_REQUESTS)
 """Names of the JSON formats."""
 
 
-def template_of(form: str, who: IdentityFields, chosen: AccessHeaders) -> str:
+def template_of(form: str, identity_fields: IdentityFields, chosen: AccessHeaders) -> str:
     """The template of a JSON format for this process."""
     shown = [REQUEST_HEADERS] * bool(chosen.request) + [RESPONSE_HEADERS] * bool(chosen.response)
-    return _template(form, who(_prefix(form), os.getpid()), shown)
+    return _template(form, identity_fields(_prefix(form), os.getpid()), shown)
 
 
 def is_access(record: logging.LogRecord) -> bool:
@@ -110,11 +110,11 @@ def is_access(record: logging.LogRecord) -> bool:
     return record.name == LOGGER and isinstance(getattr(record, "status", None), int)
 
 
-def line_of(form: str, who: IdentityFields, record: logging.LogRecord) -> str:
+def line_of(form: str, identity_fields: IdentityFields, record: logging.LogRecord) -> str:
     """The line for a record, equal to the one that `AccessLog` would write."""
     fields = record.__dict__
     chosen = [name for name in (REQUEST_HEADERS, RESPONSE_HEADERS) if name in fields]
-    template = _template(form, who(_prefix(form), record.process), chosen)
+    template = _template(form, identity_fields(_prefix(form), record.process), chosen)
     values = _values(fields, record)
     return ATOM.sub(lambda match: values[match[1]], template)
 
@@ -150,9 +150,9 @@ def _prefix(form: str) -> str:
     return "labels." if form == "ecs" else ""
 
 
-def _template(form: str, who: Mapping[str, Any], chosen: list[str]) -> str:
+def _template(form: str, identity_fields: Mapping[str, Any], chosen: list[str]) -> str:
     prefix = _prefix(form)
-    constants = {f"{prefix}type": "access", **who}
+    constants = {f"{prefix}type": "access", **identity_fields}
     return _object(
         {
             **{key: json.dumps(value) for key, value in constants.items()},

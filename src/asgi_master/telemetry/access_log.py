@@ -30,7 +30,7 @@ from asgi_master.telemetry.access_format import (
 )
 from asgi_master.telemetry.access_json import FORMS, template_of
 from asgi_master.telemetry.clock import at
-from asgi_master.telemetry.formatters import who
+from asgi_master.telemetry.formatters import identity_fields
 from asgi_master.telemetry.streams import Stream
 
 log = logging.getLogger("asgi_master")
@@ -63,7 +63,9 @@ class AccessLog:
         show. `file` is a descriptor, which the access log then owns, and its path; the default is standard output.
         Raises `ValueError` for an unknown atom.
         """
-        template = template_of(form, who, chosen) if form in FORMS else SHORTHANDS.get(format, format)
+        template = (
+            template_of(form, identity_fields, chosen) if form in FORMS else SHORTHANDS.get(format, format)
+        )
         self._template = template
         self._chosen = chosen
         self._format = compile_format(template, chosen)

@@ -20,7 +20,7 @@ _MAX_CHAINED = 10
 _NEWEST = 4
 _MAX_MEMBERS = 15
 """Maximum number of members shown of one group, as in Python."""
-_DEEPEST_GROUP = 8
+_MAX_GROUP_DEPTH = 8
 _MAX_EXCEPTIONS = 40
 _MAX_FRAMES = 40
 """Maximum number of frames shown of one exception: the outermost and the innermost."""
@@ -30,10 +30,10 @@ _ROOM = 120
 _MIN_FRAMES = 3
 _MAX_REPEATED = 3
 """Maximum number of times that one line may follow itself, as in Python."""
-_LONGEST_LINE = 400
-_LONGEST_MESSAGE = 4000
+_MAX_LINE = 400
+_MAX_MESSAGE = 4000
 _MAX_NOTES = 20
-_LONGEST_HEADLINE = 300
+_MAX_HEADLINE = 300
 _MAX_LEAVES = 3
 """Maximum number of members named in the headline of a group."""
 
@@ -134,7 +134,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _shortened(line: str) -> str:
-    return line if len(line) <= _LONGEST_HEADLINE else f"{line[:_LONGEST_HEADLINE]}..."
+    return line if len(line) <= _MAX_HEADLINE else f"{line[:_MAX_HEADLINE]}..."
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
@@ -189,12 +189,12 @@ class _Reader:
         members: list[Failure] = []
         theirs = report.exceptions or ()
         for member in theirs[:_MAX_MEMBERS]:
-            if self._left <= 0 or depth >= _DEEPEST_GROUP:
+            if self._left <= 0 or depth >= _MAX_GROUP_DEPTH:
                 break
             members.append(self.read(member, depth + 1))
         return Failure(
             type=_type_name(report),
-            message=_cut(str(report), _LONGEST_MESSAGE),
+            message=_cut(str(report), _MAX_MESSAGE),
             ending=_ending(report),
             notes=_notes(report),
             stack=stack,
@@ -223,8 +223,8 @@ class _Reader:
                 entries += self._repeats_folded(together)
                 continue
             # That a group was raised at the end of a task group adds no information.
-            may_say = index == len(frames) and report.exceptions is None and not self._is_ours(together[-1])
-            raised = together.pop() if may_say else None
+            may_show = index == len(frames) and report.exceptions is None and not self._is_ours(together[-1])
+            raised = together.pop() if may_show else None
             if folded := self._fold(together, is_first=not entries):
                 entries.append(folded)
             if raised is not None:
@@ -249,7 +249,7 @@ class _Reader:
         packages = dict.fromkeys(self._ownership.package(frame.filename) for frame in counted)
         return Folded(
             len(counted),
-            f"  [... {_counted(len(counted), 'frame')} of {_cut(', '.join(packages), _LONGEST_LINE)}]",
+            f"  [... {_counted(len(counted), 'frame')} of {_cut(', '.join(packages), _MAX_LINE)}]",
         )
 
     def _repeats_folded(self, frames: list[traceback.FrameSummary]) -> list[Frame | Folded]:
@@ -276,13 +276,13 @@ class _Reader:
 
     def _frame(self, frame: traceback.FrameSummary) -> Frame:
         return Frame(
-            file=_cut(frame.filename, _LONGEST_LINE),
+            file=_cut(frame.filename, _MAX_LINE),
             line=frame.lineno or 0,
-            function=_cut(frame.name, _LONGEST_LINE),
-            code=_cut((frame.line or "").strip(), _LONGEST_LINE),
+            function=_cut(frame.name, _MAX_LINE),
+            code=_cut((frame.line or "").strip(), _MAX_LINE),
             application=self._origin_of(frame.filename) is CodeOrigin.APPLICATION,
             text=[
-                _cut(line, _LONGEST_LINE)
+                _cut(line, _MAX_LINE)
                 for line in traceback.StackSummary().format_frame_summary(frame).rstrip("\n").split("\n")
             ],
         )
@@ -329,7 +329,7 @@ def _exception_only(report: traceback.TracebackException) -> list[str]:
 def _ending(report: traceback.TracebackException) -> list[str]:
     ending = []
     for text in _exception_only(report):
-        first, *more = _cut(text.rstrip("\n"), _LONGEST_MESSAGE).split("\n")
+        first, *more = _cut(text.rstrip("\n"), _MAX_MESSAGE).split("\n")
         ending += [first, *(_INDENT + line for line in more)]
     return ending + [_INDENT + line for line in _notes(report)]
 
@@ -340,15 +340,15 @@ def _notes(report: traceback.TracebackException) -> list[str]:
         return []
     if not isinstance(notes, Sequence) or isinstance(notes, str | bytes):
         notes = [notes]
-    told = [line for note in notes[:_MAX_NOTES] for line in _said(note).split("\n")]
+    lines = [line for note in notes[:_MAX_NOTES] for line in _text_of_note(note).split("\n")]
     if len(notes) > _MAX_NOTES:
-        told.append(f"[... {_counted(len(notes) - _MAX_NOTES, 'more note')}]")
-    return told
+        lines.append(f"[... {_counted(len(notes) - _MAX_NOTES, 'more note')}]")
+    return lines
 
 
-def _said(note: object) -> str:
+def _text_of_note(note: object) -> str:
     try:
-        return _cut(str(note), _LONGEST_MESSAGE)
+        return _cut(str(note), _MAX_MESSAGE)
     except Exception:  # noqa: BLE001 -- the application's `__str__` may do anything
         return "(a note that cannot be shown)"
 

@@ -42,7 +42,7 @@ identity = Identity()
 """The identity of this process. One object, never replaced: formatters created before a fork read it after the fork."""
 
 
-def who(prefix: str, pid: int | None) -> dict[str, Any]:
+def identity_fields(prefix: str, pid: int | None) -> dict[str, Any]:
     """Identity of this process as JSON fields, with a prefix for their names."""
     fields = {
         "role": identity.role,
@@ -105,8 +105,8 @@ def _in_colour(code: str, text: str) -> str:
 
 def _below(record: logging.LogRecord) -> Iterator[Line]:
     request = request_of(record)
-    if request is not None and (whose := request.whose()):
-        yield Style.PLAIN, whose
+    if request is not None and (client_and_id := request.client_and_id()):
+        yield Style.PLAIN, client_and_id
     failure = _failure_of(record)
     if failure is not None:
         yield from lines_of(failure, full=preferences.full_tracebacks)
@@ -129,7 +129,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line of ASCII."""
         if is_access(record):
-            return line_of("json", who, record)
+            return line_of("json", identity_fields, record)
         fields: dict[str, Any] = {
             "ts": at(record.created).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

@@ -11,7 +11,7 @@ from asgi_master.telemetry.failures import describe
 
 log = logging.getLogger("asgi_master")
 
-_LONGEST = 500
+_MAX_LENGTH = 500
 
 
 def capture(*, to_warnings: bool) -> None:
@@ -29,13 +29,13 @@ def _ended(kind: type[BaseException], error: BaseException, frames: TracebackTyp
 def _unraisable(found: Any) -> None:
     where = found.err_msg or "exception ignored in"
     try:
-        what = "" if found.object is None else f" {found.object!r}"[:_LONGEST]
+        what = "" if found.object is None else f" {found.object!r}"[:_MAX_LENGTH]
     except Exception:  # noqa: BLE001 -- the application's `__repr__` may do anything
         what = f" a {type(found.object).__name__}"
     error = found.exc_value
-    told = found.exc_type.__name__ if error is None else describe(error)
+    description = found.exc_type.__name__ if error is None else describe(error)
     raised = None if error is None else (found.exc_type, error, found.exc_traceback)
-    log.error("%s%s: %s", where, what, told, exc_info=raised)
+    log.error("%s%s: %s", where, what, description, exc_info=raised)
 
 
 def _warned(  # the signature of `warnings.showwarning`

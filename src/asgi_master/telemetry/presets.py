@@ -11,7 +11,7 @@ from typing import Any
 from asgi_master.telemetry.access_json import ECS_VERSION, is_access, line_of
 from asgi_master.telemetry.clock import at
 from asgi_master.telemetry.failures import Failure, read
-from asgi_master.telemetry.formatters import JsonFormatter, request_of, who
+from asgi_master.telemetry.formatters import JsonFormatter, identity_fields, request_of
 from asgi_master.telemetry.request_info import RequestInfo
 from asgi_master.telemetry.tracebacks import text_of
 
@@ -29,8 +29,8 @@ class _CollectedFormatter(JsonFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         if is_access(record):
-            return line_of(self.form, who, record)
-        fields = {**self.head(record), **who(self.prefix, record.process)}
+            return line_of(self.form, identity_fields, record)
+        fields = {**self.head(record), **identity_fields(self.prefix, record.process)}
         if (request := request_of(record)) is not None:
             fields.update(self.request(request))
         if (failure := _failure_of(record)) is not None:

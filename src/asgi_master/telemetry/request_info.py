@@ -50,7 +50,7 @@ class RequestInfo(dict[str, str]):
             return client[1:].partition("]")[0]
         return client.partition(":")[0] if client.count(":") == 1 else client
 
-    def whose(self) -> str:
+    def client_and_id(self) -> str:
         """Client and request id in words; empty if neither is known."""
         parts = (
             f"{name} {self[key]}" for key, name in (("client", "client"), ("id", "request id")) if key in self

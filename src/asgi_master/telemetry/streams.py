@@ -42,7 +42,7 @@ class Stream:
         self._reopened = False
         self._socket: socket.socket | None = None
         self._is_pipe = False
-        self._asks_first = False
+        self._polls_first = False
         self._stalled = False
         self._rest = memoryview(b"")
         """The unwritten rest of a record; it is written before anything else."""
@@ -56,18 +56,18 @@ class Stream:
             if error.errno == errno.EBADF:
                 self._fd = -1  # closed; a later owner of the number must not be written to
             else:
-                self._asks_first = True
+                self._polls_first = True
             return
         self._is_shared = stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)
         if stat.S_ISSOCK(mode):
             self._socket = _socket_of(fd)
-            self._asks_first = self._socket is None
+            self._polls_first = self._socket is None
         elif stat.S_ISFIFO(mode):
             self._is_pipe = True
             self._reopened = self._reopen_without_blocking()
-            self._asks_first = not self._reopened
+            self._polls_first = not self._reopened
         else:
-            self._asks_first = not stat.S_ISREG(mode)
+            self._polls_first = not stat.S_ISREG(mode)
 
     def write(self, data: bytes, timeout: float = _WRITE_TIMEOUT) -> bool:
         """Write all of `data`, whole lines; false if all of it was dropped."""
@@ -209,7 +209,7 @@ class Stream:
         try:
             if self._socket is not None:
                 return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            if self._asks_first:
+            if self._polls_first:
                 if not self._writable(0):
                     return 0
                 data = data[:PIPE_BUF]  # more would block

@@ -4,7 +4,7 @@ import setproctitle
 
 from asgi_master.telemetry.text import one_line
 
-_LONGEST = 200
+_MAX_LENGTH = 200
 """Maximum number of characters; the rest of an overlong application name carries no information."""
 
 
@@ -24,4 +24,4 @@ def title(role: str, *, worker: int | None = None, generation: int | None = None
     place = role if worker is None else f"{role} {worker}"
     if generation is not None:
         place += f" gen {generation}"
-    return one_line(f"asgi-master: {place} {application}")[:_LONGEST]
+    return one_line(f"asgi-master: {place} {application}")[:_MAX_LENGTH]

@@ -10,7 +10,7 @@ from asgi_master.telemetry.failures import Failure, Folded, read
 _CAUSED = "The above exception was the direct cause of the following exception:"
 _WHILE_HANDLED = "During handling of the above exception, another exception occurred:"
 _HEADER = "Traceback (most recent call last):"
-_LONGEST_SENT = 48 * 1024
+_MAX_SENT = 48 * 1024
 """Maximum number of characters of a traceback, and of its fields, in a message to another process."""
 
 
@@ -54,9 +54,9 @@ def for_another_process(error: BaseException | None, *, full: bool) -> tuple[str
         return "", {}
     fields = fields_of(read(error, full=full), full=full)
     text = str(fields["text"])
-    if len(text) > _LONGEST_SENT:
-        text = fields["text"] = f"{text[:_LONGEST_SENT]}..."
-    if len(json.dumps({**fields, "text": ""})) > _LONGEST_SENT:
+    if len(text) > _MAX_SENT:
+        text = fields["text"] = f"{text[:_MAX_SENT]}..."
+    if len(json.dumps({**fields, "text": ""})) > _MAX_SENT:
         fields = {key: fields[key] for key in ("type", "message", "text")}
     return text, fields
 

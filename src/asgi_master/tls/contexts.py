@@ -178,11 +178,11 @@ def _set_ciphers(context: ServerContext, tls: TlsSettings) -> None:
 
 
 def _load_pair(context: ServerContext, pair: Pair, password: str) -> None:
-    asked = False
+    is_encrypted = False
 
     def answer() -> bytes:
-        nonlocal asked
-        asked = True
+        nonlocal is_encrypted
+        is_encrypted = True
         return password.encode(errors="surrogateescape")
 
     key = f"keyfile: {show(pair.keyfile)}"
@@ -191,9 +191,9 @@ def _load_pair(context: ServerContext, pair: Pair, password: str) -> None:
             # A password is always given, if only as a function: otherwise OpenSSL asks for it at the terminal.
             context.load_cert_chain(certificate_path, key_path, answer)
     except ssl.SSLError as error:
-        if asked and not password:
+        if is_encrypted and not password:
             line = f"{key} is encrypted: give its password with keyfile-password-file"
-        elif asked:
+        elif is_encrypted:
             line = f"keyfile-password: it does not open {show(pair.keyfile)}"
         elif error.reason in {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"}:
             line = f"{key} does not belong to the certificate in {show(pair.certfile)}"

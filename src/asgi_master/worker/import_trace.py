@@ -49,12 +49,12 @@ class ImportTrace:
         def load_unlocked(spec: Any) -> Any:
             if threading.get_ident() != importing:
                 return load(spec)
-            self._look()
+            self._attribute_new()
             self._running.append(spec.name)
             try:
                 return load(spec)
             finally:
-                self._look()
+                self._attribute_new()
                 self._running.pop()
 
         # Python omits the import system's own frames from tracebacks and from the stack level of warnings. This is one
@@ -62,7 +62,7 @@ class ImportTrace:
         load_unlocked.__code__ = load_unlocked.__code__.replace(co_filename=_FILE)
         return load_unlocked
 
-    def _look(self) -> None:
+    def _attribute_new(self) -> None:
         counts = _counts()
         if counts == self._counts:
             return

@@ -88,7 +88,7 @@ class Lifespan:
                 f"lifespan startup did not finish within {self._startup_timeout:g} s"
             ) from self._error
         if self._phase is _Phase.FAILED:
-            raise self._told_failure()
+            raise self._startup_failure()
         if self._is_aware and self._error is not None:
             raise ApplicationError(f"lifespan startup failed: {describe(self._error)}") from self._error
         if self._mode == "on":
@@ -137,8 +137,8 @@ class Lifespan:
         raised, message = self._raised(), self._message.strip()
         if raised is not None or message:
             is_all_that_is_known = raised is None and "\n" in message
-            told = {"detail": message} if is_all_that_is_known else None
-            log.error("%s: %s", what, self._reason(), exc_info=raised, extra=told)
+            detail = {"detail": message} if is_all_that_is_known else None
+            log.error("%s: %s", what, self._reason(), exc_info=raised, extra=detail)
 
     async def _receive(self) -> dict[str, Any]:
         self._is_aware = True
@@ -180,15 +180,15 @@ class Lifespan:
         self._progress.clear()
         return True
 
-    async def _end_task(self, patience: float) -> None:
-        """Let the application return for `patience` seconds, then cancel it."""
+    async def _end_task(self, grace: float) -> None:
+        """Let the application return for `grace` seconds, then cancel it."""
         assert self._task is not None
-        await asyncio.wait({self._task}, timeout=patience)
+        await asyncio.wait({self._task}, timeout=grace)
         if not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=_CANCEL_SLICE)
 
-    def _told_failure(self) -> ApplicationError:
+    def _startup_failure(self) -> ApplicationError:
         raised, message = self._raised(), self._message.strip()
         failure = ApplicationError(f"lifespan startup failed: {self._reason()}")
         failure.__cause__ = StartupFailedError(message) if raised is None and "\n" in message else raised

@@ -217,11 +217,11 @@ class Worker:
         self._state = RowState.BOOTING
         """The state in its row, to which siblings could write too."""
         self._orders: asyncio.Queue[Drain] = asyncio.Queue()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
         self._failures = FailureLog()
         self._exit_code = ExitCode.OK
         self._was_terminated = False
-        self._is_told = False
+        self._has_orders = False
         self._is_admitted = not assignment.order.standby
         self._acceptor: Acceptor | None = None
         self._tls: TlsServer | None = None
@@ -250,7 +250,7 @@ class Worker:
             limits_of(self._settings.process, random.SystemRandom().random),
             context.stats,
             lambda reason: self._send(WantsToLeave(reason)),
-            self._leave_unless_told,
+            self._leave_without_order,
             loop.time(),
         )
         heartbeat = Heartbeat(context, self._row, recycler)
@@ -301,15 +301,15 @@ class Worker:
     async def _unless_ordered_to_leave(self, boot: Coroutine[Any, Any, Lifespan]) -> Lifespan | None:
         """The started lifespan; `None` if the order to leave came first."""
         booting = asyncio.create_task(boot)
-        told = asyncio.create_task(self._orders.get())
-        await asyncio.wait({booting, told}, return_when=asyncio.FIRST_COMPLETED)
-        if told.done() and not booting.done():
+        order = asyncio.create_task(self._orders.get())
+        await asyncio.wait({booting, order}, return_when=asyncio.FIRST_COMPLETED)
+        if order.done() and not booting.done():
             booting.cancel()
             await asyncio.wait({booting})
             return None
-        if told.done():
-            self._orders.put_nowait(told.result())
-        told.cancel()
+        if order.done():
+            self._orders.put_nowait(order.result())
+        order.cancel()
         return await booting
 
     async def _boot(self) -> Lifespan:
@@ -430,7 +430,7 @@ class Worker:
             return
         match received.message:
             case Drain() as order:
-                self._is_told = True
+                self._has_orders = True
                 self._take_order(order)
             case Accept():
                 self._is_admitted = True
@@ -444,10 +444,10 @@ class Worker:
                 self._take_hand_off(received.fds)
             case TakeListeners(secure):
                 self._take_listeners(received.fds, secure)
-            case TellTasks() as asked:
-                sending = asyncio.create_task(self._send_tasks(asked))
-                self._telling.add(sending)
-                sending.add_done_callback(self._telling.discard)
+            case TellTasks() as request:
+                sending = asyncio.create_task(self._send_tasks(request))
+                self._sending.add(sending)
+                sending.add_done_callback(self._sending.discard)
 
     def _take_hand_off(self, fds: list[int]) -> None:
         put_fd, take_fd = fds
@@ -495,9 +495,9 @@ class Worker:
         descriptors.close(fd)
         self._new_certificates = -1
 
-    async def _send_tasks(self, asked: TellTasks) -> None:
-        total, groups = await dump_tasks(asyncio.get_running_loop(), asked.limit)
-        self._send(TasksTold(asked.number, total, groups, stacks_of_threads()))
+    async def _send_tasks(self, request: TellTasks) -> None:
+        total, groups = await dump_tasks(asyncio.get_running_loop(), request.limit)
+        self._send(TasksTold(request.number, total, groups, stacks_of_threads()))
 
     def _on_terminate(self) -> None:
         """Ask to be replaced, so that a successor is ready first; at a second signal, or while starting, leave.
@@ -505,19 +505,19 @@ class Worker:
         A signal to the whole process group is meant for the master, and needs no successor.
         """
         if self._was_terminated:
-            self._leave_unless_told("SIGTERM")
+            self._leave_without_order("SIGTERM")
             return
         self._was_terminated = True
         asyncio.get_running_loop().call_later(_GROUP_SIGNALLED, self._follow_terminate)
 
     def _follow_terminate(self) -> None:
-        if self._is_told or self._state == RowState.DRAINING:
+        if self._has_orders or self._state == RowState.DRAINING:
             return
         if self._state in (RowState.READY, RowState.STANDBY) and self._send(WantsToLeave("SIGTERM")):
             log.info("SIGTERM: serving until the master has a replacement, or for %g s", REPLACEMENT_TIMEOUT)
             asyncio.get_running_loop().call_later(
                 REPLACEMENT_TIMEOUT,
-                self._leave_unless_told,
+                self._leave_without_order,
                 f"SIGTERM, and no order within {REPLACEMENT_TIMEOUT:g} s",
             )
         else:
@@ -531,7 +531,7 @@ class Worker:
             # The application closed descriptors that it does not own.
             return False
 
-    def _leave_unless_told(self, reason: str) -> None:
+    def _leave_without_order(self, reason: str) -> None:
         if self._state != RowState.DRAINING:
             self._leave(reason, ExitCode.OK)
 

@@ -17,7 +17,7 @@ _MAX_STACK = 64 * 1024
 
 _WORD = 8
 
-_OF_NOBODY = re.compile(r"/(ld-linux|ld-musl|ld64|libc|libc-\d|libpthread|libpython)[^/]*\.so|^\[|^$")
+_COMMON_LIBRARIES = re.compile(r"/(ld-linux|ld-musl|ld64|libc|libc-\d|libpthread|libpython)[^/]*\.so|^\[|^$")
 """Libraries on the stack of every thread."""
 
 _SURVIVES_FORK = re.compile(r"openblas[^/]*(/[^/]*)?$", re.IGNORECASE)
@@ -63,7 +63,7 @@ def native_threads(threads: Iterable[int]) -> list[NativeThread]:
 
 def libraries_on(stack: bytes, regions: Iterable[Region]) -> tuple[str, ...]:
     """The libraries whose code the words of a stack point to, from its end, without those that all threads use."""
-    code = [region for region in regions if region.is_code and not _is_of_nobody(region.path)]
+    code = [region for region in regions if region.is_code and not _is_common(region.path)]
     if not code:
         return ()
     lowest, highest = min(region.start for region in code), max(region.end for region in code)
@@ -75,8 +75,8 @@ def libraries_on(stack: bytes, regions: Iterable[Region]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _is_of_nobody(path: str) -> bool:
-    return bool(_OF_NOBODY.search(path)) or path == os.path.realpath(sys.executable)
+def _is_common(path: str) -> bool:
+    return bool(_COMMON_LIBRARIES.search(path)) or path == os.path.realpath(sys.executable)
 
 
 def _regions() -> Iterator[Region]:

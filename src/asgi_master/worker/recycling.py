@@ -66,7 +66,7 @@ class Recycling:
         self._next_measurement = started
         self._large = 0
         """Number of consecutive measurements above the memory limit."""
-        self._least_memory = min(filter(None, (limits.memory, limits.memory_hard)), default=0)
+        self._min_memory = min(filter(None, (limits.memory, limits.memory_hard)), default=0)
 
     def reason(self, now: float, requests: int) -> str:
         """The reason for a replacement after this many requests; empty if there is none."""
@@ -79,9 +79,9 @@ class Recycling:
 
     def should_measure(self, now: float, resident: int) -> bool:
         """Whether to measure USS (expensive), given the current RSS (cheap)."""
-        if not self._least_memory or now < self._next_measurement:
+        if not self._min_memory or now < self._next_measurement:
             return False
-        if resident <= self._least_memory:
+        if resident <= self._min_memory:
             self._large = 0
             return False
         return True
@@ -104,20 +104,20 @@ class Recycler:
         self,
         limits: Limits,
         stats: Stats,
-        ask: Callable[[str], bool],
+        request_replacement: Callable[[str], bool],
         leave: Callable[[str], None],
         started: float,
     ) -> None:
         """`started` is when the worker became ready, on the clock of `tick`.
 
-        `ask` sends the reason to the master, and returns whether that succeeded; `leave` starts the drain.
+        `request_replacement` sends the reason to the master, and returns whether it could; `leave` starts the drain.
         """
         self._recycling = Recycling(limits, started)
         self._stats = stats
-        self._ask = ask
+        self._request_replacement = request_replacement
         self._leave = leave
         self._failures = FailureLog()
-        self._has_asked = False
+        self._has_requested = False
         self._is_done = limits == Limits()
         self._must_watch = limits.memory_hard > 0
 
@@ -142,9 +142,9 @@ class Recycler:
                 "measuring this worker's memory", error, "its limits have no effect until that is known"
             )
         self._failures.sweep()
-        if reason and not self._has_asked:
-            self._has_asked = self._ask(reason)
-            self._is_done = self._has_asked and not self._must_watch
+        if reason and not self._has_requested:
+            self._has_requested = self._request_replacement(reason)
+            self._is_done = self._has_requested and not self._must_watch
 
 
 def resident_bytes() -> int:

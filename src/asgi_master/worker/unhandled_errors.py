@@ -15,8 +15,8 @@ ours = logging.getLogger("asgi_master")
 log = logging.getLogger("asyncio")
 """The logger of asyncio itself: filters and handlers for it keep working."""
 
-_LONGEST = 500
-_TOLD = ("message", "exception", "source_traceback", "handle")
+_MAX_LENGTH = 500
+_SHOWN_KEYS = ("message", "exception", "source_traceback", "handle")
 
 
 def log_failure(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -46,7 +46,7 @@ def _details(context: dict[str, Any]) -> Iterator[str]:
     for key, value in context.items():
         if isinstance(value, asyncio.Task):
             yield f"{key}: {_task(value)}"
-        elif key not in _TOLD:
+        elif key not in _SHOWN_KEYS:
             yield f"{key}: {_shown(value)}"
 
 
@@ -64,4 +64,4 @@ def _shown(value: object) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001 -- the application's `__repr__` may do anything
         text = f"a {type(value).__name__} that cannot be shown"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}..."

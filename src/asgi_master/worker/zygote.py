@@ -89,7 +89,7 @@ def main() -> None:
         _send(channel, ImportFailed(str(error), traceback, exception))
         sys.exit(ExitCode.BOOT_FAILED)
     if hazards:
-        _tell_of(hazards, inheritance.settings.process.preload)
+        _log_hazards(hazards, inheritance.settings.process.preload)
         if inheritance.settings.process.preload == "auto":
             # The import cannot be undone: start again in a fresh image that leaves it to the workers.
             _start_again_without_preload(channel_fd)
@@ -170,7 +170,7 @@ def _import(inheritance: Inheritance, *, preload_refused: bool) -> list[str]:
     return hazards.found()
 
 
-def _tell_of(hazards: list[str], preload: str) -> None:
+def _log_hazards(hazards: list[str], preload: str) -> None:
     follows = (
         "each worker imports for itself (--preload off omits the attempt, --preload on forks anyway)"
         if preload == "auto"

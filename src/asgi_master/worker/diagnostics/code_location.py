@@ -12,8 +12,8 @@ from typing import Any
 
 from asgi_master.telemetry.code_ownership import CodeOrigin, CodeOwnership
 
-_LONGEST_SOURCE = 120
-_DEEPEST = 200
+_MAX_SOURCE = 120
+_MAX_DEPTH = 200
 """Maximum number of frames, from the innermost: bounds the report of an endless recursion."""
 
 
@@ -28,8 +28,8 @@ class CodeLocation:
     def __str__(self) -> str:
         """`file:line in function: source`, if the source can be read."""
         source = linecache.getline(self.file, self.line).strip()
-        if len(source) > _LONGEST_SOURCE:
-            source = f"{source[:_LONGEST_SOURCE]}..."
+        if len(source) > _MAX_SOURCE:
+            source = f"{source[:_MAX_SOURCE]}..."
         where = f"{self.file}:{self.line} in {self.function}"
         return f"{where}: {source}" if source else where
 
@@ -62,7 +62,7 @@ def location_of(code: CodeType, line: int | None) -> CodeLocation:
 
 def outwards(frame: FrameType | None) -> Iterator[FrameType]:
     """This frame of a running stack, its caller, and so on."""
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         if frame is None:
             return
         yield frame
@@ -75,7 +75,7 @@ def waiting_frames(coroutine: Any) -> list[FrameType]:
     `Task.get_stack` returns only the outermost of them.
     """
     frames: list[FrameType] = []
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         frame, awaited = _suspended(coroutine)
         if frame is None:
             break

@@ -17,7 +17,7 @@ from asgi_master.worker.diagnostics.code_location import describe, waiting_locat
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_MOST_PLACES = 3
+_MAX_LOCATIONS = 3
 
 
 class Served(Protocol):
@@ -95,7 +95,7 @@ def waits_at(
     others = [other for other in asyncio.all_tasks(loop) if other is not task and _served(other) is served]
     described = [
         describe(waiting_locations(waiting.get_coro()), ownership)
-        for waiting in (task, *others[: _MOST_PLACES - 1])
+        for waiting in (task, *others[: _MAX_LOCATIONS - 1])
     ]
     return "; another task at ".join(text for text in described if text)
 

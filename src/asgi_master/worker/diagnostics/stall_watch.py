@@ -25,10 +25,10 @@ from asgi_master.worker.diagnostics.stall_detector import (
 
 log = logging.getLogger("asgi_master")
 
-_LOOKS_PER_STALL = 4
+_CHECKS_PER_STALL = 4
 _SHORTEST_PERIOD = 0.02
-_LONGEST_PERIOD = 0.25
-_JOIN_AT_MOST = 1.0
+_MAX_PERIOD = 0.25
+_JOIN_TIMEOUT = 1.0
 """Seconds; only a log that cannot be written could make it last."""
 
 
@@ -42,7 +42,7 @@ class StallWatch:
         self._loop = loop
         self._threshold = threshold
         self._progress = progress
-        self._period = min(_LONGEST_PERIOD, max(_SHORTEST_PERIOD, threshold / _LOOKS_PER_STALL))
+        self._period = min(_MAX_PERIOD, max(_SHORTEST_PERIOD, threshold / _CHECKS_PER_STALL))
         self._stamp = 0.0
         self._gap = (0.0, 0.0)
         self._timer: asyncio.TimerHandle | None = None
@@ -87,7 +87,7 @@ class StallWatch:
         if self._timer is None:
             return
         self._running.release()
-        has_ended = self._ended.acquire(timeout=_JOIN_AT_MOST)
+        has_ended = self._ended.acquire(timeout=_JOIN_TIMEOUT)
         self._turn()
         self._timer.cancel()
         if has_ended:

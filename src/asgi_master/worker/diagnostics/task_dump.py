@@ -23,13 +23,13 @@ from asgi_master.worker.diagnostics.current_request import request_of
 
 _SLICE = 0.005
 """Seconds of one slice."""
-_LOOK_AT_CLOCK_EVERY = 64
+_CLOCK_INTERVAL = 64
 """Number of tasks between two looks at the clock."""
 _MAX_SHOWN = 3
 """Maximum number of names, and of requests, shown of a group."""
 _MAX_FRAMES = 30
 _MAX_GROUPS = 500
-_LONGEST = 200
+_MAX_LENGTH = 200
 """Maximum number of characters of a name or a request."""
 _NAMED_BY_ASYNCIO = re.compile(r"Task-\d+")
 
@@ -70,7 +70,7 @@ async def dump_tasks(loop: asyncio.AbstractEventLoop, limit: int) -> tuple[int, 
     tasks = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
     folds: _Folds = {}
     ends = time.monotonic() + _SLICE
-    for batch in _batched(tasks, _LOOK_AT_CLOCK_EVERY):
+    for batch in _batched(tasks, _CLOCK_INTERVAL):
         for task in batch:
             _fold_in(folds, task)
         if time.monotonic() >= ends:
@@ -98,7 +98,7 @@ def _fold_in(folds: _Folds, task: "asyncio.Task[Any]") -> None:
     fold.count += 1
     name = task.get_name()
     if len(fold.names) < _MAX_SHOWN and not _NAMED_BY_ASYNCIO.fullmatch(name):
-        fold.names.append(name[:_LONGEST])
+        fold.names.append(name[:_MAX_LENGTH])
     request = request_of(task)
     if request:
         fold.serves[request] += 1
@@ -125,9 +125,9 @@ def _group(fold: _Fold) -> TaskGroup:
         stack.append(f"... and {len(fold.locations) - _MAX_FRAMES} more frames")
     return TaskGroup(
         count=fold.count,
-        coroutine=fold.coroutine[:_LONGEST],
+        coroutine=fold.coroutine[:_MAX_LENGTH],
         names=fold.names,
-        serves=[request[:_LONGEST] for request, _count in fold.serves.most_common(_MAX_SHOWN)],
+        serves=[request[:_MAX_LENGTH] for request, _count in fold.serves.most_common(_MAX_SHOWN)],
         more_served=max(0, len(fold.serves) - _MAX_SHOWN),
         stack=stack,
     )

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_master.supervision.backoff import Backoff
-from asgi_master.supervision.capacity import Plan, moves
+from asgi_master.supervision.capacity import Plan, plan_changes
 from asgi_master.supervision.fleet import Worker
-from asgi_master.supervision.hang import Punctuality, Verdict, forgive, judge, note_heartbeat
+from asgi_master.supervision.hang import ClockWatch, HangAction, forgive, judge, note_heartbeat
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.states import WorkerState
 
@@ -60,12 +60,14 @@ def worker(number, slot, generation=1, *, ready=True):
     return Worker(number, slot, generation, 0.0, None, state)
 
 
-def plan(workers=3, keep=(1,), surge=1, missing=0, *, replace=True, can_fork=True, recycle=None):
-    return Plan(workers, frozenset(keep), workers + surge, workers - missing, replace, can_fork, recycle)
+def plan(workers=3, kept_generations=(1,), surge=1, missing=0, *, replace=True, can_fork=True, recycle=None):
+    return Plan(
+        workers, frozenset(kept_generations), workers + surge, workers - missing, replace, can_fork, recycle
+    )
 
 
 def result(serving, plan, held=()):
-    todo = moves(serving, plan, lambda slot: slot in held)
+    todo = plan_changes(serving, plan, lambda slot: slot in held)
     return [w.id for w in todo.drain], todo.spawn
 
 
@@ -86,26 +88,32 @@ def test_surplus_leaves_from_the_top_whatever_its_state():
 
 def test_an_outdated_worker_leaves_once_its_successor_is_ready():
     old = [worker(1, 0), worker(2, 1), worker(3, 2)]
-    assert result(old, plan(keep={2})) == ([], [0])
-    assert result([*old, worker(4, 0, 2, ready=False)], plan(keep={2})) == ([], [])
-    assert result([*old, worker(4, 0, 2)], plan(keep={2})) == ([1], [1])
+    assert result(old, plan(kept_generations={2})) == ([], [0])
+    assert result([*old, worker(4, 0, 2, ready=False)], plan(kept_generations={2})) == ([], [])
+    assert result([*old, worker(4, 0, 2)], plan(kept_generations={2})) == ([1], [1])
 
 
 def test_an_outdated_worker_that_still_boots_leaves_at_once():
-    assert result([worker(1, 0, ready=False), worker(2, 0, 2)], plan(workers=1, keep={2})) == ([1], [])
+    assert result([worker(1, 0, ready=False), worker(2, 0, 2)], plan(workers=1, kept_generations={2})) == (
+        [1],
+        [],
+    )
 
 
 def test_empty_slots_are_filled_before_served_ones():
-    assert result([worker(1, 0), worker(2, 1)], plan(keep={2})) == ([], [2, 0])
+    assert result([worker(1, 0), worker(2, 1)], plan(kept_generations={2})) == ([], [2, 0])
 
 
 def test_without_replacement_outdated_workers_keep_their_slots():
-    assert result([worker(1, 0), worker(2, 1), worker(3, 2)], plan(keep={2}, replace=False)) == ([], [])
+    assert result([worker(1, 0), worker(2, 1), worker(3, 2)], plan(kept_generations={2}, replace=False)) == (
+        [],
+        [],
+    )
 
 
 def test_slots_no_longer_wanted_are_given_up_first():
     serving = [worker(1, 0), worker(2, 1), worker(3, 2), worker(4, 0, 2)]
-    assert result(serving, plan(workers=1, keep={2})) == ([3, 2, 1], [])
+    assert result(serving, plan(workers=1, kept_generations={2})) == ([3, 2, 1], [])
 
 
 def test_who_is_to_be_recycled_gets_a_successor_and_leaves_once_that_is_ready():
@@ -147,7 +155,7 @@ def test_without_room_who_is_to_be_recycled_makes_it_if_it_may_be_missed():
 def test_whatever_serves_the_bounds_are_kept(slots, workers, surge, missing, replace, held, recycle):
     serving = [worker(n, slot, generation, ready=ready) for n, (slot, generation, ready) in enumerate(slots)]
     wanted = plan(workers, {3}, surge, missing, replace=replace, recycle=recycle)
-    todo = moves(serving, wanted, lambda slot: slot in held)
+    todo = plan_changes(serving, wanted, lambda slot: slot in held)
     leaving = {w.id for w in todo.drain}
     assert len(leaving) == len(todo.drain)
     assert len(todo.spawn) == len(set(todo.spawn))
@@ -172,18 +180,18 @@ def test_whatever_serves_the_bounds_are_kept(slots, workers, surge, missing, rep
 def test_verdicts_follow_each_other():
     policy = Policy(hang_timeout=10, dump_interval=2)
     w = worker(1, 0)
-    assert judge(w, 1000.0, policy) is Verdict.FINE, "never ready: its loop may not run"
+    assert judge(w, 1000.0, policy) is HangAction.FINE, "never ready: its loop may not run"
     w.ready_at = w.alive_at = 0.0
-    assert judge(w, 10.0, policy) is Verdict.FINE
-    assert judge(w, 10.1, policy) is Verdict.DUMP
+    assert judge(w, 10.0, policy) is HangAction.FINE
+    assert judge(w, 10.1, policy) is HangAction.DUMP
     w.dumps, w.dumped_at = 1, 10.1
-    assert judge(w, 11.0, policy) is Verdict.WAIT
-    assert judge(w, 12.2, policy) is Verdict.DUMP
+    assert judge(w, 11.0, policy) is HangAction.WAIT
+    assert judge(w, 12.2, policy) is HangAction.DUMP
     w.dumps, w.dumped_at = 2, 12.2
-    assert judge(w, 13.0, policy) is Verdict.WAIT
-    assert judge(w, 14.3, policy) is Verdict.KILL
+    assert judge(w, 13.0, policy) is HangAction.WAIT
+    assert judge(w, 14.3, policy) is HangAction.KILL
     note_heartbeat(w, 13.9, 14.3)
-    assert judge(w, 14.3, policy) is Verdict.RECOVERED
+    assert judge(w, 14.3, policy) is HangAction.RECOVERED
 
 
 def test_an_old_or_future_heartbeat_does_not_fool():
@@ -208,23 +216,23 @@ def test_time_the_master_slept_is_forgiven():
 
 
 def test_being_late_is_lenient_once():
-    clock = Punctuality(0.0)
+    clock = ClockWatch(0.0)
     clock.promised = 1.0
-    assert clock.arrive(1.5, 1.0) == 0.0
-    assert not clock.lenient
-    assert clock.arrive(10.0, 1.0) == 9.0
-    assert clock.lenient
-    assert clock.arrive(10.5, 1.0) == 9.5
-    assert clock.lenient
-    assert clock.arrive(20.0, 1.0) == 19.0
-    assert not clock.lenient, "always late: it has to judge now"
-    assert clock.arrive(30.0, 1.0) == 29.0
-    assert clock.lenient
+    assert clock.tick(1.5, 1.0) == 0.0
+    assert not clock.in_grace
+    assert clock.tick(10.0, 1.0) == 9.0
+    assert clock.in_grace
+    assert clock.tick(10.5, 1.0) == 9.5
+    assert clock.in_grace
+    assert clock.tick(20.0, 1.0) == 19.0
+    assert not clock.in_grace, "always late: it has to judge now"
+    assert clock.tick(30.0, 1.0) == 29.0
+    assert clock.in_grace
 
 
 @pytest.mark.parametrize("promised", [None, 100.0])
 def test_being_early_is_not_being_late(promised):
-    clock = Punctuality(0.0)
+    clock = ClockWatch(0.0)
     clock.promised = promised
-    assert clock.arrive(50.0, 1.0) == 0.0
-    assert not clock.lenient
+    assert clock.tick(50.0, 1.0) == 0.0
+    assert not clock.in_grace

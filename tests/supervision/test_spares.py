@@ -16,7 +16,7 @@ from asgi_master.supervision.events import (
 )
 from asgi_master.supervision.fleet import Worker
 from asgi_master.supervision.policy import Policy
-from asgi_master.supervision.spares import SparePlan, spare_moves
+from asgi_master.supervision.spares import SparePlan, spare_changes
 from asgi_master.supervision.states import Phase, Role, WorkerState
 from simulation import NEVER, Code, Simulation
 
@@ -309,7 +309,7 @@ def test_whatever_stands_by_the_bounds_are_kept(spares, first, count, settled, m
     plan = SparePlan(
         frozenset(range(first, first + count)), frozenset({2}), settled, missing, missing + healing
     )
-    todo = spare_moves(there, plan)
+    todo = spare_changes(there, plan)
     leaving = {w.id for w in todo.drain}
     before = sum(not w.standby for w in there)
     after = sum(not w.standby and w.id not in leaving for w in there) + len(todo.admit)

@@ -6,7 +6,7 @@ from asgi_master.errors import ExitCode
 from asgi_master.supervision.actions import CloseListeners, DrainWorker, ExitMaster, KillWorker
 from asgi_master.supervision.desired import Desired
 from asgi_master.supervision.fleet import Fleet, Worker
-from asgi_master.supervision.hang import Punctuality
+from asgi_master.supervision.hang import ClockWatch
 from asgi_master.supervision.notices import StopLevel
 from asgi_master.supervision.orders import Orders
 from asgi_master.supervision.policy import Policy
@@ -21,7 +21,7 @@ class Stop:
     def __init__(self, *workers: Worker, delay: float = 10.0, phase: Phase = Phase.STEADY) -> None:
         policy = Policy(shutdown_delay=delay)
         fleet = Fleet({worker.id: worker for worker in workers})
-        self.state = SupervisorState(fleet, Desired(policy, policy, phase), Punctuality(0.0))
+        self.state = SupervisorState(fleet, Desired(policy, policy, phase), ClockWatch(0.0))
         self.orders = Orders(fleet)
         self.stopping = Stopping(self.state, self.orders)
 

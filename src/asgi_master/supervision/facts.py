@@ -1,4 +1,4 @@
-"""What happened, and what did not happen in time: recorded in the fleet, and passed on to whom it concerns."""
+"""Records events and missed deadlines in the fleet, and passes on what they mean for generations, slots and a stop."""
 
 from asgi_master.errors import ExitCode
 from asgi_master.supervision import hang, notices
@@ -30,12 +30,12 @@ from asgi_master.supervision.states import Phase, WorkerState, WorkerTrigger, Zy
 from asgi_master.supervision.stopping import Stopping
 
 _QUIET_STATUSES = frozenset({0, -15})
-"""How a worker that was told to leave may end: by itself, or (still booting) by SIGTERM."""
+"""Expected statuses of a draining worker: it exited by itself, or (still booting) by SIGTERM."""
 _SIGKILLED = -9
 
 
 def _is_quiet(worker: Worker, status: int) -> bool:
-    """Whether a worker that was told to leave ended as it may. One that could not start either is no news."""
+    """Whether the exit of a draining worker is as expected. One that could not boot either is not announced."""
     return status in _QUIET_STATUSES or (worker.ready_at is None and status == ExitCode.BOOT_FAILED)
 
 
@@ -80,7 +80,7 @@ class Facts:
                 for worker in self._fleet.living():
                     hang.note_heartbeat(worker, stamps.get(worker.id, worker.stamp), now)
                     hang.note_progress(worker, progress.get(worker.id, worker.progress), now)
-                    if not self._state.clock.lenient:
+                    if not self._state.clock.in_grace:
                         self._judge_heartbeat(worker, now)
                 self._generations.tallies_were_read(tallies)
             case ReloadRequested(policy):
@@ -193,18 +193,18 @@ class Facts:
     def _judge_heartbeat(self, worker: Worker, now: float) -> None:
         silent_for = now - worker.alive_at
         match hang.judge(worker, now, self._desired.policy):
-            case hang.Verdict.RECOVERED:
+            case hang.HangAction.RECOVERED:
                 worker.dumps = 0
                 self._orders.announce(notices.WorkerRecovered(*_name(worker)))
-            case hang.Verdict.BUSY:
+            case hang.HangAction.BUSY:
                 worker.is_busy = True
                 self._orders.announce(notices.WorkerBusy(*_name(worker), silent_for))
-            case hang.Verdict.DUMP:
+            case hang.HangAction.DUMP:
                 if worker.dumps == 0:
                     kill_in = 2 * self._desired.policy.dump_interval
                     self._orders.announce(notices.WorkerHung(*_name(worker), silent_for, kill_in))
                 self._orders.dump(worker, now)
-            case hang.Verdict.KILL:
+            case hang.HangAction.KILL:
                 served = worker.serves
                 cause = notices.Hung(worker.slot, silent_for)
                 self._stopping.kill(worker, WorkerTrigger.FOUND_HUNG, now)
@@ -212,7 +212,7 @@ class Facts:
                     self._slots.worker_lost(worker, cause, now)
                 else:
                     self._orders.announce(notices.WorkerKilled(*_name(worker), cause))
-            case hang.Verdict.FINE | hang.Verdict.WAIT:
+            case hang.HangAction.FINE | hang.HangAction.WAIT:
                 pass
 
     def _scale(self, delta: int) -> None:

@@ -18,7 +18,7 @@ from asgi_master.supervision.states import (
 
 
 class Urgency(IntEnum):
-    """How urgently a worker was told to leave so far."""
+    """How urgently a worker was ordered to leave so far."""
 
     NONE = 0
     DRAIN = 1
@@ -117,7 +117,7 @@ class Zygote:
 
 @dataclass(slots=True)
 class Fleet:
-    """Everything that lives, and each slot's history of failures."""
+    """All workers and zygotes, and each slot's history of failures."""
 
     workers: dict[int, Worker] = field(default_factory=dict)
     zygotes: dict[int, Zygote] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Whether a worker's event loop is stuck, told from its heartbeats; and whether we may judge at all.
+"""Whether a worker's event loop is stuck, judged by its heartbeats; and whether the master was on time itself.
 
 Rules of this file:
   - Starved is not hung: time in which the master itself did not run is not held against a worker.
@@ -13,35 +13,35 @@ from asgi_master.supervision.fleet import Worker
 from asgi_master.supervision.policy import Policy
 
 _PULSE = 1.0
-"""How often, in seconds, heartbeats are wanted at least."""
+"""Maximum seconds between two readings of the heartbeats."""
 
 
-class Verdict(StrEnum):
-    """What to do about a worker after its heartbeat was read."""
+class HangAction(StrEnum):
+    """What to do about a worker whose heartbeat was read."""
 
     FINE = "fine"
     RECOVERED = "recovered"
     BUSY = "busy"
-    """Say that its loop does not turn, and that it gets on."""
+    """Announce that its loop does not turn, though it makes progress."""
     DUMP = "dump"
     WAIT = "wait"
     KILL = "kill"
 
 
-def judge(worker: Worker, now: float, policy: Policy) -> Verdict:
+def judge(worker: Worker, now: float, policy: Policy) -> HangAction:
     """Judge one worker whose newest heartbeat was just read."""
     if policy.hang_timeout <= 0 or not worker.beats:
-        return Verdict.FINE
+        return HangAction.FINE
     if now - max(worker.alive_at, worker.moved_at) <= policy.hang_timeout:
         if worker.dumps:
-            return Verdict.RECOVERED
+            return HangAction.RECOVERED
         is_silent = now - worker.alive_at > policy.hang_timeout
-        return Verdict.BUSY if is_silent and not worker.is_busy else Verdict.FINE
+        return HangAction.BUSY if is_silent and not worker.is_busy else HangAction.FINE
     if worker.dumps == 0:
-        return Verdict.DUMP
+        return HangAction.DUMP
     if now < worker.dumped_at + policy.dump_interval:
-        return Verdict.WAIT
-    return Verdict.DUMP if worker.dumps == 1 else Verdict.KILL
+        return HangAction.WAIT
+    return HangAction.DUMP if worker.dumps == 1 else HangAction.KILL
 
 
 def note_heartbeat(worker: Worker, stamp: float, now: float) -> None:
@@ -53,7 +53,7 @@ def note_heartbeat(worker: Worker, stamp: float, now: float) -> None:
 
 
 def note_progress(worker: Worker, stamp: float, now: float) -> None:
-    """Record when a worker was last seen to get on, its loop turning or not. It is its own word, as a heartbeat is."""
+    """Record the last progress of a worker, with or without turns of its loop. Self-reported, as heartbeats are."""
     if stamp > worker.progress:
         worker.progress = stamp
         worker.moved_at = max(worker.moved_at, min(stamp, now))
@@ -68,7 +68,7 @@ def forgive(worker: Worker, seconds: float, now: float) -> None:
 
 
 def next_look(workers: list[Worker], now: float, policy: Policy) -> float | None:
-    """When heartbeats are wanted next, or `None` if nobody's are."""
+    """When heartbeats are to be read next; `None` if no worker has any."""
     beating = [worker for worker in workers if worker.beats]
     if policy.hang_timeout <= 0 or not beating:
         return None
@@ -78,23 +78,23 @@ def next_look(workers: list[Worker], now: float, policy: Policy) -> float | None
 
 
 @dataclass(slots=True)
-class Punctuality:
-    """Knows whether the master itself runs when it wants to.
+class ClockWatch:
+    """Detects that the master itself runs late.
 
-    After it was stopped (a debugger, a throttled container, a host that slept), the facts of the time between
-    are still in its queues. So for a moment no deadline is enforced; once, as a master that is always late
-    must judge too.
+    After it was stopped (a debugger, a throttled container, a suspended host), the events of that time are still in
+    its queues. So no deadline is enforced for a grace period; once, as a master that is always late must enforce them
+    too.
     """
 
     now: float
-    """Never goes back."""
+    """The time of the last call; it never decreases."""
     promised: float | None = None
-    """When we had asked to be called at the latest."""
+    """When the next call is expected at the latest."""
     lenient_until: float = float("-inf")
     judged: bool = True
     """Whether deadlines were enforced since it was last late."""
 
-    def arrive(self, now: float, tolerance: float) -> float:
+    def tick(self, now: float, tolerance: float) -> float:
         """Note the time of a call; returns how many seconds it came late, 0 within `tolerance`."""
         self.now = max(self.now, now)
         late = 0.0 if self.promised is None else self.now - self.promised
@@ -103,11 +103,11 @@ class Punctuality:
         if late and self.judged:
             self.lenient_until = self.now + tolerance
             self.judged = False
-        elif not self.lenient:
+        elif not self.in_grace:
             self.judged = True
         return late
 
     @property
-    def lenient(self) -> bool:
-        """Whether deadlines are not enforced right now."""
+    def in_grace(self) -> bool:
+        """Whether deadlines are suspended right now."""
         return self.now < self.lenient_until

@@ -39,7 +39,7 @@ class Orders:
         return actions
 
     def announce(self, notice: Notice) -> None:
-        """Tell people."""
+        """Add a notice."""
         self._actions.append(Announce(notice))
 
     def exit(self, code: ExitCode) -> None:
@@ -55,7 +55,7 @@ class Orders:
         return generation
 
     def retire_zygote(self, zygote: Zygote, now: float, policy: Policy) -> None:
-        """Have it leave."""
+        """Retire the zygote."""
         zygote.move(ZygoteTrigger.TOLD_TO_LEAVE, now + policy.kill_grace)
         self._actions.append(RetireZygote(zygote.generation))
 
@@ -85,7 +85,7 @@ class Orders:
         self._actions.append(SpawnWorker(worker.id, slot, generation, role))
 
     def admit(self, worker: Worker) -> None:
-        """Have a ready spare accept."""
+        """Let a ready spare accept."""
         worker.standby = False
         self._actions.append(AdmitWorker(worker.id))
         self.announce(SpareAdmitted(worker.id, worker.slot, worker.generation))
@@ -109,23 +109,23 @@ class Orders:
             timeout = max(0.0, min(timeout, deadline - policy.kill_grace - now))
         worker.move(WorkerTrigger.TOLD_TO_LEAVE, deadline)
         worker.deadline = deadline
-        # One that could not boot leaves by itself, or never lived: there is nobody to tell.
+        # One that could not boot exits by itself, or never started: no order is needed.
         if worker.state is WorkerState.DRAINING:
             self._actions.append(DrainWorker(worker.id, timeout, hand_off=urgency is Urgency.DRAIN))
 
     def drain_all(self, workers: Iterable[Worker], now: float, policy: Policy) -> None:
-        """Have these leave; others go on and take their idle connections."""
+        """Drain these workers; others take over their idle connections."""
         for worker in workers:
             self.drain(worker, Urgency.DRAIN, now, policy)
 
     def dump(self, worker: Worker, now: float) -> None:
-        """Have its stacks written."""
+        """Have the stacks of the worker written."""
         worker.dumps += 1
         worker.dumped_at = now
         self._actions.append(DumpStacks(worker.id))
 
     def close_listeners(self) -> None:
-        """Turn newcomers away."""
+        """Refuse new connections."""
         self._actions.append(CloseListeners())
 
     def kill(self, worker: Worker, trigger: WorkerTrigger, now: float) -> None:

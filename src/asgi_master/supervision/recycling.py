@@ -1,7 +1,7 @@
-"""Who of those that asked to leave is exchanged now: one at a time, and never at the price of capacity.
+"""Which worker that asked to be replaced is replaced now: one at a time, and never at the cost of capacity.
 
-A wish changes nothing by itself: its worker serves until a successor is ready. Reload, scaling and stop
-overtake it.
+The request changes nothing by itself: the worker serves until a successor is ready. Reload, scaling and stop take
+precedence.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,14 +10,14 @@ from asgi_master.supervision.fleet import Worker
 
 
 def next_to_recycle(
-    candidates: Iterable[Worker], held: Callable[[int], bool], *, can_fork: bool
+    candidates: Iterable[Worker], is_backing_off: Callable[[int], bool], *, can_fork: bool
 ) -> int | None:
-    """The worker to exchange: whose successor boots already, else the one that waits longest and may.
+    """The worker to replace: the one whose successor boots already, else the one that has waited longest.
 
-    `held` tells which slots wait for their back-off, since an earlier successor failed.
+    `is_backing_off` is true for slots that wait after a failure of an earlier successor.
     """
     serving = sorted(candidates, key=lambda worker: worker.id)
-    # Whose successor is ready already is on its way out.
+    # A worker whose successor is ready is leaving already.
     newest = {worker.slot: worker for worker in serving if worker.is_ready}
     wishes = sorted((w for w in newest.values() if w.wish), key=lambda w: (w.wished_at, w.id))
     booting = {worker.slot for worker in serving if not worker.is_ready}
@@ -25,6 +25,6 @@ def next_to_recycle(
         if worker.slot in booting:
             return worker.id
     if booting:
-        # Somebody is being replaced, perhaps one that made room by itself: one exchange at a time.
+        # Another worker is being replaced, perhaps one that stopped first: one at a time.
         return None
-    return next((worker.id for worker in wishes if can_fork and not held(worker.slot)), None)
+    return next((worker.id for worker in wishes if can_fork and not is_backing_off(worker.slot)), None)

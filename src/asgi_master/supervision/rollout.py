@@ -7,7 +7,7 @@ Rules of this file:
     died.
   - The *held* generation is the one that was committed before: its zygote is kept for a while. A rollback is a
     rollout to it. It is let go before a newer generation is imported, so that two applications are in memory at most.
-  - At most one zygote that nobody wants any more lives at a time: requests in between melt into the newest.
+  - At most one zygote that is no longer needed is alive at a time: requests in between are coalesced with the newest.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +40,7 @@ class Generations:
         )
 
     def request(self, policy: Policy) -> None:
-        """A reload is wanted; one that is under way is dropped for it."""
+        """Request a reload; it supersedes one that is under way."""
         if self._desired.phase.is_ending:
             return
         if self._desired.rollout is not None:
@@ -53,7 +53,7 @@ class Generations:
         self._desired.move(PhaseTrigger.REQUESTED)
 
     def roll_back(self, now: float) -> None:
-        """Go back, if there is somewhere to go: a second request while that is under way changes nothing."""
+        """Return to the held generation, if there is one; a second request during a rollback changes nothing."""
         desired = self._desired
         if desired.phase.is_ending:
             return
@@ -77,7 +77,7 @@ class Generations:
         elif rollout is not None:
             self.fail(rollout, notices.RollbackAsked())
         else:
-            # It has not begun. It is given a number all the same, so that whoever waits for it learns its end.
+            # It has not begun. It gets a number all the same, so that pending replies get its outcome.
             self._desired.requested = False
             generation = self._orders.skip_generation()
             self._orders.announce(notices.ReloadStarted(generation))
@@ -113,7 +113,7 @@ class Generations:
             self._let_go(notices.WhyLetGo.DIED)
 
     def tallies_were_read(self, tallies: Mapping[int, Tally]) -> None:
-        """Workers told what they answered so far."""
+        """Record the tallies of the workers, and fail a rollout with too many errors."""
         rollout, committed = self._desired.rollout, self._desired.committed
         watched = rollout is not None and any(
             worker.ready_at is not None for worker in self._fleet.serving(rollout.generation)
@@ -143,7 +143,7 @@ class Generations:
         self._desired.move(PhaseTrigger.BOOT_FAILED_WAITING if waits else PhaseTrigger.BOOT_FAILED)
 
     def _strike_stand_in(self, zygote: Zygote, now: float) -> float:
-        # Its code may be another each time, yet it is one history: generation 0 stands for all of them.
+        # The code may differ each time, but the history is one: generation 0 stands for all of them.
         return self._desired.stand_in_backoff.strike(
             now,
             generation=0,
@@ -178,7 +178,7 @@ class Generations:
         return True
 
     def _hold(self, now: float) -> None:
-        """Keep a way back to what was committed so far, if it is there."""
+        """Hold the generation that was committed so far, if its zygote is there."""
         generation, policy = self._desired.committed, self._desired.committed_policy
         if (
             generation is not None
@@ -200,7 +200,7 @@ class Generations:
         return max(became, default=rollout.started) + self._desired.policy.watch_time
 
     def reconcile_zygotes(self, now: float) -> None:
-        """Retire the zygotes nobody wants, start the one that is missing."""
+        """Retire the zygotes that are not needed, start the one that is missing."""
         wanted: set[int | None] = set()
         if self._desired.serves:
             if self._desired.held is not None and now >= self._desired.held.until:

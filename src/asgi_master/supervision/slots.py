@@ -1,15 +1,15 @@
 """Which slots get a worker, and which workers leave: what the desired generations mean for the fleet.
 
 Rules of this file:
-  - Whatever a slot lacks is found by comparison, at each look; nothing here waits.
-  - A worker that is lost costs its slot a back-off, or the rollout its life.
+  - Nothing here waits: each call compares the slots with the plan.
+  - A worker that is lost makes its slot back off, or the rollout fail.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
 
 from asgi_master.supervision import notices
-from asgi_master.supervision.capacity import Moves, Plan, moves
+from asgi_master.supervision.capacity import Changes, Plan, plan_changes
 from asgi_master.supervision.desired import Rollout
 from asgi_master.supervision.fleet import Worker
 from asgi_master.supervision.orders import Orders
@@ -60,7 +60,7 @@ class Slots:
         self._orders.announce(notices.WorkerLost(worker.id, worker.slot, worker.generation, cause, retry_in))
 
     def reconcile(self, now: float) -> None:
-        """Spawn who is missing, drain who is too many, and commit when nothing is left to do."""
+        """Spawn missing workers, drain surplus ones, and commit when nothing is left to do."""
         spares = Spares(self._desired, self._fleet, self._orders)
         spares.promote()
         self._reconcile_team(now)
@@ -89,7 +89,7 @@ class Slots:
             self._send_canary(rollout, now)
 
     def _converge(self, plan: Plan, source: int | None, serving: list[Worker], now: float) -> None:
-        todo = moves(serving, plan, lambda slot: self._holds(slot, source, now))
+        todo = plan_changes(serving, plan, lambda slot: self._holds(slot, source, now))
         self._announce_recycling(plan, todo)
         self._orders.drain_all(todo.drain, now, self._desired.policy)
         for slot in todo.spawn:
@@ -99,8 +99,8 @@ class Slots:
     def _holds(self, slot: int, source: int | None, now: float) -> bool:
         return source is not None and self._fleet.backoff(slot).holds(source, now)
 
-    def _announce_recycling(self, plan: Plan, todo: Moves) -> None:
-        """Once for each wish: when it makes a successor boot, or, where there is no room for one, an end."""
+    def _announce_recycling(self, plan: Plan, todo: Changes) -> None:
+        """Once for each request: when its successor is spawned or, without a surge, when the worker is drained."""
         worker = self._fleet.workers.get(plan.recycle) if plan.recycle is not None else None
         if worker is None or worker.is_recycled or not (worker.slot in todo.spawn or worker in todo.drain):
             return
@@ -116,7 +116,7 @@ class Slots:
         workers, surge = self._desired.committed_policy.workers, self._desired.policy.surge
         leaving: list[Worker] = []
         if len(serving) >= workers + surge:
-            # Whoever does not serve yet is missed least, then whoever should not be there anyway.
+            # A worker that is not ready is missed least, then one of a generation that is not kept.
             least = min(serving, key=lambda w: (w.is_ready, w.generation in self._desired.settled, w.slot))
             ready = sum(worker.is_ready for worker in serving)
             if surge or (least.is_ready and ready - 1 < workers - self._desired.policy.max_unavailable):

@@ -1,9 +1,9 @@
-"""Workers that stand by: booted, but accepting only while one of the others is missing.
+"""Spare workers: booted, but accepting only while another worker is missing.
 
 Rules of this file:
   - A spare has a slot of its own, above those that are to be served, and keeps it. If scaling makes its slot one of
     those, it is simply that slot's worker.
-  - Spares never hold anything up: they count neither for `most` and `least` nor for a commit, and follow it.
+  - Spares never hold anything up: they count neither for `max_serving` and `min_ready` nor for a commit, and follow it.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ from asgi_master.supervision.states import Role, WorkerState
 
 @dataclass(frozen=True, slots=True)
 class SparePlan:
-    """Which spares there should be, and how many of them should serve."""
+    """The desired spares, and how many of them should serve."""
 
     slots: frozenset[int]
-    keep: frozenset[int]
+    kept_generations: frozenset[int]
     """Generations whose spares may stay."""
     settled: bool
     """Whether spares are made and given up; while generations are exchanged, they are only admitted and released."""
@@ -32,8 +32,8 @@ class SparePlan:
 
 
 @dataclass(slots=True)
-class SpareMoves:
-    """What to do about the spares."""
+class SpareChanges:
+    """The changes to the spares."""
 
     drain: list[Worker] = field(default_factory=list)
     admit: list[Worker] = field(default_factory=list)
@@ -41,19 +41,23 @@ class SpareMoves:
     """Slots."""
 
 
-def spare_moves(spares: list[Worker], plan: SparePlan) -> SpareMoves:
-    """The difference between the plan and what there is."""
-    result = SpareMoves()
+def spare_changes(spares: list[Worker], plan: SparePlan) -> SpareChanges:
+    """The difference between the plan and the observed spares."""
+    result = SpareChanges()
     admitted = sorted((w for w in spares if not w.standby), key=lambda w: w.slot)
     result.drain = admitted[plan.unwell :]
     waiting = [worker for worker in spares if worker.standby]
     if plan.settled:
-        unwanted = [w for w in waiting if w.generation not in plan.keep or w.slot not in plan.slots or w.wish]
+        unwanted = [
+            w
+            for w in waiting
+            if w.generation not in plan.kept_generations or w.slot not in plan.slots or w.wish
+        ]
         result.drain += unwanted
         waiting = [worker for worker in waiting if worker not in unwanted]
         taken = {worker.slot for worker in spares if worker not in result.drain}
         result.spawn = sorted(plan.slots - taken)
-    ready = [w for w in waiting if w.state is WorkerState.READY and w.generation in plan.keep]
+    ready = [w for w in waiting if w.state is WorkerState.READY and w.generation in plan.kept_generations]
     ready.sort(key=lambda worker: worker.slot)
     result.admit = ready[: max(0, plan.missing - len(admitted))]
     return result
@@ -98,12 +102,12 @@ class Spares:
         served = {worker.slot for worker in self._fleet.serving() if worker.is_ready}
         plan = SparePlan(
             slots=frozenset(range(policy.workers, policy.workers + policy.spares)),
-            keep=desired.settled,
+            kept_generations=desired.settled,
             settled=desired.is_settled,
             missing=len(desired.lost - served),
             unwell=len(desired.lost),
         )
-        todo = spare_moves(self._fleet.spares(), plan)
+        todo = spare_changes(self._fleet.spares(), plan)
         for worker in todo.drain:
             self._say_why(worker)
         self._orders.drain_all(todo.drain, now, policy)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from asgi_master.supervision.desired import Desired
 from asgi_master.supervision.fleet import Fleet
-from asgi_master.supervision.hang import Punctuality
+from asgi_master.supervision.hang import ClockWatch
 from asgi_master.supervision.notices import StopLevel
 
 
@@ -34,5 +34,5 @@ class SupervisorState:
 
     fleet: Fleet
     desired: Desired
-    clock: Punctuality
+    clock: ClockWatch
     shutdown: ShutdownState = field(default_factory=ShutdownState)

@@ -74,7 +74,7 @@ class Stopping:
         """The kernel killed a worker for lack of memory, and the policy is to stop then."""
         if self._state.is_out_of_memory:
             return
-        # Also of a first boot that ends by it: the status says what to mend.
+        # Also at a first boot that fails by it: the exit status then names the cause.
         self._state.is_out_of_memory = True
         self._orders.announce(notices.StoppingForMemory())
         if not self._desired.phase.is_ending:
@@ -85,9 +85,9 @@ class Stopping:
         state = self._state
         is_stopping = self._desired.phase is Phase.STOPPING
         if is_stopping and state.level is None:
-            # The first boot failed: nothing that is there has a request to finish.
+            # The first boot failed: no worker has a request to finish.
             state.level, state.is_boot_failure = StopLevel.QUICK, True
-        # While development waits for better code, no request of the failed one is worth waiting for.
+        # Development waits for the next reload: requests of the failed code are not waited for.
         urgency = Urgency.QUICK if state.level is None else _URGENCY[state.level]
         for worker in self._fleet.living():
             if worker.urgency >= urgency or worker.state is WorkerState.KILLED:
@@ -104,7 +104,7 @@ class Stopping:
             self._refuse_new_connections(now)
 
     def kill(self, worker: Worker, trigger: WorkerTrigger, now: float) -> None:
-        """End it. During a stop, the exit status tells of it."""
+        """SIGKILL it. During a stop, the exit status reports that."""
         if self._desired.phase is Phase.STOPPING:
             self._state.is_forced = True
         self._orders.kill(worker, trigger, now)

@@ -32,7 +32,7 @@ class Supervisor:
     ) -> None:
         """`state` is that of the supervisor whose place it takes, between two facts and in `Phase.STEADY`."""
         if state is None:
-            state = SupervisorState(Fleet(), Desired(policy, policy), hang.Punctuality(now))
+            state = SupervisorState(Fleet(), Desired(policy, policy), hang.ClockWatch(now))
         self.state = state
         self._orders = Orders(state.fleet)
         self._generations = Generations(state, self._orders, jitter)
@@ -100,14 +100,14 @@ class Supervisor:
     def _check_clock(self, now: float) -> float:
         """The time that counts; workers are not blamed for the master being late."""
         clock = self.state.clock
-        if late := clock.arrive(now, self.policy.late_after):
+        if late := clock.tick(now, self.policy.late_after):
             for worker in self.fleet.workers.values():
                 hang.forgive(worker, late, clock.now)
         return clock.now
 
     def _reconcile(self, now: float) -> None:
         self._stopping.begin_when_due(now)
-        if not self.state.clock.lenient:
+        if not self.state.clock.in_grace:
             self._facts.enforce_deadlines(now)
         if self.state.desired.serves:
             self._slots.reconcile(now)

@@ -1,7 +1,7 @@
 """What workers tell when they are asked what they do: gathered, bounded, and never waited for too long."""
 
 from asgi_master.control.stack_dumps import ANSWER_TIMEOUT, PendingWorker, StackDumpRequest, StackDumpRequests
-from asgi_master.ipc.messages import TaskGroup, TasksTold
+from asgi_master.ipc.messages import TaskGroup, TasksReported
 
 NOW = 100.0
 GROUP = TaskGroup(count=3, coroutine="app")
@@ -16,7 +16,7 @@ def test_it_is_over_when_all_have_answered() -> None:
     request = begin(requests, 1, 0)
     for worker in (1, 0):
         assert not request.poll(NOW)
-        requests.record_tasks(worker, TasksTold(request.number, 5, [GROUP], "Thread"), NOW)
+        requests.record_tasks(worker, TasksReported(request.number, 5, [GROUP], "Thread"), NOW)
     assert request.poll(NOW)
     assert [dump.slot for dump in request.results()] == [0, 1]
     dump = request.results()[0]
@@ -39,7 +39,7 @@ def test_who_is_silent_is_asked_past_its_loop_once() -> None:
     requests = StackDumpRequests()
     request = begin(requests, 0, 1, 2)
     assert requests.take_unresponsive(NOW) == set()
-    requests.record_tasks(1, TasksTold(request.number, 1, []), NOW)
+    requests.record_tasks(1, TasksReported(request.number, 1, []), NOW)
     requests.record_exit(2, NOW)
     assert requests.take_unresponsive(NOW + 0.5 * ANSWER_TIMEOUT) == {0}
     assert requests.take_unresponsive(NOW + 0.5 * ANSWER_TIMEOUT) == set()
@@ -61,7 +61,7 @@ def test_nobody_waits_for_those_that_cannot_answer() -> None:
     requests = StackDumpRequests()
     unborn = begin(requests, 0, pid=None)
     assert unborn.poll(NOW)
-    assert "not begun" in unborn.results()[0].note
+    assert "not started" in unborn.results()[0].note
     dying = begin(requests, 0)
     assert not dying.poll(NOW)
     requests.record_exit(0, NOW)
@@ -74,7 +74,7 @@ def test_what_comes_later_is_not_the_answer() -> None:
     late = begin(requests, 0)
     requests.record_threads(0, "early", NOW)
     assert not requests.record_threads(0, "late", NOW + ANSWER_TIMEOUT)
-    requests.record_tasks(0, TasksTold(late.number, 1, []), NOW + ANSWER_TIMEOUT)
+    requests.record_tasks(0, TasksReported(late.number, 1, []), NOW + ANSWER_TIMEOUT)
     assert (late.results()[0].threads, late.results()[0].tasks) == ("early", None)
 
 
@@ -83,10 +83,10 @@ def test_the_tasks_of_an_earlier_question_are_not_an_answer() -> None:
     first = begin(requests, 0)
     second = begin(requests, 0)
     requests.record_threads(0, "Thread", NOW)
-    requests.record_tasks(0, TasksTold(first.number, 1, []), NOW)
+    requests.record_tasks(0, TasksReported(first.number, 1, []), NOW)
     assert first.poll(NOW)
     assert not second.poll(NOW)
-    requests.record_tasks(0, TasksTold(second.number, 2, []), NOW)
+    requests.record_tasks(0, TasksReported(second.number, 2, []), NOW)
     assert second.poll(NOW)
     assert [one.results()[0].task_count for one in (first, second)] == [1, 2]
     # Whoever asks while stacks come anyway gets them too.

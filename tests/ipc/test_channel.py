@@ -11,13 +11,16 @@ from asgi_master.ipc import descriptors
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import (
     ApplicationImported,
-    BecameReady,
     Boot,
-    BootFailed,
     Drain,
     Fork,
-    Forked,
+    ReplacementRequested,
+    StartAccepting,
     Unknown,
+    UseHandOff,
+    WorkerBooted,
+    WorkerBootFailed,
+    WorkerForked,
     dump,
     load,
 )
@@ -60,29 +63,29 @@ def test_end_of_file_is_none(pair):
 
 def test_what_was_said_before_the_end_is_still_heard(pair):
     ours, theirs = pair
-    ours.send(BecameReady())
+    ours.send(WorkerBooted())
     ours.close()
-    assert theirs.receive().message == BecameReady()
+    assert theirs.receive().message == WorkerBooted()
     assert theirs.receive() is None
 
 
 def test_sending_to_the_dead_is_told_not_raised(pair):
     ours, theirs = pair
     theirs.close()
-    assert not ours.send(BecameReady())
+    assert not ours.send(WorkerBooted())
 
 
 def test_sending_on_a_closed_end_is_told_not_raised(pair):
     ours, _theirs = pair
     ours.close()
-    assert not ours.send(BecameReady())
+    assert not ours.send(WorkerBooted())
 
 
 def test_a_full_queue_is_told_not_waited_for(pair):
     ours, _theirs = pair
     ours.setblocking(False)
     sent = 0
-    while ours.send(Forked(1)):
+    while ours.send(WorkerForked(1)):
         sent += 1
         assert sent < 100_000
     assert sent > 0
@@ -93,6 +96,21 @@ def test_the_largest_settings_fit(pair):
     boot = Boot(1, "/srv", Settings(http=HttpSettings(header=("x" * 1000,) * 150)))
     assert ours.send(boot)
     assert theirs.receive().message == boot
+
+
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [
+        (ApplicationImported(), "ApplicationImported"),
+        (WorkerBooted(), "BecameReady"),
+        (ReplacementRequested("age"), "WantsToLeave"),
+        (StartAccepting(), "Accept"),
+        (UseHandOff(), "TakeHandOff"),
+    ],
+)
+def test_names_on_the_wire_are_those_that_other_versions_know(message, name):
+    assert json.loads(dump(message))[0] == name
+    assert load(dump(message)) == message
 
 
 def test_words_of_a_newer_version_are_ignored_and_missing_ones_take_their_defaults():
@@ -134,7 +152,7 @@ def test_what_no_version_says_is_refused(datagram):
         load(datagram)
 
 
-@pytest.mark.parametrize("message", [BecameReady(), Drain(0.0, hand_off=False), Boot(3, "/", Settings())])
+@pytest.mark.parametrize("message", [WorkerBooted(), Drain(0.0, hand_off=False), Boot(3, "/", Settings())])
 def test_the_wire_form_round_trips(message):
     assert load(dump(message)) == message
 
@@ -146,8 +164,8 @@ def test_texts_are_cut_to_size_on_both_ends(size):
     heard = load(datagram)
     assert len(heard.reason) <= 1010
     assert len(heard.traceback) <= 13_000
-    assert load(dump(BootFailed(text, text))) == heard
-    assert len(dump(BootFailed(text, text))) < 200 * 1024
+    assert load(dump(WorkerBootFailed(text, text))) == heard
+    assert len(dump(WorkerBootFailed(text, text))) < 200 * 1024
 
 
 def test_lists_are_cut_to_size():
@@ -172,18 +190,18 @@ class TestRefusedDescriptors:
         ours.refuse_descriptors()
         if ours.may_hold_descriptors:
             pytest.skip("Linux 6.16 and newer")
-        assert not theirs.send(BecameReady(), (0,))
-        assert theirs.send(BecameReady())
-        assert ours.receive().message == BecameReady()
+        assert not theirs.send(WorkerBooted(), (0,))
+        assert theirs.send(WorkerBooted())
+        assert ours.receive().message == WorkerBooted()
 
     def test_elsewhere_they_do_not_come_in(self, pair, monkeypatch):
         old_kernel(monkeypatch)
         ours, theirs = pair
         ours.refuse_descriptors()
         assert ours.may_hold_descriptors
-        assert theirs.send(BecameReady())
-        assert theirs.send(BecameReady(), (0, 1, 2))
-        assert ours.receive().message == BecameReady()
+        assert theirs.send(WorkerBooted())
+        assert theirs.send(WorkerBooted(), (0, 1, 2))
+        assert ours.receive().message == WorkerBooted()
         before = len(list(Path("/proc/self/fd").iterdir()))
         with pytest.raises(ValueError, match="a message with descriptors"):
             ours.receive()
@@ -196,8 +214,8 @@ class TestRefusedDescriptors:
         ours.setblocking(False)
         with pytest.raises(BlockingIOError):
             ours.receive()
-        theirs.send(BecameReady())
-        assert ours.receive().message == BecameReady()
+        theirs.send(WorkerBooted())
+        assert ours.receive().message == WorkerBooted()
         theirs.close()
         assert ours.receive() is None
 
@@ -228,16 +246,16 @@ def test_an_inherited_end_is_not_passed_on(pair: tuple[Channel, Channel]) -> Non
     os.set_inheritable(fd, True)
     inherited = Channel.of_fd(fd)
     assert not os.get_inheritable(fd)
-    assert ours.send(BecameReady())
+    assert ours.send(WorkerBooted())
     received = inherited.receive()
     assert received is not None
-    assert received.message == BecameReady()
+    assert received.message == WorkerBooted()
     inherited.close()
 
 
 def test_the_other_side_died_with_messages_unread(pair: tuple[Channel, Channel]) -> None:
     ours, theirs = pair
-    assert ours.send(BecameReady())
+    assert ours.send(WorkerBooted())
     theirs.close()
     assert ours.receive() is None
 

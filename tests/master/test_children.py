@@ -15,7 +15,14 @@ import pytest
 
 from asgi_master.ipc import descriptors
 from asgi_master.ipc.channel import Channel
-from asgi_master.ipc.messages import BecameReady, BootFailed, Forked, ForkFailed, TasksTold, WantsToLeave
+from asgi_master.ipc.messages import (
+    ForkFailed,
+    ReplacementRequested,
+    TasksReported,
+    WorkerBooted,
+    WorkerBootFailed,
+    WorkerForked,
+)
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.supervision.events import WorkerExited, WorkerFailed, WorkerReady, ZygoteExited
 from fleet import wait_until
@@ -69,16 +76,16 @@ BREACHES = {
     ),
     "not its word": (say(b'["ApplicationImported", {}]'), "sent ApplicationImported, which it never sends"),
     "the master's word": (say(b'["Drain", {"timeout": 1, "hand_off": true}]'), "which it never sends"),
-    "another pid": (say(b'["Forked", {"pid": 1}]'), "said Forked twice"),
-    "ready twice": (say(b'["BecameReady", {}]'), "said BecameReady twice"),
-    "leaves for ever": (flood(b'["WantsToLeave", {"reason": "x"}]'), "talks without end"),
+    "another pid": (say(b'["Forked", {"pid": 1}]'), "sent WorkerForked twice"),
+    "ready twice": (say(b'["BecameReady", {}]'), "sent WorkerBooted twice"),
+    "leaves for ever": (flood(b'["WantsToLeave", {"reason": "x"}]'), "sends too many messages"),
     "nonsense for ever": (flood(b"nonsense"), "said what no version of this program says"),
-    "words of a newer version for ever": (flood(b'["SaysMore", {"x": 1}]'), "talks without end"),
+    "words of a newer version for ever": (flood(b'["SaysMore", {"x": 1}]'), "sends too many messages"),
     "reasons for ever": (
         flood(b'["BeganLeaving", {"reason": "' + b"x" * 60_000 + b'"}]'),
-        "talks without end",
+        "sends too many messages",
     ),
-    "tasks nobody asked for": (flood(b'["TasksTold", {"number": 1}]'), "talks without end"),
+    "tasks nobody asked for": (flood(b'["TasksTold", {"number": 1}]'), "sends too many messages"),
 }
 
 
@@ -116,7 +123,7 @@ def test_a_worker_whose_pid_is_a_lie_is_given_up(
     home: Household, caplog: pytest.LogCaptureFixture, lie: int
 ) -> None:
     channel, stack = home.order(1)
-    channel.send(Forked(lie))
+    channel.send(WorkerForked(lie))
     home.until(lambda: 1 in home.exits(), "it is given up")
     assert any(isinstance(event, WorkerFailed) for event in home.events)
     assert f"reported pid {lie}, which is not its process" in caplog.text
@@ -129,7 +136,7 @@ def test_a_worker_whose_pid_is_a_lie_is_given_up(
 def test_nobody_takes_the_pid_of_another(home: Household, caplog: pytest.LogCaptureFixture) -> None:
     other = home.worker(0)
     channel, stack = home.order(1)
-    channel.send(Forked(other))
+    channel.send(WorkerForked(other))
     home.until(lambda: 1 in home.exits(), "it is given up")
     assert home.children.worker_pids() == {0: other}
     assert f"reported pid {other}, which is not its process" in caplog.text
@@ -142,7 +149,7 @@ def test_nobody_speaks_for_a_child_that_is_not_known_yet(
 ) -> None:
     other = fork(lambda: None)
     channel, stack = home.order(1)
-    channel.send(Forked(other))
+    channel.send(WorkerForked(other))
     home.until(lambda: 1 in home.exits(), "it is given up")
     assert f"reported pid {other}, which is not its process" in caplog.text
     os.kill(other, signal.SIGKILL)
@@ -153,7 +160,7 @@ def test_nobody_speaks_for_a_child_that_is_not_known_yet(
 
 def test_who_says_something_before_its_name_is_given_up(home: Household) -> None:
     channel, stack = home.order(1)
-    channel.send(BecameReady())
+    channel.send(WorkerBooted())
     home.until(lambda: 1 in home.exits(), "it is given up")
     assert WorkerReady(1) not in home.events
     channel.close()
@@ -203,7 +210,7 @@ class TestZygotes:
         home.until(lambda: ZygoteExited(1, -signal.SIGKILL) in home.events, "it is killed")
         (line,) = errors(caplog)
         assert line.startswith("zygote gen 1 [")
-        assert "talks without end" in line
+        assert "sends too many messages" in line
 
 
 class TestBookkeepingThatFails:
@@ -290,7 +297,7 @@ def test_a_descriptor_that_lingers_holds_nobody_up(
         channel, stack = home.order(0)
 
         def live() -> None:
-            channel.send(Forked(os.getpid()))
+            channel.send(WorkerForked(os.getpid()))
             sock = lingering(nobody_reads)
             with contextlib.suppress(PermissionError), socket.socket(fileno=channel.fileno()) as end:
                 for _ in range(3):
@@ -311,7 +318,7 @@ def test_a_zygotes_channel_is_let_go_the_same_way(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(descriptors, "_SO_PASSRIGHTS", 0x7FFF)
     with household() as home:
         sock = lingering(nobody_reads)
-        home.zygotes[1].send(BootFailed("x"), (sock.fileno(),))
+        home.zygotes[1].send(WorkerBootFailed("x"), (sock.fileno(),))
         os.close(sock.detach())
         home.children.retire_zygote(1)
         assert home.children._zygotes[1].channel.fileno() < 0
@@ -349,7 +356,7 @@ def test_an_answer_is_no_breach_however_often_it_is_asked_for(home: Household) -
     def behave(channel: Channel, _stack: int) -> None:
         channel.setblocking(True)
         while (received := channel.receive()) is not None:
-            channel.send(TasksTold(received.message.number, 1))  # type: ignore[union-attr]
+            channel.send(TasksReported(received.message.number, 1))  # type: ignore[union-attr]
 
     pid = home.worker(0, behave)
     for _ in range(100):
@@ -360,8 +367,8 @@ def test_an_answer_is_no_breach_however_often_it_is_asked_for(home: Household) -
 
 def test_all_that_was_said_before_the_end_is_heard(home: Household) -> None:
     def behave(channel: Channel, _stack: int) -> None:
-        channel.send(WantsToLeave("first"))
-        channel.send(WantsToLeave("last"))
+        channel.send(ReplacementRequested("first"))
+        channel.send(ReplacementRequested("last"))
         os._exit(7)
 
     home.worker(0, behave)

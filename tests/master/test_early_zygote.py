@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from asgi_master.ipc.messages import BootWanted
+from asgi_master.ipc.messages import ZygoteStarted
 from asgi_master.master.early_zygote import EarlyZygote
 from asgi_master.master.upgrade_state import VARIABLE
 
@@ -35,7 +35,7 @@ def test_it_is_given_once_and_stays():
         assert another != pid
     try:
         channel.setblocking(True)
-        assert channel.receive().message == BootWanted()
+        assert channel.receive().message == ZygoteStarted()
     finally:
         _end(another, its_channel)
         _end(pid, channel)

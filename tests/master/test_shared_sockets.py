@@ -12,7 +12,7 @@ import pytest
 from asgi_master.control.health import HealthState, WorkerHealth, check_ready
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.descriptors import refuse
-from asgi_master.ipc.messages import TakeHandOff, TakeListeners
+from asgi_master.ipc.messages import UseHandOff, UseListeners
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.log_files import LogFiles
 from asgi_master.master.open_listener import Listener
@@ -115,7 +115,7 @@ def test_one_that_was_made_a_client_is_replaced_and_given_to_the_workers(tcp: Ho
         assert copy.connect_ex(other.getsockname()) in {0, errno.EINPROGRESS}
         assert tcp.shared.silent() == [tcp.listener]
         tcp.sweep()
-    given = received(theirs, TakeListeners)
+    given = received(theirs, UseListeners)
     assert connects(address)
     given.accept()[0].close()
     given.close()
@@ -131,7 +131,7 @@ def test_a_unix_listener_is_replaced_and_given_to_the_workers(unix: Home, how: i
         assert not connects(path)
         assert unix.shared.silent() == [unix.listener]
         unix.sweep()
-    given = received(theirs, TakeListeners)
+    given = received(theirs, UseListeners)
     assert connects(path)
     given.accept()[0].close()
     given.close()
@@ -175,7 +175,7 @@ def test_a_new_hand_off_queue_is_given_to_all_workers(tcp: Home, caplog: pytest.
             end.shutdown(socket.SHUT_RDWR)
     tcp.sweep()
     assert not tcp.hand_off.is_shut_down
-    put = received(theirs, TakeHandOff)
+    put = received(theirs, UseHandOff)
     client, server = socket.socketpair()
     with put, client, server:
         socket.send_fds(put, [b"c"], [server.fileno()])
@@ -199,9 +199,9 @@ def test_a_worker_whose_channel_is_full_gets_it_later(tcp: Home) -> None:
         for fd in found.fds:
             os.close(fd)
         tcp.sweep()
-        if isinstance(found.message, TakeHandOff):
+        if isinstance(found.message, UseHandOff):
             break
-    assert isinstance(found.message, TakeHandOff)
+    assert isinstance(found.message, UseHandOff)
     theirs.close()
 
 

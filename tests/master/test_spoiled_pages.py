@@ -18,7 +18,7 @@ from asgi_master.control import metrics
 from asgi_master.control.health import check_ready
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.counters import Field, Stats
-from asgi_master.ipc.messages import ApplicationImported, BecameReady, BootWanted, Fork, Forked
+from asgi_master.ipc.messages import ApplicationImported, Fork, WorkerBooted, WorkerForked, ZygoteStarted
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master.executor import Executor
 from asgi_master.master.fleet_control import FleetControl
@@ -97,7 +97,7 @@ class Master(Household):
         theirs.setblocking(False)
         pid = fork(lambda: None)
         self.followed.append((pid, theirs))
-        theirs.send(BootWanted())
+        theirs.send(ZygoteStarted())
         theirs.send(ApplicationImported())
         return pid, ours
 
@@ -166,8 +166,8 @@ class Master(Household):
 
 
 def _serve(channel: Channel) -> None:
-    channel.send(Forked(os.getpid()))
-    channel.send(BecameReady())
+    channel.send(WorkerForked(os.getpid()))
+    channel.send(WorkerBooted())
     channel.receive()
     os._exit(0)
 

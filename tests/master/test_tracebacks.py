@@ -14,7 +14,7 @@ from asgi_master.supervision.notices import (
 
 REASON = "importing app failed: ValueError: no"
 TRACEBACK = "Traceback (most recent call last):\n  ...\nValueError: no"
-FAILED = messages.ImportFailed(REASON, TRACEBACK, {"type": "ValueError"})
+FAILED = messages.ApplicationImportFailed(REASON, TRACEBACK, {"type": "ValueError"})
 BELOW = {"detail": TRACEBACK, "failure": {"type": "ValueError"}}
 
 
@@ -59,13 +59,13 @@ def test_what_nobody_asked_for_is_forgotten() -> None:
 def test_what_waits_is_bounded() -> None:
     tracebacks = Tracebacks()
     for number in range(1000):
-        tracebacks.keep(messages.BootFailed(f"reason {number}", TRACEBACK))
+        tracebacks.keep(messages.WorkerBootFailed(f"reason {number}", TRACEBACK))
     assert tracebacks.of(ReloadFailed(2, ImportFailed("reason 999"), 1)) == {}
 
 
 def test_what_was_shown_is_not_remembered_for_ever() -> None:
     tracebacks = Tracebacks()
     for number in range(1000):
-        tracebacks.keep(messages.BootFailed(REASON, f"traceback {number}"))
+        tracebacks.keep(messages.WorkerBootFailed(REASON, f"traceback {number}"))
         assert tracebacks.of(WorkerLost(1, 0, 1, BootRefused(0, REASON), 1.0))
     assert len(tracebacks._shown) <= 64

@@ -12,7 +12,7 @@ import pytest
 
 from asgi_master import __version__, codec
 from asgi_master.ipc.channel import Channel
-from asgi_master.ipc.messages import BecameReady, Boot
+from asgi_master.ipc.messages import Boot, WorkerBooted
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master import child, upgrade_protocol
 from asgi_master.master.child import WorkerHandle, ZygoteHandle
@@ -185,7 +185,7 @@ def test_children_that_cannot_be_read_are_refused():
     child.load(StateSection({"zygotes": [], "workers": []}))
     with pytest.raises(ValueError, match=r"SavedWorker\.slot is missing"):
         child.load(StateSection({"zygotes": [], "workers": [{"worker": 1}]}))
-    with pytest.raises(TypeError, match="Forked is not what a zygote is booted with"):
+    with pytest.raises(TypeError, match="WorkerForked is not what a zygote is booted with"):
         boot = '["Forked", {"pid": 1}]'
         zygote = {"generation": 1, "pid": 2, "channel": 3, "boot": boot}
         child.load(StateSection({"zygotes": [zygote], "workers": []}))
@@ -350,10 +350,10 @@ def test_children_cross_with_their_channels():
     first, second = child.workers_of(saved, board)
     assert (first.worker, first.slot, first.generation, first.row.index, first.pid) == (7, 1, 3, 2, 99)
     assert (second.channel.fileno(), second.pid) == (-1, None)
-    assert theirs.send(BecameReady())
+    assert theirs.send(WorkerBooted())
     received = first.channel.receive()
     assert received is not None
-    assert received.message == BecameReady()
+    assert received.message == WorkerBooted()
     with pytest.raises(BlockingIOError):
         first.channel.receive()
     first.channel.close()

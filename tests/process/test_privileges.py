@@ -265,11 +265,11 @@ def test_an_application_that_lies_to_the_master_has_nobody_else_signalled(
     """The master is root, and the worker's end of its channel is there for whoever looks."""
     dropping.serve_source(LIAR, "--user", "nobody", program=program, workers=1)
     [worker] = dropping.workers()
-    dropping.expect_log("said Forked twice; it is killed", "died after serving", "hand-off")
+    dropping.expect_log("sent WorkerForked twice; it is killed", "died after serving", "hand-off")
     with subprocess.Popen(["sleep", "60"]) as victim:
         with dropping.client() as client, contextlib.suppress(httpx.RemoteProtocolError):
             client.get(f"/lie?{victim.pid}")
-        dropping.wait_line(rf"worker 0 gen 1 \[{worker.pid}\] said Forked twice; it is killed")
+        dropping.wait_line(rf"worker 0 gen 1 \[{worker.pid}\] sent WorkerForked twice; it is killed")
         dropping.wait_line("died after serving")
         dropping.wait_workers(lambda seen: len(seen) == 1 and seen != [worker], "a successor")
         with dropping.client() as client:

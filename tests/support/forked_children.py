@@ -13,7 +13,7 @@ from typing import Any
 
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
-from asgi_master.ipc.messages import BecameReady, Boot, BootWanted, Fork, Forked
+from asgi_master.ipc.messages import Boot, Fork, WorkerBooted, WorkerForked, ZygoteStarted
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master.child import InheritedFds
 from asgi_master.master.children import Children
@@ -56,7 +56,7 @@ class Household:
         self.children.start_zygote(Boot(generation, "/", Settings()))
         assert self._next is not None
         self.zygotes[generation] = self._next
-        self._next.send(BootWanted())
+        self._next.send(ZygoteStarted())
         self.turn()
         received = self._next.receive()
         assert received is not None
@@ -80,8 +80,8 @@ class Household:
         channel, stack = self.order(worker, generation)
 
         def live() -> None:
-            channel.send(Forked(os.getpid()))
-            channel.send(BecameReady())
+            channel.send(WorkerForked(os.getpid()))
+            channel.send(WorkerBooted())
             if behave is not None:
                 behave(channel, stack)
 

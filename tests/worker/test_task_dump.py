@@ -7,7 +7,7 @@ import pytest
 
 from asgi_master.codec import dump
 from asgi_master.ipc.channel import Channel
-from asgi_master.ipc.messages import TasksTold
+from asgi_master.ipc.messages import TasksReported
 from asgi_master.worker.diagnostics.task_dump import dump_tasks
 from http_client import request
 from serving import LOOPS, VARIANTS, serve
@@ -108,8 +108,8 @@ def test_what_has_no_room_is_left_out_the_smallest_first():
     ours, theirs = Channel.pair()
     try:
         theirs.setblocking(False)
-        assert theirs.send(TasksTold(1, total, groups))
-        assert ours.receive().message == TasksTold(1, total, groups)
+        assert theirs.send(TasksReported(1, total, groups))
+        assert ours.receive().message == TasksReported(1, total, groups)
     finally:
         ours.close()
         theirs.close()

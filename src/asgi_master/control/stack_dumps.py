@@ -7,7 +7,7 @@ from C, by faulthandler. That text has no end mark, so whatever arrives before t
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from asgi_master.ipc.messages import TaskGroup, TasksTold
+from asgi_master.ipc.messages import TaskGroup, TasksReported
 
 ANSWER_TIMEOUT = 1.0
 """Seconds that a worker may take to answer."""
@@ -50,7 +50,7 @@ class PendingWorker:
     slot: int
     generation: int
     pid: int | None
-    tasks: TasksTold | None = None
+    tasks: TasksReported | None = None
     threads: str = ""
     is_dump_requested: bool = False
     """Whether faulthandler was triggered."""
@@ -116,7 +116,7 @@ class StackDumpRequests:
                         unresponsive.add(one.worker)
         return unresponsive
 
-    def record_tasks(self, worker: int, tasks: TasksTold, now: float) -> None:
+    def record_tasks(self, worker: int, tasks: TasksReported, now: float) -> None:
         """Record the answer of a worker's loop."""
         for request, one in self._waiting_for(worker, now):
             if request.number == tasks.number:
@@ -159,7 +159,7 @@ def _stacks(one: PendingWorker) -> WorkerStacks:
     )
 
 
-def _left_out(tasks: TasksTold) -> int:
+def _left_out(tasks: TasksReported) -> int:
     shown = sum(group.count for group in tasks.groups)
     return max(0, tasks.total - shown)
 

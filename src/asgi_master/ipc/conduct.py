@@ -1,88 +1,88 @@
-"""What a child may say to the master, in which order, and how much of it. Pure.
+"""Which messages a child may send to the master, in which order, and how many. Pure.
 
-Whoever runs in a child can write to its channel. What none of our versions does there is no mistake to be lenient with.
+All code in a child can write to its channel, so a message that no version of this program would send is an attack.
 """
 
 from dataclasses import dataclass, field
 
 from asgi_master.ipc.messages import (
+    AcceptingStopped,
     ApplicationImported,
-    BecameReady,
-    BeganLeaving,
-    BootFailed,
-    BootWanted,
-    Forked,
+    ApplicationImportFailed,
     ForkFailed,
-    ImportFailed,
     Message,
-    StoppedAccepting,
-    TasksTold,
+    ReplacementRequested,
+    TasksReported,
     Unknown,
-    WantsToLeave,
+    WorkerBooted,
+    WorkerBootFailed,
+    WorkerDrainStarted,
+    WorkerForked,
+    ZygoteStarted,
 )
 
 _AT_ONCE = 32.0
-"""Messages that a child may say without being asked, before it must pause."""
+"""Messages that a child may send in a burst, responses not counted."""
 _A_SECOND = 4.0
-"""Messages that it may say in the long run."""
+"""Messages per second that it may send in the long run."""
 
 
 class BreachError(Exception):
-    """A child said what it may not; what that was, to follow its name."""
+    """A child sent a message that it may not send. The text follows the name of the child."""
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
-    """What one kind of child says."""
+class Sender:
+    """The messages of one kind of child."""
 
     first: type[Message]
-    """Its first word: before it, nobody knows who it is."""
+    """The first one, which identifies the process."""
     once: frozenset[type[Message]]
-    """Said at most once, the first word among them if it is."""
+    """Sent at most once; `first` may be one of them."""
     often: frozenset[type[Message]]
 
 
-ZYGOTE = Role(
-    BootWanted,
-    once=frozenset({ApplicationImported, ImportFailed}),
-    often=frozenset({BootWanted, ForkFailed}),
+ZYGOTE = Sender(
+    ZygoteStarted,
+    once=frozenset({ApplicationImported, ApplicationImportFailed}),
+    often=frozenset({ZygoteStarted, ForkFailed}),
 )
-WORKER = Role(
-    Forked,
-    once=frozenset({Forked, BecameReady, BootFailed, StoppedAccepting}),
-    often=frozenset({BeganLeaving, WantsToLeave, TasksTold}),
+WORKER = Sender(
+    WorkerForked,
+    once=frozenset({WorkerForked, WorkerBooted, WorkerBootFailed, AcceptingStopped}),
+    often=frozenset({WorkerDrainStarted, ReplacementRequested, TasksReported}),
 )
 
 
 @dataclass(slots=True)
 class Conduct:
-    """How one child has behaved so far. Times are in seconds on one monotonic clock."""
+    """The messages of one child so far. Times are in seconds on one monotonic clock."""
 
-    role: Role
-    _said: set[type[Message | Unknown]] = field(default_factory=set)
+    sender: Sender
+    _sent: set[type[Message | Unknown]] = field(default_factory=set)
     _credit: float = _AT_ONCE
     _counted_at: float = 0.0
 
     def asked(self) -> None:
-        """It was asked for something, and may answer."""
+        """A request was sent to it, so that it may send one message more."""
         self._credit += 1
 
     def settle(self) -> None:
-        """It said its first word to a master before this one; what else it said is not known."""
-        self._said.add(self.role.first)
+        """It sent `first` to the program before this one; which others, is not known."""
+        self._sent.add(self.sender.first)
 
     def judge(self, message: Message | Unknown, now: float) -> None:
-        """Take note of what it said. Raises `BreachError` if it may not. A newer version may have more words."""
-        kind, role = type(message), self.role
-        if kind not in role.once and kind not in role.often and kind is not Unknown:
+        """Record a message. Raises `BreachError` if it may not be sent. Unknown ones, of a newer version, may be."""
+        kind, sender = type(message), self.sender
+        if kind not in sender.once and kind not in sender.often and kind is not Unknown:
             raise BreachError(f"sent {kind.__name__}, which it never sends")
-        if role.first not in self._said and kind is not role.first:
-            raise BreachError(f"said {kind.__name__} before {role.first.__name__}")
-        if kind in role.once and kind in self._said:
-            raise BreachError(f"said {kind.__name__} twice")
-        self._said.add(kind)
+        if sender.first not in self._sent and kind is not sender.first:
+            raise BreachError(f"sent {kind.__name__} before {sender.first.__name__}")
+        if kind in sender.once and kind in self._sent:
+            raise BreachError(f"sent {kind.__name__} twice")
+        self._sent.add(kind)
         self._credit = max(self._credit, min(_AT_ONCE, self._credit + _A_SECOND * (now - self._counted_at)))
         self._counted_at = now
         if self._credit < 1:
-            raise BreachError("talks without end")
+            raise BreachError("sends too many messages")
         self._credit -= 1

@@ -75,74 +75,74 @@ STACK_SIGNAL = signal.SIGURG
 
 
 @dataclass(frozen=True, slots=True)
-class BootWanted:
-    """Zygote: I live, and wait for `Boot`. Said again after it replaced itself to drop a harmful import."""
+class ZygoteStarted:
+    """From a zygote: it has started and waits for `Boot`. Sent again if it starts anew without the import."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApplicationImported:
-    """Zygote: I can fork. `hazards` name what makes forking unsafe, if anything does."""
+    """From a zygote: it can fork. `hazards` name what makes forks unsafe, if anything does."""
 
     hazards: Names = field(default_factory=list)
     directory: Line = ""
-    """Where the zygote is, links resolved."""
+    """The working directory of the zygote, links resolved."""
 
 
 @dataclass(frozen=True, slots=True)
-class ImportFailed:
-    """Zygote: the application does not import. `reason` is a line, `traceback` the user's frames."""
+class ApplicationImportFailed:
+    """From a zygote: the application cannot be imported. `reason` is a line, `traceback` its own frames."""
 
     reason: Line
     traceback: Text = ""
     exception: Object = field(default_factory=dict)
-    """The same for machines; empty if nothing was raised."""
+    """The same as data; empty if nothing was raised."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForkFailed:
-    """Zygote: the kernel refused the fork of this worker."""
+    """From a zygote: the kernel refused the fork of this worker."""
 
     worker: int
     reason: Line
 
 
 @dataclass(frozen=True, slots=True)
-class Forked:
-    """Worker: I live, my parent is the master."""
+class WorkerForked:
+    """From a worker: its process has started, and its parent is the master."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
-class BecameReady:
-    """Worker: the lifespan started, I accept."""
+class WorkerBooted:
+    """From a worker: the lifespan has started. It accepts, unless it is a spare."""
 
 
 @dataclass(frozen=True, slots=True)
-class BootFailed:
-    """Worker: I cannot serve, and leave. `reason` is a line, `traceback` the user's frames."""
+class WorkerBootFailed:
+    """From a worker: it cannot serve and exits. `reason` is a line, `traceback` the frames of the application."""
 
     reason: Line
     traceback: Text = ""
     exception: Object = field(default_factory=dict)
-    """The same for machines; empty if nothing was raised."""
+    """The same as data; empty if nothing was raised."""
 
 
 @dataclass(frozen=True, slots=True)
-class BeganLeaving:
-    """Worker: I drain without an order."""
+class WorkerDrainStarted:
+    """From a worker: it drains without an order."""
 
     reason: Line
 
 
 @dataclass(frozen=True, slots=True)
-class StoppedAccepting:
-    """Worker: I drain, and hold no listener any more."""
+class AcceptingStopped:
+    """From a worker that drains: it has closed its listeners."""
 
 
 @dataclass(frozen=True, slots=True)
-class WantsToLeave:
-    """Worker: replace me, please. I serve until I am told to leave."""
+class ReplacementRequested:
+    """From a worker: the master should replace it. It serves until it receives `Drain`."""
 
     reason: Line
 
@@ -172,12 +172,12 @@ Groups = Annotated[list[TaskGroup], _few_groups]
 
 
 @dataclass(frozen=True, slots=True)
-class TasksTold:
-    """Worker: my asyncio tasks and threads, as far as there was room; the answer to the `TellTasks` of that number."""
+class TasksReported:
+    """From a worker: its asyncio tasks and threads, as far as they fit; the response to `ReportTasks`."""
 
     number: int
     total: int = 0
-    """How many tasks there are, shown or not."""
+    """Number of tasks, shown or not."""
     groups: Groups = field(default_factory=list)
     threads: Annotated[str, _ascii] = ""
     """The stacks of the threads."""
@@ -185,10 +185,7 @@ class TasksTold:
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """Master to zygote: what to import and how to serve it.
-
-    With it ride the descriptors of the scoreboard and of its roster.
-    """
+    """To a zygote: what to import and how to serve it. The descriptors of the scoreboard and its roster come along."""
 
     generation: int
     directory: str
@@ -197,53 +194,53 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Master to zygote: fork this worker.
+    """To a zygote: fork this worker.
 
-    With it ride both ends of the hand-off queue, its channel, its stack pipe, the certificates, the access log and its
-    listeners. The zygote keeps none of them: a listener may outlive the bind, and would hold the port open.
+    Descriptors that come along: both ends of the hand-off queue, its channel, its stack pipe, the certificates, the
+    access log and its listeners. The zygote closes all of them: a listener would keep its port open for ever.
     """
 
     worker: int
     slot: int
     row: int
     standby: bool = False
-    """Accept only after `Accept`: a spare."""
+    """Whether it is a spare: it accepts only after `StartAccepting`."""
     secure: list[int] = field(default_factory=list)
-    """The places of those of the listeners where TLS is spoken. Without any, no certificates ride along."""
+    """The indexes of the listeners that speak TLS. Without any, no certificates come along."""
     access_log: bool = False
-    """Whether the file of the access log rides along, behind the certificates."""
+    """Whether the file of the access log comes along, after the certificates."""
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerGone:
-    """Master to zygote: the worker that was this process is dead, and reaped. Clear away what it left in files."""
+class WorkerReaped:
+    """To a zygote: the worker with this process ID has ended. Remove the files that it left."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
-class Accept:
-    """Master to worker: accept from now on; you are a spare no more."""
+class StartAccepting:
+    """To a spare: accept from now on."""
 
 
 @dataclass(frozen=True, slots=True)
-class TakeAccessLog:
-    """Master to worker: write the access log to the file that rides along, and no longer to the one you have."""
+class UseAccessLog:
+    """To a worker: write the access log to the file that comes along, and close the previous one."""
 
 
 @dataclass(frozen=True, slots=True)
-class TakeCertificates:
-    """Master to worker: serve new connections with what rides along, `asgi_master.tls.bundle` in a file in memory."""
+class UseCertificates:
+    """To a worker: serve new connections with the `asgi_master.tls.bundle` that comes along, in a file in memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class TakeHandOff:
-    """Master to worker: the hand-off queue whose ends ride along takes the place of the one you have."""
+class UseHandOff:
+    """To a worker: use the hand-off queue whose ends come along, instead of the previous one."""
 
 
 @dataclass(frozen=True, slots=True)
-class TakeListeners:
-    """Master to worker: accept from the listeners that ride along, and no longer from those you have."""
+class UseListeners:
+    """To a worker: accept from the listeners that come along, and from no others."""
 
     secure: list[int] = field(default_factory=list)
     """As in `Fork`."""
@@ -251,15 +248,15 @@ class TakeListeners:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Master to worker: finish and leave within `timeout` seconds."""
+    """To a worker: finish and exit within `timeout` seconds."""
 
     timeout: float
     hand_off: bool
 
 
 @dataclass(frozen=True, slots=True)
-class TellTasks:
-    """Master to worker: answer with `TasksTold`, whose groups take `limit` bytes of JSON at most."""
+class ReportTasks:
+    """To a worker: respond with `TasksReported`, whose groups take at most `limit` bytes of JSON."""
 
     number: int
     limit: int
@@ -267,41 +264,62 @@ class TellTasks:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """What another version of this program says, and this one does not know: heard, and passed over."""
+    """A message of another version of this program, which this version ignores."""
 
     name: str
 
 
 Message = (
-    BootWanted
+    ZygoteStarted
     | ApplicationImported
-    | ImportFailed
+    | ApplicationImportFailed
     | ForkFailed
-    | Forked
-    | BecameReady
-    | BootFailed
-    | BeganLeaving
-    | StoppedAccepting
-    | WantsToLeave
-    | TasksTold
+    | WorkerForked
+    | WorkerBooted
+    | WorkerBootFailed
+    | WorkerDrainStarted
+    | AcceptingStopped
+    | ReplacementRequested
+    | TasksReported
     | Boot
     | Fork
-    | WorkerGone
-    | Accept
-    | TakeAccessLog
-    | TakeCertificates
-    | TakeHandOff
-    | TakeListeners
+    | WorkerReaped
+    | StartAccepting
+    | UseAccessLog
+    | UseCertificates
+    | UseHandOff
+    | UseListeners
     | Drain
-    | TellTasks
+    | ReportTasks
 )
 
-_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in Message.__args__}
+_WIRE_NAMES: dict[type[Message], str] = {
+    ZygoteStarted: "BootWanted",
+    ApplicationImportFailed: "ImportFailed",
+    WorkerForked: "Forked",
+    WorkerBooted: "BecameReady",
+    WorkerBootFailed: "BootFailed",
+    WorkerDrainStarted: "BeganLeaving",
+    AcceptingStopped: "StoppedAccepting",
+    ReplacementRequested: "WantsToLeave",
+    TasksReported: "TasksTold",
+    WorkerReaped: "WorkerGone",
+    StartAccepting: "Accept",
+    UseAccessLog: "TakeAccessLog",
+    UseCertificates: "TakeCertificates",
+    UseHandOff: "TakeHandOff",
+    UseListeners: "TakeListeners",
+    ReportTasks: "TellTasks",
+}
+"""Names that other versions know; a message that is not listed has its own."""
+
+_KINDS: dict[str, type[Message]] = {_WIRE_NAMES.get(kind, kind.__name__): kind for kind in Message.__args__}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 def dump(message: Message) -> bytes:
     """The datagram of a message."""
-    return json.dumps([type(message).__name__, codec.dump(message)]).encode()
+    return json.dumps([_NAMES[type(message)], codec.dump(message)]).encode()
 
 
 def load(datagram: bytes) -> Message | Unknown:

@@ -54,7 +54,7 @@ class WorkerHandle:
     stack_fd: int
     """Read end of the pipe its stacks come through; -1 once it is closed."""
     process: Process | None = None
-    """Known once it sent `Forked`."""
+    """Known once it sent `WorkerForked`."""
     conduct: Conduct = field(default_factory=lambda: Conduct(WORKER))
 
     def __str__(self) -> str:

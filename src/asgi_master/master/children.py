@@ -22,29 +22,29 @@ from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
     STACK_SIGNAL,
     STACKS_SIGNAL,
-    Accept,
+    AcceptingStopped,
     ApplicationImported,
-    BecameReady,
-    BeganLeaving,
+    ApplicationImportFailed,
     Boot,
-    BootFailed,
-    BootWanted,
     Drain,
     Fork,
-    Forked,
     ForkFailed,
-    ImportFailed,
     Message,
-    StoppedAccepting,
-    TakeAccessLog,
-    TakeCertificates,
-    TakeHandOff,
-    TakeListeners,
-    TasksTold,
-    TellTasks,
+    ReplacementRequested,
+    ReportTasks,
+    StartAccepting,
+    TasksReported,
     Unknown,
-    WantsToLeave,
-    WorkerGone,
+    UseAccessLog,
+    UseCertificates,
+    UseHandOff,
+    UseListeners,
+    WorkerBooted,
+    WorkerBootFailed,
+    WorkerDrainStarted,
+    WorkerForked,
+    WorkerReaped,
+    ZygoteStarted,
 )
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master.channel_reader import MAX_LAST_MESSAGES, MESSAGES_PER_TURN, ChannelReader
@@ -192,7 +192,7 @@ class Children(ProcessTable):
     def admit_worker(self, worker: int) -> None:
         """Have a spare accept."""
         child = self._workers.get(worker)
-        if child is not None and not child.channel.send(Accept()):
+        if child is not None and not child.channel.send(StartAccepting()):
             # It would count as serving without accepting.
             self.kill_worker(worker)
 
@@ -204,7 +204,7 @@ class Children(ProcessTable):
         all_sent = True
         for child in self._workers.values():
             if child.generation in generations and not child.channel.send(
-                TakeCertificates(), (certificates_fd,)
+                UseCertificates(), (certificates_fd,)
             ):
                 # A closed channel takes no message any more.
                 all_sent = all_sent and child.channel.fileno() < 0
@@ -217,18 +217,18 @@ class Children(ProcessTable):
             for child in self._workers.values()
             if child.generation in generations and (workers is None or child.worker in workers)
         ]
-        not_told = self._not_sent(children, TakeAccessLog(), (fd,))
+        not_told = self._not_sent(children, UseAccessLog(), (fd,))
         # A closed channel takes no message any more.
         return {worker for worker in not_told if self._workers[worker].channel.fileno() >= 0}
 
     def give_hand_off(self) -> set[int]:
         """Have all workers use the hand-off queue as it is now; returns those that could not be sent it."""
-        return self._not_sent(self._workers.values(), TakeHandOff(), self._hand_off.fds)
+        return self._not_sent(self._workers.values(), UseHandOff(), self._hand_off.fds)
 
     def give_listeners(self, workers: Iterable[int], places: InheritedFds) -> set[int]:
         """Have these workers accept on these listeners alone; returns those that could not be sent it."""
         children = [self._workers[worker] for worker in workers if worker in self._workers]
-        return self._not_sent(children, TakeListeners(list(places.secure)), places.listeners)
+        return self._not_sent(children, UseListeners(list(places.secure)), places.listeners)
 
     @staticmethod
     def _not_sent(children: Iterable[WorkerHandle], message: Message, fds: tuple[int, ...]) -> set[int]:
@@ -261,7 +261,7 @@ class Children(ProcessTable):
         for child in children:
             if child.process is not None:
                 child.conduct.asked()
-                child.channel.send(TellTasks(request.number, request.limit))
+                child.channel.send(ReportTasks(request.number, request.limit))
         return request
 
     def signal_unresponsive(self) -> None:
@@ -314,11 +314,11 @@ class Children(ProcessTable):
             self._guarded(self._reader.hang_up, zygote.channel)
         for worker in workers:
             self._forget(worker, status, out_of_memory=out_of_memory, is_reaped=True)
-            self._guarded(self._notify_zygotes, WorkerGone(pid))
+            self._guarded(self._notify_zygotes, WorkerReaped(pid))
         if on_exit is not None:
             self._guarded(on_exit, status)
 
-    def _notify_zygotes(self, message: WorkerGone) -> None:
+    def _notify_zygotes(self, message: WorkerReaped) -> None:
         """Send it to all zygotes of versions that know the message: those report their directory."""
         for zygote in self._zygotes.values():
             if zygote.directory and zygote.channel.fileno() >= 0:
@@ -379,13 +379,13 @@ class Children(ProcessTable):
 
     def _heard_zygote(self, zygote: ZygoteHandle, message: Message | Unknown) -> None:
         match message:
-            case BootWanted():
+            case ZygoteStarted():
                 if not self._boot(zygote):
                     self._report(ZygoteFailed(zygote.generation, "it could not be told what to import"))
             case ApplicationImported(directory=directory):
                 zygote.directory = directory
                 self._report(ZygoteReady(zygote.generation))
-            case ImportFailed(reason):
+            case ApplicationImportFailed(reason):
                 self.tracebacks.keep(message)
                 self._report(ZygoteFailed(zygote.generation, reason))
             case ForkFailed(worker, reason) if (child := self._workers.get(worker)) is not None:
@@ -418,20 +418,20 @@ class Children(ProcessTable):
 
     def _heard_worker(self, child: WorkerHandle, message: Message | Unknown, sender: int) -> None:
         match message:
-            case Forked(pid):
+            case WorkerForked(pid):
                 child.process = Process(self._checked(pid, sender))
-            case BecameReady():
+            case WorkerBooted():
                 self._report(WorkerReady(child.worker))
-            case BootFailed(reason):
+            case WorkerBootFailed(reason):
                 self.tracebacks.keep(message)
                 self._report(WorkerFailed(child.worker, reason))
-            case BeganLeaving(reason):
+            case WorkerDrainStarted(reason):
                 self._report(WorkerLeaving(child.worker, reason))
-            case StoppedAccepting():
+            case AcceptingStopped():
                 self._report(WorkerStoppedAccepting(child.worker))
-            case WantsToLeave(reason):
+            case ReplacementRequested(reason):
                 self._report(WorkerWantsToLeave(child.worker, reason))
-            case TasksTold():
+            case TasksReported():
                 # A stack asked for past its loop was written before: the signal interrupts what waits for messages.
                 self._stacks.read(child)
                 self._stack_dumps.record_tasks(child.worker, message, time.monotonic())

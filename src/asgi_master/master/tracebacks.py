@@ -14,11 +14,11 @@ class Tracebacks:
     """Keeps tracebacks until the notice of the failure is announced."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, messages.ImportFailed | messages.BootFailed] = {}
+        self._waiting: dict[str, messages.ApplicationImportFailed | messages.WorkerBootFailed] = {}
         """By the reason that the child sent."""
         self._shown: deque[str] = deque(maxlen=_MOST)
 
-    def keep(self, failed: messages.ImportFailed | messages.BootFailed) -> None:
+    def keep(self, failed: messages.ApplicationImportFailed | messages.WorkerBootFailed) -> None:
         """Keep the traceback of a child that failed."""
         if failed.traceback and len(self._waiting) < _MOST:
             self._waiting[failed.reason] = failed

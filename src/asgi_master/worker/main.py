@@ -24,22 +24,22 @@ from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
     STACK_SIGNAL,
     STACKS_SIGNAL,
-    Accept,
-    BecameReady,
-    BeganLeaving,
-    BootFailed,
+    AcceptingStopped,
     Drain,
     Fork,
-    Forked,
     Message,
-    StoppedAccepting,
-    TakeAccessLog,
-    TakeCertificates,
-    TakeHandOff,
-    TakeListeners,
-    TasksTold,
-    TellTasks,
-    WantsToLeave,
+    ReplacementRequested,
+    ReportTasks,
+    StartAccepting,
+    TasksReported,
+    UseAccessLog,
+    UseCertificates,
+    UseHandOff,
+    UseListeners,
+    WorkerBooted,
+    WorkerBootFailed,
+    WorkerDrainStarted,
+    WorkerForked,
 )
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Row, RowState, Scoreboard
@@ -120,7 +120,7 @@ def work(assignment: Assignment) -> NoReturn:
     _take_over_signals(assignment)
     faults.set_location(slot=assignment.order.slot)
     faults.fault_point("after_fork")
-    if not assignment.channel.send(Forked(os.getpid())):
+    if not assignment.channel.send(WorkerForked(os.getpid())):
         # The master gave this worker up before it started, or is gone.
         sys.exit(ExitCode.MASTER_LOST)
     faults.fault_point("after_forked")
@@ -138,7 +138,7 @@ def work(assignment: Assignment) -> NoReturn:
         traceback, exception = for_another_process(
             error.__cause__, full=assignment.inheritance.settings.logging.traceback == "full"
         )
-        assignment.channel.send(BootFailed(str(error), traceback, exception))
+        assignment.channel.send(WorkerBootFailed(str(error), traceback, exception))
         code, ended = ExitCode.BOOT_FAILED, True
     except OSError as error:
         log.error("leaving: the event loop cannot run: %s", error.strerror or error)
@@ -249,7 +249,7 @@ class Worker:
         recycler = Recycler(
             limits_of(self._settings.process, random.SystemRandom().random),
             context.stats,
-            lambda reason: self._send(WantsToLeave(reason)),
+            lambda reason: self._send(ReplacementRequested(reason)),
             self._leave_without_order,
             loop.time(),
         )
@@ -282,7 +282,7 @@ class Worker:
             # No sibling stays to accept waiting connections.
             await acceptor.take_the_rest()
         await acceptor.stop()
-        self._send(StoppedAccepting())
+        self._send(AcceptingStopped())
         faults.fault_point("drain_start")
         shutdown_slice = self._settings.process.shutdown_timeout if lifespan.supported else 0.0
         await drain(
@@ -350,7 +350,7 @@ class Worker:
             )
 
     def _accept_if_admitted(self) -> None:
-        """Spares wait for `Accept`, which may arrive as soon as they are ready."""
+        """Spares wait for `StartAccepting`, which may arrive as soon as they are ready."""
         if self._acceptor is None:
             return
         if self._is_admitted:
@@ -364,7 +364,7 @@ class Worker:
     async def _report_ready(self) -> None:
         """From here on the master relies on this worker. A lost master is an order to leave."""
         while self._orders.empty():
-            if self._send(BecameReady()):
+            if self._send(WorkerBooted()):
                 return
             await asyncio.sleep(_PAUSE)
 
@@ -432,19 +432,19 @@ class Worker:
             case Drain() as order:
                 self._has_orders = True
                 self._take_order(order)
-            case Accept():
+            case StartAccepting():
                 self._is_admitted = True
                 if self._state == RowState.STANDBY:
                     self._accept_if_admitted()
-            case TakeAccessLog():
+            case UseAccessLog():
                 self._take_access_log(received.fds)
-            case TakeCertificates():
+            case UseCertificates():
                 self._take_certificates(received.fds)
-            case TakeHandOff():
+            case UseHandOff():
                 self._take_hand_off(received.fds)
-            case TakeListeners(secure):
+            case UseListeners(secure):
                 self._take_listeners(received.fds, secure)
-            case TellTasks() as request:
+            case ReportTasks() as request:
                 sending = asyncio.create_task(self._send_tasks(request))
                 self._sending.add(sending)
                 sending.add_done_callback(self._sending.discard)
@@ -495,9 +495,9 @@ class Worker:
         descriptors.close(fd)
         self._new_certificates = -1
 
-    async def _send_tasks(self, request: TellTasks) -> None:
+    async def _send_tasks(self, request: ReportTasks) -> None:
         total, groups = await dump_tasks(asyncio.get_running_loop(), request.limit)
-        self._send(TasksTold(request.number, total, groups, stacks_of_threads()))
+        self._send(TasksReported(request.number, total, groups, stacks_of_threads()))
 
     def _on_terminate(self) -> None:
         """Ask to be replaced, so that a successor is ready first; at a second signal, or while starting, leave.
@@ -513,7 +513,7 @@ class Worker:
     def _follow_terminate(self) -> None:
         if self._has_orders or self._state == RowState.DRAINING:
             return
-        if self._state in (RowState.READY, RowState.STANDBY) and self._send(WantsToLeave("SIGTERM")):
+        if self._state in (RowState.READY, RowState.STANDBY) and self._send(ReplacementRequested("SIGTERM")):
             log.info("SIGTERM: serving until the master has a replacement, or for %g s", REPLACEMENT_TIMEOUT)
             asyncio.get_running_loop().call_later(
                 REPLACEMENT_TIMEOUT,
@@ -539,7 +539,7 @@ class Worker:
         """Drain without an order."""
         log.warning("leaving: %s", reason)
         self._exit_code = code
-        self._send(BeganLeaving(reason))
+        self._send(WorkerDrainStarted(reason))
         # Without a master there is no sibling to take connections over.
         self._take_order(Drain(self._settings.process.drain_timeout, code == ExitCode.OK))
 

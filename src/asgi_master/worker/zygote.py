@@ -22,13 +22,13 @@ from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
     ApplicationImported,
+    ApplicationImportFailed,
     Boot,
-    BootWanted,
     Fork,
     ForkFailed,
-    ImportFailed,
     Message,
-    WorkerGone,
+    WorkerReaped,
+    ZygoteStarted,
 )
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Scoreboard
@@ -72,7 +72,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning, "__main__")
     _die_with(master_pid)
     channel = Channel.of_fd(channel_fd)
-    _send(channel, BootWanted())
+    _send(channel, ZygoteStarted())
     received = channel.receive()
     if received is None or not isinstance(received.message, Boot):
         sys.exit(ExitCode.OK)
@@ -86,7 +86,7 @@ def main() -> None:
         traceback, exception = for_another_process(
             error.__cause__, full=inheritance.settings.logging.traceback == "full"
         )
-        _send(channel, ImportFailed(str(error), traceback, exception))
+        _send(channel, ApplicationImportFailed(str(error), traceback, exception))
         sys.exit(ExitCode.BOOT_FAILED)
     if hazards:
         _log_hazards(hazards, inheritance.settings.process.preload)
@@ -212,7 +212,7 @@ def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:
         match received.message:
             case Fork() as order:
                 _fork(order, received.fds, channel, inheritance, master_pid)
-            case WorkerGone(pid):
+            case WorkerReaped(pid):
                 forget_process(pid)
 
 
@@ -274,8 +274,8 @@ def _double_fork(master_pid: int) -> bool:
     code = os.waitstatus_to_exitcode(status)
     if code > 0:
         raise OSError(code, os.strerror(code))
-    # Killed by a signal, it may have forked before, or not: the worker's channel decides, by `Forked` or by end of
-    # file.
+    # Killed by a signal, it may have forked before, or not: the worker's channel decides, by `WorkerForked` or by end
+    # of file.
     return False
 
 

@@ -362,7 +362,7 @@ def test_a_peer_that_broke_the_connection_unnoticed_is_no_error(variant, caplog)
         websocket, _ = await lab.open()
         websocket.write_eof = broken
         websocket.protocol.data_received(frame(0xF))
-        assert websocket.protocol._discarding
+        assert websocket.protocol._ending is Ending.LINGERING
 
     run(variant, main)
     assert "could not go on" not in caplog.text

@@ -37,7 +37,7 @@ from asgi_master.http.websocket.keepalive import KeepAlive, Verdict, WriteStall
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.request_info import request_info
 from asgi_master.worker.diagnostics.current_request import mark, runs_the_application
-from asgi_master.worker.transport.context import Connection, WorkerContext
+from asgi_master.worker.transport.context import Connection, Ending, WorkerContext
 from asgi_master.worker.transport.eager import begin
 from asgi_master.worker.transport.standing import GiveAway
 from asgi_master.worker.transport.turns import AHEAD, CREDIT, LARGE, WEIGHT_SHIFT, TakesTurns
@@ -47,6 +47,7 @@ from asgi_master.worker.websocket.opening import HandshakeStream, Opening
 log = logging.getLogger("asgi_master")
 
 _OPEN = State.OPEN
+_NOT_ENDING = Ending.OPEN
 
 _FRAGMENT_WEIGHT = 7
 """Of a part of a message, beyond 1: it may be much that was inflated. See `CREDIT`."""
@@ -63,18 +64,16 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
-        "_app_done",
         "_cancelled",
         "_close_sent",
         "_connect_told",
         "_deadline",
-        "_discarding",
         "_early",
+        "_ending",
         "_engine",
         "_heard",
         "_inbox",
         "_keepalive",
-        "_lost",
         "_opening",
         "_pongs",
         "_request",
@@ -108,7 +107,6 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
         self._early = trailing
         # The application.
         self._task: asyncio.Task[None] | None = None
-        self._app_done = False
         self._cancelled = False
         self._connect_told = False
         self._inbox = Inbox(context.loop, context.websocket)
@@ -117,9 +115,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
         self._pongs: list[bytes] = []
         """What the pings asked back that are not answered yet."""
         self._close_sent = False
-        self._discarding = False
-        """Whether nothing the peer sends matters any more."""
-        self._lost = False
+        self._ending = Ending.OPEN
         # What `sweep` judges.
         self._heard = True
         self._keepalive = KeepAlive(
@@ -137,7 +133,6 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
         try:
             self._opening.read(self._request)
         except ProtocolError as error:
-            self._app_done = True
             self._opening.refuse(error.status, error.reason)
             self._hang_up()
             return
@@ -168,7 +163,6 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
             self._application_ended(None)
 
     def _application_left(self, _task: asyncio.Task[None]) -> None:
-        self._app_done = True
         if self._cancelled:
             self._abort()
         self._leave_if_done()
@@ -282,7 +276,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
         """Bytes came."""
         self._heard = True
         engine = self._engine
-        if self._discarding:
+        if self._ending is not _NOT_ENDING:
             if len(data) >= LARGE:
                 self._queue_up()
             return
@@ -300,7 +294,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
             self._has_read_much()
 
     def _go_on(self) -> None:
-        if self._discarding:
+        if self._ending is not _NOT_ENDING:
             self._turns.set_aside()  # for what is read next, and dropped
         else:
             self._pump()
@@ -334,7 +328,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
                 if self.holds:
                     self._release(AHEAD)
         except WebSocketError as error:
-            self._discarding = True
+            self._stop_reading()
             self._close(error.code, error.reason)
             self._hang_up()
         if self._pongs:
@@ -350,7 +344,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
                 self._close_sent = True
                 self._write(self._engine.close(event.code, ""))
             self._session.disconnected(event.code, event.reason)
-            self._discarding = True
+            self._stop_reading()
             # Until what is written has left.
             self._set_deadline()
             self._transport.close()
@@ -371,8 +365,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the application learns 1006 either way
         """The transport is gone."""
-        self._lost = True
-        self._discarding = True
+        self._ending = Ending.LOST
         self._transport_lost()
         self.context.stats.websockets -= 1
         self._opening.lost()
@@ -383,7 +376,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
 
     def _leave_if_done(self) -> None:
         """The drain waits for the application too: it may still be tidying up."""
-        if self._lost and self._app_done:
+        if self._ending is Ending.LOST and (self._task is None or self._task.done()):
             self._unregister()
 
     def pause_writing(self) -> None:
@@ -424,13 +417,13 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
             self._close_sent = True
             self._write(self._engine.close(code, reason))
             self._set_deadline()
-            if self.holds and not self._discarding:
+            if self.holds and self._ending is _NOT_ENDING:
                 self._pump()
         self._inbox.wake()
 
     def _hang_up(self) -> None:
         """End our side, and read on: closing at once could reset the connection under our last bytes."""
-        self._discarding = True
+        self._stop_reading()
         self._set_deadline()
         self._let_off()
         if not self._transport.can_write_eof():
@@ -438,6 +431,11 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
         elif not self._transport.is_closing():
             self._end_writing()
         self._inbox.wake()
+
+    def _stop_reading(self) -> None:
+        """From now on what the peer sends is dropped."""
+        if self._ending is _NOT_ENDING:
+            self._ending = Ending.LINGERING
 
     def _abort(self) -> None:
         self._session.disconnected(CloseCode.ABNORMAL)
@@ -475,7 +473,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
     def cancel(self) -> None:
         """See `Connection`."""
         self._cancelled = True
-        if self._task is None or self._app_done:
+        if self._task is None or self._task.done():
             self._abort()
         else:
             self._task.cancel()

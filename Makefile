@@ -14,7 +14,7 @@ WHEEL ?=
 TAG ?=
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help demo test coverage lint types contracts docs check dist lock drill drill-faults bench guard clean
+.PHONY: help demo test collect coverage lint types contracts docs check dist lock drill drill-faults bench guard clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -22,8 +22,14 @@ help: ## this list
 demo: $(VENV)/installed ## serve the demo application with 2 workers on http://127.0.0.1:8000
 	$(BIN)/asgi-master --workers 2 --drain-timeout 3 --app-dir examples demo:app
 
+# Each process test starts interpreters that write no bytecode: without it they would compile the program each time.
 test: $(VENV)/developing ## run all tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m compileall -q -o 0 -o 1 src tests/support/apps
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 20 $(PYTEST_ARGS)
+
+# The first run after a change of the tests rewrites their assertions, in each of its processes unless this did it before.
+collect: $(VENV)/developing ## what to do ahead of the tests, beside something else
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq $(PYTEST_ARGS) >/dev/null
 
 # The rooms of which the tests in the folder of the same name reach every branch, and those of which they need not.
 COVERED := asgi http ipc settings supervision

@@ -38,7 +38,7 @@ from asgi_master.supervision.events import (
     ReloadRequested,
     ScaleRequested,
     TimePassed,
-    WorkerWantsToLeave,
+    WorkerReplacementRequested,
 )
 from asgi_master.supervision.states import Phase
 from asgi_master.supervision.supervisor import Supervisor
@@ -231,7 +231,7 @@ def test_any_words_and_any_event(master: Master, row: list[int], events: list[st
             case "scale down":
                 master.judge(ScaleRequested(-1))
             case "drain":
-                master.judge(WorkerWantsToLeave(living[0].id, "asked"))
+                master.judge(WorkerReplacementRequested(living[0].id, "asked"))
             case "look":
                 time_of_death = master.children.read_heartbeats()
                 assert all(stamp <= time.monotonic() for stamp in time_of_death.stamps.values())

@@ -24,7 +24,7 @@ def totals():
         (n.WorkerLost(*W, n.BootRefused(2, "no"), 1.0), "boot_failed"),
         (n.WorkerLost(*W, n.BootTimedOut(2, 60.0), 1.0), "boot_failed"),
         (n.WorkerLost(*W, n.Left(2, "SIGTERM"), 0.0), "left"),
-        (n.WorkerRecycling(*W, "1000 requests"), "recycled"),
+        (n.WorkerReplacementStarted(*W, "1000 requests"), "recycled"),
     ],
 )
 def test_restarts(notice, reason):
@@ -58,7 +58,7 @@ def test_reloads_and_the_generation():
 def test_all_of_it_is_remembered():
     counted = totals()
     counted.note(n.ReloadCommitted(generation=3, workers=2, took=1.0))
-    counted.note(n.WorkerRecycling(*W, "age"))
+    counted.note(n.WorkerReplacementStarted(*W, "age"))
     known = json.loads(json.dumps(codec.dump(counted)))
     assert Totals.load(known, now=99.0, today=1e9) == counted
 

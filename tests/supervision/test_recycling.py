@@ -10,7 +10,7 @@ from asgi_master.supervision.events import (
     ScaleRequested,
     StopRequested,
     WorkerLeaving,
-    WorkerWantsToLeave,
+    WorkerReplacementRequested,
 )
 from asgi_master.supervision.fleet import Worker
 from asgi_master.supervision.policy import Policy
@@ -27,7 +27,7 @@ def booted(workers=4, codes=None, **policy):
 def ask(world, *slots, reason="it served 1000 requests"):
     asked = [world.worker(slot) for slot in slots]
     for worker in asked:
-        world.tell(WorkerWantsToLeave(worker.id, reason))
+        world.tell(WorkerReplacementRequested(worker.id, reason))
     return asked
 
 
@@ -50,11 +50,11 @@ def most_living(world, seconds):
 # --- the choice
 
 
-def worker(number, slot, wished_at=None, *, ready=True):
+def worker(number, slot, requested_at=None, *, ready=True):
     state = WorkerState.READY if ready else WorkerState.BOOTING
     made = Worker(number, slot, 1, 0.0, None, state)
-    if wished_at is not None:
-        made.wish, made.wished_at = "old", wished_at
+    if requested_at is not None:
+        made.replacement_reason, made.replacement_requested_at = "old", requested_at
     return made
 
 
@@ -102,8 +102,8 @@ def test_it_is_said_once_and_is_no_loss():
     ask(world, 1)
     ask(world, 1, reason="again")
     world.run(5)
-    assert world.notices(notices.WorkerRecycling) == [
-        notices.WorkerRecycling(2, 1, 1, "it served 1000 requests")
+    assert world.notices(notices.WorkerReplacementStarted) == [
+        notices.WorkerReplacementStarted(2, 1, 1, "it served 1000 requests")
     ]
     assert world.notices(notices.WorkerLost) == []
     world.die(world.worker(1))
@@ -147,7 +147,7 @@ def test_without_surge_the_worker_makes_room_if_it_may_be_missed():
     assert least(world, start) == 3, "one at a time, even if two might be missed"
     assert told(world) == [1, 2]
     assert world.generations() == [1] * 4
-    assert [n.slot for n in world.notices(notices.WorkerRecycling)] == [0, 1]
+    assert [n.slot for n in world.notices(notices.WorkerReplacementStarted)] == [0, 1]
 
 
 def test_without_surge_it_takes_the_room_of_another_that_is_missed():
@@ -208,7 +208,7 @@ def test_the_old_one_serves_on_while_successors_fail_with_back_off(bad):
     assert [n.retry_in for n in lost] == [0.0, 0.5, 1.0]
     assert {n.slot for n in lost} == {2}
     assert least(world, start) == 4
-    assert len(world.notices(notices.WorkerRecycling)) == 1
+    assert len(world.notices(notices.WorkerReplacementStarted)) == 1
     world.run(5)
     assert world.generations() == [1] * 4
 
@@ -302,7 +302,7 @@ def test_a_reload_overtakes_the_wish():
     world.until(lambda: world.supervisor.phase is Phase.STEADY)
     world.run(10)
     assert world.generations() == [2] * 4
-    assert world.notices(notices.WorkerRecycling) == []
+    assert world.notices(notices.WorkerReplacementStarted) == []
     assert len(world.orders(SpawnWorker)) == 8
     assert least(world, start) == 4
 
@@ -347,7 +347,7 @@ def test_a_worker_of_the_new_generation_may_ask_too():
     world.tell(ReloadRequested(world.policy))
     world.until(lambda: 2 in world.generations())
     canary = next(w for w in world.ready() if w.generation == 2)
-    world.tell(WorkerWantsToLeave(canary.id, "it served 10 requests"))
+    world.tell(WorkerReplacementRequested(canary.id, "it served 10 requests"))
     world.until(lambda: world.supervisor.phase is Phase.STEADY)
     assert canary.id in world.workers
     assert world.notices(notices.ReloadFailed) == []
@@ -382,8 +382,8 @@ def test_who_leaves_or_is_unknown_cannot_ask():
     leaver = world.worker(3)
     world.tell(ScaleRequested(-1))
     before = len(world.actions)
-    assert world.tell(WorkerWantsToLeave(leaver.id, "late")) == []
-    assert world.tell(WorkerWantsToLeave(99, "who?")) == []
+    assert world.tell(WorkerReplacementRequested(leaver.id, "late")) == []
+    assert world.tell(WorkerReplacementRequested(99, "who?")) == []
     assert len(world.actions) == before
 
 
@@ -397,6 +397,6 @@ def test_workers_that_ask_as_soon_as_they_are_ready_are_replaced_for_ever_withou
         world.run(0.2)
     assert least(world, start) == 3
     assert len(world.workers) <= 5
-    recycled = [n.slot for n in world.notices(notices.WorkerRecycling)]
+    recycled = [n.slot for n in world.notices(notices.WorkerReplacementStarted)]
     assert {recycled.count(slot) // 20 for slot in range(3)} != {0}, "each gets its turn"
     assert world.notices(notices.WorkerLost) == []

@@ -1,6 +1,7 @@
 """A supervisor that was loaded from a snapshot decides as the one that was dumped."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -77,6 +78,19 @@ def test_unknown_words_are_ignored_and_missing_ones_have_their_default():
     supervisor = load(snapshot, lambda: 0.0)
     assert supervisor.phase is Phase.STEADY
     assert supervisor.policy.drain_timeout == Policy().drain_timeout
+
+
+def keys_of(data):
+    """Every key, with the keys on the way to it."""
+    if isinstance(data, dict):
+        return {(key, *more) for key, value in data.items() for more in [(), *keys_of(value)]}
+    return {more for item in data for more in keys_of(item)} if isinstance(data, list) else set()
+
+
+def test_keys_are_those_of_an_earlier_version():
+    earlier = (Path(__file__).parent / "earlier_snapshot.json").read_text()
+    again = dump(load(json.loads(earlier), lambda: 0.5))
+    assert keys_of(again) == keys_of(json.loads(earlier)) | {("fleet", "workers", "role")}
 
 
 def test_a_version_without_roles_says_which_workers_are_spares():

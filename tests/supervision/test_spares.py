@@ -12,7 +12,7 @@ from asgi_master.supervision.events import (
     ScaleRequested,
     StopRequested,
     WorkerLeaving,
-    WorkerWantsToLeave,
+    WorkerReplacementRequested,
 )
 from asgi_master.supervision.fleet import Worker
 from asgi_master.supervision.policy import Policy
@@ -138,7 +138,7 @@ def test_a_worker_that_leaves_unasked_is_missed_too():
 @pytest.mark.parametrize(("surge", "missing"), [(1, 0), (0, 1)])
 def test_nobody_is_missed_in_an_exchange(surge, missing):
     world = booted(max_surge=surge, max_unavailable=missing)
-    world.tell(WorkerWantsToLeave(world.worker(0).id, "old"))
+    world.tell(WorkerReplacementRequested(world.worker(0).id, "old"))
     world.run(10)
     world.tell(ReloadRequested(world.policy))
     steady(world).run(10)
@@ -149,9 +149,9 @@ def test_nobody_is_missed_in_an_exchange(surge, missing):
 def test_a_spare_that_asks_to_leave_is_exchanged():
     world = booted()
     (spare,) = world.standing_by()
-    world.tell(WorkerWantsToLeave(spare.id, "it served for a day"))
+    world.tell(WorkerReplacementRequested(spare.id, "it served for a day"))
     assert world.orders(DrainWorker) == [DrainWorker(spare.id, 30.0, hand_off=True)]
-    assert [n.reason for n in world.notices(notices.WorkerRecycling)] == ["it served for a day"]
+    assert [n.reason for n in world.notices(notices.WorkerReplacementStarted)] == ["it served for a day"]
     world.run(2)
     assert slots(world.standing_by()) == [3]
 
@@ -282,11 +282,19 @@ def test_spares_stop_with_the_others():
 # --- the rule by itself
 
 
-def spare(number, slot, generation, wish, *, ready, standby):
+def spare(number, slot, generation, reason, *, ready, standby):
     state = WorkerState.READY if ready else WorkerState.BOOTING
     # Nobody is admitted before it is ready.
     return Worker(
-        number, slot, generation, 0.0, None, state, role=Role.SPARE, standby=standby or not ready, wish=wish
+        number,
+        slot,
+        generation,
+        0.0,
+        None,
+        state,
+        role=Role.SPARE,
+        standby=standby or not ready,
+        replacement_reason=reason,
     )
 
 
@@ -303,8 +311,8 @@ def spare(number, slot, generation, wish, *, ready, standby):
 )
 def test_whatever_stands_by_the_bounds_are_kept(spares, first, count, settled, missing, healing):
     there = [
-        spare(n, n, generation, wish, ready=ready, standby=standby)
-        for n, (generation, wish, ready, standby) in enumerate(spares)
+        spare(n, n, generation, reason, ready=ready, standby=standby)
+        for n, (generation, reason, ready, standby) in enumerate(spares)
     ]
     plan = SparePlan(
         frozenset(range(first, first + count)), frozenset({2}), settled, missing, missing + healing

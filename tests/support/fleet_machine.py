@@ -32,7 +32,7 @@ from asgi_master.supervision.events import (
     WorkerFailed,
     WorkerLeaving,
     WorkerReady,
-    WorkerWantsToLeave,
+    WorkerReplacementRequested,
     ZygoteExited,
     ZygoteFailed,
     ZygoteReady,
@@ -219,7 +219,7 @@ class FleetMachine(RuleBasedStateMachine):
             self.tell(WorkerFailed(worker, "bad"))
         elif what == "asks" and process.ready:
             process.asked = True
-            self.tell(WorkerWantsToLeave(worker, "old"))
+            self.tell(WorkerReplacementRequested(worker, "old"))
         elif what == "leaving" and not process.failed:
             process.left = True
             self.tell(WorkerLeaving(worker, "SIGTERM"))
@@ -414,7 +414,9 @@ class FleetMachine(RuleBasedStateMachine):
                 assert ready == list(range(policy.workers))
                 standing_by = sorted(p.slot for p in self.workers.values() if p.standby)
                 assert standing_by == list(range(policy.workers, policy.workers + policy.spares))
-                assert not any(p.asked for p in self.workers.values()), "every wish is granted in the end"
+                assert not any(p.asked for p in self.workers.values()), (
+                    "every requested replacement happens in the end"
+                )
                 assert list(self.zygotes.values()) == ["ready"]
         # The worst of endings: nobody ever answers, not even to SIGKILL.
         if self.exited is None:

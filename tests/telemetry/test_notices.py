@@ -84,7 +84,7 @@ LINES = [
         ),
     ),
     (
-        n.WorkerRecycling(*WHO, "it served 1000 requests"),
+        n.WorkerReplacementStarted(*WHO, "it served 1000 requests"),
         INFO,
         "worker 3 (generation 7) is being replaced: it served 1000 requests",
     ),

@@ -71,8 +71,8 @@ from asgi_master.supervision.events import (
     WorkerFailed,
     WorkerLeaving,
     WorkerReady,
+    WorkerReplacementRequested,
     WorkerStoppedAccepting,
-    WorkerWantsToLeave,
     ZygoteExited,
     ZygoteFailed,
     ZygoteReady,
@@ -430,7 +430,7 @@ class Children(ProcessTable):
             case AcceptingStopped():
                 self._report(WorkerStoppedAccepting(child.worker))
             case ReplacementRequested(reason):
-                self._report(WorkerWantsToLeave(child.worker, reason))
+                self._report(WorkerReplacementRequested(child.worker, reason))
             case TasksReported():
                 # A stack asked for past its loop was written before: the signal interrupts what waits for messages.
                 self._stacks.read(child)

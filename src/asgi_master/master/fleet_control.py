@@ -18,7 +18,7 @@ from asgi_master.supervision.events import (
     RollbackRequested,
     ScaleRequested,
     StopRequested,
-    WorkerWantsToLeave,
+    WorkerReplacementRequested,
 )
 from asgi_master.supervision.fleet import Worker
 from asgi_master.supervision.supervisor import Supervisor
@@ -108,7 +108,7 @@ class FleetControl:
             worker for worker in self._supervisor.fleet.serving() if worker.slot == slot and worker.is_ready
         ]
         for worker in serving:
-            self._report(WorkerWantsToLeave(worker.id, "asked for through the control socket"))
+            self._report(WorkerReplacementRequested(worker.id, "asked for through the control socket"))
         return bool(serving)
 
     def stacks(self, slot: int | None) -> StackDumpRequest | None:

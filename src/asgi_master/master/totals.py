@@ -22,7 +22,7 @@ from asgi_master.supervision.notices import (
     ReloadSuperseded,
     WorkerCause,
     WorkerLost,
-    WorkerRecycling,
+    WorkerReplacementStarted,
     ZygoteReplaced,
 )
 
@@ -63,7 +63,7 @@ class Totals:
                 self.reloads["superseded"] += 1
             case ReloadRefused():
                 self.reloads["refused"] += 1
-            case WorkerRecycling():
+            case WorkerReplacementStarted():
                 self.restarts["recycled"] += 1
             case WorkerLost(cause=cause, retry_in=float() | int()):
                 self.restarts[_reason(cause)] += 1

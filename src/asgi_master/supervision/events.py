@@ -64,8 +64,8 @@ class WorkerStoppedAccepting:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerWantsToLeave:
-    """The worker asked to be replaced, and serves on until it is told to leave. `reason` is one line."""
+class WorkerReplacementRequested:
+    """The worker requested its replacement, and serves until it is drained. `reason` is one line."""
 
     worker: int
     reason: str
@@ -139,7 +139,7 @@ Event = (
     | WorkerFailed
     | WorkerLeaving
     | WorkerStoppedAccepting
-    | WorkerWantsToLeave
+    | WorkerReplacementRequested
     | WorkerExited
     | HeartbeatsRead
     | ReloadRequested

@@ -15,8 +15,8 @@ from asgi_master.supervision.events import (
     WorkerFailed,
     WorkerLeaving,
     WorkerReady,
+    WorkerReplacementRequested,
     WorkerStoppedAccepting,
-    WorkerWantsToLeave,
     ZygoteExited,
     ZygoteFailed,
     ZygoteReady,
@@ -72,10 +72,10 @@ class Facts:
             case WorkerStoppedAccepting(worker_id):
                 if worker_id in self._fleet.workers:
                     self._state.shutdown.not_accepting.add(worker_id)
-            case WorkerWantsToLeave():
+            case WorkerReplacementRequested():
                 worker = self._fleet.workers.get(event.worker)
-                if worker is not None and worker.serves and not worker.wish:
-                    worker.wish, worker.wished_at = event.reason, now
+                if worker is not None and worker.serves and not worker.replacement_reason:
+                    worker.replacement_reason, worker.replacement_requested_at = event.reason, now
             case HeartbeatsRead(stamps, tallies, progress):
                 for worker in self._fleet.living():
                     hang.note_heartbeat(worker, stamps.get(worker.id, worker.stamp), now)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from asgi_master import codec
 from asgi_master.supervision.backoff import Backoff
 from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.states import (
@@ -55,11 +56,11 @@ class Worker:
     """Whether it was called busy since its loop last turned."""
     dumps: int = 0
     dumped_at: float = 0.0
-    wish: str = ""
-    """Why it asked to leave. It serves on until it is told to."""
-    wished_at: float = 0.0
-    is_recycled: bool = False
-    """Whether its wish was granted: its exchange began."""
+    replacement_reason: str = field(default="", metadata=codec.keys("wish"))
+    """Why it requested its replacement; empty if it did not. It serves until it is drained."""
+    replacement_requested_at: float = field(default=0.0, metadata=codec.keys("wished_at"))
+    is_being_replaced: bool = field(default=False, metadata=codec.keys("is_recycled"))
+    """Whether the replacement has started."""
     tally: Tally = field(default_factory=Tally)
     """What it answered so far, as last read."""
     role: Role = Role.WORKER

@@ -210,8 +210,8 @@ class SpareReleased(OfWorker):
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerRecycling(OfWorker):
-    """The worker asked to leave, and its exchange begins. `reason` is its own, one line."""
+class WorkerReplacementStarted(OfWorker):
+    """The replacement that a worker requested has started. `reason` is its own, one line."""
 
     reason: str
 
@@ -380,7 +380,7 @@ Notice = (
     | WorkerBecameReady
     | SpareAdmitted
     | SpareReleased
-    | WorkerRecycling
+    | WorkerReplacementStarted
     | WorkerLost
     | WorkerHung
     | WorkerBusy

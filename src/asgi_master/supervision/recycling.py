@@ -19,12 +19,15 @@ def next_to_recycle(
     serving = sorted(candidates, key=lambda worker: worker.id)
     # A worker whose successor is ready is leaving already.
     newest = {worker.slot: worker for worker in serving if worker.is_ready}
-    wishes = sorted((w for w in newest.values() if w.wish), key=lambda w: (w.wished_at, w.id))
+    requested = sorted(
+        (worker for worker in newest.values() if worker.replacement_reason),
+        key=lambda worker: (worker.replacement_requested_at, worker.id),
+    )
     booting = {worker.slot for worker in serving if not worker.is_ready}
-    for worker in wishes:
+    for worker in requested:
         if worker.slot in booting:
             return worker.id
     if booting:
         # Another worker is being replaced, perhaps one that stopped first: one at a time.
         return None
-    return next((worker.id for worker in wishes if can_fork and not is_backing_off(worker.slot)), None)
+    return next((worker.id for worker in requested if can_fork and not is_backing_off(worker.slot)), None)

@@ -102,10 +102,18 @@ class Slots:
     def _announce_recycling(self, plan: Plan, todo: Changes) -> None:
         """Once for each request: when its successor is spawned or, without a surge, when the worker is drained."""
         worker = self._fleet.workers.get(plan.recycle) if plan.recycle is not None else None
-        if worker is None or worker.is_recycled or not (worker.slot in todo.spawn or worker in todo.drain):
+        if (
+            worker is None
+            or worker.is_being_replaced
+            or not (worker.slot in todo.spawn or worker in todo.drain)
+        ):
             return
-        worker.is_recycled = True
-        self._orders.announce(notices.WorkerRecycling(worker.id, worker.slot, worker.generation, worker.wish))
+        worker.is_being_replaced = True
+        self._orders.announce(
+            notices.WorkerReplacementStarted(
+                worker.id, worker.slot, worker.generation, worker.replacement_reason
+            )
+        )
 
     def _send_canary(self, rollout: Rollout, now: float) -> None:
         """Spawn the rollout's first worker, if there is room; without surge, make room for it."""

@@ -51,7 +51,7 @@ def spare_changes(spares: list[Worker], plan: SparePlan) -> SpareChanges:
         unwanted = [
             w
             for w in waiting
-            if w.generation not in plan.kept_generations or w.slot not in plan.slots or w.wish
+            if w.generation not in plan.kept_generations or w.slot not in plan.slots or w.replacement_reason
         ]
         result.drain += unwanted
         waiting = [worker for worker in waiting if worker not in unwanted]
@@ -123,5 +123,5 @@ class Spares:
         who = (worker.id, worker.slot, worker.generation)
         if not worker.standby:
             self._orders.announce(notices.SpareReleased(*who))
-        elif worker.wish:
-            self._orders.announce(notices.WorkerRecycling(*who, worker.wish))
+        elif worker.replacement_reason:
+            self._orders.announce(notices.WorkerReplacementStarted(*who, worker.replacement_reason))

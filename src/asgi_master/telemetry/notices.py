@@ -59,7 +59,7 @@ def _of_worker(notice: n.OfWorker, who: str) -> tuple[int, str]:
             return logging.INFO, f"{who}, a spare, serves from now on"
         case n.SpareReleased():
             return logging.INFO, f"{who}, a spare, is no longer needed and is replaced by a fresh one"
-        case n.WorkerRecycling(reason=reason):
+        case n.WorkerReplacementStarted(reason=reason):
             return logging.INFO, f"{who} is being replaced: {reason}"
         case n.WorkerLost(cause=n.Left(reason=reason), retry_in=retry_in):
             return logging.WARNING, f"{who} leaves by itself ({reason}); {_replaced(retry_in)}"

@@ -128,13 +128,13 @@ def test_newcomers_are_turned_away_where_the_sockets_are_ours(listeners, tmp_pat
             sockets("127.0.0.1:0", f"unix:{path}", f"fd://{passed.fileno()}")
         )
         addresses = tcp.address, inherited.address
-        listeners.turn_away()
+        listeners.refuse_connections()
         assert not path.exists()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(addresses[0])
     with socket.create_connection(addresses[1]):
         pass
-    listeners.turn_away()
+    listeners.refuse_connections()
 
 
 def test_the_backlog_is_real(listeners):

@@ -35,7 +35,7 @@ class _Depth:
 
 
 def queues(listeners: Iterable[Listener]) -> Iterator[Queue]:
-    """The queue of each listener that the kernel tells about."""
+    """The queue of each listener, where the kernel reports it."""
     for listener in listeners:
         try:
             is_unix = listener.sock.family == socket.AF_UNIX

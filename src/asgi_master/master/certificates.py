@@ -1,7 +1,7 @@
 """The certificates that the generations serve with: read and checked by the master, and renewed when the files change.
 
 Each generation has those that its settings name. When new files stand still they are read, and if they are right all
-workers of the generation take them at once; if they are not, that is said once and the old ones stay. As long as they
+workers of the generation take them at once; if they are not, that is logged once and the old ones stay. As long as they
 are not, they are tried again now and then: what was wrong need not be in the files (no descriptors, a disk that fails).
 """
 
@@ -33,7 +33,7 @@ log = logging.getLogger("asgi_master")
 _LOOK_PERIOD = 1.0
 """Seconds between two looks at the files, and that they must have stood still before they are read."""
 _COMPLAIN_AFTER = 5.0
-"""Seconds that files which do not fit may stand still: whoever writes a pair may be between its halves."""
+"""Seconds that files which do not fit may stand still: a pair may be half written."""
 _RETRY_PERIOD = 30.0
 """Seconds between two attempts at files that could not be used and stand still."""
 _REMIND_PERIOD = 24 * 3600.0
@@ -62,7 +62,7 @@ class _Loaded:
     trouble: list[str] = field(default_factory=list)
     """What is wrong with these."""
     told: list[str] = field(default_factory=list)
-    """What was said of it."""
+    """What was logged of it."""
     is_owed: bool = False
     """Whether some worker could not be given them yet."""
 
@@ -255,7 +255,7 @@ def _lone(bundle: Bundle) -> list[tuple[str, str]]:
 
 
 def _signature(tls: TlsSettings, directory: Path) -> Signature:
-    """What changes when one of the files does, or who may read it."""
+    """A value that changes when one of the files does, or its permissions."""
     seen: list[object] = []
     for name in files_of(tls):
         try:

@@ -344,7 +344,7 @@ class Children(ProcessTable):
         return export_state(self._zygotes.values(), self._workers.values())
 
     def import_state(self, section: StateSection) -> Self:
-        """Go on with those that the program before this one had. Some may have died since: `reap` tells."""
+        """Go on with those that the program before this one had. Some may have died since; `reap` reports them."""
         saved = load(section)
         for zygote in zygotes_of(saved):
             self._add_zygote(zygote)
@@ -413,7 +413,7 @@ class Children(ProcessTable):
         except BreachError as breach:
             self._end(child, breach)
         if child.pid is None and child.channel.fileno() < 0 and child.worker in self._workers:
-            # The zygote died with the order in its queue, or the child before it could say its pid.
+            # The zygote died with the order in its queue, or the child before it reported its pid.
             self._forget(child, _NEVER_STARTED)
 
     def _heard_worker(self, child: WorkerHandle, message: Message | Unknown, sender: int) -> None:
@@ -439,7 +439,7 @@ class Children(ProcessTable):
     def _checked(self, pid: int, sender: int) -> int:
         """Signals will go there, perhaps of root, and the application can write to the channel: it must be a child.
 
-        And it must be the sender itself, as far as the kernel tells: a zygote's code could name another new worker.
+        It must also be the sender, as far as the kernel reports it: code of a zygote could name another new worker.
         """
         others = {*self.zygote_pids(), *self.worker_pids().values(), *self._expected_exits}
         if pid > 0 and sender in {0, pid} and pid not in others and is_child(pid):
@@ -451,7 +451,7 @@ class Children(ProcessTable):
         if child.process is not None:
             child.process.signal(signal.SIGKILL)
         else:
-            # Whatever it is, it is nobody to signal; what we forked leaves at the end of its channel.
+            # It cannot be signalled without a pid; what was forked exits at the end of its channel.
             self._report(WorkerFailed(child.worker, str(breach)))
         self._reader.hang_up(child.channel)
 

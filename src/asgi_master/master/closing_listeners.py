@@ -85,7 +85,7 @@ class ClosingListeners(Component):
 
 def _accept(sock: socket.socket) -> socket.socket:
     """The next that waits there. Raises `OSError`: `BlockingIOError` if there is none."""
-    # Workers have this socket as well, and whoever has it can have it wait.
+    # Workers share this socket, and each process that has it can make it block.
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     if not poll.poll(0):

@@ -43,7 +43,7 @@ class Executor:
         """Set once nothing is left to do."""
 
     def execute(self, action: Action) -> None:
-        """Carry out one action; what it causes is told as events later."""
+        """Carry out one action; its effects are reported as events later."""
         match action:
             case StartZygote(generation):
                 boot = Boot(generation, self._directory, self._settings.current)
@@ -66,6 +66,6 @@ class Executor:
             case Announce():
                 pass
             case CloseListeners():
-                self._listeners.turn_away()
+                self._listeners.refuse_connections()
             case ExitMaster(code):
                 self.exit_code = code

@@ -1,6 +1,6 @@
 """The listening sockets: bound once by the master, held by it for ever, inherited by every generation.
 
-The accept queue lives in the socket, so as long as the master holds it no connection is lost, whoever serves.
+The accept queue lives in the socket, so as long as the master holds it no connection is lost while workers change.
 """
 
 import os
@@ -54,7 +54,7 @@ class Listeners:
         return _flatten(opened.values())
 
     def _refuse_to_change_tls(self, bind: str) -> None:
-        """Workers of both generations would accept from the one socket, and each speak what it was told to."""
+        """Workers of both generations would accept from the one socket, one with TLS and one without."""
         for other in self._by_bind:
             if place_of(other) == place_of(bind) and getattr(parse_bind(bind), "port", None) != 0:
                 raise BindError(
@@ -135,8 +135,8 @@ class Listeners:
     def _note(self, listeners: list[Listener]) -> None:
         self.urls |= {os.fstat(listener.sock.fileno()).st_ino: listener.url for listener in listeners}
 
-    def turn_away(self) -> None:
-        """Close those that no service manager keeps: who connects now is refused."""
+    def refuse_connections(self) -> None:
+        """Close the listeners that no service manager stores: new connections are refused."""
         if self._fd_store.is_available:
             return
         for bind in [bind for bind in self._by_bind if is_ours(bind)]:

@@ -1,4 +1,4 @@
-"""The files of the access log: opened by the master, who may, and given to the workers, who need not be able to.
+"""The files of the access log: opened by the master, and passed to the workers, which may lack the permission.
 
 Each generation has the one that its settings name. It is opened again by its name when that was asked for (`logrotate`
 renames the file, then signals); what stands there now goes to all workers of the generations that write to it.
@@ -29,7 +29,7 @@ _MODE = 0o640
 """Of one that is made; lessened by the umask. What clients did is not for everybody to read."""
 _CONFLICT = "access-log-file: log-config names the logger asgi_master.access, which then has the access log"
 _RETRY_PERIOD = 1.0
-"""Seconds between two attempts to tell workers that could not be told."""
+"""Seconds between two attempts to send the file to workers that could not be sent it."""
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ class LogFiles(Component):
             log.info("access log: %s reopened", opened.path)
 
     def sweep(self) -> None:
-        """Give workers what they could not be given, and close what nobody writes to any more."""
+        """Retry what could not be sent, and close files that are no longer used."""
         now = self._clock()
         if now < self._next_try:
             return
@@ -161,7 +161,7 @@ def check(settings: Settings, directory: Path) -> list[str]:
 
 
 def conflicts(settings: Settings) -> list[str]:
-    """To be asked once the log is set up: whether somebody else has what the file is for."""
+    """A line if `log-config` has a logger for the access log already; call it once the log is set up."""
     if settings.logging.access_log_path and settings.logging.log_config and access_logger.is_configured():
         return [_CONFLICT]
     return []

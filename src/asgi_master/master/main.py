@@ -57,7 +57,7 @@ def run(read: Callable[[], Settings], early_zygote: EarlyZygote) -> ExitCode:
 
 
 def _settings(state: UpgradeState, read: Callable[[], Settings]) -> RunningSettings:
-    """What to run under. After an upgrade, what serves; what the files say is for the reload that follows."""
+    """The settings to run under. After an upgrade, those in use: the reload that follows reads the files."""
     return state.register(
         "executor",
         create=lambda: RunningSettings(read_checked(read)),

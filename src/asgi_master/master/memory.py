@@ -42,7 +42,7 @@ class MemorySampler:
         self._found: dict[SampledProcess, Memory | None] = {}
         """In the order in which they were looked at, the oldest look first."""
         self._is_told = False
-        """Whether it was said that something of this cannot be known."""
+        """Whether it was logged that some values cannot be read."""
 
     @property
     def is_due(self) -> bool:
@@ -50,7 +50,7 @@ class MemorySampler:
         return self._clock() >= self._due
 
     def sample(self, processes: Sequence[SampledProcess]) -> None:
-        """Look at one of those that live now: whoever was never looked at, else the longest ago."""
+        """Sample one of the living processes: one that never was, else the one sampled longest ago."""
         self._found = {process: memory for process, memory in self._found.items() if process in processes}
         began = self._clock()
         # Also where looking fails.

@@ -1,4 +1,4 @@
-"""Whether the kernel killed for lack of memory in our control group: tells that apart from somebody's `kill -9`."""
+"""Whether the kernel killed for lack of memory in our control group: as opposed to a `kill -9`."""
 
 import signal
 import time
@@ -9,7 +9,7 @@ _CONTROL_GROUPS = "sys/fs/cgroup"
 """Where systemd and every container runtime mount them."""
 _DYING = 10.0
 """Seconds that a process may take to die once its kill was counted: the kernel counts first, and a large one has a lot
-to give back. A kill that nobody claimed for so long was of a process that is no child of ours."""
+to give back. A kill that was not claimed by then was of a process that is not our child."""
 
 
 class OomKills:
@@ -55,7 +55,7 @@ class OomKills:
 
 
 def count_in(text: str) -> int:
-    """The `oom_kill` of `memory.events` (cgroup v2) or `memory.oom_control` (v1); 0 if it is not told."""
+    """The `oom_kill` of `memory.events` (cgroup v2) or `memory.oom_control` (v1); 0 if it is missing."""
     for line in text.splitlines():
         name, _, value = line.partition(" ")
         if name == "oom_kill" and value.strip().isdigit():

@@ -46,11 +46,11 @@ class Listener:
     inode: Inode = NO_INODE
     is_tls: bool = False
     is_passed: bool = False
-    """Whether somebody else bound it: it still listens when we have closed it."""
+    """Whether another process bound it: it still listens when we have closed it."""
     is_taken_back: bool = False
     """Whether it comes from systemd's store, which still has it."""
     is_announced: bool = False
-    """Whether the log says that we listen there."""
+    """Whether its address was logged."""
     address: Any = field(init=False)
     """Where it was bound. What the socket says later may be others' doing."""
 
@@ -75,7 +75,7 @@ class Listener:
     def close(self, *, leave_file: bool = False) -> None:
         """Stop listening; remove the socket file if it is still the one we made, unless it is to be left."""
         if not leave_file:
-            # While we listen nobody takes it for a dead one's, and puts another in its place that we would remove.
+            # First: once closed, another process could replace the file as stale, and we would remove that one.
             self.remove_file()
         self.sock.close()
 
@@ -162,7 +162,7 @@ def _open_tcp(bind: str, address: TcpAddress, backlog: int, fd_store: FdStore) -
 
 
 def try_tcp(bind: str, address: TcpAddress) -> None:
-    """See whether it can be had, now or once whoever has it is gone. Raises `BindError`."""
+    """Check that the address can be bound, now or once it is no longer in use. Raises `BindError`."""
     refused: list[OSError] = []
     resolved = list(dict.fromkeys(_resolve(bind, address)))
     for family, kind, protocol, _name, place in resolved:
@@ -297,7 +297,7 @@ def owner_of(bind: str, owner: str) -> tuple[int, int]:
 
 
 def _adopt(bind: str, fds: Iterable[int], backlog: int) -> list[Listener]:
-    """Listeners on duplicates of these descriptors, which stay open: nobody could pass them again."""
+    """Listeners on duplicates of these descriptors, which stay open: they cannot be passed again."""
     listeners: list[Listener] = []
     for fd in fds:
         try:

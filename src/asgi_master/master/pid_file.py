@@ -1,7 +1,7 @@
-"""The pid file: who the running master is, for scripts that have no service manager.
+"""The pid file of the running master, for scripts without a service manager.
 
 It is locked as long as the master runs, so a number that a dead one left behind means nothing. The lock is a write lock
-of the open file (`F_OFD_SETLK`): who may only read the file cannot have one, and read locks are not asked for.
+of the open file (`F_OFD_SETLK`): a process that may only read the file cannot take one, and read locks are ignored.
 """
 
 import contextlib
@@ -94,7 +94,7 @@ def _lock(fd: int) -> None:
 
 
 def _is_locked(fd: int) -> bool:
-    """Whether somebody has a write lock: that alone is in the way of a read lock. Raises `OSError`."""
+    """Whether a process has a write lock: only that would conflict with a read lock. Raises `OSError`."""
     asked = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
     kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0]
     return kind != fcntl.F_UNLCK

@@ -94,7 +94,7 @@ def _unix(bind: str, path: Path, sockets: SocketSettings) -> None:
             number = errno.EACCES if path.parent.is_dir() else errno.ENOENT
             raise OSError(number, os.strerror(number))
         with socket.socket(socket.AF_UNIX) as sock:
-            # Too long a name is said before anything is looked for.
+            # Fails for a name that is too long, before anything is looked up.
             sock.connect_ex(os.fspath(path))
     except OSError as error:
         raise BindError(f"cannot bind {bind}: {error.strerror or error}") from None

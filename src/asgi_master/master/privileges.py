@@ -1,4 +1,4 @@
-"""What the master says about rights: whether the user that is asked for can be had, and what root is too much for."""
+"""Checks of privileges: whether the requested user is available, and what is unsafe for root."""
 
 import logging
 import os
@@ -30,19 +30,19 @@ def check_user(settings: Settings) -> list[str]:
 
 
 def warn_of_root(settings: Settings) -> None:
-    """Say so if application code is going to run as root, and nobody said that it should."""
+    """Warn if application code is going to run as root without a setting that says so."""
     if os.geteuid() == 0 and not settings.privileges.user and not settings.development.reload:
         log.warning("the application runs as root: say --user NAME, or --user root if that is meant")
 
 
 def warn_of_exposure(what: str, path: Path) -> None:
-    """Say so if we are root, and what stands at the path could be taken over by somebody who is not."""
+    """Warn if this is root and another user could replace what is at the path."""
     if line := _exposure(what, path):
         log.warning("%s", line)
 
 
 def exposures(settings: Settings, directory: Path) -> list[str]:
-    """What `warn_of_exposure` would say of all that the settings name; relative paths mean the directory."""
+    """The warnings of `warn_of_exposure` for all paths of the settings; relative ones begin in the directory."""
     named = _named_places(settings)
     return [line for what, path in named if (line := _exposure(what, directory / path))]
 
@@ -65,7 +65,7 @@ def _exposure(what: str, path: Path, advice: str = ", such as one of its own bel
 
 
 def warn_of_log_files() -> None:
-    """Say so if a log file that a `log_config` has us open, as root, could be led elsewhere by somebody who is not."""
+    """Warn if another user could replace a log file that a `log_config` has root open."""
     files = set()
     for logger in (logging.getLogger(), *logging.Logger.manager.loggerDict.values()):
         handlers = getattr(logger, "handlers", ())  # the rest are place holders
@@ -77,7 +77,7 @@ def warn_of_log_files() -> None:
 
 
 def socket_of(bind: str) -> str:
-    """How the file of a bind is called in what is said of it."""
+    """The name of a bind's file in warnings."""
     return f"the socket of {bind}"
 
 

@@ -2,7 +2,7 @@
 
 It goes all the way that a start goes, from the settings to a worker that is ready, lifespan and `--health-path`
 included, and then down again. Only what another master may be using is left alone: no address, pid file or control
-socket is opened, and no service manager is told.
+socket is opened, and no service manager is notified.
 """
 
 import os

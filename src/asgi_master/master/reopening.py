@@ -1,4 +1,4 @@
-"""Listeners that somebody shut down: whoever has a listening socket, as workers do, can end its listening for all."""
+"""Listeners that were shut down: any process that shares a listening socket, as workers do, can do that for all."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ def listens(listener: Listener) -> bool:
         if sock.family != socket.AF_UNIX:
             return bool(sock.getsockname() == listener.address)
     except OSError:
-        # The kernel could not say: that is no reason to do something about it.
+        # The kernel gave no answer: that is no reason to replace it.
         return True
     # It still calls itself listening, and refuses everybody.
     poll = select.poll()

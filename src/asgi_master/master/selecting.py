@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _NEVER = frozenset({errno.EBADF, errno.EINVAL, errno.ELOOP})
-"""These say that the caller is wrong."""
+"""Errors of the caller."""
 _RETRY = 0.25
 """Seconds that `select` waits at most while something could not be registered."""
 
@@ -68,10 +68,10 @@ class PatientSelector(selectors.BaseSelector):
         for fd, event in self._epoll.poll(wait, max(1, len(self._keys))):
             key = self._keys.get(fd)
             if key is None:
-                # Unregistered, and the kernel did not take note: it would say so again and again.
+                # Unregistered, but the kernel has it still: it would report it again and again.
                 self._forget(fd)
                 continue
-            # An error, or the end of the other side, is for whoever waits for anything.
+            # Errors and hang-ups are reported whatever events were registered.
             seen = (selectors.EVENT_READ if event & ~select.EPOLLOUT else 0) | (
                 selectors.EVENT_WRITE if event & ~select.EPOLLIN else 0
             )

@@ -1,6 +1,6 @@
-"""What every worker has, and could spoil for all: the listeners and the hand-off queue. The master looks after them.
+"""Repairs what all workers share, and any of them can shut down: the listeners and the hand-off queue.
 
-That a worker can shut them down is in their nature. That is noticed within a second, told, and mended.
+A shutdown is detected within a second, logged and repaired.
 """
 
 import logging
@@ -25,7 +25,7 @@ _PERIOD = 1.0
 
 
 class SharedSockets(Component):
-    """Looks after them."""
+    """Checks them every second."""
 
     def __init__(
         self,

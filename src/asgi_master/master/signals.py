@@ -1,7 +1,7 @@
 """Signals for a selector: the handlers note which one came, the wakeup descriptor has the loop look.
 
-The interpreter writes to that descriptor, and says nothing to us where it cannot. Then the signal is not lost but late:
-whoever calls `take` now and then gets it.
+The interpreter writes to that descriptor; a failed write is not reported. The signal is late then, not lost: periodic
+calls of `take` return it.
 """
 
 import contextlib
@@ -88,7 +88,7 @@ class SignalPipe:
         return pipe
 
     def close(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Restore the former handlers."""
         signal.set_wakeup_fd(self._previous_fd)
         unraisable.remove_handler(self._take_failed_wakeup)
         for signum, handler in self._previous.items():
@@ -100,7 +100,7 @@ class SignalPipe:
         error = found.exc_value
         if not isinstance(error, OSError) or found.object is not None:
             return False
-        # Of the interpreter's write; a traceback for each signal would say no more.
+        # The interpreter's write failed; a traceback for each signal would add nothing.
         self._failures.failed("waking the loop for a signal", error, "the signal is seen at the next turn")
         return True
 

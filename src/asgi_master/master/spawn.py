@@ -21,7 +21,7 @@ _NOT_FOR_CHILDREN = (
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
 )
-"""What the service manager said to the master alone."""
+"""Variables of the service manager that are for the master alone."""
 
 _SECRETS = tuple(setting.variable for setting in SETTINGS if setting.option.value_type.is_secret)
 """What the operator said to the master alone. A program that is to become the master must know it too."""

@@ -1,7 +1,7 @@
 """Tells systemd how the service is: ready, reloading, stopping, alive, and in one line for people. See sd_notify(3).
 
-`READY=1` is said when every worker of the first generation is ready. A reload is over (`READY=1` again) when it was
-committed, rolled back or refused. `WATCHDOG=1` means that the master's loop turns *and* somebody serves.
+`READY=1` is sent when every worker of the first generation is ready. A reload is over (`READY=1` again) when it was
+committed, rolled back or refused. `WATCHDOG=1` means that the master's loop turns *and* a worker serves.
 """
 
 import os
@@ -34,7 +34,7 @@ _STATUS_PERIOD = 5.0
 _STATUS_PAUSE = 0.25
 """The least seconds between two, however much happens."""
 _EXTENSION = 3 * _STATUS_PERIOD
-"""While it boots, reloads or stops, each line asks for so many seconds more; each step of these has its deadline."""
+"""Seconds of EXTEND_TIMEOUT_USEC in each line during boot, reload and stop; each step of these has its deadline."""
 _RATE_OVER = 1.0
 """The least seconds that a rate is measured over."""
 
@@ -111,7 +111,7 @@ class ServiceManager(Component):
             return
         self._notifier.flush()
         now = self._clock()
-        # Health is looked at also while no word is due: boots are timed from when nobody serves.
+        # Check health also while nothing is due: boots are timed from when no worker serves.
         if (
             self._watchdog is not None
             and self._is_healthy(now, self._watchdog / 2)
@@ -123,7 +123,7 @@ class ServiceManager(Component):
             self._send_status()
 
     def close(self) -> None:
-        """Say what still waits to be said. The notifier is closed by whoever made it."""
+        """Send what is pending. The notifier is closed by its owner."""
         self._notifier.flush()
 
     def _end_reload(self, trouble: str) -> None:
@@ -159,7 +159,7 @@ class ServiceManager(Component):
         self._notifier.send(said)
 
     def _is_healthy(self, now: float, patience: float) -> bool:
-        """Whether somebody serves, or is about to.
+        """Whether a worker serves, or is about to.
 
         A loop that did not turn for `patience` seconds is not healthy. Who boots has `boot-timeout` for it; a fleet
         that does nothing but boot for longer than that is not healthy either, however often it begins anew.
@@ -188,7 +188,7 @@ class ServiceManager(Component):
 
 
 class _Rate:
-    """Requests a second, of all workers together, whoever comes and goes."""
+    """Requests per second of all workers, while workers are replaced."""
 
     def __init__(self, now: float) -> None:
         self._measured_at = now

@@ -1,4 +1,4 @@
-"""The development watcher: a child that tells of changed files, one byte a batch (see `asgi_master.reloader`)."""
+"""The development watcher: a child that reports changed files, one byte a batch (see `asgi_master.reloader`)."""
 
 import logging
 import os
@@ -43,7 +43,7 @@ class Watcher(Component):
         selector.register(self._fd, selectors.EVENT_READ, self._read)
 
     def close(self) -> None:
-        """Stop listening: it ends when nobody reads, or with this process."""
+        """Close the pipe: the watcher exits when that is closed, or with this process."""
         if self._fd >= 0:
             self._selector.unregister(self._fd)
             os.close(self._fd)

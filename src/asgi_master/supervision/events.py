@@ -1,4 +1,4 @@
-"""Facts: what happened, told by the edge to the supervisor."""
+"""Events: what happened, reported by the edge to the supervisor."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class ZygoteFailed:
 
 @dataclass(frozen=True, slots=True)
 class ZygoteExited:
-    """The zygote's process is gone, asked for or not. `status` is as `subprocess` tells it: -N: signal N."""
+    """The zygote's process is gone, asked for or not. `status` is as in `subprocess`: -N for signal N."""
 
     generation: int
     status: int
@@ -73,7 +73,7 @@ class WorkerReplacementRequested:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """The worker's process was reaped. `status` is as `subprocess` tells it: -N for signal N."""
+    """The worker's process was reaped. `status` is as in `subprocess`: -N for signal N."""
 
     worker: int
     status: int

@@ -89,7 +89,7 @@ class Worker:
         return self.ready_at is not None and self.state in {WorkerState.READY, WorkerState.DRAINING}
 
     def move(self, trigger: WorkerTrigger, deadline: float | None = None) -> None:
-        """Go where the table says; a change of state brings its deadline."""
+        """Enter the state that the table names; a change sets the deadline."""
         state = WORKER_TABLE[self.state, trigger]
         if state is not self.state:
             self.state, self.deadline = state, deadline
@@ -110,7 +110,7 @@ class Zygote:
         return self.state not in {ZygoteState.ABANDONED, ZygoteState.GONE}
 
     def move(self, trigger: ZygoteTrigger, deadline: float | None = None) -> None:
-        """Go where the table says; a change of state brings its deadline."""
+        """Enter the state that the table names; a change sets the deadline."""
         state = ZYGOTE_TABLE[self.state, trigger]
         if state is not self.state:
             self.state, self.deadline = state, deadline

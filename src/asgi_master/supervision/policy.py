@@ -36,7 +36,7 @@ class Policy:
     watch_time: float = 1.0
     """How long a reload's first worker must stay ready before others follow, and its last before commit."""
     max_error_share: float = 20.0
-    """A reload fails if the share of failed requests exceeds the old generation's by so many percent; 0: never."""
+    """A reload fails if the share of failed requests exceeds the old generation's by this many percent; 0: never."""
     rollback_window: float = 300.0
     """How long after a commit the generation before is held, so that it can be returned to; 0: not at all."""
     spares: int = 0
@@ -58,6 +58,6 @@ class Policy:
         return ready_at is not None and now - ready_at >= self.stable_after
 
     def scaled(self, delta: int) -> "Policy":
-        """The same with so many workers more or less, within the limits."""
+        """The same with `delta` more workers, within the limits."""
         most = max(self.workers, MOST_WORKERS)
         return replace(self, workers=min(most, max(1, self.workers + delta)))

@@ -26,7 +26,7 @@ class SparePlan:
     settled: bool
     """Whether spares are made and given up; while generations are exchanged, they are only admitted and released."""
     missing: int
-    """Slots whose worker was lost and that nobody serves."""
+    """Slots whose worker was lost and that have no worker that serves."""
     unwell: int
     """Slots whose worker was lost, whether its successor serves or not, until that has proven itself."""
 
@@ -96,7 +96,7 @@ class Spares:
         desired.lost = {slot for slot in desired.lost - healed if slot < workers}
 
     def reconcile(self, holds: Callable[[int], bool], now: float) -> None:
-        """Admit, release, replace. `holds` tells which slots wait for their back-off."""
+        """Admit, release, replace. `holds` is true for slots that wait after a failure."""
         desired = self._desired
         policy = desired.policy
         served = {worker.slot for worker in self._fleet.serving() if worker.is_ready}

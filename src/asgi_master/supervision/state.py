@@ -16,7 +16,7 @@ class ShutdownState:
     delayed_until: float | None = None
     """When a stop that was requested begins; `None` if it has begun, or none was requested."""
     is_boot_failure: bool = False
-    """Whether the first boot failed, so that nobody requested the stop."""
+    """Whether the first boot failed, without a request to stop."""
     is_out_of_memory: bool = False
     """Whether it was requested because the kernel killed a worker for lack of memory."""
     is_forced: bool = False

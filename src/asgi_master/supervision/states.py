@@ -1,4 +1,4 @@
-"""The states of workers, zygotes and the whole, and what moves them: total tables.
+"""The states of workers, zygotes and the fleet, and their transitions: total tables.
 
 Rules of this file:
   - A pair that is not among the moves keeps its state: facts may arrive late, and none of them is an error.
@@ -31,7 +31,7 @@ class WorkerState(StrEnum):
     KILLED = "killed"
     """SIGKILL was sent. Deadline: UNKILLABLE_AFTER."""
     ABANDONED = "abandoned"
-    """Stuck in the kernel: nobody waits for it any more."""
+    """Stuck in the kernel; no longer waited for."""
     GONE = "gone"
     """Reaped, and forgotten."""
 
@@ -61,7 +61,7 @@ class ZygoteState(StrEnum):
     KILLED = "killed"
     """SIGKILL was sent. Deadline: UNKILLABLE_AFTER."""
     ABANDONED = "abandoned"
-    """Stuck in the kernel: nobody waits for it any more."""
+    """Stuck in the kernel; no longer waited for."""
     GONE = "gone"
     """Reaped, and forgotten."""
 
@@ -78,7 +78,7 @@ class ZygoteTrigger(StrEnum):
 
 
 class Phase(StrEnum):
-    """What the whole is about."""
+    """Phase of the fleet."""
 
     BOOTING = "booting"
     """The first generation comes up; any failure ends it."""
@@ -102,7 +102,7 @@ class Phase(StrEnum):
 
 
 class PhaseTrigger(StrEnum):
-    """What moves the whole."""
+    """What changes the phase."""
 
     REQUESTED = "reload requested"
     ROLLBACK_REQUESTED = "rollback requested"

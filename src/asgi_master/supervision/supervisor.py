@@ -81,7 +81,7 @@ class Supervisor:
         return self._orders.take()
 
     def next_deadline(self) -> float | None:
-        """When `handle` wants to be called at the latest, heartbeats just read; `None`: not before a fact."""
+        """When `handle` must be called at the latest, with fresh heartbeats; `None`: not before an event."""
         if self.phase is Phase.STOPPED:
             return None
         clock, fleet = self.state.clock, self.fleet

@@ -352,7 +352,7 @@ def _writers(place: str, found: os.stat_result) -> str:
     if found.st_uid != 0:
         return _user(found.st_uid)
     if found.st_mode & stat.S_IWOTH:
-        return "everybody"
+        return "every user"
     if found.st_mode & stat.S_IWGRP:
         if found.st_gid != 0:
             return _group(found.st_gid)

@@ -82,7 +82,7 @@ def test_an_exit_handler_is_not_waited_for_either(fleet: Fleet) -> None:
     serve(fleet, "uvloop", 1.0)
     ask(fleet, "/handler").join()
     assert fleet.stop() == 0
-    assert fleet.wait_line(r"what runs at exit: .*changing.py:9 in sleeps")
+    assert fleet.wait_line(r"exit handlers have ended: .*changing.py:9 in sleeps")
     assert "killed" not in fleet.log
 
 

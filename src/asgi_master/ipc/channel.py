@@ -21,7 +21,7 @@ class Received:
     message: Message | Unknown
     fds: list[int]
     sender: int = 0
-    """The process that sent it, where descriptors are refused and the kernel tells; else 0."""
+    """The process that sent it, if descriptors are refused and the kernel names senders; else 0."""
 
 
 class Channel:
@@ -30,7 +30,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self.may_hold_descriptors = True
-        """Whether there may be some in what was not read, which the one who closes it last would close."""
+        """Whether unread messages may hold descriptors, which the last close of the channel would close."""
         self._takes_descriptors = True
         self._is_told_senders = False
 
@@ -52,7 +52,7 @@ class Channel:
         return self._socket.fileno()
 
     def refuse_descriptors(self) -> None:
-        """Whoever is at the other end is not believed: no descriptor comes in from here on, and its sender is told."""
+        """Treat the other end as untrusted: from now on no descriptor is received, and `Received.sender` is set."""
         self._takes_descriptors = False
         self._is_told_senders = descriptors.name_senders(self._socket)
         self.may_hold_descriptors = not descriptors.refuse(self._socket)

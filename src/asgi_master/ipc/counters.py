@@ -35,7 +35,7 @@ class Field(IntEnum):
     LOOP_LAG_NS = 16
     """How late the last heartbeat was."""
     PROGRESS_NS = 24
-    """`CLOCK_MONOTONIC` of when a thread of the worker last saw it get on, be it that its loop turned or not."""
+    """`CLOCK_MONOTONIC` of when a thread of the worker last saw progress, even if its loop does not turn."""
 
 
 @dataclass(frozen=True, slots=True)

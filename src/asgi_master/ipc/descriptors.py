@@ -1,7 +1,7 @@
-"""Pass descriptors, and refuse them. What is shared with other processes is never waited for, whatever they made of it.
+"""Pass descriptors, and refuse them. No call waits for an object that other processes share.
 
 `socket.send_fds` and `recv_fds` take flags but do not pass them on. A descriptor that a child sends to the master is
-dangerous even unread: whoever closes it last waits as long as its sender had it linger (`SO_LINGER`).
+dangerous even unread: the process that closes it last waits for as long as its sender has set (`SO_LINGER`).
 """
 
 import array
@@ -21,10 +21,10 @@ _CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
 _LOST = int(socket.MSG_CTRUNC)
 _PEEK = int(socket.MSG_PEEK)
 DO_NOT_WAIT = int(socket.MSG_DONTWAIT)
-"""Everybody who has a socket can change whether it blocks; a call that says this does not."""
+"""Any process that has a socket can change whether it blocks; a call with this flag never blocks."""
 
 _SO_PASSRIGHTS = 83
-"""Since Linux 6.16, asm-generic/socket.h: at 0, who sends a descriptor there gets an error."""
+"""Since Linux 6.16, asm-generic/socket.h: at 0, a process that sends a descriptor there gets an error."""
 
 _NO_LINGER = struct.pack("ii", 0, 0)
 _SENDER = struct.Struct("iII")
@@ -55,7 +55,7 @@ def send(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
 
 
 def name_senders(sock: socket.socket) -> bool:
-    """Have the kernel say which process sent what comes in at this Unix socket; false if it does not."""
+    """Have the kernel name the sender of each datagram of this Unix socket; false if it cannot."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     except OSError:
@@ -64,7 +64,7 @@ def name_senders(sock: socket.socket) -> bool:
 
 
 def receive_named(sock: socket.socket, size: int) -> tuple[bytes, int]:
-    """One datagram of up to `size` bytes, empty at end of file, and the pid of who sent it; 0 if that is not known."""
+    """One datagram of up to `size` bytes, empty at end of file, and the pid of its sender; 0 if unknown."""
     data, ancillary, _found, _address = sock.recvmsg(size, socket.CMSG_SPACE(_SENDER.size))
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(payload) == _SENDER.size:
@@ -73,7 +73,7 @@ def receive_named(sock: socket.socket, size: int) -> tuple[bytes, int]:
 
 
 def refuse(sock: socket.socket) -> bool:
-    """Have the kernel let no descriptor come in at this Unix socket; false if it does not know how."""
+    """Have the kernel refuse descriptors at this Unix socket; false if it cannot."""
     try:
         faults.fault_point("before_refusal")
         sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
@@ -83,7 +83,7 @@ def refuse(sock: socket.socket) -> bool:
 
 
 def do_not_linger(sock: socket.socket) -> None:
-    """Have nobody wait who closes it, whatever it inherited or its giver asked for. Raises `OSError`."""
+    """Make closes of this socket return at once, whatever its sender has set. Raises `OSError`."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
 
@@ -96,13 +96,13 @@ def close_at_once(sock: socket.socket) -> None:
 
 def are_next(sock: socket.socket, is_told_senders: bool) -> bool:
     """Whether descriptors come with the next datagram, which stays there. Raises `BlockingIOError` if there is none."""
-    # Room for its sender's name, where that comes, and for nothing else.
+    # Room for the name of the sender, if it comes, and for nothing else.
     room = socket.CMSG_SPACE(_SENDER.size) if is_told_senders else 0
     _data, _ancillary, found, _address = sock.recvmsg(1, room, _PEEK | DO_NOT_WAIT)
     return bool(found & _LOST)
 
 
 def close(fd: int) -> None:
-    """Let go of a descriptor. Whatever error the kernel tells, it is closed then, so that changes nothing."""
+    """Close a descriptor. It is closed also if the kernel reports an error."""
     with contextlib.suppress(OSError):
         os.close(fd)

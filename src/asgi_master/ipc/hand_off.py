@@ -1,11 +1,11 @@
-"""The queue through which a leaving worker's idle connections reach the others.
+"""The queue through which a draining worker transfers its idle connections to other workers.
 
-One `SOCK_SEQPACKET` pair for all workers: who leaves puts connections in at one end, who is ready takes them out at
-the other, like a second listener. The kernel keeps what nobody has taken yet, unread request bytes included.
+One `SOCK_SEQPACKET` pair for all workers: draining workers put connections in at one end, ready workers take them out
+at the other, like from a second listener. The kernel keeps those that are not taken yet, unread request bytes included.
 
 Rules:
-  - Whoever takes something believes nothing of it: what is no connection is closed again.
-  - Any holder can shut the queue down, for good and for all. The master looks, and has a new one take its place.
+  - What comes out of the queue is untrusted: anything that is not a connection is closed.
+  - Any process can shut the queue down for all of them. The master detects that and replaces the queue.
 """
 
 import contextlib
@@ -24,18 +24,18 @@ _NEW_TLS = b"t"
 _MOST_NOTE = 2048
 _FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6, socket.AF_UNIX})
 _GARBAGE_A_TURN = 64
-"""Things that are no connections, closed before others have their turn."""
+"""Number of other objects that are closed before `take` returns."""
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A connection that somebody gave away; the taker owns it."""
+class TransferredConnection:
+    """A connection from the queue; the caller of `take` owns it."""
 
     connection: socket.socket
     note: bytes | None
-    """From the worker that served it; `None` if nobody has yet."""
+    """From the worker that served it; `None` if it was not served yet."""
     is_tls: bool
-    """Whether its client begins with a TLS handshake. Those that have one behind them do not move."""
+    """Whether its client begins with a TLS handshake. After a handshake, connections are not transferred."""
 
 
 class HandOff:
@@ -47,7 +47,7 @@ class HandOff:
         self.is_over = False
         """Whether it was shut down, as far as `take` has seen."""
         self.refused = 0
-        """How many things were taken that are no connections."""
+        """Number of objects from the queue that were not connections."""
 
     @classmethod
     def create(cls) -> "HandOff":
@@ -66,12 +66,12 @@ class HandOff:
 
     @property
     def ends(self) -> tuple[socket.socket, socket.socket]:
-        """Where one puts, and where one takes."""
+        """The end for `put`, and the end for `take`."""
         return self._put, self._take
 
     @property
     def is_shut_down(self) -> bool:
-        """Whether somebody shut an end down, so that it is of no use any more."""
+        """Whether an end was shut down, so that the queue must be replaced."""
         poll = select.poll()
         for end in (self._put, self._take):
             poll.register(end, select.POLLRDHUP)
@@ -80,7 +80,7 @@ class HandOff:
         )
 
     def become(self, other: "HandOff") -> "HandOff":
-        """Be the other queue from now on; returns what this was, for the caller to close."""
+        """Replace this queue by the other one; returns the previous one, for the caller to close."""
         before = HandOff(self._put, self._take)
         self._put, self._take = other.ends
         self.is_over = False
@@ -89,7 +89,7 @@ class HandOff:
     def put(self, connection: socket.socket, note: bytes) -> bool:
         """Offer a connection to the other workers; false if the queue is full. The caller still closes its own copy.
 
-        `note`, of two kilobytes at most, says to the worker that takes it what the connection is.
+        `note`, of two kilobytes at most, describes the connection to the worker that takes it.
         """
         try:
             faults.fault_point("before_hand_off")
@@ -100,24 +100,24 @@ class HandOff:
         return given
 
     def put_new(self, connection: socket.socket, *, is_tls: bool) -> bool:
-        """As `put`, of a connection that nobody has served yet."""
+        """As `put`, for a connection that was not served yet."""
         return self._send(_NEW_TLS if is_tls else _NEW, connection)
 
     def _send(self, data: bytes, connection: socket.socket) -> bool:
-        # Nobody may wait here: when it is full the giver keeps its connection, when it is empty a sibling was first.
+        # Never waits: if the queue is full, the worker keeps its connection.
         try:
             descriptors.send(self._put, data, [connection.fileno()])
         except OSError:
             return False
         return True
 
-    def take(self, most: int) -> Iterator[Taken]:
-        """Up to `most` connections others gave away. Raises `OSError` if this process may have no more descriptors."""
+    def take(self, most: int) -> Iterator[TransferredConnection]:
+        """Up to `most` connections of other workers. Raises `OSError` if this process may have no more descriptors."""
         given, looks = 0, most + _GARBAGE_A_TURN
         with contextlib.suppress(BlockingIOError):
             while given < most and looks > 0 and not self.is_over:
                 looks -= 1
-                # What has no descriptor here when it arrives is lost, and its client reset.
+                # A connection that arrives when no descriptor is free is lost, and its client is reset.
                 os.close(os.dup(self._take.fileno()))
                 data, fds = descriptors.receive(
                     self._take, len(_MARK) + _MOST_NOTE, 1, descriptors.DO_NOT_WAIT
@@ -131,7 +131,7 @@ class HandOff:
                         given += 1
                         is_new = data in (_NEW, _NEW_TLS)
                         note = None if is_new else data[len(_MARK) :]
-                        yield Taken(connection, note, is_tls=data == _NEW_TLS)
+                        yield TransferredConnection(connection, note, is_tls=data == _NEW_TLS)
 
     def _connection(self, data: bytes, fd: int) -> socket.socket | None:
         """The connection behind the descriptor that came with the data; `None`, and it is closed, if it is none."""
@@ -143,7 +143,7 @@ class HandOff:
             return None
         try:
             if _may_be_served(data, connection):
-                # Its last close must not wait, whatever the giver asked for.
+                # Its last close must not wait, whatever the sender has set.
                 descriptors.do_not_linger(connection)
                 if connection.family == socket.AF_UNIX:
                     descriptors.refuse(connection)
@@ -156,26 +156,23 @@ class HandOff:
         return None
 
     def refuse(self, connection: socket.socket) -> None:
-        """Close what is no connection that one of ours gave away."""
+        """Close an object that no worker of this program put into the queue."""
         self.refused += 1
         descriptors.close_at_once(connection)
 
     def leave_to_exit(self) -> None:
-        """Have the end of the process close both ends.
-
-        To close what somebody put there may take as long as they like.
-        """
+        """Leave both ends open until the process exits: a close could wait for what another process put there."""
         self._put.detach()
         self._take.detach()
 
     def close(self) -> None:
-        """Close both ends; connections that nobody holds another copy of are closed with them."""
+        """Close both ends, and with them the connections in the queue."""
         self._put.close()
         self._take.close()
 
 
 def _may_be_served(data: bytes, sock: socket.socket) -> bool:
-    """Whether it is a stream socket that does not listen, and came with words that we say."""
+    """Whether it is a stream socket that does not listen, and came with data of this program."""
     return (
         (data in (_NEW, _NEW_TLS) or data.startswith(_MARK))
         and sock.family in _FAMILIES

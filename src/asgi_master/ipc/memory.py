@@ -1,6 +1,6 @@
-"""Files in memory that other processes get: their size is fixed, and so is their content where nobody writes.
+"""Sealed files in memory for other processes: of fixed size, and of fixed content unless they are for writing.
 
-Whoever may shrink a file that others have mapped ends them by SIGBUS. So all such files are made here, sealed.
+A process that shrinks a file that others have mapped kills them by SIGBUS. So all such files are made here.
 """
 
 import fcntl
@@ -17,12 +17,12 @@ def shared_file(name: str, size: int) -> int:
 
 
 def frozen_file(name: str, content: bytes) -> int:
-    """A file that nobody can change; the caller owns the descriptor. Raises `OSError`."""
+    """A file that cannot be changed; the caller owns the descriptor. Raises `OSError`."""
     return _sealed_file(name, len(content), content, _SIZE_SEALS | fcntl.F_SEAL_WRITE)
 
 
 def content_of(fd: int) -> bytes:
-    """All that is in the file, wherever somebody has read to. Raises `OSError`."""
+    """The content of the file, whatever its offset. Raises `OSError`."""
     return os.pread(fd, os.fstat(fd).st_size, 0)
 
 

@@ -3,10 +3,10 @@
 Rules:
   - Each field has one writer. Words are 8 bytes, aligned, and stored whole, so readers see old or new, never half.
   - A reader trusts a row only while it is fresh: a dead or stuck worker's numbers stay behind.
-  - A worker could write anything anywhere in the rows. So whoever reads a word believes it within bounds only
-    (`_believed`), and what the master alone may say is not there: which rows are taken stands in its memory, and for
-    the workers in the *roster*, a second file that they can only read.
-  - Counters only grow, whoever dies or writes: the master remembers the most that it read, and keeps those of the dead.
+  - A worker could write anything anywhere in the rows. So words are clamped when they are read (`_clamped`), and what
+    only the master may change is elsewhere: the rows that are taken are in its memory and, for the workers, in the
+    *roster*, a second file that they can only read.
+  - Counts only grow: the master keeps the highest that it read of each worker, and those of workers that have ended.
 """
 
 import mmap
@@ -39,7 +39,7 @@ assert max(WORDS.values()) < _WORDS
 
 
 class RowState(IntEnum):
-    """What a row's worker is doing, as far as accepting goes."""
+    """State of the worker of a row, for siblings that share the accepting with it."""
 
     FREE = 0
     BOOTING = 1
@@ -55,8 +55,8 @@ _MOST = [MAX_NS if word in TIMES else MAX_COUNT for word in range(_WORDS)]
 """Of each word of a row."""
 
 
-def _believed(word: int, value: int) -> int:
-    """A value as far as it can be true, whoever wrote it. `word` is its place in a row."""
+def _clamped(word: int, value: int) -> int:
+    """The value clamped to its possible range. `word` is its index in a row."""
     if word == Field.STATE:
         return value if value in _STATES else RowState.FREE
     return min(max(0, value), _MOST[word])
@@ -73,7 +73,7 @@ class Row:
         self._base = index * _WORDS
 
     def __getitem__(self, field: Field) -> int:
-        return _believed(field, self._words[self._base + field])
+        return _clamped(field, self._words[self._base + field])
 
     def __setitem__(self, field: Field, value: int) -> None:
         self._words[self._base + field] = value
@@ -95,7 +95,7 @@ class Row:
         return Stats.of_words(self._counted())
 
     def growing(self) -> list[int]:
-        """What only grows, in the order of `GROWING`."""
+        """The counts, in the order of `GROWING`."""
         words = self._counted()
         return [words[word] for word in GROWING]
 
@@ -133,7 +133,7 @@ class Scoreboard:
         self._roster = memoryview(self._roster_map).cast("q")
         # The master does not read in the roster either: where it is the workers' own user, they can open it anew.
         self._taken: dict[int, list[int]] = {}
-        """By row: the most that was read of what only grows."""
+        """By row: the highest counts that were read."""
         self._gone = [0] * len(GROWING)
         """The same, of all whose rows were freed."""
 
@@ -157,7 +157,7 @@ class Scoreboard:
 
     @property
     def counts_of_gone(self) -> list[int]:
-        """What the workers that are gone have counted, in the order of `GROWING`."""
+        """The counts of the workers that have ended, in the order of `GROWING`."""
         return self._gone
 
     def roster_for_reading(self) -> int:
@@ -214,7 +214,7 @@ class Scoreboard:
         return Stats.of_words(words)
 
     def _read_growing(self, index: int) -> list[int]:
-        """What the worker of a row counted, never less than before."""
+        """The counts of the worker of a row, never less than before."""
         seen = self._taken[index]
         seen[:] = map(max, seen, self.row(index).growing())
         return seen
@@ -237,7 +237,7 @@ class Scoreboard:
                 and (least is None or words[base + Field.CONNECTIONS] < least)
             ):
                 least = words[base + Field.CONNECTIONS]
-        return None if least is None else _believed(Field.CONNECTIONS, least)
+        return None if least is None else _clamped(Field.CONNECTIONS, least)
 
 
 def layout() -> dict[str, Any]:
@@ -252,7 +252,7 @@ def layout() -> dict[str, Any]:
 
 
 def understands(theirs: Mapping[str, Any]) -> bool:
-    """Whether this version can go on with a scoreboard of that layout: it may know more fields, but no other ones."""
+    """Whether this version can use a scoreboard of that layout: fields may be added, but not renumbered."""
     ours = layout()
     return all(theirs[key] == ours[key] for key in ("words", "rows", "buckets")) and all(
         theirs[key].items() <= ours[key].items() for key in ("states", "fields")

@@ -17,7 +17,7 @@ from typing import Any
 
 from asgi_master.errors import advice
 from asgi_master.ipc.counters import Field
-from asgi_master.ipc.hand_off import HandOff, Taken
+from asgi_master.ipc.hand_off import HandOff, TransferredConnection
 from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.telemetry.rate_limit import RateLimit
@@ -261,7 +261,7 @@ class Acceptor:
                 times,
             )
 
-    def _open_taken(self, taken: Taken) -> None:
+    def _open_taken(self, taken: TransferredConnection) -> None:
         if taken.note is None:
             self._context.stats.accepted += 1  # by the master, which does not count
             self._open(taken.connection, is_tls=taken.is_tls)

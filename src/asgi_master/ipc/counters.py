@@ -6,9 +6,10 @@ Rules:
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
+from operator import itemgetter
 from typing import Any
 
 DURATION_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -155,19 +156,21 @@ class Stats:
     @classmethod
     def of_words(cls, words: Sequence[int]) -> "Stats":
         """The numbers of a row."""
-        stats = cls()
-        for name, number in NUMBERS.items():
-            if number.is_time:
-                setattr(stats, name, words[number.word] / 1e9)
-            elif len(number.suffixes) == 1:
-                setattr(stats, name, words[number.word])
-            else:
-                setattr(stats, name, [0, *(words[word] for word in number.words)])
-        return stats
+        return cls(*[read(words) for read in _READERS])
 
 
 NUMBERS: dict[str, Number] = {entry.name: entry.metadata[_NUMBER] for entry in fields(Stats)}
-"""By attribute of `Stats`."""
+"""By attribute of `Stats`, in their order."""
+
+
+def _reader(number: Number) -> Callable[[Sequence[int]], Any]:
+    first, stop = number.words.start, number.words.stop
+    if number.is_time:
+        return lambda words: words[first] / 1e9
+    return itemgetter(first) if stop - first == 1 else lambda words: [0, *words[first:stop]]
+
+
+_READERS = [_reader(number) for number in NUMBERS.values()]
 
 WORDS = {field.name: int(field) for field in Field} | {
     f"{name}{suffix}".upper(): word

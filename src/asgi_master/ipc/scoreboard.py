@@ -101,6 +101,8 @@ class Row:
 
     def _counted(self) -> list[int]:
         words = self._words[self._base : self._base + _WORDS].tolist()
+        if min(words) >= 0 and max(words) <= MAX_COUNT:  # as nearly always: the bounds of none are less
+            return words
         return [min(max(0, word), most) for word, most in zip(words, _MOST, strict=True)]
 
     def write(self, stats: Stats) -> None:

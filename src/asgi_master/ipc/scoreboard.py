@@ -34,8 +34,9 @@ _ROWS = 1024
 _BYTES = _ROWS * _WORDS * 8
 _ROSTER_BYTES = _ROWS * 8
 _BUCKETS = range(FIRST_BUCKET, FIRST_BUCKET + BUCKET_COUNT)
+_USED = max(WORDS.values()) + 1
 
-assert max(WORDS.values()) < _WORDS
+assert _USED <= _WORDS
 
 
 class RowState(IntEnum):
@@ -51,7 +52,7 @@ class RowState(IntEnum):
 
 _STATES = frozenset(RowState)
 _NOTHING = memoryview(bytes(_WORDS * 8)).cast("q")
-_MOST = [MAX_NS if word in TIMES else MAX_COUNT for word in range(_WORDS)]
+_MOST = [MAX_NS if word in TIMES else MAX_COUNT for word in range(_USED)]
 """Of each word of a row."""
 
 
@@ -100,8 +101,8 @@ class Row:
         return [words[word] for word in GROWING]
 
     def _counted(self) -> list[int]:
-        words = self._words[self._base : self._base + _WORDS].tolist()
-        if min(words) >= 0 and max(words) <= MAX_COUNT:  # as nearly always: the bounds of none are less
+        words = self._words[self._base : self._base + _USED].tolist()
+        if min(words) >= 0 and max(words) <= MAX_COUNT:  # almost always, and no bound is lower
             return words
         return [min(max(0, word), most) for word, most in zip(words, _MOST, strict=True)]
 

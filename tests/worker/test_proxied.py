@@ -16,7 +16,7 @@ from asgi_master.worker.accept.acceptor import protocol_of
 from asgi_master.worker.accept.proxy_protocol import ProxyOpening
 from asgi_master.worker.http.h1_connection import H1Connection
 from asgi_master.worker.transport.endpoints import trust_of
-from asgi_master.worker.transport.refusals import Refusals
+from asgi_master.worker.transport.rejected_connections import RejectedConnectionLog, Rejection
 from asgi_master.worker.transport.standing import Standing
 from http_apps import hello, mirror
 from http_client import request
@@ -266,9 +266,9 @@ def test_a_health_check_that_leaves_at_once_is_not_worth_a_word(variant, caplog)
 
 
 def test_refusals_are_told_once_a_minute(caplog):
-    refusals = Refusals()
+    rejected = RejectedConnectionLog()
     for now in (5.0, 6.0, 64.0, 65.0, 66.0):
-        refusals.tell("1.2.3.4", f"it came at {now}", now)
+        rejected.log(Rejection.PEER, "1.2.3.4", f"it came at {now}", now)
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert told == [
         "refused a connection from 1.2.3.4: it came at 5.0",

@@ -8,6 +8,7 @@ from asgi_master.worker.http.h1_connection import H1Connection
 from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
 from asgi_master.worker.transport.context import Connection, WorkerContext
 from asgi_master.worker.transport.endpoints import Endpoints
+from asgi_master.worker.transport.rejected_connections import Rejection
 from asgi_master.worker.transport.standing import GiveAway, Standing
 from asgi_master.worker.transport.stream_socket import move
 
@@ -98,7 +99,8 @@ class ProxyOpening(Connection, asyncio.Protocol):
     def _refuse(self, reason: str, status: int) -> None:
         """Close without an answer, which the protocol does not have; `status` is what HTTP would say."""
         client, context = self._ends.client, self.context
-        context.refusals.tell(client[0] if client else "a Unix socket", reason, context.loop.time())
+        peer = client[0] if client else "a Unix socket"
+        context.rejected.log(Rejection.PEER, peer, reason, context.loop.time())
         if context.access_log is not None:
             context.access_log.refused(client, b"", status, 0)
         self._end()

@@ -15,6 +15,7 @@ from asgi_master.http.proxy_protocol import ProxyHeader, ProxyHeaderError, read_
 from asgi_master.worker.http.h1_connection import H1Connection
 from asgi_master.worker.transport.context import Connection, WorkerContext
 from asgi_master.worker.transport.endpoints import Endpoints
+from asgi_master.worker.transport.rejected_connections import Rejection
 from asgi_master.worker.transport.standing import GiveAway, Standing
 from asgi_master.worker.transport.tls import TlsServer
 from asgi_master.worker.transport.tls_refusal import is_of_certificate, reason_of
@@ -124,7 +125,7 @@ class TlsHandshake(Connection):
         error = None if task.cancelled() else task.exception()
         if isinstance(error, _NoHeaderError):
             if reason := str(error):
-                context.refusals.tell(peer, reason, context.loop.time())
+                context.rejected.log(Rejection.PEER, peer, reason, context.loop.time())
                 self._record(error.status)
         elif error is not None:
             # A proxy that speaks for itself looks whether somebody is there, and leaves.
@@ -139,7 +140,7 @@ class TlsHandshake(Connection):
         reason = reason_of(error)
         if is_of_certificate(error):
             who = peer if self._client is None else self._client[0]
-            self.context.refused_certificates.tell(who, reason, self.context.loop.time())
+            self.context.rejected.log(Rejection.CERTIFICATE, who, reason, self.context.loop.time())
         else:
             log.debug("TLS handshake with %s failed: %s", peer, reason)
 

@@ -18,7 +18,7 @@ from asgi_master.http.message import Fields
 from asgi_master.ipc.counters import Stats
 from asgi_master.worker.transport.endpoints import Endpoints
 from asgi_master.worker.transport.outbox import Outbox
-from asgi_master.worker.transport.refusals import Refusals
+from asgi_master.worker.transport.rejected_connections import RejectedConnectionLog
 from asgi_master.worker.transport.standing import GiveAway
 from asgi_master.worker.transport.turns import Turns
 
@@ -159,10 +159,7 @@ class WorkerContext:
     draining: bool = False
     stats: Stats = field(default_factory=Stats)
     connections: set[Connection] = field(default_factory=set)
-    refusals: Refusals = field(default_factory=Refusals)
-    """Of peers that may not connect, or whose PROXY header is wrong."""
-    refused_certificates: Refusals = field(default_factory=Refusals)
-    """Of clients that TLS refused for their certificate, told apart lest one kind silence the other."""
+    rejected: RejectedConnectionLog = field(default_factory=RejectedConnectionLog)
     outbox: Outbox = field(init=False)
     turns: Turns = field(init=False)
     on_connection_lost: Callable[[], None] | None = None

@@ -60,7 +60,7 @@ def test_every_message_in_every_state(state, name):
 @pytest.mark.parametrize("state", State)
 def test_after_the_peer_left_nothing_can_be_sent(state, name):
     exchange = exchange_in(state)
-    exchange.peer_left()
+    exchange.peer_disconnected()
     with pytest.raises(ClientDisconnectedError):
         exchange.interpret(MESSAGES[name])
 
@@ -70,7 +70,7 @@ def test_an_answer_of_failure_to_a_peer_that_left_is_dropped_once(left_at):
     exchange = HttpExchange("GET", has_body=False)
     for index, message in enumerate([{**START, "status": 500}, LAST]):
         if index == left_at:
-            exchange.peer_left()
+            exchange.peer_disconnected()
         assert exchange.interpret(message) is None
     for message in (LAST, MORE, START):
         with pytest.raises(ClientDisconnectedError):
@@ -80,7 +80,7 @@ def test_an_answer_of_failure_to_a_peer_that_left_is_dropped_once(left_at):
 
 def test_a_stream_of_failure_to_a_peer_that_left_is_not_dropped():
     exchange = HttpExchange("GET", has_body=False)
-    exchange.peer_left()
+    exchange.peer_disconnected()
     exchange.interpret({**START, "status": 500})
     with pytest.raises(ClientDisconnectedError):
         exchange.interpret(MORE)
@@ -164,7 +164,7 @@ def test_a_request_without_a_body_is_told_once_then_waits():
     exchange = HttpExchange("GET", has_body=False)
     assert exchange.next_message() == {"type": "http.request", "body": b"", "more_body": False}
     assert exchange.next_message() is None
-    exchange.peer_stopped()
+    exchange.peer_half_closed()
     assert exchange.next_message() == DISCONNECT
     assert exchange.next_message() == DISCONNECT
 
@@ -187,7 +187,7 @@ def test_a_body_in_pieces():
 def test_what_arrived_before_a_disconnect_is_told_first():
     exchange = HttpExchange("POST", has_body=True)
     exchange.body_received(b"a")
-    exchange.peer_left()
+    exchange.peer_disconnected()
     assert exchange.next_message() == {"type": "http.request", "body": b"a", "more_body": True}
     assert exchange.next_message() == DISCONNECT
 
@@ -204,7 +204,7 @@ def test_after_the_response_there_is_only_disconnect():
 
 def test_a_peer_that_stopped_sending_can_still_read():
     exchange = HttpExchange("GET", has_body=False)
-    exchange.peer_stopped()
+    exchange.peer_half_closed()
     assert not exchange.peer_is_gone, "the application does not know of it"
     exchange.interpret(START)
     assert exchange.interpret(LAST)[2]
@@ -215,7 +215,7 @@ def test_a_peer_that_stopped_sending_can_still_read():
 def test_who_was_told_of_a_disconnect_may_answer_once_more(state, name):
     exchange = exchange_in(state)
     exchange.next_message()
-    exchange.peer_stopped()
+    exchange.peer_half_closed()
     assert exchange.next_message() == DISCONNECT
     assert exchange.peer_is_gone
     if (state, name) in NEXT:
@@ -228,7 +228,7 @@ def test_who_was_told_of_a_disconnect_may_answer_once_more(state, name):
 def test_the_servers_own_answer():
     exchange = HttpExchange("HEAD", has_body=True)
     exchange.body_received(b"a")
-    head, *rest = exchange.answer_instead(ResponseHead(500, []), b"text")
+    head, *rest = exchange.server_response(ResponseHead(500, []), b"text")
     assert (head.status, *rest) == (500, b"", True, 4)
     assert exchange.is_complete
     assert exchange.next_message() == DISCONNECT
@@ -239,5 +239,5 @@ def test_the_servers_own_answer():
 def test_the_servers_own_answer_in_the_place_of_one_without_a_body(method, bodyless, status):
     exchange = HttpExchange(method, has_body=False)
     exchange.interpret({**START, "status": status})
-    _, body, *_ = exchange.answer_instead(ResponseHead(500, []), b"text")
+    _, body, *_ = exchange.server_response(ResponseHead(500, []), b"text")
     assert (exchange.bodyless, body) == (bodyless, b"" if bodyless else b"text")

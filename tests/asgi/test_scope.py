@@ -145,7 +145,7 @@ def test_no_two_requests_share_what_an_application_can_change(tls, root_path, fo
 
 def test_no_two_messages_are_one_object():
     exchange = HttpExchange("GET", has_body=False)
-    exchange.peer_stopped()
+    exchange.peer_half_closed()
     messages = [exchange.next_message() for _ in range(3)]
     assert [message["type"] for message in messages] == ["http.request", "http.disconnect", "http.disconnect"]
     assert len({id(message) for message in messages}) == len(messages)

@@ -161,14 +161,14 @@ class TestOrders:
         session.advance(start)
         first = session.interpret(BODY)
         assert isinstance(first, ContinueDenial)
-        head, body, is_last, _length = first.part
+        head, body, is_last, _length = first.chunk
         assert head is not None
         assert (head.status, head.fields) == (401, ((b"x", b"y"),))
         assert (body, is_last) == (b"no", False)
         session.advance(first)
         last = session.interpret(LAST)
         assert isinstance(last, ContinueDenial)
-        assert last.part[:3] == (None, b"!", True)
+        assert last.chunk[:3] == (None, b"!", True)
 
     def test_a_denial_that_is_not_well_formed_changes_nothing(self):
         session = WebSocketSession()

@@ -21,10 +21,10 @@ def forwarded(*lines, trust=OURS):
 
 
 def client(address, port=0, scheme=""):
-    return Origin(names_client=True, client=(address, port), scheme=scheme)
+    return Origin(has_client=True, client=(address, port), scheme=scheme)
 
 
-UNKNOWN = Origin(names_client=True, client=None)
+UNKNOWN = Origin(has_client=True, client=None)
 
 
 # -- who is believed ---------------------------------------------------------------------------------
@@ -43,9 +43,9 @@ UNKNOWN = Origin(names_client=True, client=None)
 )  # fmt: skip
 def test_who_is_believed(trust, believed, not_believed):
     for peer in believed:
-        assert trust.believes(peer), peer
+        assert trust.trusts(peer), peer
     for peer in not_believed:
-        assert not trust.believes(peer), peer
+        assert not trust.trusts(peer), peer
     assert bool(trust) == bool(believed)
 
 
@@ -243,7 +243,7 @@ def test_nothing_but_addresses_comes_out(chain, proto):
     for origin in origins:
         assert origin.scheme in ("", "http", "https")
         if origin.client is not None:
-            assert origin.names_client
+            assert origin.has_client
             host, port = origin.client
             assert str(ip_address(host)) == host
             assert 0 <= port <= 65535

@@ -62,8 +62,8 @@ def test_a_network_means_the_same_by_either_version(number, length):
     assert parse_peer(mapped) == parse_peer(str(network)) == network
     trust = trust_of([mapped])
     for host in (network[0], network[-1]):
-        assert trust.believes(str(host))
-        assert trust.believes(f"::ffff:{host}")
+        assert trust.trusts(str(host))
+        assert trust.trusts(f"::ffff:{host}")
 
 
 @pytest.mark.parametrize(

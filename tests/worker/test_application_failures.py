@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from asgi_master.worker.transport import outbox
+from asgi_master.worker.transport import write_batch
 from http_apps import respond
 from http_client import request
 from serving import VARIANTS, serve
@@ -300,7 +300,7 @@ def test_who_answers_once_more_when_the_drain_told_it_to_end_makes_no_mistake(ca
         client = server.client()
         client.send(request("GET", "/"))
         client.read_until(b"x\r\n")
-        server.run(lambda: [connection.hurry() for connection in server.context.connections])
+        server.run(lambda: [connection.signal_disconnect() for connection in server.context.connections])
         server.wait_until(lambda: not server.context.connections)
         assert server.context.stats.application_errors == 0
     assert not caplog.records
@@ -382,7 +382,7 @@ async def cancel_itself():
 @pytest.mark.parametrize("ends", [fail, leave_it, cancel_itself])
 def test_a_failure_before_anything_has_left_is_a_500(method, status, parts, ends, monkeypatch):
     # On a host that is slow just now nothing would be held until the end of the turn, and the head would have left.
-    monkeypatch.setattr(outbox, "_PATIENCE", float("inf"))
+    monkeypatch.setattr(write_batch, "_MAX_DELAY_DEBT", float("inf"))
 
     async def app(scope, receive, send):
         if scope["path"] == "/good":

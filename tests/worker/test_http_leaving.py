@@ -28,11 +28,11 @@ def detach(connection):
     """Give the connection away to nobody in particular: its socket, or `None` if it cannot move."""
     taken = []
 
-    def give_away(sock, standing):
+    def transfer(sock, standing):
         taken.append(sock.dup())
         return True
 
-    return taken[0] if connection.hand_over(give_away) else None
+    return taken[0] if connection.hand_over(transfer) else None
 
 
 def test_idle_connections_close_at_once_and_silent_ones_soon(variant):

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from asgi_master.http.forwarded import Forwarded
 from asgi_master.worker.accept.acceptor import protocol_of
-from asgi_master.worker.accept.proxy_protocol import ProxyOpening
+from asgi_master.worker.accept.proxy_protocol import ProxyHeaderReader
 from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.transport.connection_state import ConnectionState
 from asgi_master.worker.transport.endpoints import trust_of
 from asgi_master.worker.transport.rejected_connections import RejectedConnectionLog, Rejection
-from asgi_master.worker.transport.standing import Standing
 from http_apps import hello, mirror
 from http_client import request
 from serving import VARIANTS, serve
@@ -148,10 +148,10 @@ def test_a_websocket_has_the_clients_address_and_scheme(variant):
 
 def test_trust_of_settings():
     trust = trust_of(["10.0.0.0/8", "::1", "unix"])
-    assert trust.believes("10.1.1.1")
-    assert trust.believes("::1")
-    assert trust.believes(None)
-    assert not trust.believes("127.0.0.1")
+    assert trust.trusts("10.1.1.1")
+    assert trust.trusts("::1")
+    assert trust.trusts(None)
+    assert not trust.trusts("127.0.0.1")
     assert not trust_of([])
 
 
@@ -284,7 +284,7 @@ def take_over(server, moved):
     for sock, note in moved:
         server.run(
             lambda sock=sock, note=note: server.loop.connect_accepted_socket(
-                lambda: protocol_of(server.context, Standing.of_note(note)), sock
+                lambda: protocol_of(server.context, ConnectionState.from_metadata(note)), sock
             )
         )
     moved.clear()
@@ -386,7 +386,7 @@ def test_the_pieces_in_which_it_arrives_do_not_matter(header, cuts, variant):
         sock = server.connect()
         server.wait_until(lambda: server.context.connections)
         (opening,) = server.context.connections
-        assert isinstance(opening, ProxyOpening)
+        assert isinstance(opening, ProxyHeaderReader)
         transport = opening._transport
         for start, end in itertools.pairwise(bounds):
             server.run(lambda start=start, end=end: transport.get_protocol().data_received(stream[start:end]))

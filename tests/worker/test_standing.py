@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from asgi_master.http.limits import HttpLimits
 from asgi_master.worker.accept.acceptor import protocol_of
+from asgi_master.worker.transport.connection_state import NEW, ConnectionState
 from asgi_master.worker.transport.endpoints import Endpoints
-from asgi_master.worker.transport.standing import FRESH, Standing
 from http_apps import hello
 from serving import serve
 
 _ADDRESSES = st.none() | st.tuples(st.text(max_size=108), st.none() | st.integers(0, 65535))
 _ENDS = st.builds(Endpoints, _ADDRESSES, _ADDRESSES, st.booleans(), st.booleans())
 _STANDINGS = st.builds(
-    Standing,
+    ConnectionState,
     ends=st.none() | _ENDS,
     expects_proxy_header=st.booleans(),
     served=st.integers(0, 2**62),
@@ -27,25 +27,25 @@ _STANDINGS = st.builds(
 
 @given(_STANDINGS)
 def test_a_note_says_it_all(standing):
-    assert Standing.of_note(standing.note()) == standing
+    assert ConnectionState.from_metadata(standing.note()) == standing
 
 
 def test_a_note_has_room_in_the_queue():
     path = "\udcff" * 108
     ends = Endpoints((path, None), (path, None), is_tls=True, is_unix=True)
-    assert len(Standing(ends, True, 2**62, 2.0**40 + 0.1).note()) < 2048
+    assert len(ConnectionState(ends, True, 2**62, 2.0**40 + 0.1).note()) < 2048
 
 
 def test_a_newer_version_may_say_more():
-    assert Standing.of_note(b'{"served": 3, "streams": [1]}') == Standing(served=3)
-    assert Standing.of_note(b"{}") == FRESH
+    assert ConnectionState.from_metadata(b'{"served": 3, "streams": [1]}') == ConnectionState(served=3)
+    assert ConnectionState.from_metadata(b"{}") == NEW
 
 
 ENDS = Endpoints(("1.2.3.4", 5), ("/run/app.sock", None), is_tls=True)
 OLDER = {
-    b"": Standing(),
-    b"header to come": Standing(expects_proxy_header=True),
-    b'[["1.2.3.4", 5], ["/run/app.sock", null], true, false]': Standing(ENDS),
+    b"": ConnectionState(),
+    b"header to come": ConnectionState(expects_proxy_header=True),
+    b'[["1.2.3.4", 5], ["/run/app.sock", null], true, false]': ConnectionState(ENDS),
 }
 """What versions without this form note."""
 
@@ -53,7 +53,9 @@ OLDER = {
 @pytest.mark.parametrize(("note", "meant"), OLDER.items())
 def test_an_older_version_says_less(note, meant):
     """Not whether the connection was served, except where a header has to come first."""
-    assert Standing.of_note(note) == replace(meant, served=0 if meant.expects_proxy_header else 1)
+    assert ConnectionState.from_metadata(note) == replace(
+        meant, served=0 if meant.expects_proxy_header else 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_an_older_version_says_less(note, meant):
 )
 def test_what_no_version_writes_is_no_standing(note):
     with pytest.raises(ValueError, match="no standing of a connection"):
-        Standing.of_note(note)
+        ConnectionState.from_metadata(note)
 
 
 @given(
@@ -94,17 +96,17 @@ def test_what_no_version_writes_is_no_standing(note):
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
         lambda inner: (
             st.lists(inner, max_size=3)
-            | st.dictionaries(st.sampled_from([field.name for field in fields(Standing)]), inner)
+            | st.dictionaries(st.sampled_from([field.name for field in fields(ConnectionState)]), inner)
         ),
         max_leaves=8,
     ).map(lambda value: json.dumps(value).encode())
 )
 def test_whatever_comes_is_a_standing_or_refused(note):
     try:
-        standing = Standing.of_note(note)
+        standing = ConnectionState.from_metadata(note)
     except ValueError:
         return
-    assert Standing.of_note(standing.note()) == standing
+    assert ConnectionState.from_metadata(standing.note()) == standing
 
 
 # -- over two workers --------------------------------------------------------------------------------
@@ -119,7 +121,7 @@ def move(old, new):
     def put(sock, standing):
         copy = sock.dup()
         copy.setblocking(False)
-        moved.append((copy, Standing.of_note(standing.note())))
+        moved.append((copy, ConnectionState.from_metadata(standing.note())))
         return True
 
     old.run(lambda: [connection.drain(put) for connection in list(old.context.connections)])

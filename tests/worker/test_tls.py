@@ -256,8 +256,8 @@ def test_for_whom_its_tasks_run_is_known(variant, directory):
         secured(server).sendall(request("GET", "/cart?user=7"))
         server.wait_until(lambda: begun)
         _total, groups = server.run(lambda: dump_tasks(server.loop, 10_000))
-    (serves,) = [group["serves"] for group in groups if group["coroutine"].endswith("helper")]
-    assert serves == ["GET /cart?user=7"]
+    (serves,) = [group.serves for group in groups if group.coroutine.endswith("helper")]
+    assert serves == ("GET /cart?user=7",)
 
 
 def test_large_bodies_both_ways(variant, directory):
@@ -610,11 +610,11 @@ class TestDrain:
     def nobody_takes(_sock, _note):
         raise AssertionError("a TLS connection was offered to another worker")
 
-    def tell(self, server, give_away):
+    def tell(self, server, transfer):
         def drain():
             server.context.draining = True
             for connection in list(server.context.connections):
-                connection.drain(give_away)
+                connection.drain(transfer)
 
         server.run(drain)
 

@@ -18,10 +18,10 @@ import asgi_master.worker
 from asgi_master.http.engines import engines_of
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.http.websocket.frames import Ping
-from asgi_master.worker.accept.proxy_protocol import ProxyOpening
+from asgi_master.worker.accept.proxy_protocol import ProxyHeaderReader
 from asgi_master.worker.http.h1_connection import H1Connection
 from asgi_master.worker.transport.context import Ending, WorkerContext
-from asgi_master.worker.transport.tls import _Early, _OnTls, _Reader, _Shaking
+from asgi_master.worker.transport.tls import _BufferingProtocol, _HandshakeProtocol, _OnTls, _Reader
 from asgi_master.worker.transport.turns import AHEAD, TakesTurns, Turns
 from asgi_master.worker.websocket.connection import WebSocketConnection
 from http_client import request
@@ -616,10 +616,10 @@ def test_a_receive_that_is_cancelled_while_it_rests_loses_no_message(variant):
 def test_every_protocol_of_a_worker_takes_turns():
     """One that does not must be here, with the reason why its peer cannot keep it busy."""
     excused = {
-        ProxyOpening: "a header of bounded size, and then it is another protocol",
-        _Early: "keeps what comes in a turn or two; reading is paused",
+        ProxyHeaderReader: "a header of bounded size, and then it is another protocol",
+        _BufferingProtocol: "keeps what comes in a turn or two; reading is paused",
         _OnTls: "passes on",
-        _Shaking: "is there for the few records of a handshake",
+        _HandshakeProtocol: "is there for the few records of a handshake",
     }
     for module in pkgutil.iter_modules(asgi_master.worker.__path__, "asgi_master.worker."):
         importlib.import_module(module.name)

@@ -36,7 +36,7 @@ _EXPECTED = {
 }
 
 
-Part = tuple[ResponseHead | None, bytes, bool, int | None]
+ResponseChunk = tuple[ResponseHead | None, bytes, bool, int | None]
 """What is to be sent now: the head (in the first part of a response), a piece of the body, whether it is the last part,
 and the length of the whole body if this part is all of it. A bare tuple, since every response makes one."""
 
@@ -111,7 +111,7 @@ class HttpExchange:
             self._inbox.append(data)
             self.inbox_size += len(data)
 
-    def whole_body_received(self, data: bytes) -> None:
+    def complete_body_received(self, data: bytes) -> None:
         """The body came along with the head."""
         self._inbox = [data]
         self.inbox_size = len(data)
@@ -121,11 +121,11 @@ class HttpExchange:
         """The request is complete."""
         self.body_ended = True
 
-    def peer_stopped(self) -> None:
+    def peer_half_closed(self) -> None:
         """The peer will send nothing more. `receive` tells a disconnect, but a response goes on: it may still read."""
         self._stopped = True
 
-    def peer_left(self) -> None:
+    def peer_disconnected(self) -> None:
         """The connection is gone."""
         self.disconnected = self._stopped = True
 
@@ -151,7 +151,7 @@ class HttpExchange:
         self._told_disconnect = True
         return {"type": "http.disconnect"}
 
-    def interpret(self, message: Message) -> Part | None:
+    def interpret(self, message: Message) -> ResponseChunk | None:
         """What a message that the application sends puts on the wire; `None` is nothing yet.
 
         Raises `ClientDisconnectedError` if the peer is gone, `RuntimeError` for a message that may not come now,
@@ -198,7 +198,7 @@ class HttpExchange:
         is_all = kind == "http.response.body" and not message.get("more_body")
         return is_all and held is not None and held.status >= 500
 
-    def answer_instead(self, head: ResponseHead, body: bytes) -> Part:
+    def server_response(self, head: ResponseHead, body: bytes) -> ResponseChunk:
         """The server's own answer, in the place of what the application said, none of which was sent."""
         self._head = None
         self.head = head
@@ -218,7 +218,7 @@ class HttpExchange:
         self._inbox = []
         self.inbox_size = 0
 
-    def _interpret_body(self, message: Message) -> Part:
+    def _interpret_body(self, message: Message) -> ResponseChunk:
         body = message.get("body", b"")
         if type(body) is not bytes:
             body = _as_bytes(body)

@@ -116,7 +116,7 @@ class ForwardedScopes(HttpScopes):
         """See `HttpScopes.scope`; `client`, `scheme` and `root_path` are what the peer said, if it did."""
         scope = super().scope(request, state)
         origin = self._forwarded.origin(request.headers)
-        if origin.names_client:
+        if origin.has_client:
             scope["client"] = origin.client
         if origin.scheme:
             scope["scheme"] = origin.scheme

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from asgi_master.asgi.errors import ClientDisconnectedError
-from asgi_master.asgi.http_exchange import HttpExchange, Part
+from asgi_master.asgi.http_exchange import HttpExchange, ResponseChunk
 from asgi_master.asgi.types import Message
 from asgi_master.http.message import Headers
 from asgi_master.http.websocket.frames import CloseCode, may_be_sent
@@ -57,12 +57,12 @@ class StartDenial:
 class ContinueDenial:
     """Write this part of that response."""
 
-    part: Part
+    chunk: ResponseChunk
 
     @property
     def is_last(self) -> bool:
         """Whether that response is complete with it."""
-        return self.part[2]
+        return self.chunk[2]
 
 
 @dataclass(frozen=True, slots=True)

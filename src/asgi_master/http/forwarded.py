@@ -18,7 +18,7 @@ _MOST_BYTES = 4096
 """Of a list, counted from the right. Nobody has that many proxies; it bounds what a hostile list costs."""
 _MOST_HOPS = 64
 _MOST_KNOWN = 1024
-_LONGEST_KNOWN = 256
+_MAX_CACHED_BYTES = 256
 _LONGEST_NODE = 64
 
 _LONGEST_PREFIX = 512
@@ -49,7 +49,7 @@ _BETWEEN = re.compile(rb"(?:;[ \t]*+)++")
 class Origin:
     """What trusted proxies said about a request."""
 
-    names_client: bool = False
+    has_client: bool = False
     """Whether they said who asked; the client is then `client`, else the peer."""
     client: tuple[str, int] | None = None
     """Address and port (0 if unknown); `None` if they do not know, or hide it."""
@@ -79,7 +79,7 @@ class Trust:
         """Whether anybody is believed."""
         return bool(self._networks) or self._any_peer or self._unix_peers
 
-    def believes(self, peer: str | None) -> bool:
+    def trusts(self, peer: str | None) -> bool:
         """Whether to believe the peer with this address; `None` is the peer of a Unix socket."""
         if peer is None:
             return self._unix_peers
@@ -130,7 +130,7 @@ class Forwarded:
         known = self._known.get(key)
         if known is None:
             known = self._read(chain, schemes, prefixes)
-            if len(chain) + len(schemes) + len(prefixes) <= _LONGEST_KNOWN:
+            if len(chain) + len(schemes) + len(prefixes) <= _MAX_CACHED_BYTES:
                 if len(self._known) >= _MOST_KNOWN:
                     self._known.clear()
                 self._known[key] = known
@@ -139,27 +139,27 @@ class Forwarded:
     def _read(self, chain: bytes, schemes: bytes, prefixes: bytes) -> Origin:
         if self._is_rfc7239:
             return self._read_forwarded(chain)
-        names_client, client, hop = False, None, 0
+        has_client, client, hop = False, None, 0
         for hop, node in enumerate(_items(chain)):  # noqa: B007 -- how far it came is used below
-            names_client, client = True, read_node(node)
+            has_client, client = True, read_node(node)
             if client is None or not self.trust.is_proxy(client[0]):
                 break
         said = list(_items(schemes))
         # What the proxy that saw the client said; proxies that overwrite leave fewer than there are hops.
         scheme = said[min(hop, len(said) - 1)] if said else b""
         prefix = _read_prefix(prefixes, hop + 1) if prefixes else b""
-        return Origin(names_client, client, _SCHEMES.get(scheme.lower(), ""), prefix)
+        return Origin(has_client, client, _SCHEMES.get(scheme.lower(), ""), prefix)
 
     def _read_forwarded(self, chain: bytes) -> Origin:
         client, scheme = None, ""
-        names_client = False
+        has_client = False
         for element in _elements(chain):
-            names_client = True
+            has_client = True
             client = read_node(element.get(b"for", b""))
             scheme = _SCHEMES.get(element.get(b"proto", b"").lower(), "") or scheme
             if client is None or not self.trust.is_proxy(client[0]):
                 break
-        return Origin(names_client, client, scheme)
+        return Origin(has_client, client, scheme)
 
 
 def _read_prefix(prefixes: bytes, hops: int) -> bytes:

@@ -68,7 +68,7 @@ class ResponseHead:
         "fields",
         "has_date",
         "has_server",
-        "is_known",
+        "is_cached",
         "is_personal",
         "size",
         "status",
@@ -83,7 +83,7 @@ class ResponseHead:
         """Its first digit (RFC 9110 §15); one that is in no class counts as a server error."""
         self.content_length: int | None = None
         self.close = self.has_date = self.has_server = self.is_personal = False
-        self.is_known = False
+        self.is_cached = False
         """Whether it is kept, and used for every response that has the same head."""
         fields = []
         size = 0
@@ -106,16 +106,16 @@ class ResponseHead:
         """The head with these; one that was checked before is not checked again."""
         fields = tuple(headers)
         try:
-            known = _KNOWN_HEADS.get((status, fields))
+            known = _CACHED_HEADS.get((status, fields))
         except TypeError:  # pairs may be lists
             return cls(status, fields)
         if known is None:
             known = cls(status, fields)
-            if known.size <= _LONGEST_KNOWN and not known.is_personal:
-                if len(_KNOWN_HEADS) >= _MOST_KNOWN_HEADS:
-                    _KNOWN_HEADS.clear()
-                known.is_known = True
-                _KNOWN_HEADS[status, fields] = known
+            if known.size <= _MAX_CACHED_BYTES and not known.is_personal:
+                if len(_CACHED_HEADS) >= _MAX_CACHED_HEADS:
+                    _CACHED_HEADS.clear()
+                known.is_cached = True
+                _CACHED_HEADS[status, fields] = known
         return known
 
     def _note(self, name: bytes, value: bytes) -> bool:
@@ -152,6 +152,6 @@ def _as_bytes(name: bytes, value: object) -> bytes:
 
 
 # Applications send few different heads: most differ in nothing but their length. What is personal is not kept.
-_KNOWN_HEADS: dict[tuple[int, tuple[Iterable[bytes], ...]], ResponseHead] = {}
-_MOST_KNOWN_HEADS = 1024
-_LONGEST_KNOWN = 512
+_CACHED_HEADS: dict[tuple[int, tuple[Iterable[bytes], ...]], ResponseHead] = {}
+_MAX_CACHED_HEADS = 1024
+_MAX_CACHED_BYTES = 512

@@ -15,8 +15,8 @@ from collections import deque
 
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import Drain
+from asgi_master.worker.transport.connection_state import ConnectionState, TransferConnection
 from asgi_master.worker.transport.context import Connection, WorkerContext
-from asgi_master.worker.transport.standing import GiveAway, Standing
 
 log = logging.getLogger("asgi_master")
 
@@ -38,34 +38,36 @@ async def drain(
 ) -> None:
     """Empty `context.connections` within the order's time less `reserved` seconds, or sooner by a harsher order."""
 
-    def give_away(connection: socket.socket, standing: Standing) -> bool:
-        return hand_off.put(connection, standing.note())
+    def transfer(connection: socket.socket, state: ConnectionState) -> bool:
+        return hand_off.put(connection, state.note())
 
     loop = context.loop
     context.draining = True
     lost = asyncio.Event()
     context.on_connection_lost = lost.set
-    departure = _Departure(context, order, reserved, give_away)
+    progress = _DrainProgress(context, order, reserved, transfer)
     while context.connections:
         while not harsher.empty():
-            departure.order(harsher.get_nowait())
-        if loop.time() >= departure.deadline:
+            progress.order(harsher.get_nowait())
+        if loop.time() >= progress.deadline:
             await _cancel(context, lost)
             return
-        departure.advance(loop.time())
+        progress.advance(loop.time())
         lost.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(min(loop.time() + _TURN, departure.deadline)):
+            async with asyncio.timeout_at(min(loop.time() + _TURN, progress.deadline)):
                 await lost.wait()
 
 
-class _Departure:
+class _DrainProgress:
     """Who was told what so far."""
 
-    def __init__(self, context: WorkerContext, order: Drain, reserved: float, give_away: GiveAway) -> None:
+    def __init__(
+        self, context: WorkerContext, order: Drain, reserved: float, transfer: TransferConnection
+    ) -> None:
         self._context = context
         self._reserved = reserved
-        self._to_others = give_away
+        self._to_others = transfer
         self._hurried = False
         self._to_close: deque[Connection] = deque(
             connection for connection in context.connections if connection.closes_gradually
@@ -78,7 +80,7 @@ class _Departure:
         window = max(0.0, order.timeout - self._reserved - _CANCEL_SLICE)
         self.deadline = self._started + window
         self._half_time = self._started + window / 2
-        self._give_away = self._to_others if order.hand_off else None
+        self._transfer = self._to_others if order.hand_off else None
         self._spacing = min(_CLOSE_SPACING, window / 2 / max(1, len(self._to_close)))
         self._next_close = self._started
 
@@ -89,9 +91,9 @@ class _Departure:
         waiting = set(self._to_close)
         for connection in list(self._context.connections):
             if connection not in waiting:
-                connection.drain(None if self._hurried else self._give_away)
+                connection.drain(None if self._hurried else self._transfer)
                 if hurries:
-                    connection.hurry()
+                    connection.signal_disconnect()
         while self._to_close and now >= self._next_close:
             self._to_close.popleft().drain()
             self._next_close += self._spacing

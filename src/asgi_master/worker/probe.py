@@ -58,7 +58,7 @@ class _Attempt:
             await asyncio.wait({task}, timeout=limit)
         finally:
             if not task.done():
-                self._exchange.peer_left()
+                self._exchange.peer_disconnected()
                 self._over.set()
                 task.cancel()
                 await asyncio.wait({task}, timeout=_UNWIND)

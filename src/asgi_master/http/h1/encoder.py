@@ -21,7 +21,7 @@ def _status_line(status: int) -> bytes:
 
 _STATUS_LINES = {status: _status_line(status) for status in range(200, 600)}
 
-_MOST_ENCODED = 1024
+_MAX_ENCODED_HEADS = 1024
 """Heads whose encoded form is kept."""
 
 
@@ -31,7 +31,7 @@ class ServerFields:
     The connections of a worker share them, and with them what the usual heads came to since the date changed.
     """
 
-    __slots__ = ("_date_line", "_extra", "_is_dated", "_server_line", "_usual")
+    __slots__ = ("_date_line", "_encoded_heads", "_extra", "_is_dated", "_server_line")
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class ServerFields:
         self._is_dated = date_header
         self._date_line = b""
         self._extra = extra_headers
-        self._usual: dict[ResponseHead, bytes] = {}
+        self._encoded_heads: dict[ResponseHead, bytes] = {}
 
     def set_date(self, date: str) -> None:
         """Say from now on that it is `date`, an IMF-fixdate (RFC 9110 §5.6.7)."""
         if self._is_dated:
             self._date_line = f"date: {date}\r\n".encode("ascii")
-            self._usual.clear()
+            self._encoded_heads.clear()
 
     def lines(self) -> dict[bytes, bytes]:
         """A line of each, by its name in lower case."""
@@ -75,15 +75,15 @@ class ServerFields:
             )
         )
 
-    def encode_usual(self, head: ResponseHead) -> bytes:
+    def encode_cached(self, head: ResponseHead) -> bytes:
         """The same of one that tells its length, on a connection of HTTP/1.1 that goes on."""
-        data = self._usual.get(head)
+        data = self._encoded_heads.get(head)
         if data is None:
             data = self.encode(head, b"", _END)
-            if head.is_known:
-                if len(self._usual) >= _MOST_ENCODED:
-                    self._usual.clear()
-                self._usual[head] = data
+            if head.is_cached:
+                if len(self._encoded_heads) >= _MAX_ENCODED_HEADS:
+                    self._encoded_heads.clear()
+                self._encoded_heads[head] = data
         return data
 
     def _missing(self, head: ResponseHead) -> bytes:
@@ -125,7 +125,7 @@ class ResponseEncoder:
         self._chunked = chunked
         self.keep_alive = keep_alive
         if keep_alive and is_1_1 and not framing:
-            return self._fields.encode_usual(head)
+            return self._fields.encode_cached(head)
         end = _END if keep_alive and is_1_1 else _END_KEEP_ALIVE if keep_alive else _END_CLOSE
         return self._fields.encode(head, framing, end)
 

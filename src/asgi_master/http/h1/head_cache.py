@@ -10,7 +10,7 @@ _MOST_BYTES = 1024
 """Larger ones are not kept, so that ten thousand idle connections do not hold much."""
 
 
-class Repeated:
+class HeadCache:
     """The head of the last request, and what it came to."""
 
     __slots__ = ("head", "line_end", "request")
@@ -22,8 +22,8 @@ class Repeated:
 
     @classmethod
     def of(
-        cls, head: bytes, line_end: int, request: H1Request, former: "Repeated | None"
-    ) -> "Repeated | None":
+        cls, head: bytes, line_end: int, request: H1Request, former: "HeadCache | None"
+    ) -> "HeadCache | None":
         """What to remember of a request that was judged; nothing if its fields said something about itself alone.
 
         Its first line ends at `line_end`. It takes the place of `former`, which is used again.
@@ -42,7 +42,7 @@ class Repeated:
         former.line_end = line_end
         return former
 
-    def judges(self, request: H1Request, head: bytes, line_end: int) -> bool:
+    def matches(self, request: H1Request, head: bytes, line_end: int) -> bool:
         """Whether the fields of this head were judged already, and mean the same with the line of this request."""
         return (
             len(head) - line_end == len(self.head) - self.line_end

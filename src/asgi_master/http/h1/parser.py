@@ -12,13 +12,13 @@ from typing import Final, Literal
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.grammar import HEAD_TEXT
 from asgi_master.http.h1.chunked import ChunkedDecoder
-from asgi_master.http.h1.head_cache import Repeated
+from asgi_master.http.h1.head_cache import HeadCache
 from asgi_master.http.h1.request_head import H1Request, read_request_line, take_headers
 from asgi_master.http.limits import HttpLimits
 from asgi_master.http.message import Headers
 
 
-class Mark(Enum):
+class Signal(Enum):
     """Events without content."""
 
     NEED_DATA = auto()
@@ -27,10 +27,10 @@ class Mark(Enum):
     """The request is complete, its body included."""
 
 
-NEED_DATA: Final = Mark.NEED_DATA
-END_OF_MESSAGE: Final = Mark.END_OF_MESSAGE
+NEED_DATA: Final = Signal.NEED_DATA
+END_OF_MESSAGE: Final = Signal.END_OF_MESSAGE
 
-Event = H1Request | bytes | Literal[Mark.NEED_DATA, Mark.END_OF_MESSAGE]
+Event = H1Request | bytes | Literal[Signal.NEED_DATA, Signal.END_OF_MESSAGE]
 """What the bytes mean; `bytes` are a piece of the body."""
 
 
@@ -68,6 +68,7 @@ class Parser(ABC):
     __slots__ = (
         "_buffer",
         "_decoder",
+        "_head_cache",
         "_header_limit",
         "_is_last",
         "_limits",
@@ -75,7 +76,6 @@ class Parser(ABC):
         "_line_size",
         "_position",
         "_remaining",
-        "_repeated",
         "_searched",
         "_skipped",
         "_state",
@@ -94,7 +94,7 @@ class Parser(ABC):
         self._is_last = False
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
-        self._repeated: Repeated | None = None
+        self._head_cache: HeadCache | None = None
 
     @abstractmethod
     def _read_headers(self, head: bytes, request: H1Request) -> Headers:
@@ -166,7 +166,7 @@ class Parser(ABC):
             return None
         if buffer[start] == _CR:
             return self._skip_empty_line()
-        repeated = self._repeated
+        repeated = self._head_cache
         if repeated is not None and buffer.startswith(repeated.head, start):
             request = repeated.request
             end = start + len(repeated.head)
@@ -200,7 +200,7 @@ class Parser(ABC):
             self._position = self._searched = 0
         return False
 
-    def whole_body(self) -> bytes | None:
+    def take_complete_body(self) -> bytes | None:
         """The body of the request just told, if all of it is here: then the message is complete, without events."""
         start, end = self._position, self._position + self._remaining
         if self._state is not _BODY or end > len(self._buffer):
@@ -226,15 +226,15 @@ class Parser(ABC):
         if len(head) - line_end - 2 > self._header_limit:
             raise _header_too_large()
         request = read_request_line(head[:line_end])
-        repeated = self._repeated
-        if repeated is not None and repeated.judges(request, head, line_end):
+        repeated = self._head_cache
+        if repeated is not None and repeated.matches(request, head, line_end):
             known = repeated.request
             request.headers = known.headers
             request.keep_alive = known.keep_alive
             request.body_length = known.body_length
         else:
             self._take_fields(head, request)
-        self._repeated = Repeated.of(head, line_end, request, repeated)
+        self._head_cache = HeadCache.of(head, line_end, request, repeated)
         return request
 
     def _take_fields(self, head: bytes, request: H1Request) -> None:

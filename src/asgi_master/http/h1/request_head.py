@@ -29,21 +29,21 @@ class H1Request(Request):
 
 
 # What the request lines of busy endpoints mean. Lines with a query, which may hold secrets, and long ones are not kept.
-_KNOWN_LINES: dict[bytes, H1Request] = {}
-_MOST_KNOWN_LINES = 1024
-_LONGEST_KNOWN_LINE = 128
+_REQUEST_LINES: dict[bytes, H1Request] = {}
+_MAX_REQUEST_LINES = 1024
+_MAX_CACHED_LINE = 128
 
 
 def read_request_line(line: bytes) -> H1Request:
     """The request of which only the first line is known (RFC 9112 §3). Raises `ProtocolError`."""
-    known = _KNOWN_LINES.get(line)
+    known = _REQUEST_LINES.get(line)
     if known is None:
         known = _read_unknown_line(line)
-        if len(line) > _LONGEST_KNOWN_LINE or known.query_string or known.authority is not None:
+        if len(line) > _MAX_CACHED_LINE or known.query_string or known.authority is not None:
             return known
-        if len(_KNOWN_LINES) >= _MOST_KNOWN_LINES:
-            _KNOWN_LINES.clear()
-        _KNOWN_LINES[line] = known
+        if len(_REQUEST_LINES) >= _MAX_REQUEST_LINES:
+            _REQUEST_LINES.clear()
+        _REQUEST_LINES[line] = known
     # Positional and bare: this is on the path of every request.
     return H1Request(
         known.method,

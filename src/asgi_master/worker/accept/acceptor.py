@@ -21,13 +21,13 @@ from asgi_master.ipc.hand_off import HandOff, TransferredConnection
 from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.telemetry.rate_limit import RateLimit
-from asgi_master.worker.accept.proxy_protocol import ProxyOpening
+from asgi_master.worker.accept.proxy_protocol import ProxyHeaderReader
 from asgi_master.worker.accept.tls import TlsHandshake
 from asgi_master.worker.heartbeat import BEAT_PERIOD
 from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.transport.connection_state import NEW, ConnectionState
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.eager import begin
-from asgi_master.worker.transport.standing import FRESH, Standing
 from asgi_master.worker.transport.tls import TlsServer
 
 log = logging.getLogger("asgi_master")
@@ -47,16 +47,16 @@ _LEFT_IN_A_QUEUE = 64
 """Connections taken from a queue at once before it is let go."""
 
 
-_HEADER_TO_COME = Standing(expects_proxy_header=True)
+_HEADER_TO_COME = ConnectionState(expects_proxy_header=True)
 
 
-def protocol_of(context: WorkerContext, standing: Standing | None) -> asyncio.Protocol:
+def protocol_of(context: WorkerContext, state: ConnectionState | None) -> asyncio.Protocol:
     """The protocol of a plaintext connection that was accepted (`None`), or that another worker gave away as this."""
-    if standing is None:
-        standing = FRESH if context.proxies is None else _HEADER_TO_COME
-    if standing.expects_proxy_header:
-        return ProxyOpening(context, standing)
-    return H1Connection(context, standing)
+    if state is None:
+        state = NEW if context.proxies is None else _HEADER_TO_COME
+    if state.expects_proxy_header:
+        return ProxyHeaderReader(context, state)
+    return H1Connection(context, state)
 
 
 class Acceptor:
@@ -267,11 +267,11 @@ class Acceptor:
             self._open(taken.connection, is_tls=taken.is_tls)
             return
         try:
-            standing = Standing.of_note(taken.note)
+            state = ConnectionState.from_metadata(taken.note)
         except ValueError:
             self._hand_off.refuse(taken.connection)
         else:
-            self._open(taken.connection, standing, is_tls=False)
+            self._open(taken.connection, state, is_tls=False)
 
     def _guarded(self, source: object, what: str, work: Callable[[Any], None], argument: object) -> bool:
         """Do it; false, with a line in the log, if it failed."""
@@ -284,7 +284,7 @@ class Acceptor:
             return False
         return True
 
-    def _open(self, connection: socket.socket, standing: Standing | None = None, *, is_tls: bool) -> None:
+    def _open(self, connection: socket.socket, state: ConnectionState | None = None, *, is_tls: bool) -> None:
         try:
             connection.setblocking(False)
         except OSError as error:
@@ -300,7 +300,7 @@ class Acceptor:
             return
         # Begun at once, it reads a turn earlier.
         task = begin(
-            self._loop.connect_accepted_socket(lambda: protocol_of(self._context, standing), connection),
+            self._loop.connect_accepted_socket(lambda: protocol_of(self._context, state), connection),
             self._loop,
         )
         self._opening.add(task)

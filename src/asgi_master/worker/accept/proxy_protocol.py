@@ -6,24 +6,24 @@ from typing import cast
 from asgi_master.http.proxy_protocol import ProxyHeaderError, read_header
 from asgi_master.worker.http.h1_connection import H1Connection
 from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
+from asgi_master.worker.transport.connection_state import ConnectionState, TransferConnection
 from asgi_master.worker.transport.context import Connection, WorkerContext
 from asgi_master.worker.transport.endpoints import Endpoints
 from asgi_master.worker.transport.rejected_connections import Rejection
-from asgi_master.worker.transport.standing import GiveAway, Standing
 from asgi_master.worker.transport.stream_socket import move
 
 
-class ProxyOpening(Connection, asyncio.Protocol):
+class ProxyHeaderReader(Connection, asyncio.Protocol):
     """The protocol of a connection until its PROXY header is complete; an `H1Connection` goes on."""
 
     __slots__ = ("_ends", "_is_over", "_received", "_timer", "_transport", "context")
 
-    def __init__(self, context: WorkerContext, standing: Standing) -> None:
+    def __init__(self, context: WorkerContext, state: ConnectionState) -> None:
         self.context = context
         self._received = bytearray()
         self._timer = DeadlineTimer(context.http)
-        if standing.idle_since is not None:
-            self._timer.resume(Wait.FIRST_BYTE, 0, standing.idle_since, now=context.loop.time())
+        if state.idle_since is not None:
+            self._timer.resume(Wait.FIRST_BYTE, 0, state.idle_since, now=context.loop.time())
         self._is_over = False
 
     # -- called by the loop ------------------------------------------------------------------------
@@ -37,7 +37,7 @@ class ProxyOpening(Connection, asyncio.Protocol):
         if self._ends.client is None and not self._ends.is_unix:
             self._transport.abort()  # the peer is gone already, as some health checks are
         # Where it is not spoken (any more), the worker that gave this connection away has judged its peer.
-        elif context.proxies is not None and not self._ends.are_believed_by(context.proxies):
+        elif context.proxies is not None and not self._ends.are_trusted_by(context.proxies):
             self._refuse("its address is not in proxy-protocol-allow-ips", 403)
 
     def data_received(self, data: bytes) -> None:
@@ -54,7 +54,7 @@ class ProxyOpening(Connection, asyncio.Protocol):
             return
         rest = bytes(self._received[header.size :])
         self._end()
-        connection = H1Connection(self.context, Standing(self._ends.told_by(header)))
+        connection = H1Connection(self.context, ConnectionState(self._ends.with_proxy_header(header)))
         self._transport.set_protocol(connection)
         connection.connection_made(self._transport)
         if rest:
@@ -75,16 +75,16 @@ class ProxyOpening(Connection, asyncio.Protocol):
             else:
                 self._transport.close()
 
-    def drain(self, give_away: GiveAway | None = None) -> None:
+    def drain(self, transfer: TransferConnection | None = None) -> None:
         """See `Connection.drain`. One that cannot move gets a little time to come to its request."""
-        if give_away is None or not self.is_idle():
+        if transfer is None or not self.is_idle():
             return
         since = self._timer.since(Wait.FIRST_BYTE, 0, now=self.context.loop.time())
-        if move(self._transport, give_away, Standing(expects_proxy_header=True, idle_since=since)):
+        if move(self._transport, transfer, ConnectionState(expects_proxy_header=True, idle_since=since)):
             self._end()
 
-    def hurry(self) -> None:
-        """See `Connection.hurry`."""
+    def signal_disconnect(self) -> None:
+        """See `Connection.signal_disconnect`."""
 
     def cancel(self) -> None:
         """See `Connection.cancel`."""

@@ -13,10 +13,10 @@ from asgi_master.asgi.types import Address
 from asgi_master.http.forwarded import Trust
 from asgi_master.http.proxy_protocol import ProxyHeader, ProxyHeaderError, read_header
 from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.transport.connection_state import ConnectionState, TransferConnection
 from asgi_master.worker.transport.context import Connection, WorkerContext
 from asgi_master.worker.transport.endpoints import Endpoints
 from asgi_master.worker.transport.rejected_connections import Rejection
-from asgi_master.worker.transport.standing import GiveAway, Standing
 from asgi_master.worker.transport.tls import TlsServer
 from asgi_master.worker.transport.tls_refusal import is_of_certificate, reason_of
 
@@ -32,9 +32,9 @@ _PROTOCOLS = {"http/1.1": H1Connection}
 """By the name that ALPN has for what they speak."""
 
 
-def protocol_of(context: WorkerContext, standing: Standing, agreed: str | None) -> asyncio.Protocol:
+def protocol_of(context: WorkerContext, state: ConnectionState, agreed: str | None) -> asyncio.Protocol:
     """The protocol of a connection; `agreed` is what ALPN chose, `None` if the client does not use it."""
-    return _PROTOCOLS[agreed or "http/1.1"](context, standing)
+    return _PROTOCOLS[agreed or "http/1.1"](context, state)
 
 
 class _NoHeaderError(Exception):
@@ -71,7 +71,7 @@ class TlsHandshake(Connection):
             sock.close()
             raise
         begin = await tls.shake_hands(
-            context.loop, sock, context.turns, partial(protocol_of, context, Standing(ends))
+            context.loop, sock, context.turns, partial(protocol_of, context, ConnectionState(ends))
         )
         self._leave()
         begin()
@@ -81,11 +81,11 @@ class TlsHandshake(Connection):
         ends = Endpoints.of_secure(sock)
         if ends.client is None and not ends.is_unix:
             raise _NoHeaderError  # the peer is gone already, as some health checks are
-        if not ends.are_believed_by(proxies):
+        if not ends.are_trusted_by(proxies):
             raise _NoHeaderError("its address is not in proxy-protocol-allow-ips", 403)
         header = await self._take_header(sock)
         self._is_a_check = not header.is_proxied
-        told = ends.told_by(header)
+        told = ends.with_proxy_header(header)
         self._client = told.client
         return told
 
@@ -152,16 +152,16 @@ class TlsHandshake(Connection):
     def sweep(self, now: float) -> None:
         """See `Connection.sweep`. Header and handshake have their own time-outs."""
 
-    def drain(self, give_away: GiveAway | None = None) -> None:
+    def drain(self, transfer: TransferConnection | None = None) -> None:
         """See `Connection.drain`. A handshake cannot move; what follows it is served."""
-        if give_away is None:
+        if transfer is None:
             now = self.context.loop.time()
             self._last_call = self._last_call or now + _LAST_CALL
             if now >= self._last_call:
                 self._task.cancel()
 
-    def hurry(self) -> None:
-        """See `Connection.hurry`."""
+    def signal_disconnect(self) -> None:
+        """See `Connection.signal_disconnect`."""
 
     def cancel(self) -> None:
         """See `Connection.cancel`."""

@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MAX_LOCATIONS = 3
 
 
-class Served(Protocol):
+class RequestOwner(Protocol):
     """A connection or a request, as far as it matters here."""
 
     def subject(self) -> str:
@@ -28,11 +28,11 @@ class Served(Protocol):
 
 
 # Weak: contexts live in the transport, and a connection shall go as soon as that lets go of it.
-_SERVED: ContextVar[Callable[[], Served | None] | None] = ContextVar("asgi_master_served", default=None)
+_SERVED: ContextVar[Callable[[], RequestOwner | None] | None] = ContextVar("asgi_master_served", default=None)
 _RUNNERS: set[CodeType] = set()
 
 
-def mark(served: Served) -> None:
+def bind_context(served: RequestOwner) -> None:
     """Note in the present context that what runs in it runs for this connection."""
     _SERVED.set(weakref.ref(served))
 
@@ -43,20 +43,20 @@ class LateOwner:
     __slots__ = ("_served",)
 
     def __init__(self) -> None:
-        self._served: weakref.ref[Served] | None = None
+        self._served: weakref.ref[RequestOwner] | None = None
         _SERVED.set(self)
 
-    def settle(self, served: Served) -> None:
+    def settle(self, served: RequestOwner) -> None:
         """This is the connection."""
         self._served = weakref.ref(served)
 
-    def __call__(self) -> Served | None:
+    def __call__(self) -> RequestOwner | None:
         """The connection, once it is known and as long as it lives."""
         return None if self._served is None else self._served()
 
 
 def runs_the_application(method: F) -> F:
-    """Note that this method of a `Served` runs the application for it: its frame in a stack tells for whom."""
+    """Note that this method of a `RequestOwner` runs the application for it: its frame in a stack tells for whom."""
     _RUNNERS.add(method.__code__)
     return method
 
@@ -68,7 +68,7 @@ def is_runner(frame: FrameType) -> bool:
 
 def subject_of_frame(frame: FrameType) -> str:
     """The request that is served in a frame that `is_runner`."""
-    served: Served | None = frame.f_locals.get("self")
+    served: RequestOwner | None = frame.f_locals.get("self")
     return served.subject() if served is not None else ""
 
 
@@ -89,7 +89,7 @@ def subject_of(task: "asyncio.Task[Any]") -> str:
 
 
 def waits_at(
-    task: "asyncio.Task[Any]", served: Served, loop: asyncio.AbstractEventLoop, ownership: CodeOwnership
+    task: "asyncio.Task[Any]", served: RequestOwner, loop: asyncio.AbstractEventLoop, ownership: CodeOwnership
 ) -> str:
     """Where the task of a request waits, and where other tasks of its connection do."""
     others = [other for other in asyncio.all_tasks(loop) if other is not task and _served(other) is served]
@@ -100,7 +100,7 @@ def waits_at(
     return "; another task at ".join(text for text in described if text)
 
 
-def _served(task: "asyncio.Task[Any]") -> Served | None:
+def _served(task: "asyncio.Task[Any]") -> RequestOwner | None:
     context = _context_of(task)
     reference = None if context is None else context.get(_SERVED)
     return None if reference is None else reference()

@@ -9,19 +9,19 @@ import contextvars
 import logging
 from typing import cast
 
-from asgi_master.asgi.http_exchange import Part
+from asgi_master.asgi.http_exchange import ResponseChunk
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.h1.request_head import H1Request
 from asgi_master.http.h1.upgrade import is_websocket_upgrade
-from asgi_master.worker.diagnostics.current_request import mark
+from asgi_master.worker.diagnostics.current_request import bind_context
 from asgi_master.worker.http.h1_upgrade import H1Upgrade
 from asgi_master.worker.http.h1_writer import H1Writer
 from asgi_master.worker.http.request_task import RequestTask
 from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
+from asgi_master.worker.transport.connection_state import NEW, ConnectionState, TransferConnection
 from asgi_master.worker.transport.context import Connection, Ending, Leaving, WorkerContext
 from asgi_master.worker.transport.endpoints import Endpoints
-from asgi_master.worker.transport.standing import FRESH, GiveAway, Standing
 from asgi_master.worker.transport.stream_socket import has_unread_bytes, move
 from asgi_master.worker.transport.tls import tls_extension
 from asgi_master.worker.transport.turns import AHEAD, FREE, LARGE, TakesTurns
@@ -53,7 +53,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         "_discarded",
         "_ending",
         "_eof",
-        "_give_away",
+        "_given_endpoints",
         "_has_more",
         "_is_last",
         "_is_plaintext",
@@ -65,7 +65,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         "_scopes",
         "_served",
         "_timer",
-        "_told_ends",
+        "_transfer",
         "access_log",
         "context",
         "flow",
@@ -73,17 +73,17 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         "writer",
     )
 
-    def __init__(self, context: WorkerContext, standing: Standing = FRESH) -> None:
+    def __init__(self, context: WorkerContext, standing: ConnectionState = NEW) -> None:
         """`standing` is what it was in another worker, if it was."""
         super().__init__(context.turns)
         self.context = context
-        self._told_ends = standing.ends
+        self._given_endpoints = standing.ends
         self.is_cancelled = False
         self._loop = context.loop
         self.access_log = None if context.access_log is None else context.access_log.of_connection()
         self._parser = context.engines.parser(context.http)
         self._timer = DeadlineTimer(context.http)
-        mark(self)
+        bind_context(self)
         self._clean_context = contextvars.copy_context()
         self._current: RequestTask | None = None  # whose response, or whose body, is not complete
         self._running: set[RequestTask] = set()  # whose application has not returned
@@ -98,7 +98,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         self._has_more = False  # whether something of the next request came with the last
         self._ending = _OPEN
         self._leaving = Leaving.NO
-        self._give_away: GiveAway | None = None
+        self._transfer: TransferConnection | None = None
         self._received = 0
         self._served = standing.served
         if standing.idle_since is not None:
@@ -112,7 +112,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.writer = self.flow = H1Writer(self.context, self._transport)
         self._is_plaintext = transport.get_extra_info("sslcontext") is None
-        ends = self._told_ends or Endpoints.of(transport)
+        ends = self._given_endpoints or Endpoints.of(transport)
         self._scopes = self.context.scopes(ends, tls_extension(transport))
         self._register()
 
@@ -138,7 +138,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             return (self.writer.is_paused or self._is_queued) and self._parser.buffered > 0
         if current.is_complete:
             return False
-        current.peer_stopped()
+        current.peer_half_closed()
         current.wake()
         return True
 
@@ -169,8 +169,8 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             self._continue_sent = True
             self.writer.write_continue()
 
-    def send_part(self, current: RequestTask, part: Part) -> None:
-        """See `Stream.send_part`."""
+    def send_chunk(self, current: RequestTask, part: ResponseChunk) -> None:
+        """See `Stream.send_chunk`."""
         head, body, is_last, length = part
         if head is None:
             self.writer.write_next(body, is_last)
@@ -219,14 +219,14 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             is_held_up = wait is Wait.WRITE or self._is_queued
             self._current.sweep(now, self._received, is_held_up=is_held_up)
 
-    def drain(self, give_away: GiveAway | None = None) -> None:
+    def drain(self, transfer: TransferConnection | None = None) -> None:
         """See `Connection.drain`."""
         before = self._leaving
-        if give_away is None:
+        if transfer is None:
             self._leaving = Leaving.CLOSE
         else:
             self._leaving = Leaving.MOVE if self._is_plaintext else Leaving.STAY
-        self._give_away = give_away
+        self._transfer = transfer
         if self._leaving is Leaving.MOVE:
             self._hand_over_if_idle()
         elif (
@@ -240,13 +240,13 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         # Others may have a request on its way: a fresh connection its first, and one whose last response began before
         # the drain has not been told of it. The sweep ends those that have not.
 
-    def hurry(self) -> None:
-        """See `Connection.hurry`."""
+    def signal_disconnect(self) -> None:
+        """See `Connection.signal_disconnect`."""
         if self._leaving is Leaving.MOVE:
             self._leaving = Leaving.CLOSE
         current = self._current
         if current is not None and current.head is not None and not current.is_complete:
-            current.peer_stopped()
+            current.peer_half_closed()
             current.wake()
 
     def cancel(self) -> None:
@@ -272,7 +272,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         served = [request for request in (self._current, *tuple(self._running)) if request is not None]
         return served[0].title if served else ""
 
-    def hand_over(self, give_away: GiveAway) -> bool:
+    def hand_over(self, transfer: TransferConnection) -> bool:
         """Give an idle plaintext connection away; false if it cannot move, or nobody takes it.
 
         Nothing is shut down and unread bytes stay in the kernel; this object leaves the worker's connections.
@@ -281,20 +281,20 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         self.writer.flush()
         if not self.is_idle() or not self._is_plaintext or self._eof or transport.get_write_buffer_size():
             return False
-        standing = Standing(
-            ends=self._told_ends,
+        standing = ConnectionState(
+            ends=self._given_endpoints,
             served=self._served,
             idle_since=self._timer.since(*self._idling(), now=self._loop.time()),
         )
-        if not move(transport, give_away, standing):
+        if not move(transport, transfer, standing):
             return False
         self._abandon()
         self._leave_when_done()
         return True
 
     def _hand_over_if_idle(self) -> None:
-        if self._leaving is Leaving.MOVE and self._give_away is not None and self.is_idle():
-            self.hand_over(self._give_away)
+        if self._leaving is Leaving.MOVE and self._transfer is not None and self.is_idle():
+            self.hand_over(self._transfer)
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -390,9 +390,9 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             self._continue_sent = False
             self._discarded = 0
             # A body that came along is there before the application asks for it.
-            body = self._parser.whole_body()
+            body = self._parser.take_complete_body()
             if body is not None:
-                current.whole_body_received(body)
+                current.complete_body_received(body)
             else:
                 pieces, until = 0, 0.0
                 while not current.body_ended and self._take_body(current):
@@ -491,7 +491,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         else:
             self._is_last = True
             current.answer(error.status, error.reason)
-            current.peer_left()
+            current.peer_disconnected()
             current.wake()
 
     # -- the end -----------------------------------------------------------------------------------
@@ -532,7 +532,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         self._transport_lost()
         for running in list(self._running):
             if not running.is_complete:
-                running.peer_left()
+                running.peer_disconnected()
             running.wake()
         self.writer.resume()
 

@@ -3,7 +3,7 @@
 import asyncio
 from http import HTTPStatus
 
-from asgi_master.asgi.http_exchange import Part
+from asgi_master.asgi.http_exchange import ResponseChunk
 from asgi_master.http.h1.encoder import ResponseEncoder
 from asgi_master.http.h1.request_head import H1Request
 from asgi_master.http.h1.upgrade import read_key, switching_protocols
@@ -31,8 +31,8 @@ class H1Upgrade:
         defaults = self._context.server_fields.lines()
         self._transport.write(switching_protocols(self._key, fields, defaults))
 
-    def send_part(self, part: Part) -> None:
-        """See `HandshakeStream.send_part`."""
+    def send_chunk(self, part: ResponseChunk) -> None:
+        """See `HandshakeStream.send_chunk`."""
         head, body, _is_last, length = part
         if head is None:
             self._transport.write(body)

@@ -6,7 +6,7 @@ from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h1.encoder import CONTINUE, ResponseEncoder
 from asgi_master.http.message import PLAIN_TEXT, ResponseHead
 from asgi_master.worker.transport.context import WorkerContext
-from asgi_master.worker.transport.flow import WriteFlow
+from asgi_master.worker.transport.flow_control import WriteFlow
 
 _HOLD_LIMIT = 64 * 1024
 """Bytes that wait for the end of the turn, and are then joined; beyond, they go to the transport as they are."""
@@ -18,9 +18,9 @@ class H1Writer(WriteFlow):
     """Writes the responses of one connection to its transport."""
 
     __slots__ = (
+        "_batch",
         "_context",
         "_encoder",
-        "_outbox",
         "_pending",
         "_transport",
         "_unheld",
@@ -33,7 +33,7 @@ class H1Writer(WriteFlow):
         super().__init__(context.loop)
         self._context = context
         self._transport = transport
-        self._outbox = context.outbox
+        self._batch = context.write_batch
         self._pending: list[bytes] = []
         self._written = 0
         self._unheld = 0
@@ -53,7 +53,7 @@ class H1Writer(WriteFlow):
         is_1_1: bool,
         keep_alive: bool,
     ) -> None:
-        """Write the first part of a response (see `Part`), encoded as `ResponseEncoder.head` says.
+        """Write the first part of a response (see `ResponseChunk`), encoded as `ResponseEncoder.head` says.
 
         `keep_alive` is whether both sides would go on; see `self.keep_alive`.
         """
@@ -105,7 +105,7 @@ class H1Writer(WriteFlow):
             self.flush()
             self.waits = True
         elif len(pending) == 1:
-            if self._outbox.add(self):
+            if self._batch.add(self):
                 self._unheld += 1  # nothing is held back now, so that this is all there is to count
                 self.waits = self.is_paused or self._unheld % _HOLD_MOST == 0
         elif len(pending) > _HOLD_MOST:

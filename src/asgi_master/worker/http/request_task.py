@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
-from asgi_master.asgi.http_exchange import HttpExchange, Part, State
+from asgi_master.asgi.http_exchange import HttpExchange, ResponseChunk, State
 from asgi_master.asgi.types import Message, Scope
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.message import PLAIN_TEXT, Field, Request, ResponseHead
@@ -17,11 +17,11 @@ from asgi_master.ipc.counters import SHORT
 from asgi_master.telemetry.code_ownership import ownership
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.request_info import request_info
-from asgi_master.worker.diagnostics.current_request import Served, runs_the_application, waits_at
+from asgi_master.worker.diagnostics.current_request import RequestOwner, runs_the_application, waits_at
 from asgi_master.worker.http.timeouts import RequestTimeouts
 from asgi_master.worker.transport.context import ConnectionLog, WorkerContext
 from asgi_master.worker.transport.eager import begin
-from asgi_master.worker.transport.flow import WriteFlow
+from asgi_master.worker.transport.flow_control import WriteFlow
 from asgi_master.worker.transport.turns import CREDIT
 
 log = logging.getLogger("asgi_master")
@@ -32,7 +32,7 @@ _CLIENT_CLOSED_REQUEST = 499
 """The access log's status of a request whose client left before the response began; nginx's number."""
 
 
-class Stream(Served, Protocol):
+class Stream(RequestOwner, Protocol):
     """Where a request runs: a connection of HTTP/1, which serves one after the other, or a stream of HTTP/2.
 
     Attributes are slots of the class that implements this: what every request reads is found fastest there (ADR 10).
@@ -58,7 +58,7 @@ class Stream(Served, Protocol):
     def advance_soon(self) -> None:
         """The application took what had arrived: go on reading, if nothing else holds that back."""
 
-    def send_part(self, current: "RequestTask", part: Part) -> None:
+    def send_chunk(self, current: "RequestTask", part: ResponseChunk) -> None:
         """Write a part of the response."""
 
     def take_back_head(self) -> bool:
@@ -175,7 +175,7 @@ class RequestTask(HttpExchange):
                 waiter.set_result(None)
 
     def subject(self) -> str:
-        """See `Served`."""
+        """See `RequestOwner`."""
         return self.title
 
     @runs_the_application
@@ -210,14 +210,14 @@ class RequestTask(HttpExchange):
         told = {"request": request}
         log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=told)
 
-    def _respond(self, part: Part) -> None:
+    def _respond(self, part: ResponseChunk) -> None:
         """Send a part of the response, and account for the response where it begins and where it is complete."""
         stream = self._stream
         context = stream.context
         head = part[0]
         if head is not None:
             context.stats.responses[head.status_class] += 1
-        stream.send_part(self, part)
+        stream.send_chunk(self, part)
         if self.state is not _COMPLETE:
             return
         if self.receivers:
@@ -237,7 +237,7 @@ class RequestTask(HttpExchange):
     def answer(self, status: int, text: str, *headers: Field) -> None:
         """Answer in the place of the application, whose response has not begun."""
         body = text.encode()
-        self._respond(self.answer_instead(ResponseHead(status, [PLAIN_TEXT, *headers]), body))
+        self._respond(self.server_response(ResponseHead(status, [PLAIN_TEXT, *headers]), body))
 
     def _answer_failure(self) -> None:
         """The application failed: 500 if nothing has left, else the stream breaks, so that the peer can tell."""
@@ -301,5 +301,5 @@ class RequestTask(HttpExchange):
             context.http.request_timeout,
             waits_at(task, self._stream, context.loop, ownership),
         )
-        self.peer_left()
+        self.peer_disconnected()
         self.cancel()

@@ -16,11 +16,11 @@ from asgi_master.http.h1.encoder import ServerFields
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.http.message import Fields
 from asgi_master.ipc.counters import Stats
+from asgi_master.worker.transport.connection_state import TransferConnection
 from asgi_master.worker.transport.endpoints import Endpoints
-from asgi_master.worker.transport.outbox import Outbox
 from asgi_master.worker.transport.rejected_connections import RejectedConnectionLog
-from asgi_master.worker.transport.standing import GiveAway
 from asgi_master.worker.transport.turns import Turns
+from asgi_master.worker.transport.write_batch import WriteBatch
 
 
 class Ending(Enum):
@@ -66,14 +66,14 @@ class Connection:
         """Enforce the time-outs that have run out at loop time `now`. Called about once a second."""
 
     @abstractmethod
-    def drain(self, give_away: GiveAway | None = None) -> None:
-        """Finish, and go to another worker by `give_away` as soon as it is idle. Called again, it tries again.
+    def drain(self, transfer: TransferConnection | None = None) -> None:
+        """Finish, and go to another worker by `transfer` as soon as it is idle. Called again, it tries again.
 
-        Without `give_away`, or where it cannot move, announce the end and close (WebSocket: with 1012).
+        Without `transfer`, or where it cannot move, announce the end and close (WebSocket: with 1012).
         """
 
     @abstractmethod
-    def hurry(self) -> None:
+    def signal_disconnect(self) -> None:
         """Half of the drain's time is over: tell streaming applications that they should end."""
 
     @abstractmethod
@@ -160,13 +160,13 @@ class WorkerContext:
     stats: Stats = field(default_factory=Stats)
     connections: set[Connection] = field(default_factory=set)
     rejected: RejectedConnectionLog = field(default_factory=RejectedConnectionLog)
-    outbox: Outbox = field(init=False)
+    write_batch: WriteBatch = field(init=False)
     turns: Turns = field(init=False)
     on_connection_lost: Callable[[], None] | None = None
     """Called after a connection left `connections`; the drain waits on it."""
 
     def __post_init__(self) -> None:
-        self.outbox = Outbox(self.loop)
+        self.write_batch = WriteBatch(self.loop)
         self.turns = Turns(self.loop)
         self.is_timed = self.counts_durations or (self.access_log is not None and self.access_log.is_timed)
 
@@ -177,7 +177,7 @@ class WorkerContext:
         """
         forwarded = self.forwarded
         make: Callable[..., HttpScopes] = HttpScopes
-        if forwarded is not None and ends.are_believed_by(forwarded.trust):
+        if forwarded is not None and ends.are_trusted_by(forwarded.trust):
             make = partial(ForwardedScopes, forwarded)
         return make(
             client=ends.client,

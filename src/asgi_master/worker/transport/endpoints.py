@@ -53,17 +53,17 @@ class Endpoints:
         is_unix = server is not None and server[1] is None
         return cls(None if is_unix else client, server, is_tls, is_unix)
 
-    def told_by(self, header: ProxyHeader) -> "Endpoints":
+    def with_proxy_header(self, header: ProxyHeader) -> "Endpoints":
         """What they are if the peer at the socket says this."""
         if not header.is_proxied:
             return self
         return Endpoints(header.source, header.destination or self.server, header.is_tls or self.is_tls)
 
-    def are_believed_by(self, trust: Trust) -> bool:
+    def are_trusted_by(self, trust: Trust) -> bool:
         """Whether the peer is one to believe."""
         if self.is_unix:
-            return trust.believes(None)
-        return self.client is not None and trust.believes(self.client[0])
+            return trust.trusts(None)
+        return self.client is not None and trust.trusts(self.client[0])
 
 
 def trust_of(peers: Iterable[str]) -> Trust:

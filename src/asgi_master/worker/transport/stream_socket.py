@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 
-from asgi_master.worker.transport.standing import GiveAway, Standing
+from asgi_master.worker.transport.connection_state import ConnectionState, TransferConnection
 
 
 def has_unread_bytes(transport: asyncio.BaseTransport) -> bool:
@@ -16,14 +16,14 @@ def has_unread_bytes(transport: asyncio.BaseTransport) -> bool:
             return False
 
 
-def move(transport: asyncio.Transport, give_away: GiveAway, standing: Standing) -> bool:
+def move(transport: asyncio.Transport, transfer: TransferConnection, state: ConnectionState) -> bool:
     """Give the connection away and let go of the transport; false, with all as it was, if nobody takes it.
 
     Nothing is shut down, and unread bytes stay in the kernel.
     """
     transport.pause_reading()
     with _copy(transport) as copy:
-        given = give_away(copy, standing)
+        given = transfer(copy, state)
     if given:
         transport.abort()
     else:

@@ -15,7 +15,7 @@ from asgi_master.settings.model import TlsSettings
 from asgi_master.tls.bundle import Bundle
 from asgi_master.tls.contexts import Contexts, ServerContext, make_contexts, on_failed_handshake
 from asgi_master.tls.x509 import read_certificate
-from asgi_master.worker.diagnostics.current_request import LateOwner, Served
+from asgi_master.worker.diagnostics.current_request import LateOwner, RequestOwner
 from asgi_master.worker.transport.tls_refusal import Opening, linger, send_last
 from asgi_master.worker.transport.turns import TakesTurns, Turns
 
@@ -65,18 +65,18 @@ class TlsServer:
         """
         # The transports' callbacks will run in the context of now, for what is not made yet.
         owner = LateOwner()
-        below, early = await loop.connect_accepted_socket(_Early, sock)
+        below, early = await loop.connect_accepted_socket(_BufferingProtocol, sock)
         below.pause_reading()
         # A plain task, whatever the application made of the loop's: its first step comes in the next turn.
         starting = asyncio.Task(self._start_tls(loop, below), loop=loop)
-        shaking: _Shaking | None = None
+        shaking: _HandshakeProtocol | None = None
         try:
             if early.has_ended or below.is_closing():
                 raise ConnectionResetError("the peer left before the handshake")
             await asyncio.sleep(0)  # TLS takes over
             await asyncio.sleep(0)  # and learns of its transport, but has read nothing
             if not starting.done():
-                shaking = _Shaking(below)
+                shaking = _HandshakeProtocol(below)
                 below.set_protocol(shaking)
                 _pass_on(early.received, shaking)
             tls, meanwhile = await starting
@@ -91,7 +91,7 @@ class TlsServer:
             raise
 
         connection = protocol_of(tls.get_extra_info("ssl_object").selected_alpn_protocol())
-        owner.settle(cast("Served", connection))
+        owner.settle(cast("RequestOwner", connection))
 
         def begin() -> None:
             below.set_protocol(_Reader(below, shaking.tls, turns))
@@ -106,9 +106,9 @@ class TlsServer:
 
     async def _start_tls(
         self, loop: asyncio.AbstractEventLoop, below: asyncio.Transport
-    ) -> tuple[asyncio.Transport, "_Early"]:
+    ) -> tuple[asyncio.Transport, "_BufferingProtocol"]:
         """Speak TLS on a transport; what comes before somebody else is its protocol is kept."""
-        early = _Early()
+        early = _BufferingProtocol()
         tls = await loop.start_tls(
             below,
             early,
@@ -187,7 +187,7 @@ class _OnTls(asyncio.BufferedProtocol):
         self.tls.resume_writing()
 
 
-class _Shaking(_OnTls):
+class _HandshakeProtocol(_OnTls):
     """Is there for the handshake, and tells the peer why it failed."""
 
     __slots__ = ("_below", "_buffer", "_opening", "refused", "tls")
@@ -272,7 +272,7 @@ class _Reader(TakesTurns, _OnTls):
         self._is_paused = False
 
 
-class _Early(asyncio.Protocol):
+class _BufferingProtocol(asyncio.Protocol):
     """Keeps what happens until somebody who can use it has taken over."""
 
     def __init__(self) -> None:

@@ -36,13 +36,13 @@ from asgi_master.http.websocket.frames import (
 from asgi_master.http.websocket.keepalive import KeepAlive, Verdict, WriteStall
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.request_info import request_info
-from asgi_master.worker.diagnostics.current_request import mark, runs_the_application
+from asgi_master.worker.diagnostics.current_request import bind_context, runs_the_application
+from asgi_master.worker.transport.connection_state import TransferConnection
 from asgi_master.worker.transport.context import Connection, Ending, WorkerContext
 from asgi_master.worker.transport.eager import begin
-from asgi_master.worker.transport.standing import GiveAway
 from asgi_master.worker.transport.turns import AHEAD, CREDIT, LARGE, WEIGHT_SHIFT, TakesTurns
+from asgi_master.worker.websocket.handshake import HandshakeStream, OpeningHandshake
 from asgi_master.worker.websocket.inbox import Inbox
-from asgi_master.worker.websocket.opening import HandshakeStream, Opening
 
 log = logging.getLogger("asgi_master")
 
@@ -100,7 +100,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
         self._transport = transport
         self._write = transport.write
         self._request = request
-        self._opening = Opening(context, stream, scopes)
+        self._opening = OpeningHandshake(context, stream, scopes)
         self._session = WebSocketSession()
         self._engine: Engine | None = None
         """`None` until the application accepted."""
@@ -136,7 +136,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
             self._opening.refuse(error.status, error.reason)
             self._hang_up()
             return
-        mark(self)
+        bind_context(self)
         self._task = begin(self._run(), context.loop)
         # Not at the end of `_run`: a task that is cancelled before its first step never comes there.
         self._task.add_done_callback(self._application_left)
@@ -249,8 +249,8 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
             case StartDenial():
                 self._session.advance(order)
             case ContinueDenial():
-                self.credit -= 1 + (len(order.part[1]) >> WEIGHT_SHIFT)
-                self._opening.deny(order.part)
+                self.credit -= 1 + (len(order.chunk[1]) >> WEIGHT_SHIFT)
+                self._opening.deny(order.chunk)
                 self._session.advance(order)
                 if order.is_last:
                     self._session.disconnected(CloseCode.ABNORMAL)
@@ -465,7 +465,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
         elif verdict is Verdict.GIVE_UP:
             self._close(CloseCode.INTERNAL_ERROR, "no pong in time")
 
-    def drain(self, give_away: GiveAway | None = None) -> None:  # noqa: ARG002 -- a WebSocket cannot move
+    def drain(self, transfer: TransferConnection | None = None) -> None:  # noqa: ARG002 -- a WebSocket cannot move
         """See `Connection`. A handshake that is not answered yet is closed right after it was."""
         if self._session.state is State.OPEN:
             self._close(CloseCode.SERVICE_RESTART, "service restart")
@@ -478,5 +478,5 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
         else:
             self._task.cancel()
 
-    def hurry(self) -> None:
+    def signal_disconnect(self) -> None:
         """See `Connection`. Who was told 1012 knows enough."""

@@ -16,11 +16,11 @@ from typing import Protocol
 log = logging.getLogger("asgi_master")
 
 
-_WORTH = 0.00025
+_MAX_DELAY_PER_RESPONSE = 0.00025
 """Seconds that a turn may hold its responses back, for each of them."""
-_PATIENCE = 0.02
+_MAX_DELAY_DEBT = 0.02
 """Seconds beyond that, of the turns one after the other, until they are no longer held back."""
-_HASTE = 10.0
+_IMMEDIATE_FOR = 10.0
 """Seconds in which none is, before it is tried again."""
 
 
@@ -31,25 +31,25 @@ class Flushable(Protocol):
         """Send it."""
 
 
-class Outbox:
+class WriteBatch:
     """Whom to flush at the end of this turn."""
 
-    __slots__ = ("_clean_context", "_debt", "_hastens_until", "_held_since", "_loop", "_waiting")
+    __slots__ = ("_clean_context", "_delay_debt", "_held_since", "_immediate_until", "_loop", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._clean_context = contextvars.copy_context()
         self._waiting: list[Flushable] = []
         self._held_since = 0.0
-        self._debt = 0.0
+        self._delay_debt = 0.0
         """Seconds that responses were held back for more than it is worth."""
-        self._hastens_until = 0.0
+        self._immediate_until = 0.0
 
     def add(self, waiting: Flushable) -> bool:
         """Flush `waiting` when this turn is over, or at once if turns take too long; true if that was done."""
         if not self._waiting:
             self._held_since = monotonic()
-            if self._held_since < self._hastens_until:
+            if self._held_since < self._immediate_until:
                 waiting.flush()
                 return True
             self._loop.call_soon(self._flush, context=self._clean_context)
@@ -60,10 +60,12 @@ class Outbox:
         waiting, self._waiting = self._waiting, []
         now = monotonic()
         # Many small responses pay for a turn that the host interrupts; a few that wait for a slow one do not.
-        self._debt = max(0.0, self._debt + now - self._held_since - _WORTH * len(waiting))
-        if self._debt > _PATIENCE:
-            self._debt = 0.0
-            self._hastens_until = now + _HASTE
+        self._delay_debt = max(
+            0.0, self._delay_debt + now - self._held_since - _MAX_DELAY_PER_RESPONSE * len(waiting)
+        )
+        if self._delay_debt > _MAX_DELAY_DEBT:
+            self._delay_debt = 0.0
+            self._immediate_until = now + _IMMEDIATE_FOR
         for writer in waiting:
             try:
                 writer.flush()

@@ -4,7 +4,7 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Protocol
 
-from asgi_master.asgi.http_exchange import Part
+from asgi_master.asgi.http_exchange import ResponseChunk
 from asgi_master.asgi.scope import HttpScopes
 from asgi_master.asgi.types import Scope
 from asgi_master.asgi.websocket_session import Accept
@@ -24,11 +24,11 @@ class HandshakeStream(Protocol):
     def accept(self, fields: Fields) -> None:
         """Write the answer that opens the WebSocket."""
 
-    def send_part(self, part: Part) -> None:
+    def send_chunk(self, part: ResponseChunk) -> None:
         """Write a part of another answer, after which the stream ends."""
 
 
-class Opening:
+class OpeningHandshake:
     """From the request to the answer: has it written, counts it and records it in the access log."""
 
     __slots__ = (
@@ -96,13 +96,13 @@ class Opening:
         body = reason.encode()
         self.deny((ResponseHead(status, headers), body, True, len(body)))
 
-    def deny(self, part: Part) -> None:
+    def deny(self, part: ResponseChunk) -> None:
         """Write a part of a response instead. The caller ends the connection after the last."""
         head, body, is_last, _length = part
         if head is not None:
             self._begin(head.status)
             self._response_fields = head.fields
-        self._stream.send_part(part)
+        self._stream.send_chunk(part)
         self._body_bytes += len(body)
         if is_last:
             self._record()

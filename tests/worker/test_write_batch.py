@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from asgi_master.worker.transport.outbox import Outbox
+from asgi_master.worker.transport.write_batch import WriteBatch
 from blocking_apps import BlockingApp, is_answered_while_another_holds_the_loop
 from http_client import request
 from serving import VARIANTS, serve
@@ -72,13 +72,13 @@ class Waiting:
 
 
 class Turns:
-    """An outbox in a loop whose turns take as long as is said."""
+    """An write_batch in a loop whose turns take as long as is said."""
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
-        monkeypatch.setattr("asgi_master.worker.transport.outbox.monotonic", lambda: self.now)
+        monkeypatch.setattr("asgi_master.worker.transport.write_batch.monotonic", lambda: self.now)
         self.loop = asyncio.new_event_loop()
-        self.outbox = Outbox(self.loop)
+        self.write_batch = WriteBatch(self.loop)
         self.is_over = False
 
     def turn(self, count, *, seconds=0.0):
@@ -87,7 +87,7 @@ class Turns:
         async def run():
             self.is_over = False
             for one in waiting:
-                self.outbox.add(one)
+                self.write_batch.add(one)
             self.now += seconds
             self.is_over = True
 

@@ -23,7 +23,7 @@ _OLD_HEADER_TO_COME = b"header to come"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ConnectionState:
     """Of an idle connection; as it stands here, that of a fresh one."""
 
     ends: Endpoints | None = None
@@ -43,7 +43,7 @@ class Standing:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def of_note(cls, note: bytes) -> "Standing":
+    def from_metadata(cls, note: bytes) -> "ConnectionState":
         """As the giver noted it. Keys that only another version knows are passed over.
 
         An older giver does not tell whether it was served: almost all were, and the others wait longer than they need.
@@ -69,13 +69,13 @@ class Standing:
             raise ValueError(f"no standing of a connection: {error!r}") from None
 
 
-GiveAway = Callable[[socket.socket, Standing], bool]
+TransferConnection = Callable[[socket.socket, ConnectionState], bool]
 """Offers a connection to the other workers, with what the socket does not tell.
 
 False if they cannot take it now. The caller closes its own copy.
 """
 
-FRESH: Final = Standing()
+NEW: Final = ConnectionState()
 """Of a connection that was just accepted."""
 
 

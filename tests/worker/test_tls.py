@@ -257,7 +257,7 @@ def test_for_whom_its_tasks_run_is_known(variant, directory):
         server.wait_until(lambda: begun)
         _total, groups = server.run(lambda: dump_tasks(server.loop, 10_000))
     (serves,) = [group.serves for group in groups if group.coroutine.endswith("helper")]
-    assert serves == ("GET /cart?user=7",)
+    assert serves == ["GET /cart?user=7"]
 
 
 def test_large_bodies_both_ways(variant, directory):

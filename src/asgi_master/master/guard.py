@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from asgi_master.telemetry.failure_log import FailureLog
 
-_GOES_ON = "the master goes on"
+GOES_ON = "the master goes on"
 
 
 class Guard:
@@ -22,4 +22,4 @@ class Guard:
         except Exception as error:  # noqa: BLE001 -- it is logged
             about = ", ".join(type(argument).__name__ for argument in arguments)
             what = f"{getattr(work, '__qualname__', repr(work))}({about})"
-            self.failures.failed(what, error, _GOES_ON, logging.ERROR)
+            self.failures.failed(what, error, GOES_ON, logging.ERROR)

@@ -9,7 +9,7 @@ from asgi_master.control.component import Component
 from asgi_master.errors import ExitCode
 from asgi_master.master.children import Children
 from asgi_master.master.dispatcher import Dispatcher
-from asgi_master.master.guard import Guard
+from asgi_master.master.guard import GOES_ON, Guard
 from asgi_master.supervision.events import StopRequested, TimePassed
 
 _HEARTBEAT_PERIOD = 0.5
@@ -17,8 +17,6 @@ _HEARTBEAT_PERIOD = 0.5
 _SHORTEST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.25
 """Seconds between two turns of the loop while something fails in each of them."""
-
-_GOES_ON = "the master goes on"
 
 
 class Master:
@@ -94,5 +92,5 @@ class Master:
         try:
             return self._selector.select(wait)
         except OSError as error:
-            self._guarded.failures.failed("waiting for events", error, _GOES_ON, logging.ERROR)
+            self._guarded.failures.failed("waiting for events", error, GOES_ON, logging.ERROR)
             return []

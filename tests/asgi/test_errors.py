@@ -167,3 +167,10 @@ def test_a_long_chain_and_deep_groups_end():
         outer.__cause__ = error
         error = ExceptionGroup("", [outer])
     assert is_disconnect(error)
+
+
+def test_a_group_that_is_there_twice_is_judged_once() -> None:
+    inner = ExceptionGroup("inner", [ClientDisconnect()])
+    assert is_disconnect(ExceptionGroup("outer", [inner, inner]))
+    inner = ExceptionGroup("inner", [ClientDisconnect(), ValueError()])
+    assert not is_disconnect(ExceptionGroup("outer", [inner, inner]))

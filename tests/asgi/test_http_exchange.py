@@ -241,3 +241,27 @@ def test_the_servers_own_answer_in_the_place_of_one_without_a_body(method, bodyl
     exchange.interpret({**START, "status": status})
     _, body, *_ = exchange.server_response(ResponseHead(500, []), b"text")
     assert (exchange.bodyless, body) == (bodyless, b"" if bodyless else b"text")
+
+
+def test_the_status_is_known_with_the_head() -> None:
+    exchange = HttpExchange("GET", has_body=False)
+    assert exchange.status == 0
+    exchange.interpret({**START, "status": 404})
+    exchange.interpret(LAST)
+    assert exchange.status == 404
+
+
+def test_a_body_that_came_with_the_head_is_one_message() -> None:
+    exchange = HttpExchange("POST", has_body=True)
+    exchange.whole_body_received(b"all of it")
+    assert exchange.inbox_size == 9
+    assert exchange.next_message() == {"type": "http.request", "body": b"all of it", "more_body": False}
+
+
+def test_a_response_begins_anew_when_its_head_is_taken_back() -> None:
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.interpret(START)
+    exchange.interpret(MORE)
+    assert (exchange.status, exchange.is_stream) == (200, True)
+    exchange.head_taken_back()
+    assert (exchange.status, exchange.is_stream) == (0, False)

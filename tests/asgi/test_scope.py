@@ -149,3 +149,17 @@ def test_no_two_messages_are_one_object():
     messages = [exchange.next_message() for _ in range(3)]
     assert [message["type"] for message in messages] == ["http.request", "http.disconnect", "http.disconnect"]
     assert len({id(message) for message in messages}) == len(messages)
+
+
+def test_a_forwarded_prefix_is_put_before_the_path() -> None:
+    request = Request("GET", b"/a%20b", b"/a%20b", b"", [(b"x-forwarded-prefix", b"/told")], "1.1")
+    scopes = ForwardedScopes(
+        Forwarded(Trust([], any_peer=True), prefix=True),
+        client=("127.0.0.1", 5),
+        server=("::1", 80),
+        scheme="http",
+        root_path="/mount",
+    )
+    scope = scopes.scope(request, {})
+    assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/told", "/told/a b", b"/told/a%20b")
+    assert scopes.client == ("127.0.0.1", 5)

@@ -16,6 +16,7 @@ from asgi_master.ipc.messages import (
     Fork,
     ReplacementRequested,
     StartAccepting,
+    TasksReported,
     Unknown,
     UseHandOff,
     WorkerBooted,
@@ -267,3 +268,10 @@ def test_an_end_that_is_left_open_is_closed_with_its_process(pair: tuple[Channel
     assert ours.fileno() == -1
     os.close(fd)
     assert theirs.receive() is None
+
+
+def test_stacks_of_threads_are_cut_to_size() -> None:
+    heard = load(dump(TasksReported(1, threads="\N{GRINNING FACE} in " + "x" * 100_000)))
+    assert isinstance(heard, TasksReported)
+    assert heard.threads.startswith("\\U0001f600 in xx")
+    assert len(heard.threads) == 32 * 1024

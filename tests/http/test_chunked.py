@@ -81,3 +81,20 @@ def test_h11_accepts_what_is_accepted_here(parts, cut):
     assert (body, rest is None) == (reference, event is h11.NEED_DATA)
     if rest is not None:
         assert connection.trailing_data[0] == rest
+
+
+@pytest.mark.parametrize(
+    ("data", "limits", "status"),
+    [
+        (b"ffffffffffffffff\r\n", HttpLimits(), 400),
+        (b"5;" + b"x" * 5000, HttpLimits(), 431),
+        (b"0\r\n" + b"A: b\r\n" * 3, HttpLimits(header_count=2), 431),
+        (b"0\r\n" + b"A: bcd\r\n" * 20, HttpLimits(header_bytes=100), 431),
+        (b"0\r\nA: " + b"b" * 200, HttpLimits(header_bytes=100), 431),
+        (b"0\r\nA\r\n", HttpLimits(), 400),
+    ],
+)
+def test_what_exceeds_a_limit_or_the_grammar(data: bytes, limits: HttpLimits, status: int) -> None:
+    with pytest.raises(ProtocolError) as raised:
+        decode([data], limits)
+    assert raised.value.status == status

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asgi_master.http.forwarded import Forwarded, Origin, Trust, read_node
+from asgi_master.http.forwarded import Forwarded, Origin, Trust, _elements, read_node
 
 OURS = Trust([ip_network("10.0.0.0/8"), ip_network("192.0.2.1"), ip_network("fd00::/8")])
 
@@ -324,3 +324,7 @@ def test_a_prefix_is_a_path_or_nothing(lines):
     found = prefix(*lines, chain=[b"1.2.3.4, 10.0.0.1"])
     assert found == b"" or (found[:1] == b"/" and b"//" not in found and not found.endswith(b"/"))
     assert b"/../" not in found + b"/"
+
+
+def test_a_malformed_element_is_the_last() -> None:
+    assert list(_elements(b"for=1.2.3.4, broken, for=1.1.1.1")) == [{b"for": b"1.1.1.1"}, {}]

@@ -5,7 +5,8 @@ import pytest
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h1.h11_parser import H11Parser
 from asgi_master.http.h1.httptools_parser import HttptoolsParser
-from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
+from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA, Parser
+from asgi_master.http.h1.request_head import H1Request, read_request_line
 from asgi_master.http.limits import HttpLimits
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -245,3 +246,72 @@ def test_between_requests_it_holds_nothing_large(parser_class):
     assert parser._buffer == b""
     parser.receive_data(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
     assert parser.next_event().target == b"/next"
+
+
+def test_the_first_line_of_what_was_refused_is_shown(kind: type[Parser]) -> None:
+    parser = kind(HttpLimits())
+    parser.receive_data(b"\r\nGET / HTTP/1.1\r\nbroken\r\n\r\n")
+    with pytest.raises(ProtocolError):
+        parser.next_event()
+    assert parser.first_line == b"GET / HTTP/1.1"
+
+
+def test_a_body_that_is_all_here_is_taken_out_whole(kind: type[Parser]) -> None:
+    for sent, body in ((b"abc", b"abc"), (b"ab", None)):
+        parser = kind(HttpLimits())
+        parser.receive_data(POST + b"Content-Length: 3\r\n\r\n" + sent)
+        parser.next_event()
+        assert parser.whole_body() == body
+
+
+def test_a_request_line_that_is_complete_is_measured_too(kind: type[Parser]) -> None:
+    target = b"/" + b"a" * 200
+    assert (
+        status_of(kind(HttpLimits(request_line=100)), b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n") == 414
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (POST + b"Content-Length: one\r\n\r\n", 400),
+        (POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 501),
+        (b"GET http:///path HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (POST + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n", 400),
+    ],
+)
+def test_heads_that_are_refused(kind: type[Parser], head: bytes, status: int) -> None:
+    assert status_of(kind(HttpLimits()), head) == status
+
+
+def test_options_of_the_connection_stand_in_several_fields(kind: type[Parser]) -> None:
+    parser = kind(HttpLimits())
+    parser.receive_data(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x\r\nConnection: close\r\n\r\n")
+    request = parser.next_event()
+    assert isinstance(request, H1Request)
+    assert not request.keep_alive
+
+
+def test_more_request_lines_than_are_kept() -> None:
+    for number in range(1500):
+        assert read_request_line(b"GET /%d HTTP/1.1" % number).raw_path == b"/%d" % number
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers"),
+    [
+        (b"X: y\r\nHost: b\r\n", [(b"x", b"y"), (b"host", b"a")]),
+        (b"X: y\r\n", [(b"host", b"a"), (b"x", b"y")]),
+    ],
+)
+def test_the_host_of_the_target_counts(
+    kind: type[Parser], fields: bytes, headers: list[tuple[bytes, bytes]]
+) -> None:
+    parser = kind(HttpLimits())
+    parser.receive_data(b"GET http://a/ HTTP/1.0\r\n" + fields + b"\r\n")
+    request = parser.next_event()
+    assert isinstance(request, H1Request)
+    assert request.headers == headers

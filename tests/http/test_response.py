@@ -152,3 +152,32 @@ def test_large_heads_are_not_kept_whatever_of_them_is_sent(name):
     small, large = [(name, b"x")], [(name, b"x" * 600)]
     assert ResponseHead.of(200, small) is ResponseHead.of(200, small)
     assert ResponseHead.of(200, large) is not ResponseHead.of(200, large)
+
+
+def test_fields_that_are_lists_are_fields_too() -> None:
+    fields: list[list[bytes]] = [[b"content-length", b"5"]]
+    assert encode(ResponseHead.of(200, fields))[1] == [b"content-length: 5"]
+
+
+def test_the_lines_of_the_server_by_their_names() -> None:
+    fields = ServerFields(extra_headers=((b"X-A", b"1"),))
+    assert fields.lines() == {b"x-a": b"X-A: 1\r\n", b"server": b"server: asgi-master\r\n"}
+    fields.set_date("today")
+    assert fields.lines()[b"date"] == b"date: today\r\n"
+    NO_FIELDS.set_date("today")
+    assert NO_FIELDS.lines() == {}
+
+
+def test_a_field_value_holds_no_control_character() -> None:
+    with pytest.raises(ValueError, match="control character"):
+        ResponseHead(200, [(b"x", b"a\r\nb: c")])
+
+
+@pytest.mark.parametrize("value", [bytearray(b"1"), memoryview(b"1")])
+def test_values_that_are_like_bytes(value: bytes) -> None:
+    assert ResponseHead(200, [(b"x", value)]).fields == ((b"x", b"1"),)
+
+
+def test_a_head_with_a_cookie_is_not_kept() -> None:
+    first, second = (ResponseHead.of(200, [(b"set-cookie", b"a=1")]) for _ in range(2))
+    assert first is not second

@@ -16,6 +16,7 @@ from asgi_master.http.websocket.frames import (
     FRAGMENT,
     Close,
     CloseCode,
+    Engine,
     Ping,
     Pong,
     WebSocketError,
@@ -430,3 +431,14 @@ def agree(fast: list[object], reference: list[object], *, message_size: int, def
     if fast[-1] == CloseCode.PROTOCOL_ERROR:
         return deflate and reference[-1] in by_content
     return message_size > 0 and {fast[-1], reference[-1]} == set(by_content)
+
+
+@pytest.mark.parametrize("engine_type", ENGINES)
+def test_what_is_held_of_a_message_underway(engine_type: type[Engine]) -> None:
+    engine = make(engine_type)
+    assert engine.held == 0
+    engine.receive_data(frame(TEXT, b"abc"))
+    assert engine.held > 0
+    while engine.next_event() is not None:
+        pass
+    assert engine.held == 3

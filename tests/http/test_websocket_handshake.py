@@ -5,7 +5,7 @@ import pytest
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h1.request_head import H1Request
 from asgi_master.http.h1.upgrade import accept_token, read_key, switching_protocols
-from asgi_master.http.websocket.handshake import Handshake, accept_fields, read_handshake
+from asgi_master.http.websocket.handshake import Handshake, accept_fields, read_handshake, upgrade_required
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -199,3 +199,12 @@ class TestAnswer:
     def test_headers_that_are_not_well_formed(self, header):
         with pytest.raises(ValueError, match="not well-formed"):
             self.answer(header)
+
+
+def test_fields_of_an_answer_that_agrees_on_nothing() -> None:
+    handshake = read_handshake(request(), per_message_deflate=True)
+    assert accept_fields(handshake, subprotocol=None, headers=[(b"x", b"y")]) == ((b"x", b"y"),)
+
+
+def test_what_a_426_says_besides() -> None:
+    assert upgrade_required() == ((b"sec-websocket-version", b"13"), (b"upgrade", b"websocket"))

@@ -17,7 +17,9 @@ from asgi_master.supervision.actions import (
 )
 from asgi_master.supervision.events import (
     HeartbeatsRead,
+    ReloadRefused,
     ReloadRequested,
+    RollbackRequested,
     ScaleRequested,
     StopRequested,
     TimePassed,
@@ -25,10 +27,11 @@ from asgi_master.supervision.events import (
     WorkerLeaving,
     WorkerReady,
     WorkerStoppedAccepting,
+    ZygoteFailed,
     ZygoteReady,
 )
 from asgi_master.supervision.policy import MOST_WORKERS, Policy
-from asgi_master.supervision.states import Phase, WorkerState
+from asgi_master.supervision.states import Phase, WorkerState, ZygoteState
 from asgi_master.supervision.supervisor import Supervisor
 from simulation import NEVER, Code, Simulation
 
@@ -1042,3 +1045,48 @@ def test_facts_about_strangers_mean_nothing():
     assert world.tell(WorkerReady(1)) == []
     assert world.tell(ZygoteReady(1)) == []
     assert len(world.actions) == before
+
+
+def test_a_refused_reload_is_announced() -> None:
+    world = booted(workers=1)
+    world.tell(ReloadRefused("SIGHUP", ("workers: no",)))
+    assert world.notices(notices.ReloadRefused) == [notices.ReloadRefused("SIGHUP", ("workers: no",))]
+    assert world.supervisor.phase is Phase.STEADY
+
+
+def test_events_of_the_unknown_mean_nothing() -> None:
+    world = booted(workers=1)
+    assert world.tell(WorkerStoppedAccepting(99)) == []
+
+
+def test_a_second_worker_without_memory_changes_nothing() -> None:
+    world = booted(workers=2, exit_on_oom=True)
+    first, second = world.worker(0), world.worker(1)
+    out_of_memory(world, first)
+    out_of_memory(world, second)
+    assert world.notices(notices.StoppingForMemory) == [notices.StoppingForMemory()]
+
+
+def test_a_zygote_that_fails_when_it_is_not_wanted_any_more() -> None:
+    world = booted(workers=1, codes={2: Code(import_time=NEVER)})
+    reload(world)
+    world.tell(RollbackRequested())
+    assert world.supervisor.fleet.zygotes[2].state is not ZygoteState.IMPORTING
+    announced = len(world.notices())
+    world.tell(ZygoteFailed(2, "too late"))
+    assert len(world.notices()) == announced
+
+
+def test_a_way_back_to_a_generation_that_crashed_waits_for_its_back_off() -> None:
+    world = booted(workers=1, rollback_window=100.0, watch_time=0.0, backoff_cap=60.0)
+    for _ in range(5):
+        world.until(world.ready)
+        world.die(world.worker(0))
+    waits_until = world.supervisor.fleet.backoff(0).until
+    steady(reload(world))
+    assert world.now < waits_until
+    before = len(world.orders(SpawnWorker))
+    world.tell(RollbackRequested())
+    assert len(world.orders(SpawnWorker)) == before
+    world.until(lambda: world.generations() == [1])
+    assert world.now >= waits_until

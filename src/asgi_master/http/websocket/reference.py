@@ -147,7 +147,7 @@ class _BoundedDeflate(Extension):
     def enabled(self) -> bool:
         return True
 
-    def offer(self) -> bool:
+    def offer(self) -> bool:  # pragma: no cover -- abstract in wsproto, asked by clients
         return False
 
     def frame_inbound_header(

@@ -27,7 +27,7 @@ VARIABLE = "ASGI_MASTER_FAULT"
 
 POINTS = (
     # The master.
-    "before_refusal",  # before the kernel is told to refuse descriptors of a child: `raise` simulates an older kernel
+    "before_refusal",  # before the kernel is made to refuse descriptors of a child: `raise` simulates an older kernel
     "before_zygote",  # before a zygote is started
     "before_spawn_order",  # before a worker is ordered
     "after_spawn_order",  # after it was ordered

@@ -45,7 +45,7 @@ def test_an_option_of_another_server_is_answered_in_one_line(capsys):
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err == (
-        "asgi-master: error: unknown option --ssl-keyfile; say --keyfile PATH, and --bind https://HOST:PORT\n"
+        "asgi-master: error: unknown option --ssl-keyfile; use --keyfile PATH, and --bind https://HOST:PORT\n"
     )
 
 

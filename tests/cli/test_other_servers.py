@@ -35,7 +35,7 @@ def test_the_answer_is_one_line(option):
     "arguments", [["--port=9000"], ["--port"], ["main:app", "--port", "9000"], ["--reload", "--port"]]
 )
 def test_the_answer_is_the_same_however_it_is_written(arguments):
-    assert _answer(*arguments) == ["unknown option --port; say --bind HOST:PORT"]
+    assert _answer(*arguments) == ["unknown option --port; use --bind HOST:PORT"]
 
 
 def test_a_value_may_stick_to_a_short_name():
@@ -49,8 +49,8 @@ def test_no_option_of_ours_is_said_not_to_exist():
 @pytest.mark.parametrize("option", OTHER_SERVERS)
 def test_an_answer_names_options_that_exist(option):
     answer = OTHER_SERVERS[option]
-    assert answer.startswith(("say ", "not needed: ", "not offered: "))
+    assert answer.startswith(("use ", "not needed: ", "not offered: "))
     assert len(f"asgi-master: error: unknown option {option}; {answer}") <= 160
     named = re.findall(r"(?<!\w)--[a-z][a-z0-9-]*", answer)
     assert set(named) <= _OURS
-    assert named or not answer.startswith("say ") or "FILE" in answer
+    assert named or not answer.startswith("use ") or "FILE" in answer

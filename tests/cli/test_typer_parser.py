@@ -81,7 +81,7 @@ def test_what_only_the_command_line_can_ask_for():
         (["--workrs", "3"], "--workers"),
         (["--workers"], "--workers"),
         (["main:app", "other:app"], "other:app"),
-        (["--host", "::"], "unknown option --host; say --bind HOST:PORT"),
+        (["--host", "::"], "unknown option --host; use --bind HOST:PORT"),
         (["-k", "uvicorn.workers.UvicornWorker"], "unknown option -k; not needed: there is one kind"),
     ],
 )

@@ -50,7 +50,7 @@ def errors(tmp_path):
         ),
         (
             {"log_format": "json", "access_log_format": "%(m)s"},
-            "access-log-format: its lines are text, but log-format is json (--log-format), whose fields are fixed: say --access-log-header NAME for more of them (--access-log-format)",
+            "access-log-format: its lines are text, but log-format is json (--log-format), whose fields are fixed: use --access-log-header NAME for more (--access-log-format)",
         ),
         *(
             (

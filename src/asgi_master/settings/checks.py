@@ -85,7 +85,7 @@ class _Checks:
             yield _Finding(
                 "access_log_format",
                 f"its lines are text, but {self._named('log_format', logging.log_format)}, whose fields are fixed: "
-                "say --access-log-header NAME for more of them",
+                "use --access-log-header NAME for more",
                 ("log_format",),
             )
 

@@ -57,7 +57,7 @@ class FailureLog:
     ) -> None:
         """Record that `what` failed with `error`; `then` completes the line: what the process does about it.
 
-        `source` tells the objects apart that fail in the same way. Errors that the system did not report are logged
+        `source` distinguishes objects that fail in the same way. Errors that the system did not report are logged
         with a traceback the first time. Raises nothing, even if there is no memory left for the line.
         """
         self.count += 1

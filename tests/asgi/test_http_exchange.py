@@ -253,7 +253,7 @@ def test_the_status_is_known_with_the_head() -> None:
 
 def test_a_body_that_came_with_the_head_is_one_message() -> None:
     exchange = HttpExchange("POST", has_body=True)
-    exchange.whole_body_received(b"all of it")
+    exchange.complete_body_received(b"all of it")
     assert exchange.inbox_size == 9
     assert exchange.next_message() == {"type": "http.request", "body": b"all of it", "more_body": False}
 

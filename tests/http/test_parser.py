@@ -261,7 +261,7 @@ def test_a_body_that_is_all_here_is_taken_out_whole(kind: type[Parser]) -> None:
         parser = kind(HttpLimits())
         parser.receive_data(POST + b"Content-Length: 3\r\n\r\n" + sent)
         parser.next_event()
-        assert parser.whole_body() == body
+        assert parser.take_complete_body() == body
 
 
 def test_a_request_line_that_is_complete_is_measured_too(kind: type[Parser]) -> None:
@@ -279,6 +279,10 @@ def test_a_request_line_that_is_complete_is_measured_too(kind: type[Parser]) -> 
         (POST + b"Content-Length: one\r\n\r\n", 400),
         (POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n", 400),
         (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 501),
+        (POST + b"X: a\r\n b\r\n\r\n", 400),
+        (POST + b"X: \x01\r\n\r\n", 400),
+        (POST + b"Content-Length: 1, 1\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\t\r\n\r\n", 400),
         (b"GET http:///path HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (POST + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n", 400),
     ],

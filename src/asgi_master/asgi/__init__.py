@@ -1,4 +1,4 @@
-"""What the application may say, and what it is told.
+"""The messages of ASGI applications, checked against the specification.
 
 Rules of this room:
   - Pure: messages in, decisions out. No loop, socket, clock or setting.

@@ -13,7 +13,7 @@ _DISCONNECT = re.compile(
 """What frameworks call it: Starlette, FastAPI, Litestar, Quart, Werkzeug, Falcon, BlackSheep, Django, Channels.
 
 They raise it when `receive` says so, or in the place of what `send` raised. A bare `Disconnect` is not among them: it
-may be a database's or a mail server's, and of that an application's log has to tell.
+may be a database's or a mail server's, and such a failure belongs in the application's log.
 """
 
 

@@ -42,7 +42,7 @@ and the length of the whole body if this part is all of it. A bare tuple, since 
 
 
 class HttpExchange:
-    """What the application of one request has said, and what it has not been told yet."""
+    """The state of one request's messages, in both directions."""
 
     __slots__ = (
         "_head",
@@ -97,7 +97,7 @@ class HttpExchange:
 
     @property
     def peer_is_gone(self) -> bool:
-        """Whether nobody waits for the response, as far as the application knows.
+        """Whether the application knows that the client does not wait for the response.
 
         A peer that only stopped sending may wait: what an application does that never asked has another reason.
         """
@@ -122,7 +122,7 @@ class HttpExchange:
         self.body_ended = True
 
     def peer_half_closed(self) -> None:
-        """The peer will send nothing more. `receive` tells a disconnect, but a response goes on: it may still read."""
+        """The peer has ended its side. `receive` returns a disconnect, but a response goes on: it may still read."""
         self._stopped = True
 
     def peer_disconnected(self) -> None:
@@ -155,15 +155,15 @@ class HttpExchange:
         """What a message that the application sends puts on the wire; `None` is nothing yet.
 
         Raises `ClientDisconnectedError` if the peer is gone, `RuntimeError` for a message that may not come now,
-        `KeyError`, `TypeError` and `ValueError` for one that is not well-formed. To an application that was told
-        `http.disconnect`, a message that may not come is the former too: some answer once more, to nobody. An answer of
+        `KeyError`, `TypeError` and `ValueError` for one that is not well-formed. After
+        `http.disconnect`, a message that may not come raises the former too: some applications answer once more. A
         5xx to a peer that is gone is dropped.
         """
         kind = message["type"]
         state = self.state
         if self.disconnected:
             if self._is_answer_of_failure(message):
-                return None  # to nobody
+                return None  # dropped
             raise ClientDisconnectedError("the client disconnected")
         if kind == "http.response.body":
             if state is _HELD or state is _STREAMING:
@@ -171,7 +171,7 @@ class HttpExchange:
         elif kind == "http.response.start" and state is _AWAITING:
             head = self._head = ResponseHead.of(message["status"], message.get("headers", ()))
             if self.bodyless or head.status in _BODYLESS:
-                self.bodyless = True  # HEAD and 304 tell the length of a body that does not come
+                self.bodyless = True  # HEAD and 304 carry the length of a body that does not come
             else:
                 self._remaining = head.content_length
             self.state = _HELD

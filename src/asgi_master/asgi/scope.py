@@ -1,4 +1,4 @@
-"""The connection scopes: what the application is told about a request before it begins."""
+"""The ASGI connection scopes of requests and WebSocket handshakes."""
 
 from typing import Any
 from urllib.parse import unquote
@@ -33,7 +33,7 @@ class HttpScopes:
         root_path: str,
         tls: dict[str, Any] | None = None,
     ) -> None:
-        """`tls` is what the extension of that name tells."""
+        """`tls` is the content of the ASGI `tls` extension."""
         self._tls = tls
         self._root_path = root_path
         self._raw_root_path = root_path.encode()
@@ -95,7 +95,7 @@ class HttpScopes:
 
 
 class ForwardedScopes(HttpScopes):
-    """The scopes of a connection whose peer is believed when it says for whom it asks. The headers stay as sent."""
+    """Scopes for a connection from a trusted proxy: client and scheme are those of its forwarding headers."""
 
     __slots__ = ("_forwarded",)
 

@@ -1,4 +1,4 @@
-"""What the application may say on a WebSocket, and what it is told: the `websocket` part of ASGI as a table.
+"""The messages of a WebSocket, in both directions: the `websocket` part of ASGI as a table.
 
     CONNECTING ── accept ──────────────── OPEN ── close ── CLOSED
         ├──────── close ───────────────── CLOSED  (403)
@@ -95,7 +95,7 @@ class WebSocketSession:
         """What `receive` returns once nothing else waits; `None` as long as the peer is there."""
 
     def interpret(self, message: Message) -> Order:
-        """What a message asks for. The state changes only when `advance` is told that it could be done.
+        """The order that a message gives. The state changes only with `advance`, once the order is carried out.
 
         Raises `ClientDisconnectedError` after a disconnect, and for what an open WebSocket takes once the application
         closed it: of several tasks, one may not know. `RuntimeError` for a message that may not come now, `KeyError`,
@@ -131,7 +131,7 @@ class WebSocketSession:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing can be sent any more, whoever ended it."""
+        """Whether nothing can be sent any more, by either side's decision."""
         return self.disconnect is not None or self.state is State.CLOSED
 
     def disconnected(self, code: int, reason: str = "") -> None:

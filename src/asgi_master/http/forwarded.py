@@ -1,4 +1,4 @@
-"""For whom a proxy asks: X-Forwarded-For and X-Forwarded-Proto, or Forwarded (RFC 7239), read from the right.
+"""The client behind a proxy: X-Forwarded-For and X-Forwarded-Proto, or Forwarded (RFC 7239), read from the right.
 
 Each proxy writes at the right end what it saw, so a list is walked from there for as long as it names trusted proxies.
 The first address that is none is the client; what stands left of it is only the client's word.
@@ -15,7 +15,7 @@ from asgi_master.http.grammar import TOKEN
 from asgi_master.http.message import Headers
 
 _MOST_BYTES = 4096
-"""Of a list, counted from the right. Nobody has that many proxies; it bounds what a hostile list costs."""
+"""Maximum number of list elements that are read, from the right: it bounds what a hostile list costs."""
 _MOST_HOPS = 64
 _MOST_KNOWN = 1024
 _MAX_CACHED_BYTES = 256
@@ -191,7 +191,7 @@ def _right_end(text: bytes) -> bytes:
 
 
 def _elements(text: bytes) -> Iterator[dict[bytes, bytes]]:
-    """The elements of a Forwarded field, from the right; a malformed one is told as empty, and the last.
+    """The elements of a Forwarded field, from the right; a malformed one is empty, and ends the list.
 
     Right of a comma that is inside a well-formed quoted string, the quotes do not pair. So the shortest end that reads
     as an element is one, whatever an opening quote further left, which the client may have sent, would swallow.

@@ -46,13 +46,13 @@ class ProxyHeader:
     size: int
     """Bytes of the header; what follows is the connection's."""
     is_proxied: bool = False
-    """Whether the connection is somebody else's; if not, its own addresses count."""
+    """Whether the header names a client; a LOCAL connection is the proxy's own, and its socket's addresses count."""
     source: Address | None = None
     """Of the client; `None` if it came through a Unix socket."""
     destination: Address | None = None
     """Where the client connected to; `None` likewise."""
     is_tls: bool = False
-    """Whether the client spoke TLS to the proxy; only version 2 can tell."""
+    """Whether the client spoke TLS to the proxy; only version 2 of the protocol says so."""
 
 
 def read_header(data: bytes | bytearray) -> ProxyHeader | None:

@@ -62,7 +62,7 @@ class ServerFields:
         return lines
 
     def encode(self, head: ResponseHead, framing: bytes, end: bytes) -> bytes:
-        """The whole of a head, with a line that tells the framing and the last lines."""
+        """The whole head: `framing` is the line for the body's length, `end` the last lines."""
         return b"".join(
             (
                 _STATUS_LINES.get(head.status) or _status_line(head.status),
@@ -76,7 +76,7 @@ class ServerFields:
         )
 
     def encode_cached(self, head: ResponseHead) -> bytes:
-        """The same of one that tells its length, on a connection of HTTP/1.1 that goes on."""
+        """`encode` for the common case: content-length known, HTTP/1.1, keep-alive. Cached."""
         data = self._encoded_heads.get(head)
         if data is None:
             data = self.encode(head, b"", _END)

@@ -12,7 +12,7 @@ class HttptoolsParser(Parser):
 
     __slots__ = ("_headers",)
 
-    # What llhttp could tell, and is not asked for: each engine looks for all of them.
+    # Callbacks that llhttp would make are left out: the parser looks up each that exists.
     on_message_begin = on_url = on_headers_complete = on_body = on_message_complete = None
     on_chunk_header = on_chunk_complete = None
 

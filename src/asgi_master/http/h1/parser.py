@@ -39,7 +39,7 @@ class _State(Enum):
     BODY = auto()
     CHUNKED = auto()
     ENDING = auto()
-    """The body is over and `END_OF_MESSAGE` not yet told."""
+    """The body is complete and `END_OF_MESSAGE` is still to come."""
     DONE = auto()
     """The message is over; `start_next_cycle` goes on."""
     CLOSED = auto()
@@ -105,7 +105,7 @@ class Parser(ABC):
 
     @property
     def buffered(self) -> int:
-        """Bytes received and not yet told about."""
+        """Bytes received that no event has covered yet."""
         return len(self._buffer) - self._position
 
     @property
@@ -116,7 +116,7 @@ class Parser(ABC):
 
     @property
     def body_remaining(self) -> int | None:
-        """Bytes of the current request's body that have not arrived; `None` if nobody knows."""
+        """Bytes of the current request's body that have not arrived; `None` if its length is unknown."""
         if self._state is _BODY:
             return max(0, self._remaining - self.buffered)
         return None if self._state is _CHUNKED else 0
@@ -187,7 +187,7 @@ class Parser(ABC):
         return request
 
     def start_next_cycle(self) -> bool:
-        """Go on to the next request, once this one is complete (told or not). True if some of it is here."""
+        """Start the next request, once this one is complete. Returns whether some of its bytes are buffered."""
         assert self._state is _ENDING or self._state is _DONE
         self._state = _CLOSED if self._is_last else _HEAD
         self._skipped = False
@@ -201,7 +201,7 @@ class Parser(ABC):
         return False
 
     def take_complete_body(self) -> bytes | None:
-        """The body of the request just told, if all of it is here: then the message is complete, without events."""
+        """The body of the request just returned, if all of it is buffered: no further events follow then."""
         start, end = self._position, self._position + self._remaining
         if self._state is not _BODY or end > len(self._buffer):
             return None

@@ -82,7 +82,7 @@ class Compression:
     def inflate(self, room: int) -> tuple[bytes, bool]:
         """What the part that was received adds to its message, or the next bit of that; and whether more follows.
 
-        A few bytes can become megabytes: so much at a time is made as holds nobody up.
+        A few bytes can inflate to megabytes: the output of one call is limited, so that other connections are served.
 
         Raises `InflateOverflowError` once that is more than `room` bytes, having made hardly more, and
         `InflateError` for bytes that are no DEFLATE.

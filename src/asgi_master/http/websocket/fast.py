@@ -121,7 +121,6 @@ class FastEngine:
         self._decoder: IncrementalDecoder | None = None
 
     def receive_data(self, data: bytes) -> None:
-        """See `Engine`."""
         if self._position < len(self._buffer):
             data = self._buffer[self._position :] + data
         self._buffer = data
@@ -129,11 +128,9 @@ class FastEngine:
 
     @property
     def held(self) -> int:
-        """See `Engine`."""
         return len(self._buffer) - self._position + self._size
 
     def next_event(self) -> Event | None:
-        """See `Engine`."""
         buffer = self._buffer
         start = self._position + 6
         if start - 6 == len(buffer) and not (self._missing or self._is_inflating):
@@ -305,14 +302,12 @@ class FastEngine:
         return whole
 
     def text(self, text: str) -> bytes:
-        """See `Engine`."""
         payload = text.encode()
         if self._compression is None and len(payload) < _TWO_BYTE_LENGTH:
             return _SHORT_TEXT_HEADERS[len(payload)] + payload
         return self._message_frame(_FIN | _TEXT, payload)
 
     def binary(self, data: bytes) -> bytes:
-        """See `Engine`."""
         if self._compression is None and len(data) < _TWO_BYTE_LENGTH:
             return _SHORT_BINARY_HEADERS[len(data)] + data
         return self._message_frame(_FIN | _BINARY, data)
@@ -330,15 +325,12 @@ class FastEngine:
         return _LARGE_HEADER.pack(first, _EIGHT_BYTE_LENGTH, size) + payload
 
     def ping(self, payload: bytes) -> bytes:
-        """See `Engine`."""
         return _control_frame(_PING, payload)
 
     def pong(self, payload: bytes) -> bytes:
-        """See `Engine`."""
         return _control_frame(_PONG, payload)
 
     def close(self, code: int, reason: str) -> bytes:
-        """See `Engine`."""
         if code == CloseCode.NO_STATUS:
             return _control_frame(_CLOSE, b"")
         text = reason.encode()[: _CONTROL_PAYLOAD - _CODE.size].decode(errors="ignore")

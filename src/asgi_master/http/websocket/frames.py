@@ -61,7 +61,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A part of a message came that does not end it: nothing is to be told yet, and more may be here."""
+    """A fragment that does not end its message: no event yet, and more may be buffered."""
 
 
 FRAGMENT: Final = Fragment()

@@ -89,7 +89,7 @@ def _read_deflate(parameters: list[bytes]) -> DeflateParameters | None:
     client_bits = given.pop(b"client_max_window_bits", None)
     if given or server_no_context or client_no_context:
         return None
-    # The client may say no number: then it only tells that it would understand one. We read any window.
+    # Without a number the client only says that it understands the parameter. We read any window.
     if client_bits and client_bits not in _WINDOW_BITS:
         return None
     # zlib cannot write a window of 8 bits.

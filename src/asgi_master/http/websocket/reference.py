@@ -42,7 +42,7 @@ class WsprotoEngine:
 
     @property
     def held(self) -> int:
-        """See `Engine`. What wsproto has of it is little, or all of what arrived last."""
+        """What wsproto has of it is little, or all of what arrived last."""
         return len(self._unread) - self._position + self._size
 
     @property
@@ -51,12 +51,10 @@ class WsprotoEngine:
         return self._limit - self._size
 
     def receive_data(self, data: bytes) -> None:
-        """See `Engine`."""
         self._unread = self._unread[self._position :] + data
         self._position = 0
 
     def next_event(self) -> Event | None:
-        """See `Engine`."""
         event = next(self._events, None)
         if event is None:
             start = self._position
@@ -108,23 +106,18 @@ class WsprotoEngine:
             raise WebSocketError(CloseCode.TOO_BIG, "message too big")
 
     def text(self, text: str) -> bytes:
-        """See `Engine`."""
         return bytes(self._connection.send(wsproto_events.TextMessage(data=text)))
 
     def binary(self, data: bytes) -> bytes:
-        """See `Engine`."""
         return bytes(self._connection.send(wsproto_events.BytesMessage(data=data)))
 
     def ping(self, payload: bytes) -> bytes:
-        """See `Engine`."""
         return bytes(self._connection.send(wsproto_events.Ping(payload=payload)))
 
     def pong(self, payload: bytes) -> bytes:
-        """See `Engine`."""
         return bytes(self._connection.send(wsproto_events.Pong(payload=payload)))
 
     def close(self, code: int, reason: str) -> bytes:
-        """See `Engine`."""
         if code == CloseCode.NO_STATUS:
             return bytes(
                 self._connection.send(wsproto_events.CloseConnection(code=CloseReason.NO_STATUS_RCVD))

@@ -4,8 +4,8 @@ Several event loops on one listener do not share it evenly: the last to wait is 
 it finds. So a worker that has clearly more connections than the least busy of its siblings leaves the next one to
 them, for a few milliseconds at most, and never in favour of a sibling whose heartbeat is stale.
 
-Listeners and the hand-off queue are everybody's, and whoever has them can spoil them for all: what fails is tried again
-later and told seldom, and waits in no turn of the loop.
+Listeners and the hand-off queue are shared, and any worker can spoil them for all: an operation that fails is tried
+again later, is logged at a limited rate, and never blocks the loop.
 """
 
 import asyncio

@@ -67,7 +67,6 @@ class ProxyHeaderReader(Connection, asyncio.Protocol):
     # -- called by the worker ----------------------------------------------------------------------
 
     def sweep(self, now: float) -> None:
-        """See `Connection.sweep`."""
         wait = Wait.HEADER if self._received else Wait.FIRST_BYTE
         if self._timer.is_over(wait, 0, now=now, draining=self.context.draining):
             if self._received:
@@ -76,7 +75,7 @@ class ProxyHeaderReader(Connection, asyncio.Protocol):
                 self._transport.close()
 
     def drain(self, transfer: TransferConnection | None = None) -> None:
-        """See `Connection.drain`. One that cannot move gets a little time to come to its request."""
+        """One that cannot move gets a little time to come to its request."""
         if transfer is None or not self.is_idle():
             return
         since = self._timer.since(Wait.FIRST_BYTE, 0, now=self.context.loop.time())
@@ -87,7 +86,6 @@ class ProxyHeaderReader(Connection, asyncio.Protocol):
         """See `Connection.signal_disconnect`."""
 
     def cancel(self) -> None:
-        """See `Connection.cancel`."""
         self._transport.abort()
 
     def is_idle(self) -> bool:

@@ -23,7 +23,7 @@ from asgi_master.worker.transport.tls_refusal import is_of_certificate, reason_o
 log = logging.getLogger("asgi_master")
 
 _LAST_CALL = 1.0
-"""Seconds that a handshake still gets in a worker that leaves, once nobody else is left to wait for."""
+"""Seconds that a handshake still gets in a draining worker once all other connections are gone."""
 _PIECE = 4096
 """Bytes of a PROXY header that are looked at together."""
 
@@ -128,7 +128,7 @@ class TlsHandshake(Connection):
                 context.rejected.log(Rejection.PEER, peer, reason, context.loop.time())
                 self._record(error.status)
         elif error is not None:
-            # A proxy that speaks for itself looks whether somebody is there, and leaves.
+            # PROXY LOCAL connections are health checks: they connect and close without a handshake.
             context.stats.tls_failures += not self._is_a_check
             # Who left before the end of it was not refused.
             if not self._is_a_check and isinstance(error, ssl.SSLError | ConnectionAbortedError):
@@ -150,10 +150,10 @@ class TlsHandshake(Connection):
             self.context.access_log.refused(self._client, b"", status, 0)
 
     def sweep(self, now: float) -> None:
-        """See `Connection.sweep`. Header and handshake have their own time-outs."""
+        """Header and handshake have their own time-outs."""
 
     def drain(self, transfer: TransferConnection | None = None) -> None:
-        """See `Connection.drain`. A handshake cannot move; what follows it is served."""
+        """A handshake cannot move; what follows it is served."""
         if transfer is None:
             now = self.context.loop.time()
             self._last_call = self._last_call or now + _LAST_CALL
@@ -164,7 +164,6 @@ class TlsHandshake(Connection):
         """See `Connection.signal_disconnect`."""
 
     def cancel(self) -> None:
-        """See `Connection.cancel`."""
         self._task.cancel()
 
 

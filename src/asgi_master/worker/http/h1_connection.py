@@ -160,7 +160,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
     # -- called by the running request -------------------------------------------------------------
 
     def body_wanted(self, current: RequestTask) -> None:
-        """The application waits for a body: tell a peer that waits for us (RFC 9110 §10.1.1)."""
+        """Send `100 Continue` to a peer that waits for it (RFC 9110 §10.1.1)."""
         if (
             current is self._current
             and current.request.expect_continue
@@ -170,7 +170,6 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             self.writer.write_continue()
 
     def send_chunk(self, current: RequestTask, part: ResponseChunk) -> None:
-        """See `Stream.send_chunk`."""
         head, body, is_last, length = part
         if head is None:
             self.writer.write_next(body, is_last)
@@ -182,15 +181,12 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             self._response_complete(current)
 
     def take_back_head(self) -> bool:
-        """See `Stream.take_back_head`."""
         return self.writer.take_back_head()
 
     def reset(self) -> None:
-        """See `Stream.reset`."""
         self._transport.abort()
 
     def application_returned(self, current: RequestTask) -> None:
-        """See `Stream.application_returned`."""
         self._running.discard(current)
         if not current.is_complete and self._ending is _OPEN:
             self._close()  # it saw that the peer is gone and left it at that
@@ -208,7 +204,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
     # -- called by the worker ----------------------------------------------------------------------
 
     def sweep(self, now: float) -> None:
-        """See `Connection.sweep`. A time-out is at most one sweep late."""
+        """A time-out is at most one sweep late."""
         for running in list(self._running):
             running.notice_end()
         wait, progress = self._waiting()
@@ -220,7 +216,6 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             self._current.sweep(now, self._received, is_held_up=is_held_up)
 
     def drain(self, transfer: TransferConnection | None = None) -> None:
-        """See `Connection.drain`."""
         before = self._leaving
         if transfer is None:
             self._leaving = Leaving.CLOSE
@@ -238,10 +233,9 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         ):
             self._close()
         # Others may have a request on its way: a fresh connection its first, and one whose last response began before
-        # the drain has not been told of it. The sweep ends those that have not.
+        # the drain did not announce the end. The sweep closes those without one.
 
     def signal_disconnect(self) -> None:
-        """See `Connection.signal_disconnect`."""
         if self._leaving is Leaving.MOVE:
             self._leaving = Leaving.CLOSE
         current = self._current
@@ -250,7 +244,6 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             current.wake()
 
     def cancel(self) -> None:
-        """See `Connection.cancel`."""
         self.is_cancelled = True
         if not self._running and self._ending is not _LOST:
             self._transport.abort()
@@ -273,7 +266,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         return served[0].title if served else ""
 
     def hand_over(self, transfer: TransferConnection) -> bool:
-        """Give an idle plaintext connection away; false if it cannot move, or nobody takes it.
+        """Transfer an idle plaintext connection; false if it cannot move, or no other worker takes it.
 
         Nothing is shut down and unread bytes stay in the kernel; this object leaves the worker's connections.
         """

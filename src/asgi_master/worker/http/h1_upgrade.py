@@ -23,16 +23,13 @@ class H1Upgrade:
         self._key = b""
 
     def check(self) -> None:
-        """See `HandshakeStream.check`."""
         self._key = read_key(self._request)
 
     def accept(self, fields: Fields) -> None:
-        """See `HandshakeStream.accept`."""
         defaults = self._context.server_fields.lines()
         self._transport.write(switching_protocols(self._key, fields, defaults))
 
     def send_chunk(self, part: ResponseChunk) -> None:
-        """See `HandshakeStream.send_chunk`."""
         head, body, _is_last, length = part
         if head is None:
             self._transport.write(body)

@@ -121,11 +121,11 @@ class H1Writer(WriteFlow):
         self.passed_on = self._written
         self._pending = []
         if self._transport.is_closing():
-            # Whoever goes on sending waits until the loop has said that the peer is gone, and is told then.
+            # An application that goes on sending waits until `connection_lost`, and gets its error then.
             self.pause()
         elif size <= _HOLD_LIMIT:
             self._transport.write(b"".join(pending))
         else:
-            # Not `writelines`: on asyncio it forgets to tell that the peer does not keep up.
+            # Not `writelines`: on asyncio it does not call `pause_writing`.
             for data in pending:
                 self._transport.write(data)

@@ -68,7 +68,7 @@ class Stream(RequestOwner, Protocol):
         """Answer the current request with an error, if its response has not begun, and end the stream."""
 
     def reset(self) -> None:
-        """End the stream in the middle of a response, so that the peer can tell that it is not complete."""
+        """End the stream in the middle of a response, so that the peer sees that it is incomplete."""
 
     def application_returned(self, current: "RequestTask") -> None:
         """The application has returned, whether or not its response is complete."""
@@ -143,7 +143,7 @@ class RequestTask(HttpExchange):
                 message = self.next_message()
             stream.credit = CREDIT
         elif message["type"] == "http.disconnect":
-            # It is told as often as it is asked for: who does nothing else shall not hold the loop.
+            # It is returned at every call: an application that only asks again must not hold the loop.
             stream.credit -= 1
             if stream.credit < 0:
                 await stream.rest()
@@ -175,7 +175,6 @@ class RequestTask(HttpExchange):
                 waiter.set_result(None)
 
     def subject(self) -> str:
-        """See `RequestOwner`."""
         return self.title
 
     @runs_the_application
@@ -184,7 +183,7 @@ class RequestTask(HttpExchange):
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError as error:
-            # Once it is cancelled for good reason, or its peer is gone, nobody is left to tell.
+            # A cancelled application, or one whose peer is gone, has no one to answer.
             if not stream.is_cancelled and not self.peer_is_gone:
                 self._failed(error)
         except GeneratorExit:
@@ -240,7 +239,7 @@ class RequestTask(HttpExchange):
         self._respond(self.server_response(ResponseHead(status, [PLAIN_TEXT, *headers]), body))
 
     def _answer_failure(self) -> None:
-        """The application failed: 500 if nothing has left, else the stream breaks, so that the peer can tell."""
+        """The application failed: answer 500 if nothing has left, else reset the stream, so that the peer sees it."""
         if self.disconnected or self.state is _COMPLETE:
             return
         stream = self._stream

@@ -16,7 +16,7 @@ class Wait(Enum):
     WRITE = auto()
     """The peer does not read."""
     LINGER = auto()
-    """The peer may still send what nobody wants, so that it comes to read the answer."""
+    """What the peer still sends is dropped, so that it comes to read the answer."""
     BODY = auto()
     HEADER = auto()
     FIRST_BYTE = auto()
@@ -86,7 +86,7 @@ class DeadlineTimer:
         return self._since if (wait, progress) == self._waiting else now
 
     def resume(self, wait: Wait, progress: int, since: float, *, now: float) -> None:
-        """Go on with a wait that began elsewhere, as told by `since` there; it did not begin later than now."""
+        """Go on with a wait that began in another worker at `since`, or now if that is earlier."""
         self._waiting = (wait, progress)
         self._since = min(since, now)
 

@@ -1,7 +1,7 @@
-"""What a connection was in the worker that gave it away, and is in the one that takes it.
+"""The state of an idle connection that moves from one worker to another.
 
-The socket travels with it and tells its addresses. This is the rest: one value, made by the giver and believed by the
-taker as far as it can be read. Whatever a connection comes to know that outlives an idle moment belongs here.
+The socket travels with it, and its addresses are known from there. This is the rest: one value, which the taker
+accepts from the giver as far as it is well-formed. What a connection knows beyond an idle moment belongs here.
 
 A note is a JSON object of which each version passes over the keys that it does not know. Versions before it wrote an
 array for `ends`, the words for a PROXY header to come, or nothing: that is still read.
@@ -27,7 +27,7 @@ class ConnectionState:
     """Of an idle connection; as it stands here, that of a fresh one."""
 
     ends: Endpoints | None = None
-    """Whose connection it is, where the socket does not tell: what a proxy said in its PROXY header."""
+    """Client and server address from a PROXY header, if the socket's own do not apply."""
     expects_proxy_header: bool = False
     """Whether a PROXY header comes first, and has not begun."""
     served: int = 0
@@ -35,7 +35,7 @@ class ConnectionState:
     idle_since: float | None = None
     """Since when its peer is waited for: seconds on the monotonic clock, the same for all processes of a host.
 
-    `None` if the giver did not tell.
+    `None` if the giver did not say.
     """
 
     def note(self) -> bytes:
@@ -46,7 +46,7 @@ class ConnectionState:
     def from_metadata(cls, note: bytes) -> "ConnectionState":
         """As the giver noted it. Keys that only another version knows are passed over.
 
-        An older giver does not tell whether it was served: almost all were, and the others wait longer than they need.
+        An older version does not say whether there was a request: almost all had one, the others wait longer.
         Raises `ValueError` for what no version of ours writes.
         """
         if note == _OLD_HEADER_TO_COME:
@@ -70,7 +70,7 @@ class ConnectionState:
 
 
 TransferConnection = Callable[[socket.socket, ConnectionState], bool]
-"""Offers a connection to the other workers, with what the socket does not tell.
+"""Offers a connection to the other workers, with its state.
 
 False if they cannot take it now. The caller closes its own copy.
 """

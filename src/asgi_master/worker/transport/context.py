@@ -39,7 +39,7 @@ class Leaving(Enum):
     """What becomes of a connection while its worker drains."""
 
     NO = auto()
-    """It has not been told of a drain."""
+    """No drain has begun for it."""
     MOVE = auto()
     """Another worker takes it as soon as it is idle."""
     STAY = auto()
@@ -74,7 +74,7 @@ class Connection:
 
     @abstractmethod
     def signal_disconnect(self) -> None:
-        """Half of the drain's time is over: tell streaming applications that they should end."""
+        """Half of the drain's time is over: signal a disconnect to applications that still stream."""
 
     @abstractmethod
     def cancel(self) -> None:
@@ -100,7 +100,7 @@ class Connection:
 
 
 class ConnectionLog(Protocol):
-    """Where the finished requests of one connection are told."""
+    """The access log of one connection."""
 
     def record(
         self, request: object, scope: Scope, status: int, body_bytes: int, duration: float, fields: Fields
@@ -113,13 +113,13 @@ class ConnectionLog(Protocol):
 
 
 class AccessLog(Protocol):
-    """Where finished requests are told. See `telemetry.access_log`."""
+    """The access log. See `telemetry.access_log`."""
 
     is_timed: bool
-    """Whether it tells how long requests took; if not, any `duration` will do."""
+    """Whether it logs durations; if not, any `duration` will do."""
 
     def of_connection(self) -> ConnectionLog:
-        """Where the requests of one connection are told."""
+        """The log of one connection's requests."""
 
     def refused(self, client: Address | None, line: bytes, status: int, body_bytes: int) -> None:
         """What never became a request was refused; `line` is its first line as far as that came."""
@@ -144,7 +144,7 @@ class WorkerContext:
     engines: Engines
     root_path: str = ""
     forwarded: Forwarded | None = None
-    """Reads for whom believed peers ask; `None` if nobody is believed."""
+    """Reads the forwarding headers of trusted proxies; `None` if no peer is trusted."""
     proxies: Trust | None = None
     """Who may connect, each with a PROXY header first; `None` if that protocol is not spoken."""
     server_fields: ServerFields = field(default_factory=ServerFields)
@@ -155,7 +155,7 @@ class WorkerContext:
     counts_durations: bool = False
     """Whether anybody asks how long responses take."""
     is_timed: bool = field(init=False)
-    """Whether requests look at the clock: for that, or for an access log that tells."""
+    """Whether requests read the clock: for the metrics, or for an access log with durations."""
     draining: bool = False
     stats: Stats = field(default_factory=Stats)
     connections: set[Connection] = field(default_factory=set)

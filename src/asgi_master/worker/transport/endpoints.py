@@ -31,7 +31,7 @@ class Endpoints:
         try:
             return cls._named(info("peername"), info("sockname"), is_tls=is_tls)
         except OSError:
-            return cls(None, None, is_tls)  # the kernel does not tell
+            return cls(None, None, is_tls)  # the kernel does not say
 
     @classmethod
     def of_secure(cls, sock: socket.socket) -> "Endpoints":
@@ -43,7 +43,7 @@ class Endpoints:
         try:
             own = sock.getsockname()
         except OSError:
-            own = None  # the kernel does not tell
+            own = None  # the kernel does not say
         return cls._named(peer, own, is_tls=True)
 
     @classmethod
@@ -77,7 +77,7 @@ def trust_of(peers: Iterable[str]) -> Trust:
 
 
 def address_of(name: object) -> Address | None:
-    """What `getsockname` or `getpeername` tells: host and port, or the path of a Unix socket and `None`."""
+    """The ASGI form of a socket's name: host and port, or the path of a Unix socket and `None`."""
     if isinstance(name, tuple) and len(name) >= 2:
         return str(name[0]), int(name[1])
     if isinstance(name, str | bytes) and name:

@@ -1,4 +1,4 @@
-"""Flow control of what an application writes: whoever writes more than the peer reads waits."""
+"""Flow control of what an application writes: it waits while the peer reads more slowly."""
 
 import asyncio
 

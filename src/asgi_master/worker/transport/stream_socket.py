@@ -17,7 +17,7 @@ def has_unread_bytes(transport: asyncio.BaseTransport) -> bool:
 
 
 def move(transport: asyncio.Transport, transfer: TransferConnection, state: ConnectionState) -> bool:
-    """Give the connection away and let go of the transport; false, with all as it was, if nobody takes it.
+    """Transfer the connection and release the transport; false, with all as it was, if no worker takes it.
 
     Nothing is shut down, and unread bytes stay in the kernel.
     """

@@ -1,4 +1,4 @@
-"""TLS on accepted connections: the handshake, and what the application is told of it.
+"""TLS on accepted connections: the handshake, and the ASGI extension that describes it.
 
 After the handshake a connection is like any other, except that it cannot move to another worker: its keys live here.
 """
@@ -61,7 +61,7 @@ class TlsServer:
 
         `protocol_of` makes it of the name that ALPN agreed on.
 
-        Takes the socket. Raises `OSError`; a peer whose handshake fails has been told why by then.
+        Takes the socket. Raises `OSError`; a peer whose handshake fails has its alert by then.
         """
         # The transports' callbacks will run in the context of now, for what is not made yet.
         owner = LateOwner()
@@ -107,7 +107,7 @@ class TlsServer:
     async def _start_tls(
         self, loop: asyncio.AbstractEventLoop, below: asyncio.Transport
     ) -> tuple[asyncio.Transport, "_BufferingProtocol"]:
-        """Speak TLS on a transport; what comes before somebody else is its protocol is kept."""
+        """Speak TLS on a transport; what arrives before the next protocol is set is kept."""
         early = _BufferingProtocol()
         tls = await loop.start_tls(
             below,
@@ -188,7 +188,7 @@ class _OnTls(asyncio.BufferedProtocol):
 
 
 class _HandshakeProtocol(_OnTls):
-    """Is there for the handshake, and tells the peer why it failed."""
+    """The protocol during the handshake: sends the peer an alert if it fails."""
 
     __slots__ = ("_below", "_buffer", "_opening", "refused", "tls")
 
@@ -273,7 +273,7 @@ class _Reader(TakesTurns, _OnTls):
 
 
 class _BufferingProtocol(asyncio.Protocol):
-    """Keeps what happens until somebody who can use it has taken over."""
+    """Keeps what happens until the next protocol takes over."""
 
     def __init__(self) -> None:
         self.received = b""

@@ -1,4 +1,4 @@
-"""What a peer is told when its TLS handshake fails: OpenSSL's alert, or plain words if it spoke no TLS.
+"""The answer to a peer whose TLS handshake fails: OpenSSL's alert, or a plain 400 if it spoke no TLS.
 
 The loops' TLS drops what OpenSSL has to say at the end (RFC 8446 §6.2), and the peer would see its connection end
 for no reason.
@@ -16,13 +16,13 @@ _LINGER_BYTES = 256 * 1024
 """For how long, in seconds, and for how much a refused peer is still read, so that it comes to read why."""
 _PIECE = 16 * 1024
 _METHOD_PEEK = 5
-"""Bytes of a first line in which `HEAD` can be told from other methods."""
+"""Bytes of a first line in which `HEAD` can be told apart from other methods."""
 _BODY = b"400 Bad Request: this port speaks HTTPS, and the request came without TLS\n"
 _NO_CERTIFICATE = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
 
 
 class Opening:
-    """The first bytes of a peer, as far as they matter to what it is told."""
+    """The first bytes of a peer, which decide the form of that answer."""
 
     __slots__ = ("_seen",)
 
@@ -69,7 +69,7 @@ def send_last(fd: int, data: bytes) -> socket.socket | None:
 async def linger(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
     """Close the socket once its peer has, or after a short time.
 
-    A socket that is closed while something is unread resets the connection, and the peer may lose what it was told
+    A socket that is closed while something is unread resets the connection, and the peer may lose the answer
     (RFC 9112 §9.6). In TLS 1.3 a client whose certificate is refused has mostly sent its request already.
     """
     with sock, contextlib.suppress(OSError, TimeoutError):

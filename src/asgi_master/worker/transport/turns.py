@@ -1,7 +1,7 @@
 """Taking turns: what one turn of the loop does for peers that ask for much at once is bounded.
 
 Rules of this file:
-  - What a peer sends first is served as it comes. Who has more at once goes on while a slice lasts, told by the clock,
+  - What a peer sends first is served as it comes. A peer with more at once goes on for a slice of time,
     and then waits in the queue.
   - The queue is served once a turn, the oldest first, within a budget. So a hundred busy peers take of a turn what a
     few may, and everybody else's timers, accepts and requests come in between.
@@ -33,7 +33,7 @@ FREE: Final = 2
 CREDIT: Final = 64
 """Small ones, of a microsecond each, that are handled between two looks at the clock."""
 WEIGHT_SHIFT: Final = 12
-"""So many bits of its size are not counted when a large event is taken for several: 4 KiB weigh as much as it does."""
+"""A large event counts as several: one more for every 2**12 bytes."""
 LARGE: Final = 64 * 1024
 """Bytes of a read from which on another may follow in the same turn, as the loop's buffer may have been full."""
 
@@ -64,7 +64,7 @@ class Turns:
         """Another one as soon as the loop has turned after a call of `slice`."""
 
     def slice(self) -> float:
-        """Until when, on `clock`, somebody may go on who begins now with more than the first thing."""
+        """End of the slice, on `clock`, for a connection that starts now on more than its first event."""
         now = self.clock()
         if not self._is_open:
             self._is_open = True
@@ -97,7 +97,7 @@ class Turns:
         return self.clock() + _SLICE
 
     def set_aside(self) -> None:
-        """Keep a slice of this turn for somebody who uses it outside of the queue."""
+        """Reserve a slice of this turn for work outside of the queue."""
         self._end -= _SLICE
 
     def _turn(self) -> None:
@@ -169,7 +169,6 @@ class TakesTurns:
     # -- the peer's input --------------------------------------------------------------------------
 
     def go_on(self) -> None:
-        """See `Waiting`."""
         if not self._is_queued:
             return  # it was let off meanwhile
         self._is_queued = False
@@ -214,12 +213,12 @@ class TakesTurns:
 
     def _end_writing(self) -> None:
         """Send no more, but read on."""
-        # While reading is paused nobody notices that the peer broke the connection; asyncio tells it here.
+        # While reading is paused a broken connection goes unnoticed; asyncio raises it here.
         with contextlib.suppress(OSError):
             self._transport.write_eof()
 
     def _may_read(self) -> bool:
-        """Whether there is anything to pause: not after the end, which the loop would tell again."""
+        """Whether there is anything to pause: not after end of file, which the loop would report again."""
         return not self._transport.is_closing()
 
     # -- the application ---------------------------------------------------------------------------

@@ -152,7 +152,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
         try:
             await self.context.app(self._opening.scope, self.receive, self.send)
         except asyncio.CancelledError as error:
-            # Once it is cancelled for good reason, or its peer is gone, nobody is left to tell.
+            # A cancelled application, or one whose peer is gone, has no one to answer.
             if not self._cancelled:
                 self._application_ended(None if self._session.is_over else error)
         except GeneratorExit:
@@ -446,7 +446,6 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
         self._deadline = self.context.loop.time() + self.context.websocket.close_timeout
 
     def sweep(self, now: float) -> None:
-        """See `Connection`."""
         if self._stall is not None:
             if self._stall.is_over(now, self._transport.get_write_buffer_size()):
                 self._abort()
@@ -466,12 +465,11 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
             self._close(CloseCode.INTERNAL_ERROR, "no pong in time")
 
     def drain(self, transfer: TransferConnection | None = None) -> None:  # noqa: ARG002 -- a WebSocket cannot move
-        """See `Connection`. A handshake that is not answered yet is closed right after it was."""
+        """A handshake that is not answered yet is closed right after it was."""
         if self._session.state is State.OPEN:
             self._close(CloseCode.SERVICE_RESTART, "service restart")
 
     def cancel(self) -> None:
-        """See `Connection`."""
         self._cancelled = True
         if self._task is None or self._task.done():
             self._abort()
@@ -479,4 +477,4 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
             self._task.cancel()
 
     def signal_disconnect(self) -> None:
-        """See `Connection`. Who was told 1012 knows enough."""
+        """A peer that got 1012 knows enough."""

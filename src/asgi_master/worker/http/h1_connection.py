@@ -9,7 +9,7 @@ import contextvars
 import logging
 from typing import cast
 
-from asgi_master.asgi.http_exchange import ResponseChunk
+from asgi_master.asgi.http_exchange import ResponseChunk, State
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.h1.request_head import H1Request
@@ -37,6 +37,8 @@ _DISCARD_LIMIT = 256 * 1024
 
 # Module constants are looked up faster than members.
 _OPEN, _CLOSING, _LINGERING, _LOST = Ending
+_NO, _MOVE, _STAY, _CLOSE = Leaving
+_COMPLETE = State.COMPLETE
 
 
 class H1Connection(TakesTurns, Connection, asyncio.Protocol):
@@ -97,7 +99,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         self._eof = False
         self._has_more = False  # whether something of the next request came with the last
         self._ending = _OPEN
-        self._leaving = Leaving.NO
+        self._leaving = _NO
         self._transfer: TransferConnection | None = None
         self._received = 0
         self._served = standing.served
@@ -178,7 +180,18 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             goes_on = self._may_go_on(current, is_last)
             self.writer.write_first(head, body, is_last, length, current.bodyless, is_1_1, goes_on)
         if is_last:
-            self._response_complete(current)
+            self._served += 1
+            if not self.writer.keep_alive:
+                self._close_after(current)
+                return
+            self._has_more = True
+            if current.body_ended:
+                self._current = None
+                self._has_more = self._parser.start_next_cycle()
+            if self._leaving is _MOVE:
+                self._loop.call_soon(self._hand_over_if_idle, context=self._clean_context)
+            if not self._advancing and (self._has_more or self._eof or self.holds):
+                self.advance_soon()
 
     def take_back_head(self) -> bool:
         return self.writer.take_back_head()
@@ -188,7 +201,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
 
     def application_returned(self, current: RequestTask) -> None:
         self._running.discard(current)
-        if not current.is_complete and self._ending is _OPEN:
+        if current.state is not _COMPLETE and self._ending is _OPEN:
             self._close()  # it saw that the peer is gone and left it at that
         if self._ending is _LOST:
             self._leave_when_done()
@@ -208,7 +221,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         for running in list(self._running):
             running.notice_end()
         wait, progress = self._waiting()
-        is_leaving = self._leaving is Leaving.CLOSE or (self._leaving is Leaving.NO and self.context.draining)
+        is_leaving = self._leaving is _CLOSE or (self._leaving is _NO and self.context.draining)
         if self._timer.is_over(wait, progress, now=now, draining=is_leaving):
             self._time_out(wait)
         elif self._current is not None:
@@ -218,15 +231,15 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
     def drain(self, transfer: TransferConnection | None = None) -> None:
         before = self._leaving
         if transfer is None:
-            self._leaving = Leaving.CLOSE
+            self._leaving = _CLOSE
         else:
-            self._leaving = Leaving.MOVE if self._is_plaintext else Leaving.STAY
+            self._leaving = _MOVE if self._is_plaintext else _STAY
         self._transfer = transfer
-        if self._leaving is Leaving.MOVE:
+        if self._leaving is _MOVE:
             self._hand_over_if_idle()
         elif (
-            self._leaving is Leaving.CLOSE
-            and before in (Leaving.NO, Leaving.STAY)
+            self._leaving is _CLOSE
+            and before in (_NO, _STAY)
             and self._served
             and self.is_idle()
             and not has_unread_bytes(self._transport)
@@ -236,8 +249,8 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         # the drain did not announce the end. The sweep closes those without one.
 
     def signal_disconnect(self) -> None:
-        if self._leaving is Leaving.MOVE:
-            self._leaving = Leaving.CLOSE
+        if self._leaving is _MOVE:
+            self._leaving = _CLOSE
         current = self._current
         if current is not None and current.head is not None and not current.is_complete:
             current.peer_half_closed()
@@ -286,7 +299,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         return True
 
     def _hand_over_if_idle(self) -> None:
-        if self._leaving is Leaving.MOVE and self._transfer is not None and self.is_idle():
+        if self._leaving is _MOVE and self._transfer is not None and self.is_idle():
             self.hand_over(self._transfer)
 
     # -- requests ----------------------------------------------------------------------------------
@@ -440,7 +453,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         """Whether the connection can serve another request after this response; `is_all`: it is complete already."""
         # One that is given away needs no end; else the drain closes the connection after this response.
         leaving = self._leaving
-        is_leaving = self.context.draining if leaving is Leaving.NO else leaving is not Leaving.MOVE
+        is_leaving = self.context.draining if leaving is _NO else leaving is not _MOVE
         if is_leaving or self._is_last:
             return False
         if self._eof and not self._parser.buffered:
@@ -451,20 +464,6 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             return False  # the peer alone knows whether it will send its body now
         remaining = self._parser.body_remaining
         return not is_all or remaining is None or remaining <= _DISCARD_LIMIT
-
-    def _response_complete(self, current: RequestTask) -> None:
-        self._served += 1
-        if not self.writer.keep_alive:
-            self._close_after(current)
-            return
-        self._has_more = True
-        if current.body_ended:
-            self._current = None
-            self._has_more = self._parser.start_next_cycle()
-        if self._leaving is Leaving.MOVE:
-            self._loop.call_soon(self._hand_over_if_idle, context=self._clean_context)
-        if not self._advancing and (self._has_more or self._eof or self.holds):
-            self.advance_soon()
 
     def refuse(self, error: ProtocolError) -> None:
         """Answer a peer that broke the protocol, a limit or a time-out, and close."""

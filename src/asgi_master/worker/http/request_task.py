@@ -88,17 +88,18 @@ class RequestTask(HttpExchange):
 
     def __init__(self, stream: Stream, request: Request, scope: Scope) -> None:
         HttpExchange.__init__(self, request.method, request.body_length != 0)
+        context = stream.context
+        context.stats.requests += 1
         self._stream = stream
         self.request = request
         self.scope = scope
         self.task: asyncio.Task[None] | None = None
-        self.started_at = monotonic() if stream.context.is_timed else 0.0
+        self.started_at = monotonic() if context.is_timed else 0.0
         """In seconds on the monotonic clock: the loop's own counts only milliseconds. 0 if it is not asked for."""
         self.receivers: tuple[asyncio.Future[None], ...] = ()
         """Calls of `receive` that wait."""
         self._timeouts: RequestTimeouts | None = None
         """Made by the first sweep that finds the request: most are over by then."""
-        stream.context.stats.requests += 1
 
     @property
     def title(self) -> str:

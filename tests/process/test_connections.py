@@ -54,7 +54,7 @@ def test_kept_connections_spread_over_the_workers(fleet: Fleet) -> None:
 
 def test_a_stalled_worker_does_not_keep_connections_from_the_others(fleet: Fleet) -> None:
     fleet.serve(workers=2)
-    fleet.expect_log("WARNING.*the event loop is stuck")
+    fleet.expect_log("WARNING.*the event loop (is stuck|was blocked)")
     with RawConnection(fleet.port) as blocking:
         blocking.send(b"GET /block HTTP/1.1\r\nHost: test\r\n\r\n")
         fleet.wait_blocked()

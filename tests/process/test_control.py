@@ -259,7 +259,7 @@ def test_scale_to_workers_that_do_not_boot(fleet: Fleet) -> None:
 
 def test_stacks_of_a_waiting_and_of_a_blocked_worker(fleet: Fleet) -> None:
     fleet.serve(env=place(fleet))
-    fleet.expect_log("the event loop is stuck")
+    fleet.expect_log("the event loop (is stuck|was blocked)")
     with ThreadPoolExecutor(2) as pool:
         blocked = pool.submit(httpx.get, f"{fleet.url}/block", timeout=PATIENCE, trust_env=False)
         fleet.wait_blocked()

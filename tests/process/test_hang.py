@@ -32,7 +32,7 @@ def test_a_blocked_worker_is_named_and_replaced(fleet: Fleet) -> None:
 
 def test_other_workers_serve_while_one_is_blocked(fleet: Fleet) -> None:
     fleet.serve(workers=2)
-    fleet.expect_log("WARNING.*the event loop is stuck")
+    fleet.expect_log("WARNING.*the event loop (is stuck|was blocked)")
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(httpx.get, f"{fleet.url}/block", timeout=PATIENCE, trust_env=False)
         fleet.wait_blocked()

@@ -177,11 +177,15 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             self.writer.write_next(body, is_last)
         else:
             is_1_1 = current.request.http_version == "1.1"
-            goes_on = self._may_go_on(current, is_last)
+            goes_on = (
+                current.body_ended
+                and self._leaving is _NO
+                and not (self._is_last or self._eof or self.context.draining)
+            ) or self._may_go_on(current, is_last)
             self.writer.write_first(head, body, is_last, length, current.bodyless, is_1_1, goes_on)
         if is_last:
             self._served += 1
-            if not self.writer.keep_alive:
+            if not self.writer.encoder.keep_alive:
                 self._close_after(current)
                 return
             self._has_more = True
@@ -201,11 +205,13 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
 
     def application_returned(self, current: RequestTask) -> None:
         self._running.discard(current)
-        if current.state is not _COMPLETE and self._ending is _OPEN:
-            self._close()  # it saw that the peer is gone and left it at that
-        if self._ending is _LOST:
+        if self._ending is _OPEN:
+            if current.state is not _COMPLETE:
+                self._close()  # it saw that the peer is gone and left it at that
+        elif self._ending is _LOST:
             self._leave_when_done()
-        elif self.is_cancelled and not self._running:
+            return
+        if self.is_cancelled and not self._running:
             self._transport.abort()
 
     def advance_soon(self) -> None:

@@ -20,12 +20,11 @@ class H1Writer(WriteFlow):
     __slots__ = (
         "_batch",
         "_context",
-        "_encoder",
         "_pending",
         "_transport",
         "_unheld",
         "_written",
-        "keep_alive",
+        "encoder",
         "passed_on",
     )
 
@@ -37,11 +36,9 @@ class H1Writer(WriteFlow):
         self._pending: list[bytes] = []
         self._written = 0
         self._unheld = 0
-        self._encoder = ResponseEncoder(context.server_fields)
+        self.encoder = ResponseEncoder(context.server_fields)
         self.passed_on = 0
         """Bytes that were given to the transport."""
-        self.keep_alive = True
-        """Whether the connection may go on after the response whose head was written last."""
 
     def write_first(
         self,
@@ -55,11 +52,10 @@ class H1Writer(WriteFlow):
     ) -> None:
         """Write the first part of a response (see `ResponseChunk`), encoded as `ResponseEncoder.head` says.
 
-        `keep_alive` is whether both sides would go on; see `self.keep_alive`.
+        `keep_alive` is whether both sides would go on; `encoder.keep_alive` says afterwards whether the connection may.
         """
-        encoder = self._encoder
+        encoder = self.encoder
         data = encoder.head(head, length, bodyless, is_1_1, keep_alive)
-        self.keep_alive = encoder.keep_alive
         if body:
             if not is_last:
                 body = encoder.body(body, more=True)
@@ -79,7 +75,7 @@ class H1Writer(WriteFlow):
 
     def write_next(self, body: bytes, is_last: bool) -> None:
         """Write a further part."""
-        data = self._encoder.body(body, more=not is_last)
+        data = self.encoder.body(body, more=not is_last)
         if data:
             self._write(data)
         elif not is_last:

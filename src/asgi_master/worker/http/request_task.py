@@ -158,8 +158,8 @@ class RequestTask(HttpExchange):
         if part is None:
             return
         self._respond(part)
-        stream = self._stream
-        if stream.flow.waits and self.state is not _COMPLETE:
+        if self.state is not _COMPLETE and self._stream.flow.waits:
+            stream = self._stream
             flow = stream.flow
             if not flow.is_paused:
                 flow.waits = False

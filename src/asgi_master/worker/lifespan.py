@@ -8,10 +8,11 @@ raises before it first receives or sends, sends another message, or returns with
 import asyncio
 import logging
 import math
-from collections.abc import Callable, MutableMapping
-from enum import StrEnum
+from collections.abc import Callable
 from typing import Any
 
+from asgi_master.asgi.lifespan_session import LifespanSession, Phase
+from asgi_master.asgi.types import Message
 from asgi_master.errors import ApplicationError
 from asgi_master.telemetry.failures import describe
 
@@ -21,27 +22,6 @@ _UNWIND = 1.0
 """Seconds for the application to return after its answer, or to raise after a failure."""
 _CANCEL_SLICE = 0.25
 """Seconds for a cancelled application to unwind."""
-
-
-class _Phase(StrEnum):
-    STARTING = "starting"
-    STARTED = "started"
-    ENDED = "over"
-    FAILED = "failed"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-
-
-# The messages that the application may send, and the phase that follows. `startup.failed` and `shutdown.failed` carry a
-# message.
-_SENDS = {
-    (_Phase.STARTING, "lifespan.startup.complete"): _Phase.STARTED,
-    (_Phase.STARTING, "lifespan.startup.failed"): _Phase.FAILED,
-    # Frameworks send these, with the reason, when their lifespan fails before the shutdown was requested.
-    (_Phase.STARTED, "lifespan.shutdown.failed"): _Phase.ENDED,
-    (_Phase.STOPPING, "lifespan.shutdown.complete"): _Phase.STOPPED,
-    (_Phase.STOPPING, "lifespan.shutdown.failed"): _Phase.STOPPED,
-}
 
 
 class StartupFailedError(Exception):
@@ -63,11 +43,8 @@ class Lifespan:
         self._mode = mode
         self._startup_timeout = startup_timeout or None
         self._shutdown_timeout = shutdown_timeout or None
-        self._phase = _Phase.STARTING
-        self._message = ""
+        self._session = LifespanSession()
         self._error: BaseException | None = None
-        self._received = 0
-        self._is_aware = False
         self._progress = asyncio.Event()
         self._shutdown = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -77,8 +54,8 @@ class Lifespan:
         if self._mode == "off":
             return
         self._task = asyncio.get_running_loop().create_task(self._run(), name="lifespan")
-        in_time = await self._wait_while(_Phase.STARTING, self._startup_timeout)
-        if self._phase in (_Phase.STARTED, _Phase.ENDED):
+        in_time = await self._wait_while(Phase.STARTING, self._startup_timeout)
+        if self._session.phase in (Phase.STARTED, Phase.ENDED):
             self.supported = True
             return
         await self._end_task(_UNWIND if in_time else 0)
@@ -87,9 +64,9 @@ class Lifespan:
             raise ApplicationError(
                 f"lifespan startup did not finish within {self._startup_timeout:g} s"
             ) from self._error
-        if self._phase is _Phase.FAILED:
+        if self._session.phase is Phase.FAILED:
             raise self._startup_failure()
-        if self._is_aware and self._error is not None:
+        if self._session.is_aware and self._error is not None:
             raise ApplicationError(f"lifespan startup failed: {describe(self._error)}") from self._error
         if self._mode == "on":
             why = "it returned without an answer" if self._error is None else describe(self._error)
@@ -102,16 +79,16 @@ class Lifespan:
         """Run the shutdown, within its timeout. Problems are logged; nothing is raised."""
         if not self.supported or self._task is None:
             return
-        if self._phase is _Phase.ENDED:
+        if self._session.phase is Phase.ENDED:
             await self._end_task(_UNWIND)
         if self._task.done():
             log.debug("no lifespan shutdown: the application's lifespan ended before")
             return
-        self._phase = _Phase.STOPPING
+        self._session.request_shutdown()
         self._shutdown.set()
         loop = asyncio.get_running_loop()
         began = loop.time()
-        in_time = await self._wait_while(_Phase.STOPPING, self._shutdown_timeout)
+        in_time = await self._wait_while(Phase.STOPPING, self._shutdown_timeout)
         left = (self._shutdown_timeout or math.inf) - (loop.time() - began)
         await self._end_task(min(_UNWIND, max(0.0, left)) if in_time else 0)
         if not in_time:
@@ -129,51 +106,39 @@ class Lifespan:
             self._error = error
         finally:
             self._progress.set()
-        if self._phase in (_Phase.STARTED, _Phase.ENDED):
+        if self._session.phase in (Phase.STARTED, Phase.ENDED):
             self._log_failure("the application's lifespan ended early")
 
     def _log_failure(self, what: str) -> None:
         """Log the exception of the application, or the message of its `failed`, if there is one."""
-        raised, message = self._raised(), self._message.strip()
+        raised, message = self._raised(), self._session.reason.strip()
         if raised is not None or message:
             is_all_that_is_known = raised is None and "\n" in message
             detail = {"detail": message} if is_all_that_is_known else None
             log.error("%s: %s", what, self._reason(), exc_info=raised, extra=detail)
 
-    async def _receive(self) -> dict[str, Any]:
-        self._is_aware = True
-        if self._phase in (_Phase.FAILED, _Phase.ENDED, _Phase.STOPPED) and self._task is not None:
-            # No message follows: an application that waits for one has nothing more to do.
-            self._task.cancel()
+    async def _receive(self) -> Message:
+        message = self._session.next_message()
+        if message is None and not self._session.is_over:
+            await self._shutdown.wait()
+            message = self._session.next_message()
+        if message is None:
+            if self._session.is_over and self._task is not None:
+                # No message follows: an application that waits for one has nothing more to do.
+                self._task.cancel()
             await asyncio.Event().wait()
-        self._received += 1
-        if self._received == 1:
-            return {"type": "lifespan.startup"}
-        await self._shutdown.wait()
-        if self._received > 2:
-            await asyncio.Event().wait()
-        return {"type": "lifespan.shutdown"}
+            raise AssertionError("the wait has no end")
+        return message
 
-    async def _send(self, message: MutableMapping[str, Any]) -> None:
-        kind = str(message.get("type"))
-        if self._phase is _Phase.STARTING and not kind.startswith("lifespan."):
-            # It answers an HTTP request without reading the scope.
-            self._is_aware = False
-            raise RuntimeError(f"{kind!r} sent to a lifespan scope")
-        self._is_aware = True
-        following = _SENDS.get((self._phase, kind))
-        if following is None:
-            raise RuntimeError(f"{kind!r} sent while the lifespan is {self._phase}")
-        self._phase = following
-        if kind.endswith(".failed"):
-            self._message = str(message.get("message", "")) or "no reason given"
+    async def _send(self, message: Message) -> None:
+        self._session.handle(message)
         self._progress.set()
 
-    async def _wait_while(self, phase: _Phase, limit: float | None) -> bool:
+    async def _wait_while(self, phase: Phase, limit: float | None) -> bool:
         """Wait until the application answers or ends; false after the timeout."""
         try:
             async with asyncio.timeout(limit):
-                while self._phase is phase and not self._progress.is_set():
+                while self._session.phase is phase and not self._progress.is_set():
                     await self._progress.wait()
         except TimeoutError:
             return False
@@ -189,14 +154,14 @@ class Lifespan:
             await asyncio.wait({self._task}, timeout=_CANCEL_SLICE)
 
     def _startup_failure(self) -> ApplicationError:
-        raised, message = self._raised(), self._message.strip()
+        raised, message = self._raised(), self._session.reason.strip()
         failure = ApplicationError(f"lifespan startup failed: {self._reason()}")
         failure.__cause__ = StartupFailedError(message) if raised is None and "\n" in message else raised
         return failure
 
     def _reason(self) -> str:
         """The given reason; or the exception, if the reason is a whole traceback or missing."""
-        raised, message = self._raised(), self._message.strip()
+        raised, message = self._raised(), self._session.reason.strip()
         if raised is not None and ("\n" in message or not message):
             return describe(raised)
         return _last_line(message)

@@ -519,8 +519,13 @@ def test_django_has_none(run):
     import django
     from django.conf import settings
     from django.core.handlers.asgi import ASGIHandler
+    from django.utils.functional import empty
 
-    if not settings.configured:
+    # Its settings are those of the process, and other tests have their own.
+    others, settings._wrapped = settings._wrapped, empty
+    try:
         settings.configure(LOGGING_CONFIG=None)
         django.setup()
-    assert not run(start_and_stop(lifespan(ASGIHandler()))).supported
+        assert not run(start_and_stop(lifespan(ASGIHandler()))).supported
+    finally:
+        settings._wrapped = others

@@ -688,6 +688,18 @@ def test_a_reload_takes_over_from_a_stand_in_that_is_still_importing():
     assert world.notices(notices.ZygoteReplaced) == []
 
 
+def test_reloads_that_are_called_off_leave_no_pile_of_stand_ins():
+    world = booted(codes={2: Code(import_time=NEVER)})
+    world.zygote_dies(1)
+    for _ in range(5):
+        reload(world)
+        world.tell(RollbackRequested())
+    assert world.orders(StartZygote) == [StartZygote(1), StartZygote(2)], "2 is still to leave"
+    world.until(lambda: world.notices(notices.ZygoteReplaced))
+    assert len(world.zygotes) == 1
+    assert world.generations() == [1] * 4
+
+
 def test_a_rollback_without_the_old_zygote_keeps_the_new_workers_until_there_is_one():
     world = booted(codes={3: Code(import_error="bad")})
     reload(world)

@@ -105,10 +105,10 @@ class FleetMachine(RuleBasedStateMachine):
                 assert not self.stopping
                 self.seen_generations = generation
                 self.zygotes[generation] = "importing"
-                # Those that were told to leave have their deadlines, and reloads in a row leave one each.
-                ordered_to_leave = {ZygoteState.RETIRING, ZygoteState.KILLED, ZygoteState.ABANDONED}
-                kept = [z for z in self.supervisor.fleet.zygotes.values() if z.state not in ordered_to_leave]
-                assert len(kept) <= 4
+                living = [
+                    z for z in self.supervisor.fleet.zygotes.values() if z.state is not ZygoteState.ABANDONED
+                ]
+                assert len(living) <= 4
             case RetireZygote(generation):
                 assert self.zygotes[generation] in {"importing", "ready"}
                 self.zygotes[generation] = "retired"

@@ -7,7 +7,7 @@ Rules of this file:
     died.
   - The *held* generation is the one that was committed before: its zygote is kept for a while. A rollback is a
     rollout to it. It is let go before a newer generation is imported, so that two applications are in memory at most.
-  - At most one zygote that is no longer needed is alive at a time: requests in between are coalesced with the newest.
+  - No zygote is started while one that is no longer needed is alive: requests in between are coalesced with the newest.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -213,9 +213,9 @@ class Generations:
         for zygote in unwanted:
             if zygote.state in {ZygoteState.IMPORTING, ZygoteState.READY}:
                 self._orders.retire_zygote(zygote, now, self._desired.policy)
-        if not self._desired.serves:
+        if unwanted or not self._desired.serves:
             return
-        if self._desired.requested and not unwanted:
+        if self._desired.requested:
             self._start_rollout(now)
         elif self._needs_stand_in() and now >= self._desired.stand_in_backoff.until:
             self._desired.stand_in = self._orders.start_zygote(now, self._desired.policy)

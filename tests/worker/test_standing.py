@@ -86,7 +86,7 @@ def test_an_older_version_says_less(note, meant):
     ],
 )
 def test_what_no_version_writes_is_no_standing(note):
-    with pytest.raises(ValueError, match="no standing of a connection"):
+    with pytest.raises(ValueError, match="not the state of a connection"):
         ConnectionState.from_metadata(note)
 
 

@@ -36,7 +36,7 @@ _SENDS = {
 class LifespanSession:
     """The lifespan of one application."""
 
-    __slots__ = ("_told_shutdown", "_told_startup", "is_aware", "phase", "reason")
+    __slots__ = ("_shutdown_received", "_startup_received", "is_aware", "phase", "reason")
 
     def __init__(self) -> None:
         self.phase = Phase.STARTING
@@ -44,7 +44,7 @@ class LifespanSession:
         """The message of the application's `failed`."""
         self.is_aware = False
         """Whether the application speaks this protocol, as far as it has received or sent anything."""
-        self._told_startup = self._told_shutdown = False
+        self._startup_received = self._shutdown_received = False
 
     @property
     def is_over(self) -> bool:
@@ -60,11 +60,11 @@ class LifespanSession:
         self.is_aware = True
         if self.is_over:
             return None
-        if not self._told_startup:
-            self._told_startup = True
+        if not self._startup_received:
+            self._startup_received = True
             return {"type": "lifespan.startup"}
-        if self.phase is Phase.STOPPING and not self._told_shutdown:
-            self._told_shutdown = True
+        if self.phase is Phase.STOPPING and not self._shutdown_received:
+            self._shutdown_received = True
             return {"type": "lifespan.shutdown"}
         return None
 

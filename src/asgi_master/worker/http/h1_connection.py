@@ -75,11 +75,11 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         "writer",
     )
 
-    def __init__(self, context: WorkerContext, standing: ConnectionState = NEW) -> None:
-        """`standing` is what it was in another worker, if it was."""
+    def __init__(self, context: WorkerContext, state: ConnectionState = NEW) -> None:
+        """`state` is that of the connection in another worker, if it comes from there."""
         super().__init__(context.turns)
         self.context = context
-        self._given_endpoints = standing.ends
+        self._given_endpoints = state.ends
         self.is_cancelled = False
         self._loop = context.loop
         self.access_log = None if context.access_log is None else context.access_log.of_connection()
@@ -91,9 +91,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         self._running: set[RequestTask] = set()  # whose application has not returned
         self._advancing = False
         self._advance_scheduled = False
-        self._is_last = (
-            False  # whether the connection ends with the current response, whatever else is the case
-        )
+        self._is_last = False  # whether the connection ends with the current response in any case
         self._continue_sent = False  # whether `100 Continue` was sent for the current request
         self._discarded = 0  # bytes of the current body that the application did not read
         self._eof = False
@@ -102,9 +100,9 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         self._leaving = _NO
         self._transfer: TransferConnection | None = None
         self._received = 0
-        self._served = standing.served
-        if standing.idle_since is not None:
-            self._timer.resume(*self._idling(), standing.idle_since, now=self._loop.time())
+        self._served = state.served
+        if state.idle_since is not None:
+            self._timer.resume(*self._idling(), state.idle_since, now=self._loop.time())
         self._acked = 0  # bytes that were written and taken by the kernel, as far as the sweep saw
 
     # -- called by the loop ------------------------------------------------------------------------
@@ -177,6 +175,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             self.writer.write_next(body, is_last)
         else:
             is_1_1 = current.request.http_version == "1.1"
+            # The usual case in place, as a call would cost each request (ADR 20).
             goes_on = (
                 current.body_ended
                 and self._leaving is _NO
@@ -293,12 +292,12 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         self.writer.flush()
         if not self.is_idle() or not self._is_plaintext or self._eof or transport.get_write_buffer_size():
             return False
-        standing = ConnectionState(
+        state = ConnectionState(
             ends=self._given_endpoints,
             served=self._served,
             idle_since=self._timer.since(*self._idling(), now=self._loop.time()),
         )
-        if not move(transport, transfer, standing):
+        if not move(transport, transfer, state):
             return False
         self._abandon()
         self._leave_when_done()

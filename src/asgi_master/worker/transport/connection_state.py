@@ -66,7 +66,7 @@ class ConnectionState:
                 idle_since=_time(known.get("idle_since")),
             )
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"no standing of a connection: {error!r}") from None
+            raise ValueError(f"not the state of a connection: {error!r}") from None
 
 
 TransferConnection = Callable[[socket.socket, ConnectionState], bool]

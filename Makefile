@@ -78,7 +78,7 @@ drill: $(VENV)/developing ## 200 reloads under clients of every kind, storms, an
 drill-faults: $(VENV)/developing ## every system call fails, in every role (needs strace); takes about 15 minutes
 	DRILL_SYSTEM_CALLS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/process/test_system_calls.py
 
-bench: ## measure beside other servers; writes docs/benchmarks.md; takes about 25 minutes (needs wrk, taskset)
+bench: ## measure beside other servers; writes docs/benchmarks.md; takes about 40 minutes (needs wrk, taskset, openssl)
 	$(PYTHON) benchmarks/run.py
 	$(PYTHON) benchmarks/memory.py
 	$(PYTHON) benchmarks/scale.py

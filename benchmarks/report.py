@@ -4,14 +4,16 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import load
 import page
-from load import Row
+import varied
+from load import Workload
 from servers import ASGI_MASTER, BASELINE, FIXED_REPLY, GRANIAN, H2CORN, UVICORN, Server
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What we may cost in a row, as a ratio to another server's cost in it."""
+    """What we may cost in a workload, as a ratio to another server's cost in it."""
 
     server: Server
     must: float | None
@@ -19,17 +21,37 @@ class Bar:
     """What we would like."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One measurement."""
+
+    each: float
+    """CPU seconds of the server for each answer."""
+    busy: float
+    """Share of its core that it used."""
+
+
 _H2CORN_WISH = Bar(H2CORN, None, 1.0)
 _BARS: dict[str, tuple[Bar, ...]] = {
+    "mix": (Bar(H2CORN, 1.15), Bar(GRANIAN, 0.80)),
+    "varied": (Bar(H2CORN, 1.20, 1.0), Bar(GRANIAN, 0.85)),
     "tiny": (Bar(H2CORN, 1.10), Bar(GRANIAN, 0.70), Bar(UVICORN, 0.58), Bar(FIXED_REPLY, None, 1.5)),
     "browser": (Bar(H2CORN, 1.15, 1.0), Bar(UVICORN, 0.60)),
     "page": (Bar(GRANIAN, 1.0), Bar(UVICORN, 0.60), _H2CORN_WISH),
     "post": (Bar(GRANIAN, 1.0), Bar(UVICORN, 0.60), _H2CORN_WISH),
     "stream": (Bar(GRANIAN, 1.0), Bar(UVICORN, 0.60), _H2CORN_WISH),
-    "connect": (Bar(UVICORN, 1.0), _H2CORN_WISH),
+    "download": (Bar(UVICORN, 1.0), Bar(GRANIAN, None, 1.0)),
+    "connect": (Bar(H2CORN, 1.25, 1.0), Bar(GRANIAN, 0.65)),
     "ws64": (Bar(UVICORN, 0.8), _H2CORN_WISH),
     "ws16k": (Bar(UVICORN, 1.0), _H2CORN_WISH),
+    "tls": (Bar(H2CORN, 1.10, 1.0), Bar(UVICORN, 0.45)),
+    "tls-full": (Bar(UVICORN, 0.85, 0.78),),
+    "tls-download": (Bar(UVICORN, 1.0), Bar(GRANIAN, None, 1.0)),
 }
+_WHOLE = 1000
+"""Microseconds from which on no decimals are shown."""
+_BUSY = 0.8
+"""Share of a core below which the load was what limited the run."""
 _BARS_BEFORE_3_12 = dict.fromkeys(("tiny", "browser", "page", "post", "stream"), (Bar(UVICORN, 0.60),))
 """Where applications begin in the next turn of the loop only."""
 _LOG_BAR = Bar(ASGI_MASTER, 1.10, 1.05)
@@ -41,15 +63,22 @@ Server CPU per request in microseconds, and in parentheses the ratio to {baselin
 `{command}`.
 
 Each server has one worker, pinned with all its processes to one core; the load is pinned to another. A request's CPU
-is what the server's process tree used (user and system time, from `/proc`) while it answered, divided by the answers,
-so it does not depend on how hard the load pushes. The rounds of all servers are interleaved, and the median of
-{rounds} rounds of {seconds:g} s is shown. HTTP is loaded by wrk with {connections} connections; WebSockets by an own
-client with as many. uvloop everywhere it can be chosen; access logs are off except in the last row, where they go to
-`/dev/null`; its bar is the median of each round's ratio to the same load without it, right before and after. The
-application is [benchmarks/app.py](../benchmarks/app.py).
+is what the server's process tree used (user and system time, from `/proc`) while it answered, divided by the answers.
+A figure with ~ was taken while the server used less than {busy:.0%} of its core, for want of load or because the
+machine did other work; a server that is less busy has fewer events a turn, and each costs it more. The rounds of all
+servers are interleaved, and the median of {rounds} rounds of {seconds:g} s is shown. uvloop everywhere it can be
+chosen. The application is [benchmarks/app.py](../benchmarks/app.py).
 
-A load generator repeats one request for ever, which suits what asgi-master remembers of request lines, header fields
-and response heads ([ADR 5](adr/0005-cache-parsed-request-heads.md)); real clients repeat themselves less.
+- *The mix* is what a web application gets: 70 % GET by browsers, no two alike, 15 % POST of 1 to 20 KB, 10 % streams of
+  20 chunks, 5 % WebSocket messages; {connections} callers, each with a connection for its requests and a WebSocket.
+- *No two alike* are {varied:,} different requests: each has its own path, query, cookie, user agent and request id.
+  The other workloads repeat one request, which suits what asgi-master remembers of request lines, header fields and
+  response heads ([ADR 5](adr/0005-cache-parsed-request-heads.md)).
+- HTTP is loaded by wrk with {connections} connections, downloads with fewer; the mix, Unix sockets, WebSockets and TLS
+  handshakes by [own clients](../benchmarks/clients.py). TLS has a P-256 certificate; *resumed* is with the session of
+  the connection before.
+- Access logs are off except in the last workload, where they go to `/dev/null`; its bar is the median of each round's
+  ratio to the same load without it, right before and after.
 
 {table}
 {notes}
@@ -61,52 +90,63 @@ and response heads ([ADR 5](adr/0005-cache-parsed-request-heads.md)); real clien
 
 @dataclass(slots=True)
 class Results:
-    """What was measured: CPU seconds per answer, of each round."""
+    """What was measured, of each round."""
 
     servers: Sequence[Server]
-    rows: Sequence[Row]
+    workloads: Sequence[Workload]
     rounds: int
     seconds: float
     python: str
     """Its version."""
-    costs: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    """By row and server."""
+    costs: dict[tuple[str, str], list[Cost]] = field(default_factory=dict)
+    """By workload and server."""
     missing: dict[tuple[str, str], str] = field(default_factory=dict)
-    """By row and server: why there is no number."""
+    """By workload and server: why there is no number."""
     log_ratios: list[float] = field(default_factory=list)
     """Of each round: our cost with the access log on to that with it off, measured right before and after it."""
 
-    def add(self, row: Row, server: Server, cost: float) -> None:
-        self.costs.setdefault((row.name, server.name), []).append(cost)
+    def add(self, workload: Workload, server: Server, cost: Cost) -> None:
+        self.costs.setdefault((workload.name, server.name), []).append(cost)
 
-    def micros(self, row: Row, server: str) -> float | None:
+    def micros(self, workload: Workload, server: str) -> float | None:
         """The median, in microseconds per answer."""
-        costs = self.costs.get((row.name, server))
-        if not costs or (row.name, server) in self.missing:
+        costs = self.costs.get((workload.name, server))
+        if not costs or (workload.name, server) in self.missing:
             return None
-        return statistics.median(costs) * 1e6
+        return statistics.median(cost.each for cost in costs) * 1e6
 
-    def ratio(self, row: Row, server: str) -> float | None:
+    def ratio(self, workload: Workload, server: str) -> float | None:
         """To the baseline."""
-        ours, base = self.micros(row, server), self.micros(row, BASELINE)
+        ours, base = self.micros(workload, server), self.micros(workload, BASELINE)
         return ours / base if ours is not None and base else None
 
-    def cell(self, row: Row, server: str) -> str:
-        micros, ratio = self.micros(row, server), self.ratio(row, server)
+    def cell(self, workload: Workload, server: str) -> str:
+        micros, ratio = self.micros(workload, server), self.ratio(workload, server)
         if micros is None:
             return "-"
-        return f"{micros:.1f}" if ratio is None else f"{micros:.1f} ({ratio:.2f})"
+        busy = statistics.median(cost.busy for cost in self.costs[workload.name, server])
+        figure = f"{'' if busy >= _BUSY else '~'}{micros:,.{0 if micros >= _WHOLE else 1}f}"
+        return figure if ratio is None else f"{figure} ({ratio:.2f})"
 
     def table(self) -> str:
         names = [server.name for server in self.servers]
         return page.table(
-            [["", *names], *([row.title, *(self.cell(row, name) for name in names)] for row in self.rows)]
+            [
+                ["", *names],
+                *(
+                    [workload.title, *(self.cell(workload, name) for name in names)]
+                    for workload in self.workloads
+                ),
+            ]
         )
 
     def notes(self) -> str:
         """Why some cells are empty."""
-        titles = {row.name: row.title for row in self.rows}
-        lines = [f"- {server}, {titles[row]}: {why}" for (row, server), why in sorted(self.missing.items())]
+        titles = {workload.name: workload.title for workload in self.workloads}
+        lines = [
+            f"- {server}, {titles[workload]}: {why}"
+            for (workload, server), why in sorted(self.missing.items())
+        ]
         return "\n".join(["", *lines]) if lines else ""
 
     def bars(self) -> str:
@@ -114,16 +154,18 @@ class Results:
         lines = []
         bars = _BARS if tuple(map(int, self.python.split(".")[:2])) >= (3, 12) else _BARS_BEFORE_3_12
         costs = {
-            row.name: {server.name: self.micros(row, server.name) for server in self.servers}
-            for row in self.rows
+            workload.name: {server.name: self.micros(workload, server.name) for server in self.servers}
+            for workload in self.workloads
         }
-        for row in self.rows:
-            ours = costs[row.name].get(ASGI_MASTER.name)
-            for bar in bars.get(row.name, ()):
-                lines += _judged(row.title, bar, ours, costs[row.name].get(bar.server.name), bar.server.name)
-            if row.access_log and self.log_ratios:
+        for workload in self.workloads:
+            ours = costs[workload.name].get(ASGI_MASTER.name)
+            for bar in bars.get(workload.name, ()):
+                lines += _judged(
+                    workload.title, bar, ours, costs[workload.name].get(bar.server.name), bar.server.name
+                )
+            if workload.access_log and self.log_ratios:
                 ratio = statistics.median(self.log_ratios)
-                lines += _judged(row.title, _LOG_BAR, ratio, 1.0, "the same with it off")
+                lines += _judged(workload.title, _LOG_BAR, ratio, 1.0, "the same with it off")
         return "\n".join(["Bars:", "", *lines]) if lines else ""
 
 
@@ -138,14 +180,16 @@ def _judged(title: str, bar: Bar, ours: float | None, theirs: float | None, whos
     return lines
 
 
-def markdown(results: Results, facts: str, command: str, connections: int) -> str:
+def markdown(results: Results, facts: str, command: str) -> str:
     """The section of the page."""
     return _TEXT.format(
         baseline=BASELINE,
         command=command,
         rounds=results.rounds,
         seconds=results.seconds,
-        connections=connections,
+        connections=load.CONNECTIONS,
+        varied=varied.COUNT,
+        busy=_BUSY,
         table=results.table(),
         notes=results.notes(),
         bars=results.bars(),

@@ -4,22 +4,38 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 
 import processes
 from environment import HERE, REPOSITORY, Environment
 
 _BOOT_LIMIT = 30.0
 _STOP_LIMIT = 10.0
+_PROBE_LIMIT = 5.0
 _REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
+
+
+class Listener(StrEnum):
+    """What a server listens on."""
+
+    TCP = "tcp"
+    TLS = "tls"
+    UNIX = "unix"
+
+
+class StartError(Exception):
+    """The server does not start; one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server: uvloop where it has the choice, its access log off unless a row wants it."""
+    """One server: uvloop where it has the choice, its access log off unless a workload wants it."""
 
     name: str
     packages: tuple[str, ...]
@@ -27,17 +43,34 @@ class Server:
     module: str
     """Run as `python -m MODULE`."""
     arguments: tuple[str, ...]
-    """`{port}` and `{workers}` are replaced; the application follows."""
+    """`{workers}` is replaced; the address and the application follow."""
+    tcp: tuple[str, ...]
+    """To listen on `{port}`."""
+    unix: tuple[str, ...] = ()
+    """To listen on the Unix socket `{path}`."""
+    tls: tuple[str, ...] = ()
+    """To listen on `{port}` with TLS, by `{certfile}` and `{keyfile}`."""
     quiet: tuple[str, ...] = ()
     access_log: tuple[str, ...] | None = None
     """What turns the access log on; `None` if it has none."""
-    rows: frozenset[str] | None = None
-    """The only loads that it can answer, by name; `None` if it serves applications, and so all of them."""
+    workloads: frozenset[str] | None = None
+    """The only ones that it can answer, by name; `None` if it serves applications, and so all of them."""
 
     @property
     def package(self) -> str:
         """The server's own package."""
         return self.module.replace("_", "-")
+
+    def address(self, listener: Listener) -> tuple[str, ...]:
+        """The arguments for it. Raises `StartError` if the server has no such listener."""
+        match listener:
+            case Listener.TCP:
+                return self.tcp
+            case Listener.UNIX if self.unix:
+                return self.unix
+            case Listener.TLS if self.tls:
+                return self.tls
+        raise StartError(f"has no {listener} listener")
 
 
 def _words(line: str) -> tuple[str, ...]:
@@ -48,14 +81,20 @@ ASGI_MASTER = Server(
     "asgi-master",
     (str(REPOSITORY),),
     "asgi_master",
-    _words("--workers {workers} --bind 127.0.0.1:{port} --log-level warning"),
+    _words("--workers {workers} --log-level warning"),
+    tcp=_words("--bind 127.0.0.1:{port}"),
+    unix=_words("--bind unix:{path}"),
+    tls=_words("--bind https://127.0.0.1:{port} --certfile {certfile} --keyfile {keyfile}"),
     access_log=("--access-log",),
 )
 UVICORN = Server(
     "uvicorn",
     ("uvicorn[standard]", "websockets", "uvloop", "httptools"),
     "uvicorn",
-    _words("--host 127.0.0.1 --port {port} --workers {workers} --loop uvloop --http httptools"),
+    _words("--workers {workers} --loop uvloop --http httptools"),
+    tcp=_words("--host 127.0.0.1 --port {port}"),
+    unix=_words("--uds {path}"),
+    tls=_words("--host 127.0.0.1 --port {port} --ssl-certfile {certfile} --ssl-keyfile {keyfile}"),
     quiet=("--no-access-log", "--log-level", "warning"),
     access_log=("--access-log", "--log-level", "info"),
 )
@@ -63,7 +102,10 @@ GUNICORN = Server(
     "gunicorn",
     ("gunicorn[fast]", "uvloop"),
     "gunicorn",
-    _words("-k asgi --asgi-loop uvloop --workers {workers} --bind 127.0.0.1:{port}"),
+    _words("-k asgi --asgi-loop uvloop --workers {workers}"),
+    tcp=_words("--bind 127.0.0.1:{port}"),
+    unix=_words("--bind unix:{path}"),
+    tls=_words("--bind 127.0.0.1:{port} --certfile {certfile} --keyfile {keyfile}"),
     quiet=("--log-level", "warning"),
     access_log=("--access-logfile", "-"),
 )
@@ -71,7 +113,8 @@ GUNICORN_PRELOAD = Server(
     "gunicorn --preload",
     ("gunicorn", "uvicorn-worker", "uvicorn[standard]"),
     "gunicorn",
-    _words("--preload -k uvicorn_worker.UvicornWorker --workers {workers} --bind 127.0.0.1:{port}"),
+    _words("--preload -k uvicorn_worker.UvicornWorker --workers {workers}"),
+    tcp=_words("--bind 127.0.0.1:{port}"),
     quiet=("--log-level", "warning"),
 )
 """Preloading, with uvicorn's worker class."""
@@ -79,7 +122,10 @@ GRANIAN = Server(
     "granian",
     ("granian[uvloop]",),
     "granian",
-    _words("--interface asgi --workers {workers} --loop uvloop --host 127.0.0.1 --port {port}"),
+    _words("--interface asgi --workers {workers} --loop uvloop"),
+    tcp=_words("--host 127.0.0.1 --port {port}"),
+    unix=_words("--uds {path}"),
+    tls=_words("--host 127.0.0.1 --port {port} --ssl-certificate {certfile} --ssl-keyfile {keyfile}"),
     quiet=("--log-level", "warning"),
     access_log=("--access-log",),
 )
@@ -87,7 +133,10 @@ HYPERCORN = Server(
     "hypercorn",
     ("hypercorn", "uvloop"),
     "hypercorn",
-    _words("--worker-class uvloop --workers {workers} --bind 127.0.0.1:{port}"),
+    _words("--worker-class uvloop --workers {workers}"),
+    tcp=_words("--bind 127.0.0.1:{port}"),
+    unix=_words("--bind unix:{path}"),
+    tls=_words("--bind 127.0.0.1:{port} --certfile {certfile} --keyfile {keyfile}"),
     quiet=("--log-level", "warning"),
     access_log=("--access-logfile", "-"),
 )
@@ -95,20 +144,26 @@ H2CORN = Server(
     "h2corn",
     ("h2corn", "uvloop"),
     "h2corn",
-    _words("--bind 127.0.0.1:{port} --workers {workers}"),
+    _words("--workers {workers}"),
+    tcp=_words("--bind 127.0.0.1:{port}"),
+    unix=_words("--bind unix:{path}"),
+    tls=_words("--bind 127.0.0.1:{port} --certfile {certfile} --keyfile {keyfile}"),
     quiet=("--no-access-log",),
     access_log=("--access-log",),
 )
 FIXED_REPLY = Server(
-    "fixed reply", ("uvloop",), "fixed_reply", ("{port}",), rows=frozenset({"tiny", "browser"})
+    "fixed reply",
+    ("uvloop",),
+    "fixed_reply",
+    (),
+    tcp=("{port}",),
+    workloads=frozenset({"tiny", "browser", "varied"}),
 )
 """Not a server: what loop and kernel alone cost."""
 SERVERS = (ASGI_MASTER, UVICORN, GUNICORN, GRANIAN, HYPERCORN, H2CORN, FIXED_REPLY)
+QUICK = (ASGI_MASTER, UVICORN, GRANIAN, H2CORN)
+"""For a short run."""
 BASELINE = UVICORN.name
-
-
-class StartError(Exception):
-    """The server does not start; one line."""
 
 
 class Running:
@@ -122,15 +177,25 @@ class Running:
         *,
         workers: int = 1,
         app: str = "app:app",
+        listener: Listener = Listener.TCP,
+        scratch: Path | None = None,
         access_log: bool = False,
         options: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        """`options` are further ones of the server; `variables` further ones of its environment."""
+        """`options` are further ones of the server; `variables` further ones of its environment.
+
+        The Unix socket and the certificate, of those listeners, are in `scratch`. Raises `StartError`.
+        """
         self.server = server
+        self.listener = listener
         self.port = _free_port()
+        self._path = "" if scratch is None else f"{scratch}/{self.port}.sock"
         extra = server.access_log if access_log and server.access_log else server.quiet
-        arguments = [argument.format(port=self.port, workers=workers) for argument in server.arguments]
+        values = {"port": self.port, "workers": workers, "path": self._path}
+        if listener is Listener.TLS:
+            values |= _certificate(scratch)
+        arguments = [word.format_map(values) for word in (*server.arguments, *server.address(listener))]
         command = [str(environment.python), "-m", server.module, *arguments, *extra, *options, app]
         self.started_at = time.monotonic()
         self._process = subprocess.Popen(
@@ -154,13 +219,30 @@ class Running:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise StartError(f"does not start: exit status {self._process.returncode}")
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:
-                probe.settimeout(5)
+            with contextlib.suppress(OSError), self._connect() as probe:
                 probe.sendall(_REQUEST)
                 if probe.recv(64).startswith(b"HTTP/1.1 200"):
                     return time.monotonic() - self.started_at
             time.sleep(0.01)
         raise StartError(f"does not answer within {limit:g} s")
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT, or the path of the Unix socket."""
+        return self._path if self.listener is Listener.UNIX else f"127.0.0.1:{self.port}"
+
+    def _connect(self) -> socket.socket:
+        if self.listener is Listener.UNIX:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(_PROBE_LIMIT)
+            sock.connect(self._path)
+            return sock
+        sock = socket.create_connection(("127.0.0.1", self.port), _PROBE_LIMIT)
+        if self.listener is Listener.TCP:
+            return sock
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context.wrap_socket(sock)
 
     def cpu_seconds(self) -> float:
         """User and system time of all its processes so far."""
@@ -204,6 +286,17 @@ def versions(environment: Environment, servers: Sequence[Server], *further: str)
     """Of the servers' and further packages, by package."""
     names = (server.package for server in servers if server is not FIXED_REPLY)
     return {package: environment.version(package) for package in dict.fromkeys([*names, "uvloop", *further])}
+
+
+def _certificate(scratch: Path) -> dict[str, str]:
+    """The files of a certificate and its key: elliptic, as public authorities issue them by default."""
+    files = {"certfile": f"{scratch}/server.pem", "keyfile": f"{scratch}/server.key"}
+    if not Path(files["keyfile"]).exists():
+        command = ["openssl", *_words("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes")]
+        command += ["-days", "90", "-subj", "/CN=localhost"]
+        command += ["-out", files["certfile"], "-keyout", files["keyfile"]]
+        subprocess.run(command, check=True, capture_output=True)
+    return files
 
 
 def _free_port() -> int:

@@ -12,10 +12,12 @@ import reprlib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
+
+from asgi_master.records import record
 
 Data = Any
 """JSON, infinities included."""
@@ -138,7 +140,7 @@ def _wrong(data: Data, kind: str) -> ValueError:
     return ValueError(f"{reprlib.repr(data)} is not a value of type {kind}")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Entry:
     """A field of a dataclass."""
 

@@ -1,10 +1,11 @@
 """The content of a command line, as `fast_parser` and `typer_parser` read it."""
 
-from dataclasses import dataclass
 from typing import Any
 
+from asgi_master.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class CommandLine:
     """A parsed command line."""
 

@@ -20,6 +20,7 @@ from asgi_master.cli.ctl_view import show_masters, show_stacks, show_status
 from asgi_master.cli.rates import Sample
 from asgi_master.control.client import Found, NoAnswerError, Reply, TookTooLongError, ask, find
 from asgi_master.control.socket_paths import AUTO, OFF
+from asgi_master.records import record
 from asgi_master.telemetry.text import one_line
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ class _CommandError(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Chosen:
     """The master to ask: the socket, and the pid of its process if known."""
 

@@ -7,10 +7,10 @@ import http.client
 import os
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from asgi_master.cli.ctl_exit import Exit
+from asgi_master.records import record
 from asgi_master.settings.bind import TcpAddress, UnixAddress, parse_bind
 
 ADMIN_VARIABLE = "ASGI_MASTER_ADMIN_BIND"
@@ -22,7 +22,7 @@ _MAX_BYTES = 64 * 1024
 _ANY = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104 -- nothing is bound
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Health:
     """The result: whether the check passed, and the reasons if not."""
 

@@ -3,16 +3,17 @@
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+
+from asgi_master.records import record
 
 _SHORTEST = 0.1
 """Minimum number of seconds between two samples."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rates:
     """Rates per second, by pid."""
 
@@ -21,7 +22,7 @@ class Rates:
     """CPU seconds per second, for readable processes: 1.0 is one core."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sample:
     """Counters at one moment."""
 

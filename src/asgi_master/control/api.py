@@ -5,16 +5,17 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from asgi_master.records import record
 from asgi_master.supervision.policy import MOST_WORKERS
 
 # --- commands
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShowStatus:
     """`GET /status`."""
 
@@ -22,7 +23,7 @@ class ShowStatus:
         return "status"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShowHealth:
     """`GET /livez`, `/readyz`, `/startupz`: as the admin address answers them, for masters without one."""
 
@@ -32,7 +33,7 @@ class ShowHealth:
         return self.question
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reload:
     """`POST /reload`: read the settings and the code again. `wait`: reply when the reload has ended."""
 
@@ -42,7 +43,7 @@ class Reload:
         return "reload"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rollback:
     """`POST /rollback`: return to the previous generation. `wait`: reply when the rollback has ended."""
 
@@ -52,7 +53,7 @@ class Rollback:
         return "rollback"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scale:
     """`POST /scale`: set the number of workers. `wait`: reply when that many are ready."""
 
@@ -63,7 +64,7 @@ class Scale:
         return f"scale to {self.workers}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drain:
     """`POST /drain`: replace the worker of a slot, then stop it."""
 
@@ -73,7 +74,7 @@ class Drain:
         return f"drain slot {self.slot}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShowStacks:
     """`POST /stacks`: the tasks and threads of the workers of one slot, or of all."""
 
@@ -83,7 +84,7 @@ class ShowStacks:
         return "all stacks" if self.slot is None else f"the stacks of slot {self.slot}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stop:
     """`POST /stop`."""
 
@@ -106,7 +107,7 @@ class Refusal(Exception):  # noqa: N818 -- an answer of the interface, not a fau
         """The method that the path supports, for the `Allow` field of a 405."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """An HTTP status and the JSON body that goes with it."""
 

@@ -7,13 +7,13 @@ import os
 import socket
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from asgi_master.control.discovery import named_sockets, unnamed_sockets
 from asgi_master.directories import inode_of
 from asgi_master.errors import AsgiMasterError
+from asgi_master.records import record
 
 _CREDENTIALS = struct.Struct("iII")
 _TIMEVAL = struct.Struct("ll")
@@ -29,7 +29,7 @@ class TookTooLongError(AsgiMasterError):
     """No reply in time; the command may still be executed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """A master's reply."""
 
@@ -49,7 +49,7 @@ class Reply:
         return str(self.body.get("error", f"HTTP status {self.status}"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Found:
     """A control socket on which a process listens."""
 

@@ -2,18 +2,19 @@
 
 import contextlib
 import socket
-from dataclasses import dataclass, field
+from dataclasses import field
 from http import HTTPStatus
 
 import h11
 
 from asgi_master.control.api import Refusal
+from asgi_master.records import record
 
 _CHUNK = 16384
 _HEAD_BYTES = 16384
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """A complete request."""
 
@@ -22,7 +23,7 @@ class Request:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Response:
     """A complete response."""
 

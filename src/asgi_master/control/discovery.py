@@ -8,10 +8,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from asgi_master.control.socket_paths import directories_for_clients, pid_in_name, sockets_in
+from asgi_master.records import record
 
 _LISTENS = 0x10000  # __SO_ACCEPTCON, of the kernel's Flags column
 _LISTENING_SOCKETS = Path("/proc/net/unix")
@@ -21,7 +21,7 @@ _MASTER_TITLE = b"asgi-master: master "
 _SOCKET_LINK = "socket:["
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Listening:
     """A line of /proc/net/unix: a listening socket in the file system."""
 

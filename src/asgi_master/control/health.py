@@ -7,13 +7,14 @@ The three questions of Kubernetes (`docs/howto/observe.md`):
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from asgi_master.records import record
 
 FRESH = 2.0
 """Seconds. A worker with an older heartbeat does not count as serving; heartbeats come four times a second."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerHealth:
     """A worker that should serve."""
 
@@ -38,7 +39,7 @@ class WorkerHealth:
         return f"{who} is blocked: its event loop has not turned for {self.heartbeat_age:.1f} s"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HealthState:
     """The input of the checks."""
 
@@ -54,7 +55,7 @@ class HealthState:
     """The URLs of listeners that were shut down."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Check:
     """One check. `reasons` are why it failed, a line each; empty if it passed."""
 
@@ -62,7 +63,7 @@ class Check:
     reasons: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HealthResult:
     """The result of one question."""
 

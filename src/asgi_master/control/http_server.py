@@ -6,15 +6,15 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from asgi_master.control.api import Refusal
 from asgi_master.control.connection import Connection, Request, Response, encode
+from asgi_master.records import record
 from asgi_master.telemetry.failure_log import FailureLog
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """Limits for clients. Times are in seconds."""
 

@@ -8,9 +8,10 @@ that a slot has during a replacement are shown as one, so that a reload creates 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from asgi_master.ipc.counters import DURATION_BOUNDS, NUMBERS, Stats
+from asgi_master.records import record
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -22,7 +23,7 @@ Sample = tuple[str, Labels, float]
 """Suffix of the family's name, labels, and value."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SlotGauges:
     """The gauges of a slot, over its processes."""
 
@@ -35,7 +36,7 @@ class SlotGauges:
     """Seconds; the maximum over the processes. `None` before the first heartbeat."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Queue:
     """The accept queue of one listener."""
 
@@ -46,7 +47,7 @@ class Queue:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Process:
     """The memory of one process, in bytes."""
 
@@ -59,7 +60,7 @@ class Process:
     """Both are `None` if the master cannot read them."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Snapshot:
     """The values of all metrics at one moment. Times are in seconds."""
 
@@ -84,7 +85,7 @@ class Snapshot:
     processes: Iterable[Process] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Family:
     """One metric, with its samples."""
 

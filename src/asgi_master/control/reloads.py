@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from asgi_master import codec
+from asgi_master.records import record
 from asgi_master.supervision.notices import (
     BootFailed,
     Cause,
@@ -47,7 +48,7 @@ class Result(StrEnum):
     """The master was stopped first."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """The end of one reload."""
 

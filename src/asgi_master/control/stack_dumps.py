@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from asgi_master.ipc.messages import TaskGroup, TasksReported
+from asgi_master.records import record
 
 ANSWER_TIMEOUT = 1.0
 """Seconds that a worker may take to answer."""
@@ -19,7 +20,7 @@ _MAX_BYTES = 64 * 1024
 _MAX_BYTES_OF_ALL = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerStacks:
     """The dump of one worker. The field names are the JSON's keys."""
 

@@ -1,9 +1,9 @@
 """The reply to `GET /status`: the fleet at one moment, as plain values. The field names are the JSON's keys."""
 
-from dataclasses import dataclass
+from asgi_master.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerStatus:
     """One worker. Its counters are self-reported, at most a quarter of a second old while it is healthy."""
 
@@ -31,7 +31,7 @@ class WorkerStatus:
     application_errors: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SlotWaiting:
     """A slot whose next worker is delayed after failures."""
 
@@ -42,7 +42,7 @@ class SlotWaiting:
     """Consecutive failures."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Totals:
     """Sums over all workers, including those that have ended."""
 
@@ -51,7 +51,7 @@ class Totals:
     application_errors: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FleetStatus:
     """The master and its workers."""
 

@@ -11,10 +11,11 @@ import json
 import math
 import re
 import signal
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, NoReturn
 
 from asgi_master import codec
+from asgi_master.records import record
 from asgi_master.settings.model import Settings
 
 _NAME = re.compile(r"[A-Z][A-Za-z]{2,39}")
@@ -74,12 +75,12 @@ STACK_SIGNAL = signal.SIGURG
 """The same, of the thread alone that is interrupted, the loop's: that is safe. Without a handler it does nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ZygoteStarted:
     """From a zygote: it has started and waits for `Boot`. Sent again if it starts anew without the import."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ApplicationImported:
     """From a zygote: it can fork. `hazards` name what makes forks unsafe, if anything does."""
 
@@ -88,7 +89,7 @@ class ApplicationImported:
     """The working directory of the zygote, links resolved."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ApplicationImportFailed:
     """From a zygote: the application cannot be imported. `reason` is a line, `traceback` its own frames."""
 
@@ -98,7 +99,7 @@ class ApplicationImportFailed:
     """The same as data; empty if nothing was raised."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ForkFailed:
     """From a zygote: the kernel refused the fork of this worker."""
 
@@ -106,19 +107,19 @@ class ForkFailed:
     reason: Line
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerForked:
     """From a worker: its process has started, and its parent is the master."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerBooted:
     """From a worker: the lifespan has started. It accepts, unless it is a spare."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerBootFailed:
     """From a worker: it cannot serve and exits. `reason` is a line, `traceback` the frames of the application."""
 
@@ -128,26 +129,26 @@ class WorkerBootFailed:
     """The same as data; empty if nothing was raised."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerDrainStarted:
     """From a worker: it drains without an order."""
 
     reason: Line
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AcceptingStopped:
     """From a worker that drains: it has closed its listeners."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplacementRequested:
     """From a worker: the master should replace it. It serves until it receives `Drain`."""
 
     reason: Line
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskGroup:
     """Tasks of one coroutine that wait at one location. The field names are also the keys of the control API."""
 
@@ -171,7 +172,7 @@ def _few_groups(value: list[TaskGroup]) -> list[TaskGroup]:
 Groups = Annotated[list[TaskGroup], _few_groups]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TasksReported:
     """From a worker: its asyncio tasks and threads, as far as they fit; the response to `ReportTasks`."""
 
@@ -183,7 +184,7 @@ class TasksReported:
     """The stacks of the threads."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Boot:
     """To a zygote: what to import and how to serve it. The descriptors of the scoreboard and its roster come along."""
 
@@ -192,7 +193,7 @@ class Boot:
     settings: Settings
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fork:
     """To a zygote: fork this worker.
 
@@ -211,34 +212,34 @@ class Fork:
     """Whether the file of the access log comes along, after the certificates."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerReaped:
     """To a zygote: the worker with this process ID has ended. Remove the files that it left."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartAccepting:
     """To a spare: accept from now on."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UseAccessLog:
     """To a worker: write the access log to the file that comes along, and close the previous one."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UseCertificates:
     """To a worker: serve new connections with the `asgi_master.tls.bundle` that comes along, in a file in memory."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UseHandOff:
     """To a worker: use the hand-off queue whose ends come along, instead of the previous one."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UseListeners:
     """To a worker: accept from the listeners that come along, and from no others."""
 
@@ -246,7 +247,7 @@ class UseListeners:
     """As in `Fork`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drain:
     """To a worker: finish and exit within `timeout` seconds."""
 
@@ -254,7 +255,7 @@ class Drain:
     hand_off: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReportTasks:
     """To a worker: respond with `TasksReported`, whose groups take at most `limit` bytes of JSON."""
 
@@ -262,7 +263,7 @@ class ReportTasks:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unknown:
     """A message of another version of this program, which this version ignores."""
 

@@ -4,10 +4,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from asgi_master.control.metrics import Queue
 from asgi_master.master.open_listener import Listener
+from asgi_master.records import record
 
 # struct tcp_info begins with eight bytes and four words; of a listener, tcpi_unacked is the length of its queue and
 # tcpi_sacked the limit.
@@ -28,7 +28,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _RQLEN = struct.Struct("=II")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Depth:
     length: int
     limit: int

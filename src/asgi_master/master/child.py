@@ -11,9 +11,10 @@ from asgi_master.ipc.messages import Boot
 from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.master.process import Process
 from asgi_master.master.upgrade_state import StateSection
+from asgi_master.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InheritedFds:
     """The descriptors that a worker inherits at its fork; the master keeps them."""
 
@@ -69,7 +70,7 @@ class WorkerHandle:
 Child = ZygoteHandle | WorkerHandle
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SavedZygote:
     """What is kept of a zygote over a live upgrade."""
 
@@ -82,7 +83,7 @@ class SavedZygote:
     directory: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SavedWorker:
     """What is kept of a worker over a live upgrade."""
 
@@ -96,7 +97,7 @@ class SavedWorker:
     stack: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SavedChildren:
     """All of them."""
 

@@ -7,9 +7,9 @@ less often where that would take more than a fiftieth of the master's time.
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from asgi_master.control.metrics import Process
+from asgi_master.records import record
 from asgi_master.telemetry.resources import Memory, memory_of
 
 log = logging.getLogger("asgi_master")
@@ -19,7 +19,7 @@ _SHARE = 50
 """A look that took a while is followed by a pause of so many times as long."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SampledProcess:
     """A process to look at. Its `kind` and slot are the labels that it is shown under."""
 

@@ -9,12 +9,12 @@ import os
 import selectors
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from asgi_master.master.process import Process
 from asgi_master.master.spawn import spawn
 from asgi_master.master.upgrade_protocol import READY_MARKER, UpgradeMode, inherited, inside
 from asgi_master.master.upgrade_state import VARIABLE
+from asgi_master.records import record
 from asgi_master.telemetry.exits import describe_status
 from asgi_master.telemetry.text import one_line
 
@@ -27,7 +27,7 @@ _PASSED = ("LISTEN_FDS", "LISTEN_FDNAMES")
 """What is served where no `bind` is set. Without `LISTEN_PID` the child does not use the descriptors."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PreflightResult:
     """How it ended: either the version of the new program, or the reason why it cannot take over, one line."""
 

@@ -2,16 +2,16 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from asgi_master.master.interpreter import Interpreter
 from asgi_master.master.upgrade_protocol import command
+from asgi_master.records import record
 from asgi_master.settings.directory import working_directory
 from asgi_master.settings.model import Settings
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartContext:
     """How this master was started."""
 

@@ -7,7 +7,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from asgi_master import __version__, codec
@@ -15,6 +14,7 @@ from asgi_master.ipc.memory import content_of, frozen_file
 from asgi_master.ipc.scoreboard import understands
 from asgi_master.master import child
 from asgi_master.master.upgrade_state import VARIABLE, StateError, StateSection, decode, encode
+from asgi_master.records import record
 from asgi_master.settings.model import Settings
 from asgi_master.supervision import snapshot
 
@@ -31,7 +31,7 @@ class UpgradeMode(StrEnum):
     """Be the master from here on."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UpgradeRequest:
     """What the new program finds."""
 

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from asgi_master.records import record
 
 RESPONSE_PREFIX = "response:"
 
@@ -10,7 +11,7 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _CREDENTIALS = {"authorization", "cookie", "proxy-authorization", "set-cookie"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AccessHeaders:
     """The names, in lower case."""
 

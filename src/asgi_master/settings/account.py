@@ -3,12 +3,12 @@
 import grp
 import os
 import pwd
-from dataclasses import dataclass
 
+from asgi_master.records import record
 from asgi_master.settings.values import quote
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Account:
     """A user with all groups, and the user's environment."""
 

@@ -5,7 +5,8 @@ A leading `https://` enables TLS on that address; it does not change the address
 
 import ipaddress
 import re
-from dataclasses import dataclass
+
+from asgi_master.records import record
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}", re.ASCII)
 _MAX_PORT = 65535
@@ -24,7 +25,7 @@ UNNAMED_FD = "unknown"
 """Name of a passed descriptor without a name (sd_listen_fds_with_names(3))."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TcpAddress:
     """A host and port. `host` is a name, an IPv4 or an IPv6 address (without brackets)."""
 
@@ -38,7 +39,7 @@ class TcpAddress:
         return f"[{self.host}]:{self.port}" if self.ipv6 else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UnixAddress:
     """The path of a Unix stream socket."""
 
@@ -48,7 +49,7 @@ class UnixAddress:
         return f"unix:{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InheritedFd:
     """The descriptor of a listening socket, inherited from the parent process."""
 
@@ -58,7 +59,7 @@ class InheritedFd:
         return f"fd://{self.fd}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ActivatedSocket:
     """The sockets of a systemd socket unit with this `FileDescriptorName=`."""
 

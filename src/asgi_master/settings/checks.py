@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asgi_master.records import record
 from asgi_master.settings.access_headers import parse_access_header, parse_header_name
 from asgi_master.settings.bind import TLS_PREFIX, InheritedFd, TcpAddress, parse_bind, speaks_tls
 from asgi_master.settings.env_file import parse_env_file
@@ -50,7 +50,7 @@ def _is_zone(name: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Finding:
     name: str
     text: str

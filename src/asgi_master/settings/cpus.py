@@ -4,8 +4,9 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from asgi_master.records import record
 
 
 def available_cpus(root: Path = Path("/")) -> int:
@@ -34,7 +35,7 @@ def cgroup_quotas(root: Path) -> list[float]:
     return quotas
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Mount:
     unified: bool
     """Whether it is the cgroup v2 hierarchy; else the v1 hierarchy of the cpu controller."""

@@ -1,13 +1,14 @@
 """The difference between two versions of the settings."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from asgi_master.records import record
 from asgi_master.settings.fields import Applies, Setting
 from asgi_master.settings.model import SETTINGS, Settings
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Change:
     """A setting with a new value."""
 

@@ -6,13 +6,14 @@ A pattern is a path as the log shows it or, after `user-agent:`, a user agent. `
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fnmatch import translate
+
+from asgi_master.records import record
 
 AGENT_PREFIX = "user-agent:"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exclusions:
     """The patterns, compiled; `None` if there are none of a kind."""
 

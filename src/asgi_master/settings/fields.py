@@ -1,11 +1,12 @@
 """Declaration of a setting, in the metadata of its dataclass field."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
 from asgi_master import codec
+from asgi_master.records import record
 from asgi_master.settings.values import (
     INTEGER,
     LIST,
@@ -33,7 +34,7 @@ class Applies(StrEnum):
     RELOAD = "reload"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Option:
     """What a setting declares: everything but its place in the tree of settings."""
 
@@ -69,7 +70,7 @@ class Option:
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Setting:
     """One setting of the model: its place in the tree, its names, and its option."""
 

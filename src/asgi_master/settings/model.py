@@ -1,7 +1,8 @@
 """Every setting, once: name, type, default, bounds, help, and when a change applies."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from asgi_master.records import record
 from asgi_master.settings.fields import Applies, Setting, group_title, setting, settings_of
 from asgi_master.settings.values import (
     AUTO_CONNECTIONS,
@@ -21,7 +22,7 @@ from asgi_master.settings.values import (
 _START = Applies.START
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ApplicationSettings:
     """The application."""
 
@@ -54,7 +55,7 @@ class ApplicationSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProcessSettings:
     """The processes: number, lifetime, replacement."""
 
@@ -211,7 +212,7 @@ class ProcessSettings:
     name: str = setting("", short="-n", help="Name shown in process titles instead of the application's.")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PrivilegeSettings:
     """Rights of the application."""
 
@@ -243,7 +244,7 @@ class PrivilegeSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DevelopmentSettings:
     """Development."""
 
@@ -263,7 +264,7 @@ class DevelopmentSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SocketSettings:
     """Listening sockets."""
 
@@ -297,7 +298,7 @@ class SocketSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TlsSettings:
     """TLS, on addresses with https://."""
 
@@ -341,7 +342,7 @@ class TlsSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpSettings:
     """HTTP, and limits for clients."""
 
@@ -417,7 +418,7 @@ class HttpSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProxySettings:
     """Proxies in front, and the extent to which they are trusted."""
 
@@ -456,7 +457,7 @@ class ProxySettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WebSocketSettings:
     """WebSockets."""
 
@@ -481,7 +482,7 @@ class WebSocketSettings:
     ws_close_timeout: float = setting(5.0, minimum=0, help="Time a client may take to answer a close.")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LifespanSettings:
     """The application's startup and shutdown."""
 
@@ -496,7 +497,7 @@ class LifespanSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoopSettings:
     """The event loop."""
 
@@ -505,7 +506,7 @@ class LoopSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoggingSettings:
     """Log and access log."""
 
@@ -578,7 +579,7 @@ class LoggingSettings:
         return "" if self.access_log_file == "-" else self.access_log_file
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ObservationSettings:
     """Health and metrics."""
 
@@ -598,7 +599,7 @@ class ObservationSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """All settings, checked."""
 

@@ -4,12 +4,12 @@ Precedence: defaults < sockets that systemd passed < file < environment < flags.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from asgi_master import codec
 from asgi_master.errors import SettingsError
+from asgi_master.records import record
 from asgi_master.settings.checks import DEFAULT, check
 from asgi_master.settings.cpus import available_cpus
 from asgi_master.settings.descriptors import available_descriptors, connection_limit
@@ -28,7 +28,7 @@ from asgi_master.settings.values import AUTO, AUTO_CONNECTIONS, Raw, show
 _DEVELOPMENT_DRAIN = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resolved:
     """Checked settings, and the origin of each by name: `default`, or a `RawValue.origin`."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from asgi_master.records import record
 from asgi_master.settings.bind import KEPT_PREFIX, UNNAMED_FD
 from asgi_master.settings.fields import ENVIRONMENT_PREFIX, key_of, variable_of
 from asgi_master.settings.model import SETTINGS
@@ -26,7 +27,7 @@ _KUBERNETES = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RawValue:
     """A value as written in its source."""
 

@@ -1,9 +1,9 @@
 """The application's target: `MODULE:ATTRIBUTE`, such as `main:app` or `package.module:object.app`."""
 
-from dataclasses import dataclass
+from asgi_master.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """A parsed target. `attributes` is empty if the text names only a module."""
 

@@ -7,8 +7,9 @@ sentence `<value> ...`, such as `is not a number`.
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from asgi_master.records import record
 
 Raw = Any
 """A string, or a TOML value (`int`, `float`, `bool`, `list`, ...)."""
@@ -34,7 +35,7 @@ _MAX_INTEGER = 10**15
 _MAX_SECONDS = 365 * 24 * 3600.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ValueType:
     """A type of value."""
 

@@ -6,10 +6,11 @@ A rollout is what this rule does when the generation of some workers is not kept
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from asgi_master.records import record
 from asgi_master.supervision.fleet import Worker
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """The desired fleet."""
 

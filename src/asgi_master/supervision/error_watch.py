@@ -5,13 +5,14 @@ Both see the same clients: what fails equally often in both is no fault of the n
 
 from dataclasses import dataclass, field
 
+from asgi_master.records import record
 from asgi_master.supervision.notices import TooManyErrors
 
 LEAST_FAILURES = 5
 """Fewer are chance."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tally:
     """How many requests were answered, and how many of them badly."""
 

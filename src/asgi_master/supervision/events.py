@@ -1,20 +1,21 @@
 """Events: what happened, reported by the edge to the supervisor."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from asgi_master.records import record
 from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.policy import Policy
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ZygoteReady:
     """The generation's zygote imported the application and can fork."""
 
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ZygoteFailed:
     """The generation's zygote could not import the application; `reason` is one line."""
 
@@ -22,7 +23,7 @@ class ZygoteFailed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ZygoteExited:
     """The zygote's process is gone, asked for or not. `status` is as in `subprocess`: -N for signal N."""
 
@@ -30,14 +31,14 @@ class ZygoteExited:
     status: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerReady:
     """The worker's lifespan started and it accepts."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerFailed:
     """The worker (or its fork) could not boot; its process exits by itself, if it ever lived.
 
@@ -48,7 +49,7 @@ class WorkerFailed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerLeaving:
     """The worker began to drain without an order (someone signalled it). `reason` is one line."""
 
@@ -56,14 +57,14 @@ class WorkerLeaving:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerStoppedAccepting:
     """The worker, which leaves, holds no listener any more."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerReplacementRequested:
     """The worker requested its replacement, and serves until it is drained. `reason` is one line."""
 
@@ -71,7 +72,7 @@ class WorkerReplacementRequested:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerExited:
     """The worker's process was reaped. `status` is as in `subprocess`: -N for signal N."""
 
@@ -81,7 +82,7 @@ class WorkerExited:
     """Whether the kernel killed processes here for lack of memory just before."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeartbeatsRead:
     """The newest heartbeat of each living worker, on the clock that `now` is on."""
 
@@ -92,14 +93,14 @@ class HeartbeatsRead:
     """When each was last seen to get on, its loop turning or not; on the same clock."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReloadRequested:
     """Replace all workers by a new generation, under the policy of the settings as read again."""
 
     policy: Policy
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReloadRefused:
     """A reload was requested by `why` and the settings are wrong, a line for each error: it does not begin."""
 
@@ -107,26 +108,26 @@ class ReloadRefused:
     errors: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RollbackRequested:
     """Go back: give up the reload under way; without one, return to the generation that is held."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ScaleRequested:
     """Change the number of workers by `delta` (never below one)."""
 
     delta: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StopRequested:
     """Stop; each further one is harsher: graceful, then quick, then kill. `quick` starts at quick."""
 
     quick: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TimePassed:
     """Nothing happened but time."""
 

@@ -3,36 +3,36 @@
 `asgi_master.telemetry.notices` turns each into a line; the control socket and systemd get them as they are.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from asgi_master.errors import ExitCode
+from asgi_master.records import record
 
 # --- causes: why a worker or a whole generation was lost
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImportFailed:
     """The zygote could not import the application."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImportTimedOut:
     """The zygote was not done importing after `timeout` seconds."""
 
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ZygoteDied:
     """The zygote's process ended unasked. `status` is as `subprocess` tells it."""
 
     status: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BootRefused:
     """The worker said that it cannot serve (import or lifespan failed, or the fork did)."""
 
@@ -40,7 +40,7 @@ class BootRefused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BootTimedOut:
     """The worker was not ready after `timeout` seconds."""
 
@@ -48,7 +48,7 @@ class BootTimedOut:
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Died:
     """The worker's process ended unasked. `ready_for` is in seconds, `None` if it was never ready."""
 
@@ -59,7 +59,7 @@ class Died:
     """Whether it was SIGKILL, and the kernel had just killed here for lack of memory."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hung:
     """The worker's loop sent no heartbeat for `silent_for` seconds, so it was killed."""
 
@@ -67,7 +67,7 @@ class Hung:
     silent_for: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Left:
     """The worker began to drain unasked (someone signalled it)."""
 
@@ -75,7 +75,7 @@ class Left:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Overstayed:
     """The worker was told to leave (or said it would) and still lived `seconds` later."""
 
@@ -83,7 +83,7 @@ class Overstayed:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TooManyErrors:
     """A reload's generation answered many more requests badly than generation `kept` did meanwhile."""
 
@@ -96,7 +96,7 @@ class TooManyErrors:
     """Of the failed: those that were not answered with 5xx, but broken off by an exception later."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RollbackAsked:
     """Someone asked to go back before the reload was committed."""
 
@@ -119,7 +119,7 @@ class StopLevel(StrEnum):
     """SIGKILL."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MasterReady:
     """Every worker of the first generation is ready."""
 
@@ -127,7 +127,7 @@ class MasterReady:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BootFailed:
     """The first generation did not come up. The master exits, or waits for a reload."""
 
@@ -136,7 +136,7 @@ class BootFailed:
     waits: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ScaledTo:
     """The number of workers was changed (or kept, at its limit)."""
 
@@ -144,14 +144,14 @@ class ScaledTo:
     before: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StopDelayed:
     """A stop was asked for, and begins in `seconds`; until then everybody serves, so that clients can go elsewhere."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReloadRefused:
     """A reload was requested by `why` and does not begin; a line for each reason."""
 
@@ -159,12 +159,12 @@ class ReloadRefused:
     errors: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoppingForMemory:
     """A stop is requested, as the kernel killed a worker for lack of memory."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stopping:
     """Everything is being stopped; `workers` still live."""
 
@@ -172,7 +172,7 @@ class Stopping:
     workers: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stopped:
     """Nothing lives any more."""
 
@@ -182,7 +182,7 @@ class Stopped:
 # --- one worker
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OfWorker:
     """Which worker: `worker` is unique for ever, `slot` is what people call it by."""
 
@@ -191,7 +191,7 @@ class OfWorker:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerBecameReady(OfWorker):
     """The worker serves, or, as a spare, could."""
 
@@ -199,24 +199,24 @@ class WorkerBecameReady(OfWorker):
     """Whether it is a spare, which does not accept yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SpareAdmitted(OfWorker):
     """A spare accepts from now on: for a worker that was lost, or because its slot became a regular one."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SpareReleased(OfWorker):
     """A spare that was admitted leaves: nobody is missing any more."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerReplacementStarted(OfWorker):
     """The replacement that a worker requested has started. `reason` is its own, one line."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerLost(OfWorker):
     """A worker stopped serving unasked. Its slot is filled again in `retry_in` seconds (`None`: never)."""
 
@@ -224,7 +224,7 @@ class WorkerLost(OfWorker):
     retry_in: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerHung(OfWorker):
     """The worker's loop is stuck: its stacks are being dumped, and it is killed unless it goes on."""
 
@@ -232,33 +232,33 @@ class WorkerHung(OfWorker):
     kill_in: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerBusy(OfWorker):
     """The worker's loop has not turned for long, but it gets on. It is left alone; said once until the loop turns."""
 
     silent_for: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerRecovered(OfWorker):
     """A worker that was called hung goes on."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerKilled(OfWorker):
     """A worker that was leaving had to be killed."""
 
     cause: Hung | Overstayed
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerDiedLeaving(OfWorker):
     """A worker that was leaving died before it was done."""
 
     status: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerAbandoned(OfWorker):
     """A killed worker does not go away (stuck in the kernel). It is no longer waited for."""
 
@@ -268,14 +268,14 @@ class WorkerAbandoned(OfWorker):
 # --- generations
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReloadStarted:
     """A new generation is being imported."""
 
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RollbackStarted:
     """Every slot is to go back to `generation`, whose zygote was held; `ReloadCommitted` or `ReloadFailed` follows.
 
@@ -286,7 +286,7 @@ class RollbackStarted:
     from_generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NothingToRollBackTo:
     """A rollback was asked for, but no generation is held; `generation` stays."""
 
@@ -304,7 +304,7 @@ class WhyLetGo(StrEnum):
     """Its zygote ended unasked."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeldLetGo:
     """The generation that could have been returned to is given up."""
 
@@ -312,14 +312,14 @@ class HeldLetGo:
     why: WhyLetGo
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReloadSuperseded:
     """The reload to this generation was dropped for a newer request."""
 
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReloadCommitted:
     """All workers run the new generation. `took` is in seconds since it was started."""
 
@@ -330,7 +330,7 @@ class ReloadCommitted:
     """Whether it is an older one, to which somebody asked to return."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReloadFailed:
     """The new generation failed; every slot goes back to generation `kept`."""
 
@@ -339,7 +339,7 @@ class ReloadFailed:
     kept: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ZygoteLost:
     """The zygote that lost workers are replaced from is gone; its workers stay.
 
@@ -351,7 +351,7 @@ class ZygoteLost:
     retry_in: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ZygoteReplaced:
     """A new zygote, of a new generation, stands in for the lost one."""
 
@@ -359,7 +359,7 @@ class ZygoteReplaced:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ZygoteNotReplaced:
     """The code on disk does not import any more; what lives goes on, and it is tried again."""
 

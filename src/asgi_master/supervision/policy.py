@@ -1,12 +1,14 @@
 """The numbers supervision decides by."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from asgi_master.records import record
 
 MOST_WORKERS = 500
 """Scaling stops here: the scoreboard must hold them twice over while one generation follows another."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Policy:
     """What the operator asked for. All times are in seconds."""
 

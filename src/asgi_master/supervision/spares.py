@@ -9,6 +9,7 @@ Rules of this file:
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from asgi_master.records import record
 from asgi_master.supervision import notices
 from asgi_master.supervision.desired import Desired
 from asgi_master.supervision.fleet import Fleet, Worker
@@ -16,7 +17,7 @@ from asgi_master.supervision.orders import Orders
 from asgi_master.supervision.states import Role, WorkerState
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SparePlan:
     """The desired spares, and how many of them should serve."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from asgi_master.records import record
 from asgi_master.settings.access_headers import NO_HEADERS, AccessHeaders
 from asgi_master.telemetry.request_info import request_id_headers
 
@@ -104,7 +105,7 @@ Entry = tuple[Description, int, int, float, float, Sent]
 Headers = Mapping[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Format:
     """A compiled format."""
 

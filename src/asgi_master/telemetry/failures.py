@@ -9,10 +9,11 @@ import importlib
 import itertools
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import TracebackType
 from typing import Any
 
+from asgi_master.records import record
 from asgi_master.telemetry.code_ownership import CodeOrigin, CodeOwnership, ownership
 
 _MAX_CHAINED = 10
@@ -41,7 +42,7 @@ _INDENT = "    "
 """Prefix of the further lines of a message and of notes, so that none of them can pass for a line of the traceback."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Frame:
     """A stack frame."""
 
@@ -56,7 +57,7 @@ class Frame:
     """The lines that Python prints for the frame."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Folded:
     """A run of frames that are not shown, and the line that replaces it."""
 
@@ -64,7 +65,7 @@ class Folded:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failure:
     """An exception, with its stack and the exceptions that led to it."""
 

@@ -1,12 +1,12 @@
 """Resource use of processes, read by psutil."""
 
-from dataclasses import dataclass
+from asgi_master.records import record
 
 _NOT_ALLOWED = "those of another user's processes can be read with CAP_SYS_PTRACE only"
 _NOT_KNOWN = "this kernel does not report them"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Memory:
     """The memory of one process, in bytes."""
 

@@ -7,8 +7,9 @@ the subject's attributes. This reads these fields from the DER, and nothing else
 import base64
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from asgi_master.records import record
 
 _PEM = re.compile(
     r"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----\s*([A-Za-z0-9+/=\s]+?)-----END (?:TRUSTED |X509 )?CERTIFICATE-----"
@@ -45,7 +46,7 @@ _TEXTS = {
 _CENTURY_TURNS_AT = 50  # RFC 5280 §4.1.2.5.1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Certificate:
     """The fields of a certificate."""
 

@@ -1,4 +1,4 @@
-"""`asgi-masterctl health` in a container: asked for ever, so without what takes time."""
+"""The commands of `asgi-masterctl` that are repeated: read without Typer, with the same result."""
 
 import os
 import subprocess
@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from asgi_master.cli import ctl, ctl_commands, masterctl
+from asgi_master.cli.ctl_commands import Selection
 from asgi_master.cli.ctl_exit import Exit
 from asgi_master.cli.masterctl import main
 
@@ -83,3 +85,84 @@ def test_it_brings_neither_typer_nor_rich(admin: HTTPServer) -> None:
         [sys.executable, "-c", source], env=dict(os.environ), capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stdout) == (0, "ok\n[]\n"), done.stderr
+
+
+def _executed(main, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    """Which command `main` executes for these arguments, and with what."""
+    executed: list[object] = []
+    for name in ("list_masters", "show_status"):
+        monkeypatch.setattr(
+            ctl_commands, name, lambda *given, name=name, **by_name: executed.append((name, given, by_name))
+        )
+    return main(arguments), executed
+
+
+_VIEWS = [
+    ["list"],
+    ["list", "--json"],
+    ["status"],
+    ["status", "--json"],
+    ["status", "--pid", "12", "--json"],
+    ["status", "--pid=12"],
+    ["status", "--json", "--socket", "/run/a.sock"],
+    ["status", "--name", "shop", "--name", "forum"],
+    ["status", "--name=-shop"],
+    ["status", "--socket="],
+]
+
+
+@pytest.mark.parametrize("arguments", _VIEWS, ids=" ".join)
+def test_list_and_status_are_read_as_typer_reads_them(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert masterctl._view(arguments) is not None
+    with monkeypatch.context() as patches:
+        expected = _executed(ctl.main, arguments, patches)
+    assert _executed(masterctl.main, arguments, monkeypatch) == expected
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--help"],
+        ["reload"],
+        ["--pid", "12", "status"],
+        ["list", "--pid", "12"],
+        ["status", "--help"],
+        ["status", "12"],
+        ["status", "--pid"],
+        ["status", "--pid", "twelve"],
+        ["status", "--pid", "-12"],
+        ["status", "--name", "--json"],
+        ["status", "--json=yes"],
+        ["status", "--jso"],
+    ],
+    ids=" ".join,
+)
+def test_other_command_lines_are_left_to_typer(arguments: list[str]) -> None:
+    assert masterctl._view(arguments) is None
+
+
+def test_a_failure_is_one_line_and_a_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ctl_commands, "find", lambda _environ, _uid: [])
+    monkeypatch.delenv("ASGI_MASTER_CONTROL_SOCKET", raising=False)
+    for arguments in (["list"], ["status", "--name", "shop"]):
+        assert main(arguments) == ctl.main(arguments) == Exit.NO_MASTER
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == lines[1] == "asgi-masterctl: no running master found"
+    assert lines[2] == lines[3] == "asgi-masterctl: no running master of that pid or name found"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        (Selection(), Selection(1, "a", "b"), Selection(1, "a", "b")),
+        (Selection(2, "c", "d"), Selection(1, "a", "b"), Selection(2, "c", "d")),
+        (Selection(name=""), Selection(1, None, "b"), Selection(1, None, "")),
+    ],
+)
+def test_options_after_the_command_win(first: Selection, second: Selection, both: Selection) -> None:
+    assert first.or_else(second) == both

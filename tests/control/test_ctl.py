@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from asgi_master.cli import ctl
-from asgi_master.cli.ctl import Exit, main
+from asgi_master.cli import ctl_commands
+from asgi_master.cli.ctl import main
+from asgi_master.cli.ctl_exit import Exit
 from asgi_master.cli.ctl_view import _duration, show_masters, show_stacks, show_status
 from asgi_master.cli.own_frames import without_ours
 from asgi_master.cli.rates import Rates, Sample
@@ -177,7 +178,7 @@ def test_health_of_the_master_that_runs_here(one: Served, capsys: Captured, ques
 
 
 def test_health_where_nobody_is(monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path) -> None:
-    monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [])
+    monkeypatch.setattr(ctl_commands, "find", lambda _environ, _uid: [])
     assert main(["health"]) == Exit.NO_MASTER
     assert main(["health", "--admin", f"unix:{tmp_path}/none"]) == Exit.NO_MASTER
     assert main(["health", "--admin", "9000"]) == Exit.USAGE
@@ -195,7 +196,7 @@ def test_rates(one: Served, capsys: Captured) -> None:
     look = Sample.take({"workers": [counted, fresh]}, [os.getpid(), None])
     assert look.requests == {43: (look.at - 0.25, 1000)}
     assert look.cpu.keys() == {os.getpid()}
-    status = ctl.ask(one.path, "GET", "/status", timeout=5).body
+    status = ctl_commands.ask(one.path, "GET", "/status", timeout=5).body
     show_status(status, rates)
     shown = capsys.readouterr().out
     assert "1200 requests (300 a second)" in shown
@@ -208,7 +209,9 @@ def test_a_status_fits_80_columns(one: Served, capsys: Captured, monkeypatch: py
         STATUS.workers[0], pid=1234567, requests=99_999, connections=1000, in_flight=100, age=45_000.0
     )
     one.steering.shown = replace(STATUS, workers=[busy])
-    show_status(ctl.ask(one.path, "GET", "/status", timeout=5).body, Rates({1234567: 9999.0}, {1234567: 1.0}))
+    show_status(
+        ctl_commands.ask(one.path, "GET", "/status", timeout=5).body, Rates({1234567: 9999.0}, {1234567: 1.0})
+    )
     [row] = [line for line in capsys.readouterr().out.splitlines() if "1234567" in line]
     assert len(row.rstrip()) <= 80
 
@@ -249,7 +252,7 @@ def test_version_and_help(capsys: Captured) -> None:
 
 
 def test_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [])
+    monkeypatch.setattr(ctl_commands, "find", lambda _environ, _uid: [])
     assert main(["status"]) == Exit.NO_MASTER
     assert main(["list"]) == Exit.NO_MASTER
     assert main(["list", "--json"]) == Exit.OK
@@ -260,7 +263,7 @@ def test_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 def test_the_choice(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     other = Found(Path("/nowhere"), 7, None)
     meant = Found(served.path, os.getpid(), asdict(STATUS))
-    monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [other, meant])
+    monkeypatch.setattr(ctl_commands, "find", lambda _environ, _uid: [other, meant])
     assert main(["status"]) == Exit.USAGE
     assert f"7 (silent), {os.getpid()} (shop)" in capsys.readouterr().err
     for words in (
@@ -275,7 +278,7 @@ def test_the_choice(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: Cap
     assert main(["--pid", "7", "status", "--pid", str(os.getpid())]) == Exit.OK  # the nearer one
     assert main(["--pid", "7", "health"]) == Exit.NO_MASTER
     assert main(["status", "--name", "shop", "--pid", "7"]) == Exit.NO_MASTER
-    monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [meant])
+    monkeypatch.setattr(ctl_commands, "find", lambda _environ, _uid: [meant])
     assert main(["status"]) == Exit.OK
 
 
@@ -308,23 +311,23 @@ def test_a_master_that_was_followed_by_another_is_not_taken_for_it(
 ) -> None:
     """Between the choice and the order the one that was meant has gone."""
     gone = Found(served.path, 7, asdict(STATUS))
-    monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [gone])
+    monkeypatch.setattr(ctl_commands, "find", lambda _environ, _uid: [gone])
     assert main(["reload"]) == Exit.NO_MASTER
     assert f"process {os.getpid()} listens there, not 7" in capsys.readouterr().err
     assert served.steering.asked == []
 
 
 def test_off_and_auto_in_the_environment_are_no_paths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctl, "find", lambda _environ, _uid: [])
+    monkeypatch.setattr(ctl_commands, "find", lambda _environ, _uid: [])
     for word in (socket_paths.AUTO, socket_paths.OFF, ""):
         monkeypatch.setenv("ASGI_MASTER_CONTROL_SOCKET", word)
         assert main(["status"]) == Exit.NO_MASTER
 
 
 def test_a_master_of_another_version(one: Served, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    reply = ctl.ask(one.path, "GET", "/status", timeout=5)
+    reply = ctl_commands.ask(one.path, "GET", "/status", timeout=5)
     del reply.body["waiting"]
-    monkeypatch.setattr(ctl, "ask", lambda *_arguments, **_options: reply)
+    monkeypatch.setattr(ctl_commands, "ask", lambda *_arguments, **_options: reply)
     assert main(["status"]) == Exit.FAILED
     assert "another version" in capsys.readouterr().err
     assert main(["status", "--json"]) == Exit.OK

@@ -1,9 +1,12 @@
 """Both WebSocket engines against RFC 6455, and against each other on the same bytes."""
 
+import subprocess
 import sys
 import tracemalloc
 import zlib
+from importlib.machinery import EXTENSION_SUFFIXES
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -343,9 +346,28 @@ def test_unmask_is_a_repeated_xor(unmask, payload, key):
     assert unmask(long, key) == bytes(byte ^ key[index % 4] for index, byte in enumerate(long))
 
 
-def test_without_a_compiled_unmask_our_own_serves(monkeypatch):
-    monkeypatch.setitem(sys.modules, "websockets.speedups", None)
+@pytest.mark.parametrize(
+    "module",
+    [None, "__init__.py", "speedups.py", f"speedups{EXTENSION_SUFFIXES[0]}"],
+    ids=["no package", "no module", "not compiled", "broken"],
+)
+def test_without_the_compiled_function_it_unmasks_in_python(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str | None
+) -> None:
+    if module is not None:
+        (tmp_path / "websockets").mkdir()
+        (tmp_path / "websockets" / "__init__.py").touch()
+        (tmp_path / "websockets" / module).touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
     assert fast._load_unmask() is unmask_in_python
+
+
+def test_unmasking_does_not_import_the_package() -> None:
+    source = "import sys, asgi_master.http.websocket.fast; print('websockets' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.strip() == "False"
 
 
 TEXTS = st.one_of(

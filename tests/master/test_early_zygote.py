@@ -10,7 +10,8 @@ import pytest
 
 from asgi_master.ipc.messages import ZygoteStarted
 from asgi_master.master.early_zygote import EarlyZygote
-from asgi_master.master.upgrade_state import VARIABLE
+from asgi_master.master.variables import SECRETS, UPGRADE
+from asgi_master.settings.model import SETTINGS
 
 
 def _end(pid, channel):
@@ -57,5 +58,21 @@ def test_it_inherits_nothing_but_its_channel_and_the_standard_streams():
 
 
 def test_an_upgraded_master_has_its_zygotes_already():
-    with EarlyZygote({VARIABLE: "take:7"}):
+    with EarlyZygote({UPGRADE: "take:7"}):
         assert psutil.Process().children() == []
+
+
+def test_it_is_not_given_any_secret(monkeypatch):
+    """Their names are known without the settings, which take time to import."""
+    secret = [setting.variable for setting in SETTINGS if setting.option.value_type.is_secret]
+    assert secret == list(SECRETS)
+    for variable in secret:
+        monkeypatch.setenv(variable, "hunter2")
+    with EarlyZygote({}) as early_zygote:
+        pid, channel = early_zygote.zygote()
+    try:
+        channel.setblocking(True)
+        channel.receive()
+        assert b"hunter2" not in Path(f"/proc/{pid}/environ").read_bytes()
+    finally:
+        _end(pid, channel)

@@ -24,7 +24,6 @@ from asgi_master.master.process import Process
 from asgi_master.master.sd_notify import Notifier
 from asgi_master.master.upgrade_protocol import (
     READY_MARKER,
-    VARIABLE,
     UpgradeMode,
     check_sections,
     command,
@@ -32,6 +31,7 @@ from asgi_master.master.upgrade_protocol import (
     write_state,
 )
 from asgi_master.master.upgrade_state import VERSION, StateError, StateSection, UpgradeState, decode, encode
+from asgi_master.master.variables import UPGRADE
 from asgi_master.settings.model import ApplicationSettings, Settings, SocketSettings
 
 
@@ -114,7 +114,7 @@ def test_a_state_that_is_not_ours_is_refused(state, why):
 
 def test_the_state_reaches_the_same_process_once(pipe):
     fd = write_state({"a": StateSection({"b": [1]}, {"pipe": pipe})})
-    environ = {VARIABLE: f"take:{fd}", "HOME": "/"}
+    environ = {UPGRADE: f"take:{fd}", "HOME": "/"}
     found = receive(environ)
     assert found is not None
     assert (found.mode, found.sections) == (
@@ -130,13 +130,13 @@ def test_the_state_reaches_the_same_process_once(pipe):
 @pytest.mark.parametrize("text", ["", "take", "take:", "take:x", "take:9999", "dance:0"])
 def test_a_variable_that_leads_nowhere_is_an_error_not_an_ordinary_start(text):
     with pytest.raises(StateError, match="cannot be read"):
-        receive({VARIABLE: text})
+        receive({UPGRADE: text})
 
 
 def test_a_check_belongs_to_its_parent():
     fd = write_state({})
     with pytest.raises(StateError, match=f"is that of process {os.getpid()}"):
-        receive({VARIABLE: f"check:{fd}"})
+        receive({UPGRADE: f"check:{fd}"})
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_the_check_runs_in_its_directory_with_the_state_alone(monkeypatch, tmp_p
     known = {fd for fd in range(3, 1024) if is_open(fd) and os.get_inheritable(fd)}
     code = f"""
 import os
-errand, fd = os.environ["{VARIABLE}"].split(":")
+errand, fd = os.environ["{UPGRADE}"].split(":")
 assert errand == "check" and os.getcwd() == {str(tmp_path)!r}
 assert b'"version": 1' in os.pread(int(fd), 1000, 0)
 listing = os.open("/proc/self/fd", os.O_RDONLY)

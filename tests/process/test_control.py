@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from apps import holding
-from asgi_master.cli.ctl import Exit
+from asgi_master.cli.ctl_exit import Exit
 from fleet import APPS, PATIENCE, SOURCE, Fleet, wait_until
 from traffic import Traffic
 

@@ -16,9 +16,12 @@ from asgi_master.errors import AsgiMasterError, ExitCode, SettingsError, convert
 
 if TYPE_CHECKING:
     from asgi_master.cli.command_line import CommandLine
+    from asgi_master.master.early_zygote import EarlyZygote
     from asgi_master.settings.resolve import Resolved
 
 _PROGRAM = "asgi-master"
+_ONLY_PRINT = {"--help", "-h", "--help-all", "--version", "--check-config", "--print-config"}
+"""Options that need no zygote. With any other command line one is started before the rest is read (ADR 8)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,53 +50,61 @@ def _exit_now(_signum: int, _frame: object) -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    match list(sys.argv[1:] if arguments is None else arguments):
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    match words:
         # Loading all options takes ten times as long as these answers.
         case ["--version"]:
             return _print_version()
         case ["--help" | "-h"]:
             return _print_help()
-    from asgi_master.cli.fast_parser import parse_fast  # noqa: PLC0415 -- after the handlers
-
     try:
-        return _execute(parse_fast(arguments) or _parse_with_typer(arguments))
+        with ExitStack() as held:
+            # Nothing that is imported from here on delays the zygote.
+            early_zygote = None if _ONLY_PRINT.intersection(words) else _start_zygote(held)
+            from asgi_master.cli.fast_parser import parse_fast  # noqa: PLC0415 -- after the handlers
+
+            return _execute(parse_fast(words) or _parse_with_typer(words), early_zygote, held)
     except SettingsError as error:
-        return _report_errors(error.errors, error.exit_code, arguments)
+        return _report_errors(error.errors, error.exit_code, words)
     except AsgiMasterError as error:
-        return _report_errors([str(error)], error.exit_code, arguments)
+        return _report_errors([str(error)], error.exit_code, words)
     except (OSError, MemoryError) as error:
         # A running master survives these. At a start, they are reported.
         from asgi_master.telemetry.failure_log import describe  # noqa: PLC0415 -- as in `main`
 
         what = f"the operating system reports: {describe(error)}"
-        return _report_errors([what], ExitCode.FAILURE, arguments)
+        return _report_errors([what], ExitCode.FAILURE, words)
 
 
-def _parse_with_typer(arguments: Sequence[str] | None) -> "CommandLine":
+def _start_zygote(held: ExitStack) -> "EarlyZygote":
+    with converting_os_errors("cannot start"):
+        from asgi_master.master.early_zygote import EarlyZygote  # noqa: PLC0415 -- as in `main`
+
+        return held.enter_context(EarlyZygote(os.environ))
+
+
+def _parse_with_typer(words: Sequence[str]) -> "CommandLine":
     from asgi_master.cli.typer_parser import parse_with_typer  # noqa: PLC0415 -- half of a master's memory
 
-    return parse_with_typer(arguments)
+    return parse_with_typer(words)
 
 
-def _execute(command_line: "CommandLine") -> int:
+def _execute(command_line: "CommandLine", early_zygote: "EarlyZygote | None", held: ExitStack) -> int:
     if command_line.help or command_line.help_all:
         return _print_help(everything=command_line.help_all)
     if command_line.version:
         return _print_version()
     if command_line.check:
-        return _rehearse(command_line)
+        return _rehearse(command_line, early_zygote or _start_zygote(held))
     if command_line.print_config or command_line.check_config:
         with converting_os_errors("cannot read the settings"):
             return _show_settings(command_line)
-    with ExitStack() as held:
-        with converting_os_errors("cannot start"):
-            from asgi_master.master.early_zygote import EarlyZygote  # noqa: PLC0415 -- as in `main`
+    early_zygote = early_zygote or _start_zygote(held)
+    with converting_os_errors("cannot start"):
+        from asgi_master.master.main import run  # noqa: PLC0415 -- what the first zygote is ahead of
 
-            early_zygote = held.enter_context(EarlyZygote(os.environ))
-            from asgi_master.master.main import run  # noqa: PLC0415 -- what the first zygote is ahead of
-
-            read = _reader(command_line)
-        return run(lambda: read().settings, early_zygote)
+        read = _reader(command_line)
+    return run(lambda: read().settings, early_zygote)
 
 
 def _show_settings(command_line: "CommandLine") -> int:
@@ -116,18 +127,15 @@ def _show_settings(command_line: "CommandLine") -> int:
     return ExitCode.OK
 
 
-def _rehearse(command_line: "CommandLine") -> int:
-    from asgi_master.master.early_zygote import EarlyZygote  # noqa: PLC0415 -- as in `main`
+def _rehearse(command_line: "CommandLine", early_zygote: "EarlyZygote") -> int:
+    from asgi_master.master.rehearsal import rehearse  # noqa: PLC0415 -- what the first zygote is ahead of
 
-    with EarlyZygote(os.environ) as early_zygote:
-        from asgi_master.master.rehearsal import rehearse  # noqa: PLC0415 -- what the first zygote is ahead of
-
-        read = _reader(command_line)
-        app = read().settings.application.app
-        status = rehearse(lambda: read().settings, early_zygote)
+    read = _reader(command_line)
+    app = read().settings.application.app
+    status = rehearse(lambda: read().settings, early_zygote)
     if status is not ExitCode.OK:
         what = "would not start" if status is ExitCode.BOOT_FAILED else "was stopped before the check ended"
-        return _report_errors([f"{app} {what}"], status, None)
+        return _report_errors([f"{app} {what}"], status, sys.argv[1:])
     print(f"{app} would start.")  # noqa: T201 -- the output of the command
     return ExitCode.OK
 
@@ -153,8 +161,8 @@ def _print_help(*, everything: bool = False) -> int:
     return ExitCode.OK
 
 
-def _report_errors(lines: Sequence[str], status: ExitCode, arguments: Sequence[str] | None) -> int:
+def _report_errors(lines: Sequence[str], status: ExitCode, words: Sequence[str]) -> int:
     from asgi_master.cli.error_report import report_errors  # noqa: PLC0415 -- only where something is wrong
 
-    report_errors(_PROGRAM, lines, sys.argv[1:] if arguments is None else arguments, os.environ)
+    report_errors(_PROGRAM, lines, words, os.environ)
     return status

@@ -1,11 +1,12 @@
 """Parses the usual command line without Typer, whose modules would stay in the master's memory.
 
-It supports existing flags, each with its value, and one application. Everything else is left to Typer: help, errors,
-`--`, and options that only print.
+It supports existing flags, each with its value, and one application. Everything else is left to Typer: errors, `--`,
+and short forms of several words.
 """
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 from asgi_master.cli.command_line import CommandLine
@@ -14,6 +15,10 @@ from asgi_master.settings.model import SETTINGS
 from asgi_master.settings.values import SWITCH
 
 _CONFIG = ("-c", "--config")
+_SWITCHES = {
+    f"--{each.name.replace('_', '-')}": each.name for each in fields(CommandLine) if each.default is False
+}
+"""Options that are not settings and have no value, and their names in `CommandLine`."""
 
 
 class _UnsupportedError(Exception):
@@ -32,10 +37,13 @@ def _parse(arguments: Iterator[str]) -> CommandLine:
     known = {name: setting for setting in SETTINGS for name in _names(setting)}
     flags: dict[str, Any] = dict.fromkeys(setting.name for setting in SETTINGS)
     config: str | None = None
+    switches: dict[str, bool] = {}
     for argument in arguments:
         name, equals, _ = argument.partition("=")
         if name in _CONFIG:
             config = _value(argument, arguments)
+        elif argument in _SWITCHES:
+            switches[_SWITCHES[argument]] = True
         elif not argument.startswith("-"):
             _set_application(flags, argument)
         elif (setting := known.get(name)) is None:
@@ -50,7 +58,7 @@ def _parse(arguments: Iterator[str]) -> CommandLine:
                 flags[setting.name] = [*(flags[setting.name] or []), text]
             else:
                 flags[setting.name] = text
-    return CommandLine(flags, config)
+    return CommandLine(flags, config, **switches)
 
 
 def _names(setting: Setting) -> list[str]:

@@ -1,14 +1,14 @@
 """Finds the masters on this host, and sends them requests. Blocking, with a timeout: for the command line."""
 
 import contextlib
-import http.client
 import json
 import os
+import re
 import socket
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from asgi_master.control.discovery import named_sockets, unnamed_sockets
 from asgi_master.directories import inode_of
@@ -19,6 +19,9 @@ _CREDENTIALS = struct.Struct("iII")
 _TIMEVAL = struct.Struct("ll")
 _PROBE_TIMEOUT = 2.0
 _MAX_BYTES = 8 * 1024 * 1024
+_MAX_LINE = 8 * 1024
+_MAX_FIELDS = 100
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})( .*)?\r\n")
 
 
 class NoAnswerError(AsgiMasterError):
@@ -90,16 +93,16 @@ def ask(
             # A client that is not admitted gets the response before it has sent anything.
             with contextlib.suppress(BrokenPipeError):
                 sock.sendall(head.encode() + content)
-            response = http.client.HTTPResponse(sock, method=method)
-            response.begin()
-            answer = json.loads(response.read(_MAX_BYTES))
+            with sock.makefile("rb") as reader:
+                status, received = _response(reader)
+            answer = json.loads(received)
     except TimeoutError:
         raise TookTooLongError(f"{path}: no answer within {timeout:g} s") from None
     except OSError as error:
         raise NoAnswerError(f"{path}: {error.strerror or error}") from None
-    except (http.client.HTTPException, ValueError):
+    except ValueError:
         raise NoAnswerError(f"{path}: invalid response") from None
-    return Reply(response.status, answer if isinstance(answer, dict) else {}, pid)
+    return Reply(status, answer if isinstance(answer, dict) else {}, pid)
 
 
 def _connect(sock: socket.socket, path: Path, timeout: float | None) -> None:
@@ -114,6 +117,29 @@ def _connect(sock: socket.socket, path: Path, timeout: float | None) -> None:
     except BlockingIOError:
         raise TimeoutError from None
     sock.settimeout(timeout)
+
+
+def _response(reader: BinaryIO) -> tuple[int, bytes]:
+    """The status and content of the response. Raises `ValueError`, `OSError`.
+
+    `http.client` would read it too; to import that, with `email` and `ssl`, takes longer than the request.
+    """
+    status = _STATUS_LINE.fullmatch(reader.readline(_MAX_LINE))
+    if status is None:
+        raise ValueError("no HTTP")
+    length = -1
+    for _ in range(_MAX_FIELDS):
+        name, _, value = reader.readline(_MAX_LINE).partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+        elif name == b"\r\n":
+            break
+    if not 0 <= length <= _MAX_BYTES:
+        raise ValueError("no usable length")
+    content = reader.read(length)
+    if len(content) < length:
+        raise ValueError("incomplete")
+    return int(status[1]), content
 
 
 def find(environ: Mapping[str, str], uid: int) -> list[Found]:

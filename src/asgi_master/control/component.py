@@ -1,6 +1,9 @@
 """Parts that the master's loop calls besides its children."""
 
-from asgi_master.supervision.notices import Notice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asgi_master.supervision.notices import Notice
 
 
 class Component:
@@ -9,7 +12,7 @@ class Component:
     Defaults do nothing.
     """
 
-    def note(self, notice: Notice) -> None:
+    def note(self, notice: "Notice") -> None:
         """Handle a notice of the supervisor."""
 
     def sweep(self) -> None:

@@ -17,7 +17,6 @@ from asgi_master import codec
 from asgi_master.control.component import Component
 from asgi_master.errors import SettingsError
 from asgi_master.ipc import descriptors
-from asgi_master.master.children import Children
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.upgrade_state import StateSection
 from asgi_master.settings.bind import speaks_tls
@@ -26,6 +25,7 @@ from asgi_master.telemetry import certificates as words
 from asgi_master.tls.bundle import Bundle, files_of, read_bundle
 
 if TYPE_CHECKING:
+    from asgi_master.master.children import Children
     from asgi_master.tls.contexts import Contexts
 
 log = logging.getLogger("asgi_master")
@@ -72,7 +72,7 @@ class Certificates(Component):
 
     def __init__(
         self,
-        children: Children,
+        children: "Children",
         settings: RunningSettings,
         directory: Path,
         clock: Callable[[], float] = time.monotonic,

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from asgi_master.master import variables
 from asgi_master.master.interpreter import Interpreter
 from asgi_master.master.spawn import spawn_zygote
-from asgi_master.master.upgrade_state import VARIABLE
 from asgi_master.telemetry.streams import open_missing
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class EarlyZygote:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         """At a live upgrade no early zygote is started: the master before has one."""
-        self._is_upgrade = VARIABLE in environ
+        self._is_upgrade = variables.UPGRADE in environ
         if _FAULT in environ:
             # Refuses a misspelt fault here: a zygote would do so with a traceback.
             importlib.import_module("asgi_master.faults")

@@ -11,17 +11,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from asgi_master.control.component import Component
 from asgi_master.directories import Directory, check_appendable, inode_of
 from asgi_master.errors import SettingsError
 from asgi_master.ipc import descriptors
-from asgi_master.master.children import Children
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.upgrade_state import StateSection
 from asgi_master.settings.model import LoggingSettings, Settings
 from asgi_master.telemetry import access_logger
+
+if TYPE_CHECKING:
+    from asgi_master.master.children import Children
 
 log = logging.getLogger("asgi_master")
 
@@ -46,7 +48,7 @@ class LogFiles(Component):
 
     def __init__(
         self,
-        children: Children,
+        children: "Children",
         settings: RunningSettings,
         directory: Path,
         clock: Callable[[], float] = time.monotonic,

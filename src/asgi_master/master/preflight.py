@@ -13,7 +13,7 @@ from collections.abc import Callable
 from asgi_master.master.process import Process
 from asgi_master.master.spawn import spawn
 from asgi_master.master.upgrade_protocol import READY_MARKER, UpgradeMode, inherited, inside
-from asgi_master.master.upgrade_state import VARIABLE
+from asgi_master.master.variables import UPGRADE
 from asgi_master.records import record
 from asgi_master.telemetry.exits import describe_status
 from asgi_master.telemetry.text import one_line
@@ -61,7 +61,7 @@ class Preflight:
         try:
             with inside(directory), inherited({state_fd}):
                 variables = {name: os.environ[name] for name in _PASSED if name in os.environ}
-                variables |= {VARIABLE: f"{UpgradeMode.CHECK}:{state_fd}", "PWD": directory}
+                variables |= {UPGRADE: f"{UpgradeMode.CHECK}:{state_fd}", "PWD": directory}
                 pid = spawn(command, [(write, 1), (write, 2)], variables)
         except OSError:
             os.close(self._pipe)

@@ -11,11 +11,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from asgi_master import unraisable
-from asgi_master.master.upgrade_state import StateSection
 
 if TYPE_CHECKING:
     import sys
 
+    from asgi_master.master.upgrade_state import StateSection
     from asgi_master.telemetry.failure_log import FailureLog
 
 HANDLED = (
@@ -75,12 +75,14 @@ class SignalPipe:
         """Deliver what is pending, and block what was blocked before `block`."""
         signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
 
-    def export_state(self) -> StateSection:
+    def export_state(self) -> "StateSection":
         """Which signals were blocked before `block`."""
+        from asgi_master.master.upgrade_state import StateSection  # noqa: PLC0415 -- the first zygote is ahead of it
+
         return StateSection({"blocked": self._blocked})
 
     @classmethod
-    def import_state(cls, section: StateSection) -> Self:
+    def import_state(cls, section: "StateSection") -> Self:
         """A program that replaced another one finds all of them blocked; receive them from here on."""
         pipe = cls()
         pipe._blocked = section.values["blocked"]

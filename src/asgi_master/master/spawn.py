@@ -9,7 +9,7 @@ from typing import Any
 
 from asgi_master.master.interpreter import Interpreter
 from asgi_master.master.signals import HANDLED, IGNORED
-from asgi_master.settings.model import SETTINGS
+from asgi_master.master.variables import SECRETS
 
 _CHANNEL_FD = 3
 
@@ -22,9 +22,6 @@ _NOT_FOR_CHILDREN = (
     "LISTEN_FDNAMES",
 )
 """Variables of the service manager that are for the master alone."""
-
-_SECRETS = tuple(setting.variable for setting in SETTINGS if setting.option.value_type.is_secret)
-"""What the operator said to the master alone. A program that is to become the master must know it too."""
 
 
 def spawn_zygote(interpreter: Interpreter) -> tuple[int, socket.socket]:
@@ -55,7 +52,7 @@ def spawn_python(
     Signals that are `blocked` wait until the program has handlers for them. One that is `apart` has a process group
     of its own: what a terminal or a service manager sends to ours does not reach it. Raises `OSError`.
     """
-    return spawn(command, list(fds.items()), hidden=_SECRETS, blocked=blocked, apart=apart)
+    return spawn(command, list(fds.items()), hidden=SECRETS, blocked=blocked, apart=apart)
 
 
 def spawn(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from asgi_master.control.component import Component
+from asgi_master.master import variables
 from asgi_master.master.children import Children
 from asgi_master.master.closing_listeners import ClosingListeners
 from asgi_master.master.preflight import Preflight
@@ -19,7 +20,7 @@ from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.signals import SignalPipe
 from asgi_master.master.start_context import StartContext
 from asgi_master.master.upgrade_protocol import UpgradeMode, inherited, inside, write_state
-from asgi_master.master.upgrade_state import VARIABLE, StateSection, UpgradeState
+from asgi_master.master.upgrade_state import StateSection, UpgradeState
 from asgi_master.supervision.states import Phase
 from asgi_master.supervision.supervisor import Supervisor
 
@@ -162,7 +163,7 @@ class Upgrade(Component):
                     {
                         **os.environ,
                         "PWD": self._start.started_in,
-                        VARIABLE: f"{UpgradeMode.TAKE_OVER}:{state}",
+                        variables.UPGRADE: f"{UpgradeMode.TAKE_OVER}:{state}",
                     },
                 )
         finally:

@@ -12,8 +12,8 @@ from enum import StrEnum
 from asgi_master import __version__, codec
 from asgi_master.ipc.memory import content_of, frozen_file
 from asgi_master.ipc.scoreboard import understands
-from asgi_master.master import child
-from asgi_master.master.upgrade_state import VARIABLE, StateError, StateSection, decode, encode
+from asgi_master.master import child, variables
+from asgi_master.master.upgrade_state import StateError, StateSection, decode, encode
 from asgi_master.records import record
 from asgi_master.settings.model import Settings
 from asgi_master.supervision import snapshot
@@ -89,7 +89,7 @@ def receive(environ: MutableMapping[str, str]) -> UpgradeRequest | None:
 
     Removes the variable, so that child processes do not inherit it.
     """
-    text = environ.pop(VARIABLE, None)
+    text = environ.pop(variables.UPGRADE, None)
     if text is None:
         return None
     word, _, number = text.partition(":")
@@ -99,7 +99,7 @@ def receive(environ: MutableMapping[str, str]) -> UpgradeRequest | None:
         state = content_of(fd)
         os.close(fd)
     except (ValueError, OSError) as error:
-        raise StateError(f"the state that {VARIABLE} names cannot be read: {error}") from None
+        raise StateError(f"the state that {variables.UPGRADE} names cannot be read: {error}") from None
     owner = os.getppid() if mode is UpgradeMode.CHECK else os.getpid()
     return UpgradeRequest(mode, decode(state, owner))
 

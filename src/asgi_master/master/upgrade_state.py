@@ -23,10 +23,6 @@ VERSION = 1
 A program refuses versions that it does not know when it is checked, before the exec.
 """
 
-VARIABLE = "_ASGI_MASTER_UPGRADE"
-"""Environment variable for the new program: an `upgrade_protocol.UpgradeMode`, a colon, the descriptor of the state."""
-
-
 Part = TypeVar("Part")
 
 

@@ -22,6 +22,8 @@ from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.http.message import Request
 from asgi_master.worker.http.h1_connection import H1Connection
 from asgi_master.worker.transport.context import WorkerContext
+from asgi_master.worker.transport.endpoints import Endpoints
+from asgi_master.worker.transport.socket_transport import SocketTransport
 
 TINY = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"
 BROWSER = (
@@ -60,11 +62,12 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await send(_PAGE_BODY if is_page else _BODY)
 
 
-class NullTransport(asyncio.Transport):
+class NullTransport(SocketTransport):
     """A peer that reads at once and never answers."""
 
     def __init__(self) -> None:
-        super().__init__({"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 8000)})
+        self.endpoints = Endpoints(("127.0.0.1", 5), ("127.0.0.1", 8000), is_tls=False)
+        self.tls = None
         self.written = 0
 
     def write(self, data: Any) -> None:

@@ -205,6 +205,23 @@ def test_a_reload_without_a_failed_request(fleet: Fleet) -> None:
     assert set(traffic.answers) == {"1", "2"}
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_resumes_at_every_worker_of_a_generation(fleet: Fleet, version: ssl.TLSVersion) -> None:
+    serve(fleet, workers=3)
+    context = AUTHORITY.client()
+    context.minimum_version = context.maximum_version = version
+    with connected(fleet, context) as first:
+        Client(first).get("/who")
+        session = first.session
+    served = set()
+    for _ in range(60):
+        raw = socket.create_connection(("127.0.0.1", fleet.port), PATIENCE)
+        with context.wrap_socket(raw, server_hostname="localhost", session=session) as sock:
+            served.add(json.loads(Client(sock).get("/who").body)["pid"])
+            assert sock.session_reused
+    assert len(served) == 3
+
+
 def test_who_never_asks_again_does_not_hold_up_a_reload_for_ever(fleet: Fleet) -> None:
     serve(fleet, "--drain-timeout", "6", "--shutdown-timeout", "1", workers=1)
     sock = connected(fleet)

@@ -19,8 +19,8 @@ import uvloop
 
 from asgi_master.http.engines import engines_of
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
-from asgi_master.worker.accept.acceptor import protocol_of
-from asgi_master.worker.accept.tls import TlsHandshake
+from asgi_master.worker.accept.opening import open_connection
+from asgi_master.worker.transport.connection_state import ConnectionState
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.tls import TlsServer
 from http_client import Client
@@ -74,6 +74,11 @@ class Server:
         client = context.wrap_socket(raw, server_hostname=name, suppress_ragged_eofs=False)
         self._clients.append(client)
         return client
+
+    def take(self, sock: socket.socket, state: ConnectionState | None = None) -> None:
+        """Serve a connection of another worker, or a new one, from now on."""
+        sock.setblocking(False)
+        self.run(lambda: open_connection(self.context, sock, state=state))
 
     def client(self, *, receive_buffer: int | None = None) -> Client:
         """A connected client that speaks HTTP."""
@@ -184,20 +189,12 @@ async def _serve(
     stopped: asyncio.Event,
 ) -> None:
     loop, context = server.loop, server.context
-    opening: set[asyncio.Task[Any]] = set()
 
     def accept() -> None:
         with contextlib.suppress(BlockingIOError):
-            connection, _address = listener.accept()
+            connection, peer = listener.accept()
             connection.setblocking(False)
-            if tls is not None:
-                TlsHandshake(context, tls, connection)
-                return
-            task = loop.create_task(
-                loop.connect_accepted_socket(lambda: protocol_of(context, None), connection)
-            )
-            opening.add(task)
-            task.add_done_callback(opening.discard)
+            open_connection(context, connection, peer, tls=tls)
 
     async def sweep() -> None:
         while True:
@@ -212,8 +209,6 @@ async def _serve(
     loop.remove_reader(listener)
     sweeper.cancel()
     await asyncio.wait([sweeper])
-    if opening:
-        await asyncio.wait(opening, timeout=TIMEOUT)
     for connection in list(context.connections):
         connection.cancel()
     async with asyncio.timeout(TIMEOUT):

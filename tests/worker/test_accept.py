@@ -102,6 +102,26 @@ def test_nobody_alive_is_nobody_to_wait_for(acceptor: Acceptor, sibling: Row) ->
     assert not acceptor._defers()
 
 
+def test_a_long_queue_is_taken_by_the_dozen_and_still_evenly(
+    board: Scoreboard, sibling: Row, acceptor: Acceptor
+) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener, contextlib.ExitStack() as clients:
+        for _ in range(100):
+            clients.enter_context(socket.create_connection(listener.getsockname(), TIMEOUT))
+        assert acceptor._pace(listener) == (4, 1), "it does not look before it has to"
+        acceptor._may_storm = True
+        acceptor._context.stats.connections = 320
+        assert acceptor._pace(listener) == (64, 11)
+        sibling[Field.CONNECTIONS] = 309
+        stir(sibling)
+        assert not acceptor._defers(11)
+        assert acceptor._defers(10)
+        listener.setblocking(False)
+        for _ in range(50):
+            listener.accept()[0].close()
+        assert acceptor._pace(listener) == (4, 1)
+
+
 @contextlib.contextmanager
 def taking(board: Scoreboard, server: Server, **arguments: Any) -> Iterator[tuple[Acceptor, HandOff]]:
     """An acceptor at work in the server's loop, on a queue of its own and no listener."""
@@ -307,7 +327,7 @@ def test_a_fault_of_ours_does_not_make_the_loop_spin(
     with serve(hello) as server, listening(board, server) as (acceptor, _hand_off, copy):
         looks = 0
 
-        def fail() -> bool:
+        def fail(_slack: int) -> bool:
             nonlocal looks
             looks += 1
             raise IndexError("injected")

@@ -6,7 +6,6 @@ import socket
 
 import pytest
 
-from asgi_master.worker.http.h1_connection import H1Connection
 from http_apps import hello, respond
 from http_client import Client, request
 from serving import VARIANTS, serve
@@ -160,7 +159,7 @@ def test_a_detached_connection_goes_on_elsewhere(variant, used):
         client.send(request("GET", "/"))
         old.run(lambda: asyncio.sleep(0.01))
         taken.setblocking(False)
-        new.run(lambda: new.loop.connect_accepted_socket(lambda: H1Connection(new.context), taken))
+        new.take(taken)
         assert client.response().body == b"hello"
         assert client.get().body == b"hello"
         assert new.context.stats.requests == 2
@@ -187,15 +186,11 @@ def test_many_connections_detach_while_their_clients_send(variant):
         old.run(move)
         for taken in moved:
             if taken is not None:
-                new.run(lambda taken=taken: _adopt(new, taken))
+                new.take(taken)
         for client in clients[1::2]:
             client.send(request("GET", "/"))
         for client in clients:
             assert client.response().body == b"hello"
-
-
-async def _adopt(server, taken):
-    await server.loop.connect_accepted_socket(lambda: H1Connection(server.context), taken)
 
 
 def test_what_cannot_be_detached(variant):

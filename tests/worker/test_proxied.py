@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asgi_master.http.forwarded import Forwarded
-from asgi_master.worker.accept.acceptor import protocol_of
 from asgi_master.worker.accept.proxy_protocol import ProxyHeaderReader
 from asgi_master.worker.http.h1_connection import H1Connection
 from asgi_master.worker.transport.connection_state import ConnectionState
@@ -282,11 +281,7 @@ def test_refusals_are_told_once_a_minute(caplog):
 def take_over(server, moved):
     """Serve what was given away, as another worker does."""
     for sock, note in moved:
-        server.run(
-            lambda sock=sock, note=note: server.loop.connect_accepted_socket(
-                lambda: protocol_of(server.context, ConnectionState.from_metadata(note)), sock
-            )
-        )
+        server.take(sock, ConnectionState.from_metadata(note))
     moved.clear()
 
 
@@ -389,8 +384,8 @@ def test_the_pieces_in_which_it_arrives_do_not_matter(header, cuts, variant):
         assert isinstance(opening, ProxyHeaderReader)
         transport = opening._transport
         for start, end in itertools.pairwise(bounds):
-            server.run(lambda start=start, end=end: transport.get_protocol().data_received(stream[start:end]))
+            server.run(lambda start=start, end=end: transport._protocol.data_received(stream[start:end]))
         server.wait_until(lambda: len(told) == 2)
-        assert isinstance(server.run(transport.get_protocol), H1Connection)
+        assert isinstance(transport._protocol, H1Connection)
         sock.close()
     assert told == [(("1.2.3.4", 1000), ("5.6.7.8", 443))] * 2

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_master.http.limits import HttpLimits
-from asgi_master.worker.accept.acceptor import protocol_of
 from asgi_master.worker.transport.connection_state import NEW, ConnectionState
 from asgi_master.worker.transport.endpoints import Endpoints
 from http_apps import hello
@@ -126,7 +125,7 @@ def move(old, new):
 
     old.run(lambda: [connection.drain(put) for connection in list(old.context.connections)])
     ((sock, standing),) = moved
-    new.run(lambda: new.loop.connect_accepted_socket(lambda: protocol_of(new.context, standing), sock))
+    new.take(sock, standing)
     (connection,) = new.context.connections
     return connection, standing
 

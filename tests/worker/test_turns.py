@@ -5,10 +5,11 @@ two looks is what counts; a turn of the loop is what passes in `asyncio.sleep(0)
 """
 
 import asyncio
-import errno
+import contextvars
 import importlib
 import itertools
 import pkgutil
+import ssl
 import sys
 import zlib
 
@@ -19,9 +20,12 @@ from asgi_master.http.engines import engines_of
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.http.websocket.frames import Ping
 from asgi_master.worker.accept.proxy_protocol import ProxyHeaderReader
+from asgi_master.worker.accept.tls import TlsHandshake
 from asgi_master.worker.http.h1_connection import H1Connection
-from asgi_master.worker.transport.context import Ending, WorkerContext
-from asgi_master.worker.transport.tls import _BufferingProtocol, _HandshakeProtocol, _OnTls, _Reader
+from asgi_master.worker.transport.context import WorkerContext
+from asgi_master.worker.transport.endpoints import Endpoints
+from asgi_master.worker.transport.stream_transport import StreamProtocol, StreamTransport
+from asgi_master.worker.transport.tls_transport import TlsTransport
 from asgi_master.worker.transport.turns import AHEAD, TakesTurns, Turns
 from asgi_master.worker.websocket.connection import WebSocketConnection
 from http_client import request
@@ -42,11 +46,14 @@ GET = request("GET", "/")
 CHUNKED = request("POST", "/", "transfer-encoding: chunked")
 
 
-class FakeTransport(asyncio.Transport):
+class FakeTransport(StreamTransport):
     """A peer that reads at once."""
 
     def __init__(self):
-        super().__init__({"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 8000)})
+        self.endpoints = Endpoints(("127.0.0.1", 5), ("127.0.0.1", 8000), is_tls=False)
+        self.tls = None
+        self.context = contextvars.copy_context()
+        self.read_size = 65536
         self.written = []
         self.protocol = None
         self.reads = True
@@ -59,17 +66,11 @@ class FakeTransport(asyncio.Transport):
     def write_eof(self):
         self.has_ended = True
 
-    def can_write_eof(self):
-        return True
-
     def get_write_buffer_size(self):
         return 0
 
     def set_protocol(self, protocol):
         self.protocol = protocol
-
-    def get_protocol(self):
-        return self.protocol
 
     def pause_reading(self):
         assert self.reads, "paused twice"
@@ -79,9 +80,6 @@ class FakeTransport(asyncio.Transport):
         assert not self.reads, "resumed twice"
         self.reads = True
 
-    def is_reading(self):
-        return self.reads
-
     def is_closing(self):
         return self.is_closed
 
@@ -89,6 +87,12 @@ class FakeTransport(asyncio.Transport):
         self.is_closed = True
 
     abort = close
+
+    def has_unread_bytes(self):
+        return False
+
+    def move(self, transfer, state):
+        return False
 
 
 class Lab:
@@ -337,56 +341,11 @@ def test_a_connection_that_is_lost_in_the_queue_is_let_go(variant):
         transport = lab.connect()
         transport.protocol.data_received(GET * 1000)
         transport.is_closed = True
-        transport.protocol.connection_lost(None)
+        transport.protocol.connection_lost()
         for _ in range(10):
             await asyncio.sleep(0)
         assert lab.context.stats.requests < 1000
         assert lab.context.connections == set()
-
-    run(variant, main)
-
-
-@of_each_variant
-def test_a_peer_that_broke_the_connection_unnoticed_is_no_error(variant, caplog):
-    """While reading is paused, the loop does not see it; asyncio tells when our side is to be ended."""
-
-    def broken():
-        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
-
-    async def main(parser):
-        lab = Lab(Reading(), parser)
-        http = lab.connect()
-        http.write_eof = broken
-        http.protocol.data_received(GET * 1000 + b"nonsense\r\n\r\n")
-        await until(lambda: http.protocol._ending is Ending.LINGERING and http.reads)
-        websocket, _ = await lab.open()
-        websocket.write_eof = broken
-        websocket.protocol.data_received(frame(0xF))
-        assert websocket.protocol._ending is Ending.LINGERING
-
-    run(variant, main)
-    assert "could not go on" not in caplog.text
-
-
-@of_each_variant
-def test_what_is_dropped_takes_turns_too(variant):
-    """A loop reads a socket again in the same turn as long as that fills its buffer."""
-
-    async def main(parser):
-        lab = Lab(Reading(), parser)
-        http = lab.connect()
-        http.protocol.data_received(b"nonsense\r\n\r\n")
-        assert http.has_ended
-        websocket, _ = await lab.open()
-        websocket.protocol.data_received(frame(0xF))
-        assert websocket.has_ended
-        for transport in (http, websocket):
-            reads = 0
-            while transport.reads and reads < 1000:
-                transport.protocol.data_received(bytes(256 * 1024))
-                reads += 1
-            assert reads < 32
-            await until(lambda transport=transport: transport.reads)
 
     run(variant, main)
 
@@ -576,7 +535,7 @@ def test_an_application_that_does_not_hear_the_end(variant, opening):
 
         def leave():
             transport.is_closed = True
-            transport.protocol.connection_lost(None)
+            transport.protocol.connection_lost()
 
         assert await most_in_a_turn(leave, lambda: len(heard), EVENTS - len(heard)) < MOST
         assert heard[-1]["type"].endswith(".disconnect")
@@ -617,9 +576,6 @@ def test_every_protocol_of_a_worker_takes_turns():
     """One that does not must be here, with the reason why its peer cannot keep it busy."""
     excused = {
         ProxyHeaderReader: "a header of bounded size, and then it is another protocol",
-        _BufferingProtocol: "keeps what comes in a turn or two; reading is paused",
-        _OnTls: "passes on",
-        _HandshakeProtocol: "is there for the few records of a handshake",
     }
     for module in pkgutil.iter_modules(asgi_master.worker.__path__, "asgi_master.worker."):
         importlib.import_module(module.name)
@@ -629,12 +585,12 @@ def test_every_protocol_of_a_worker_takes_turns():
             yield each
             yield from below(each)
 
-    ours = {kind for kind in below(asyncio.BaseProtocol) if kind.__module__.startswith("asgi_master.")}
-    assert ours >= {H1Connection, WebSocketConnection, _Reader}
+    ours = {kind for kind in below(StreamProtocol) if kind.__module__.startswith("asgi_master.")}
+    assert ours >= {H1Connection, WebSocketConnection, TlsHandshake, TlsTransport}
     assert {kind for kind in ours if not issubclass(kind, TakesTurns)} == set(excused)
 
 
-class Plain(TakesTurns, asyncio.Protocol):
+class Plain(TakesTurns, StreamProtocol):
     """As little as there can be."""
 
     def __init__(self, turns, work=lambda: None):
@@ -704,61 +660,56 @@ def test_an_idle_queue_costs_the_loop_nothing():
     asyncio.run(main())
 
 
-class FakeTls(asyncio.BufferedProtocol):
-    """TLS as the loop has it: it pauses the transport below for reasons of its own."""
+class FakeTls:
+    """A record a byte, and a byte a look at the clock: what was written to `incoming` is what `read` gives."""
 
-    def __init__(self, below):
-        self.below = below
-        self.buffer = bytearray(256 * 1024)
-        self.is_full = False
+    def __init__(self, incoming, ticks):
+        self._incoming = incoming
+        self._ticks = ticks
 
-    def get_buffer(self, sizehint):
-        return self.buffer
+    def read(self, size):
+        next(self._ticks)
+        return self._incoming.read(1)
 
-    def buffer_updated(self, nbytes):
-        if self.is_full:
-            self.below.pause_reading()
+
+class Counting(StreamProtocol):
+    def __init__(self):
+        self.received = 0
+
+    def data_received(self, data):
+        self.received += len(data)
 
 
 def test_what_tls_decrypts_in_a_turn_is_bounded():
     async def main():
-        clock = itertools.count()
-        turns = Turns(asyncio.get_running_loop(), lambda: next(clock) * STEP)
-        below = FakeTransport()
-        below.set_protocol(tls := FakeTls(below))
-        reader = _Reader(below, tls, turns)
-        taken = 0
-        while below.reads and taken < 2**22:
-            taken += (size := len(reader.get_buffer(-1)))
-            reader.buffer_updated(size)
-        assert taken < 2**20
-        assert turns.is_spent
-        assert len(_Reader(below, tls, turns).get_buffer(-1)) <= 4096, (
-            "others read little in the rest of the turn"
-        )
-        await until(lambda: below.reads)
+        ticks = itertools.count()
+        turns = Turns(asyncio.get_running_loop(), lambda: next(ticks) * 1e-6)
+        below, protocol = FakeTransport(), Counting()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        transport = TlsTransport(below, FakeTls(incoming, ticks), (incoming, outgoing), {}, turns)
+        transport.start(protocol)
+        transport.data_received(bytes(65536))
+        assert protocol.received < 2048, "about a millisecond's"
+        assert not below.reads
+        assert below.read_size == 4096
+        await until(lambda: protocol.received == 65536 and below.reads)
 
     asyncio.run(main())
 
 
-def test_a_transport_that_tls_paused_itself_is_not_resumed():
+def test_what_tls_has_decrypted_waits_while_its_protocol_does_not_read():
     async def main():
-        clock = itertools.count()
-        turns = Turns(asyncio.get_running_loop(), lambda: next(clock) * 1.0)
-        below = FakeTransport()
-        below.set_protocol(tls := FakeTls(below))
-        reader = _Reader(below, tls, turns)
-        tls.is_full = True
-        reader.buffer_updated(65536)
+        turns = Turns(asyncio.get_running_loop())
+        below, protocol = FakeTransport(), Counting()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        transport = TlsTransport(below, FakeTls(incoming, itertools.count()), (incoming, outgoing), {}, turns)
+        transport.start(protocol)
+        transport.pause_reading()
         assert not below.reads
-        assert reader._is_queued
-        await until(lambda: not reader._is_queued)
-        assert not below.reads
-        below.resume_reading()  # by TLS, which has room again
-        tls.is_full = False
-        reader.buffer_updated(65536)
-        assert not below.reads
-        await until(lambda: below.reads)
+        transport.data_received(b"early")
+        assert protocol.received == 0
+        transport.resume_reading()
+        await until(lambda: protocol.received == 5 and below.reads)
 
     asyncio.run(main())
 

@@ -578,7 +578,7 @@ class TestPing:
         ):
             peer.open()
             (connection,) = server.context.connections
-            ours = connection._transport.get_extra_info("socket")
+            ours = connection._transport._sock
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
             for start in range(0, count, 1000):
                 peer.send(

@@ -1,9 +1,8 @@
 """TLS contexts: one for each certificate, selected by server name indication."""
 
 import ssl
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from asgi_master import unraisable
 from asgi_master.errors import SettingsError
@@ -25,49 +24,14 @@ _PROTOCOLS = ["http/1.1"]
 """The protocols offered by ALPN (RFC 7301)."""
 
 
-on_failed_handshake: ContextVar[Callable[[bytes], object] | None] = ContextVar(
-    "on_failed_handshake", default=None
-)
-"""Called when a handshake fails, with the bytes that OpenSSL still has to send: an alert (RFC 8446 §6.2), or nothing.
-
-The event loops discard these bytes and close the socket before they report the failure.
-"""
-
-
-class _Connection(ssl.SSLObject):
-    """A connection whose last bytes are available when its handshake fails."""
-
-    outgoing: ssl.MemoryBIO
-
-    def do_handshake(self) -> None:
-        try:
-            super().do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError:
-            if (tell := on_failed_handshake.get()) is not None:
-                tell(self.outgoing.read())
-            raise
-
-
 class ServerContext(ssl.SSLContext):
     """The context of one certificate."""
-
-    sslobject_class = _Connection
 
     certificate: Certificate
     certificate_pem: str
     """Without its chain, as the ASGI TLS extension has it."""
     cipher_suites: dict[str, int]
     """The IANA numbers by OpenSSL's names."""
-
-    def wrap_bio(
-        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **more: Any
-    ) -> ssl.SSLObject:
-        connection = super().wrap_bio(incoming, outgoing, *args, **more)
-        assert isinstance(connection, _Connection)
-        connection.outgoing = outgoing
-        return connection
 
 
 class Contexts:

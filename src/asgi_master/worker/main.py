@@ -96,6 +96,8 @@ class Inheritance:
     new_context: NewContext
     generators: list[Any] = field(default_factory=list)
     """Random generators created by the import."""
+    tls: TlsServer | None = None
+    """Of the certificates that the next worker begins with; `None` without TLS, or if they cannot be used now."""
 
 
 @dataclass(slots=True)
@@ -231,7 +233,7 @@ class Worker:
         self._new_certificates = -1
         """A descriptor, until the certificates are in use."""
         if self._secure:
-            self._tls = TlsServer(self._settings.tls, assignment.certificates_fd)
+            self._tls = self._inheritance.tls or TlsServer(self._settings.tls, assignment.certificates_fd)
             descriptors.close(assignment.certificates_fd)
 
     async def run(self) -> ExitCode:

@@ -4,6 +4,7 @@ Started by the master as `python -m asgi_master.worker.zygote FD MASTER_PID [no-
 runs no event loop, starts no thread and accepts no connections. End of file on the channel ends it.
 """
 
+import contextlib
 import errno
 import gc
 import logging
@@ -16,7 +17,7 @@ import warnings
 from typing import NoReturn
 
 from asgi_master import faults
-from asgi_master.errors import ApplicationError, AsgiMasterError, ExitCode
+from asgi_master.errors import ApplicationError, AsgiMasterError, ExitCode, SettingsError
 from asgi_master.ipc import descriptors
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
@@ -44,6 +45,7 @@ from asgi_master.worker.privileges import drop_privileges
 from asgi_master.worker.prometheus import forget_process
 from asgi_master.worker.randomness import generators
 from asgi_master.worker.serving import serving
+from asgi_master.worker.transport.tls import TlsServer
 
 log = logging.getLogger("asgi_master")
 
@@ -221,6 +223,8 @@ def _fork(order: Fork, fds: list[int], channel: Channel, inheritance: Inheritanc
     put_fd, take_fd, worker_channel_fd, stack_fd, *listener_fds = fds
     certificates_fd = listener_fds.pop(0) if order.secure else -1
     access_log_fd = listener_fds.pop(0) if order.access_log else -1
+    if order.secure:
+        _make_contexts(inheritance, certificates_fd)
     try:
         faults.fault_point("before_fork", slot=order.slot)
         in_worker = _double_fork(master_pid)
@@ -248,6 +252,16 @@ def _fork(order: Fork, fds: list[int], channel: Channel, inheritance: Inheritanc
         )
     for fd in fds:
         descriptors.close(fd)
+
+
+def _make_contexts(inheritance: Inheritance, certificates_fd: int) -> None:
+    """Make the TLS contexts before the fork, so that a session of one worker resumes at the others."""
+    tls = inheritance.tls
+    if tls is None or not tls.is_of(certificates_fd):
+        inheritance.tls = None
+        # The worker tries again, and reports why it cannot start.
+        with contextlib.suppress(SettingsError):
+            inheritance.tls = TlsServer(inheritance.settings.tls, certificates_fd)
 
 
 def _double_fork(master_pid: int) -> bool:

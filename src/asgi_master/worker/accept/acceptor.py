@@ -11,6 +11,7 @@ again later, is logged at a limited rate, and never blocks the loop.
 import asyncio
 import logging
 import socket
+import struct
 import time
 from collections.abc import Callable, Collection
 from typing import Any
@@ -21,13 +22,10 @@ from asgi_master.ipc.hand_off import HandOff, TransferredConnection
 from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.telemetry.rate_limit import RateLimit
-from asgi_master.worker.accept.proxy_protocol import ProxyHeaderReader
-from asgi_master.worker.accept.tls import TlsHandshake
+from asgi_master.worker.accept.opening import open_connection
 from asgi_master.worker.heartbeat import BEAT_PERIOD
-from asgi_master.worker.http.h1_connection import H1Connection
-from asgi_master.worker.transport.connection_state import NEW, ConnectionState
+from asgi_master.worker.transport.connection_state import ConnectionState
 from asgi_master.worker.transport.context import WorkerContext
-from asgi_master.worker.transport.eager import begin
 from asgi_master.worker.transport.tls import TlsServer
 
 log = logging.getLogger("asgi_master")
@@ -35,6 +33,13 @@ log = logging.getLogger("asgi_master")
 _ACCEPTS_PER_TURN = 4
 _SLACK = 1
 """Connections a worker may be ahead of the least busy one."""
+_ACCEPTS_IN_A_STORM = 64
+_SHARE_IN_A_STORM = 1 / 32
+"""The same in a storm, as a share of its connections: politeness costs time, and a full queue refuses clients."""
+_STORM = 64
+"""Connections in the queue of a listener from which on there is a storm."""
+_QUEUED = struct.Struct("@24xI")
+"""Of Linux' `struct tcp_info`, as far as the number of connections in a listener's queue."""
 _RETRY_AFTER = 0.001
 _DEFER_AT_MOST_NS = 5_000_000
 _DEFER_TO_THE_BUSY_NS = 500_000
@@ -45,18 +50,6 @@ _FOR_THE_REST = 0.5
 """Seconds, well within what the master waits before it closes the listeners."""
 _LEFT_IN_A_QUEUE = 64
 """Connections taken from a queue at once before it is let go."""
-
-
-_HEADER_TO_COME = ConnectionState(expects_proxy_header=True)
-
-
-def protocol_of(context: WorkerContext, state: ConnectionState | None) -> asyncio.Protocol:
-    """The protocol of a plaintext connection that was accepted (`None`), or that another worker gave away as this."""
-    if state is None:
-        state = NEW if context.proxies is None else _HEADER_TO_COME
-    if state.expects_proxy_header:
-        return ProxyHeaderReader(context, state)
-    return H1Connection(context, state)
 
 
 class Acceptor:
@@ -95,14 +88,13 @@ class Acceptor:
         """Listeners that failed, until they are tried again."""
         self._failures = FailureLog()
         self._refused = RateLimit()
+        self._may_storm = False  # whether the last turn left something in a queue, as far as it saw
         self._running = self._is_stopped = False
-        self._opening: set[asyncio.Task[object]] = set()
 
     def start(self) -> None:
         """Accept from now on."""
         self._running = True
-        for listener in self._listeners:
-            listener.setblocking(False)
+        self._prepare_listeners()
         self._watch()
         self._watch_handed_off()
 
@@ -119,11 +111,10 @@ class Acceptor:
         try:
             for _ in range(_ACCEPTS_PER_TURN):
                 if self._is_full():
-                    # What is being opened may be counted twice.
-                    return bool(self._opening)
-                connection, _address = listener.accept()
+                    return False
+                connection, peer = listener.accept()
                 self._context.stats.accepted += 1
-                self._open(connection, is_tls=listener in self._secure)
+                self._open(connection, peer, is_tls=listener in self._secure)
         except OSError as error:
             return isinstance(error, ConnectionAbortedError)
         return True
@@ -143,8 +134,6 @@ class Acceptor:
         self._unwatch()
         self._loop.remove_reader(self._hand_off.fds[1])
         self._close_listeners()
-        if self._opening:
-            await asyncio.wait(self._opening)
 
     def renew_hand_off(self, renewed: HandOff) -> None:
         """Go on with another queue, once what is left in the one before is taken."""
@@ -160,10 +149,18 @@ class Acceptor:
         self._close_listeners()
         self._listeners = listeners
         self._secure = frozenset(secure)
+        self._prepare_listeners()
         if self._is_stopped:
             self._close_listeners()
         elif self._running and self._resume is None:
             self._watch()
+
+    def _prepare_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.setblocking(False)
+            if listener.family != socket.AF_UNIX:
+                # Accepted sockets have it from their listener: what is written leaves at once.
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _close_listeners(self) -> None:
         for timer in self._set_aside.values():
@@ -217,19 +214,29 @@ class Acceptor:
     def _accept(self, listener: socket.socket) -> None:
         # It is shared, and so is whether it waits.
         listener.setblocking(False)
-        for _ in range(_ACCEPTS_PER_TURN):
-            if self._defers():
+        most, slack = self._pace(listener)
+        for _ in range(most):
+            if self._defers(slack):
                 self._pause(_RETRY_AFTER)
                 return
             try:
-                connection, _address = listener.accept()
+                connection, peer = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 self._deferred_since = self._owed = 0
+                self._may_storm = False
                 return
             if self._failures.running:
                 self._failures.recovered(listener)
             self._context.stats.accepted += 1
-            self._open(connection, is_tls=listener in self._secure)
+            self._open(connection, peer, is_tls=listener in self._secure)
+        self._may_storm = True
+
+    def _pace(self, listener: socket.socket) -> tuple[int, int]:
+        """How many connections to accept in this turn, and how far to be ahead of others then."""
+        # Only once a turn left something in a queue: looking costs as much as accepting nothing.
+        if not self._may_storm or _queued(listener) < _STORM:
+            return _ACCEPTS_PER_TURN, _SLACK
+        return _ACCEPTS_IN_A_STORM, _SLACK + int(self._mine() * _SHARE_IN_A_STORM)
 
     def _on_handed_off(self) -> None:
         most = _ACCEPTS_PER_TURN
@@ -271,7 +278,7 @@ class Acceptor:
         except ValueError:
             self._hand_off.refuse(taken.connection)
         else:
-            self._open(taken.connection, state, is_tls=False)
+            self._open(taken.connection, state=state, is_tls=False)
 
     def _guarded(self, source: object, what: str, work: Callable[[Any], None], argument: object) -> bool:
         """Do it; false, with a line in the log, if it failed."""
@@ -284,35 +291,27 @@ class Acceptor:
             return False
         return True
 
-    def _open(self, connection: socket.socket, state: ConnectionState | None = None, *, is_tls: bool) -> None:
+    def _open(
+        self,
+        connection: socket.socket,
+        peer: object = None,
+        state: ConnectionState | None = None,
+        *,
+        is_tls: bool,
+    ) -> None:
+        if is_tls and self._tls is None:
+            # Of a bind that was removed, and no other speaks TLS: there is no certificate to answer with.
+            connection.close()
+            return
         try:
             connection.setblocking(False)
         except OSError as error:
             log.debug("a connection could not be opened: %s", error)
             connection.close()
             return
-        if is_tls:
-            if self._tls is not None:
-                TlsHandshake(self._context, self._tls, connection)
-            else:
-                # Of a bind that was removed, and no other speaks TLS: there is no certificate to answer with.
-                connection.close()
-            return
-        # Begun at once, it reads a turn earlier.
-        task = begin(
-            self._loop.connect_accepted_socket(lambda: protocol_of(self._context, state), connection),
-            self._loop,
-        )
-        self._opening.add(task)
-        task.add_done_callback(self._opened)
+        open_connection(self._context, connection, peer, tls=self._tls if is_tls else None, state=state)
 
-    def _opened(self, task: asyncio.Task[object]) -> None:
-        self._opening.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            # The peer left between accept and here.
-            log.debug("a connection could not be opened: %s", task.exception())
-
-    def _defers(self) -> bool:
+    def _defers(self, slack: int = _SLACK) -> bool:
         """Whether this connection is better left to a sibling, or to later."""
         mine = self._mine()
         if self._max_connections and mine >= self._max_connections:
@@ -324,7 +323,7 @@ class Acceptor:
         if self._owed:
             self._owed -= 1
             return False
-        if not self._is_ahead(mine, now - _FRESH_NS):
+        if not self._is_ahead(mine - slack, now - _FRESH_NS):
             self._deferred_since = 0
             return False
         if self._deferred_since == 0:
@@ -332,7 +331,7 @@ class Acceptor:
             return True
         # A sibling that did not stir while a connection waited for it is busy, however few connections it has. The
         # next ones wait for it only as long as it may take a host with more to do than cores to let it run.
-        waits_for_the_busy = not self._is_ahead(mine, max(now - _FRESH_NS, self._busy_before))
+        waits_for_the_busy = not self._is_ahead(mine - slack, max(now - _FRESH_NS, self._busy_before))
         if now - self._deferred_since < (_DEFER_TO_THE_BUSY_NS if waits_for_the_busy else _DEFER_AT_MOST_NS):
             return True
         self._busy_before = max(self._busy_before, self._deferred_since)
@@ -342,12 +341,12 @@ class Acceptor:
 
     def _mine(self) -> int:
         """Connections that this worker has."""
-        return self._context.stats.connections + len(self._opening)
+        return self._context.stats.connections
 
     def _is_ahead(self, mine: int, fresh_after_ns: int) -> bool:
-        """Whether that is clearly more than the least busy sibling has, of those that lived since then."""
+        """Whether that is more than the least busy sibling has, of those that lived since then."""
         least = self._scoreboard.least_connections(apart_from=self._row.index, fresh_after_ns=fresh_after_ns)
-        return least is not None and mine > least + _SLACK
+        return least is not None and mine > least
 
     def _pause(self, seconds: float) -> None:
         self._unwatch()
@@ -361,3 +360,11 @@ class Acceptor:
         self._resume = None
         if self._running:
             self._watch()
+
+
+def _queued(listener: socket.socket) -> int:
+    """How many connections wait in the listener's queue; 0 if the kernel does not say, as of a Unix socket."""
+    if listener.family == socket.AF_UNIX:
+        return 0
+    (queued,) = _QUEUED.unpack(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUED.size))
+    return int(queued)

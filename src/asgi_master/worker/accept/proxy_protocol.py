@@ -1,43 +1,44 @@
 """The opening of a connection on which a PROXY header must come first."""
 
-import asyncio
-from typing import cast
-
-from asgi_master.http.proxy_protocol import ProxyHeaderError, read_header
+from asgi_master.http.proxy_protocol import ProxyHeader, ProxyHeaderError, read_header
+from asgi_master.worker.accept.tls import TlsHandshake
 from asgi_master.worker.http.h1_connection import H1Connection
 from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
 from asgi_master.worker.transport.connection_state import ConnectionState, TransferConnection
 from asgi_master.worker.transport.context import Connection, WorkerContext
-from asgi_master.worker.transport.endpoints import Endpoints
 from asgi_master.worker.transport.rejected_connections import Rejection
-from asgi_master.worker.transport.stream_socket import move
+from asgi_master.worker.transport.socket_transport import SocketTransport
+from asgi_master.worker.transport.stream_transport import StreamProtocol, StreamTransport
+from asgi_master.worker.transport.tls import TlsServer
 
 
-class ProxyHeaderReader(Connection, asyncio.Protocol):
-    """The protocol of a connection until its PROXY header is complete; an `H1Connection` goes on."""
+class ProxyHeaderReader(Connection, StreamProtocol):
+    """The protocol of a connection until its PROXY header is complete; TLS or HTTP goes on."""
 
-    __slots__ = ("_ends", "_is_over", "_received", "_timer", "_transport", "context")
+    __slots__ = ("_is_over", "_received", "_timer", "_tls", "_transport", "context")
 
-    def __init__(self, context: WorkerContext, state: ConnectionState) -> None:
+    def __init__(self, context: WorkerContext, state: ConnectionState, tls: TlsServer | None) -> None:
         self.context = context
+        self._tls = tls
         self._received = bytearray()
         self._timer = DeadlineTimer(context.http)
         if state.idle_since is not None:
             self._timer.resume(Wait.FIRST_BYTE, 0, state.idle_since, now=context.loop.time())
         self._is_over = False
 
-    # -- called by the loop ------------------------------------------------------------------------
+    # -- called by the transport -------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: StreamTransport) -> None:
         """The connection was accepted, or taken over before it said anything."""
         context = self.context
-        self._transport = cast("asyncio.Transport", transport)
-        self._ends = Endpoints.of(transport)
+        assert isinstance(transport, SocketTransport)
+        self._transport = transport
         self._register()
-        if self._ends.client is None and not self._ends.is_unix:
+        endpoints = transport.endpoints
+        if endpoints.client is None and not endpoints.is_unix:
             self._transport.abort()  # the peer is gone already, as some health checks are
         # Where it is not spoken (any more), the worker that gave this connection away has judged its peer.
-        elif context.proxies is not None and not self._ends.are_trusted_by(context.proxies):
+        elif context.proxies is not None and not endpoints.are_trusted_by(context.proxies):
             self._refuse("its address is not in proxy-protocol-allow-ips", 403)
 
     def data_received(self, data: bytes) -> None:
@@ -50,17 +51,10 @@ class ProxyHeaderReader(Connection, asyncio.Protocol):
         except ProxyHeaderError as error:
             self._refuse(str(error), 400)
             return
-        if header is None:
-            return
-        rest = bytes(self._received[header.size :])
-        self._end()
-        connection = H1Connection(self.context, ConnectionState(self._ends.with_proxy_header(header)))
-        self._transport.set_protocol(connection)
-        connection.connection_made(self._transport)
-        if rest:
-            connection.data_received(rest)
+        if header is not None:
+            self._go_on_after(header)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the loop gives it
+    def connection_lost(self) -> None:
         """The peer left before its header was complete; a health check may do that at once."""
         self._end()
 
@@ -76,10 +70,10 @@ class ProxyHeaderReader(Connection, asyncio.Protocol):
 
     def drain(self, transfer: TransferConnection | None = None) -> None:
         """One that cannot move gets a little time to come to its request."""
-        if transfer is None or not self.is_idle():
+        if transfer is None or not self.is_idle() or self._tls is not None:
             return
         since = self._timer.since(Wait.FIRST_BYTE, 0, now=self.context.loop.time())
-        if move(self._transport, transfer, ConnectionState(expects_proxy_header=True, idle_since=since)):
+        if self._transport.move(transfer, ConnectionState(expects_proxy_header=True, idle_since=since)):
             self._end()
 
     def signal_disconnect(self) -> None:
@@ -94,9 +88,24 @@ class ProxyHeaderReader(Connection, asyncio.Protocol):
 
     # ----------------------------------------------------------------------------------------------
 
+    def _go_on_after(self, header: ProxyHeader) -> None:
+        rest = bytes(self._received[header.size :])
+        self._end()
+        context, transport = self.context, self._transport
+        state = ConnectionState(transport.endpoints.with_proxy_header(header))
+        following: StreamProtocol
+        if self._tls is None:
+            following = H1Connection(context, state)
+        else:
+            following = TlsHandshake(context, self._tls, state, is_a_check=not header.is_proxied)
+        transport.set_protocol(following)
+        following.connection_made(transport)
+        if rest:
+            following.data_received(rest)
+
     def _refuse(self, reason: str, status: int) -> None:
         """Close without an answer, which the protocol does not have; `status` is what HTTP would say."""
-        client, context = self._ends.client, self.context
+        client, context = self._transport.endpoints.client, self.context
         peer = client[0] if client else "a Unix socket"
         context.rejected.log(Rejection.PEER, peer, reason, context.loop.time())
         if context.access_log is not None:

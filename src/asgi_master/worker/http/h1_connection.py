@@ -4,10 +4,8 @@ Requests are served one at a time and in order; what a peer sends ahead waits in
 kernel. All time-outs are enforced by `sweep`, so a request costs no timer.
 """
 
-import asyncio
 import contextvars
 import logging
-from typing import cast
 
 from asgi_master.asgi.http_exchange import ResponseChunk, State
 from asgi_master.http.errors import ProtocolError
@@ -21,10 +19,8 @@ from asgi_master.worker.http.request_task import RequestTask
 from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
 from asgi_master.worker.transport.connection_state import NEW, ConnectionState, TransferConnection
 from asgi_master.worker.transport.context import Connection, Ending, Leaving, WorkerContext
-from asgi_master.worker.transport.endpoints import Endpoints
-from asgi_master.worker.transport.stream_socket import has_unread_bytes, move
-from asgi_master.worker.transport.tls import tls_extension
-from asgi_master.worker.transport.turns import AHEAD, FREE, LARGE, TakesTurns
+from asgi_master.worker.transport.stream_transport import StreamProtocol, StreamTransport
+from asgi_master.worker.transport.turns import AHEAD, FREE, TakesTurns
 from asgi_master.worker.websocket.connection import WebSocketConnection
 
 log = logging.getLogger("asgi_master")
@@ -41,7 +37,7 @@ _NO, _MOVE, _STAY, _CLOSE = Leaving
 _COMPLETE = State.COMPLETE
 
 
-class H1Connection(TakesTurns, Connection, asyncio.Protocol):
+class H1Connection(TakesTurns, Connection, StreamProtocol):
     """The protocol of an accepted connection until it closes, is given away or becomes a WebSocket."""
 
     __slots__ = (
@@ -58,7 +54,6 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         "_given_endpoints",
         "_has_more",
         "_is_last",
-        "_is_plaintext",
         "_leaving",
         "_loop",
         "_parser",
@@ -105,22 +100,18 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             self._timer.resume(*self._idling(), state.idle_since, now=self._loop.time())
         self._acked = 0  # bytes that were written and taken by the kernel, as far as the sweep saw
 
-    # -- called by the loop ------------------------------------------------------------------------
+    # -- called by the transport -------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: StreamTransport) -> None:
         """The connection was accepted, or taken over."""
-        self._transport = cast("asyncio.Transport", transport)
-        self.writer = self.flow = H1Writer(self.context, self._transport)
-        self._is_plaintext = transport.get_extra_info("sslcontext") is None
-        ends = self._given_endpoints or Endpoints.of(transport)
-        self._scopes = self.context.scopes(ends, tls_extension(transport))
+        self._transport = transport
+        self.writer = self.flow = H1Writer(self.context, transport)
+        self._scopes = self.context.scopes(self._given_endpoints or transport.endpoints, transport.tls)
         self._register()
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived."""
         if self._ending is not _OPEN:
-            if len(data) >= LARGE:
-                self._queue_up()
             return
         self._received += len(data)
         self._parser.receive_data(data)
@@ -129,10 +120,10 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
     def eof_received(self) -> bool:
         """The peer sends no more. It may be gone, or wait for the rest of its responses: both are served."""
         self._eof = True
-        self.writer.flush()  # after this, what is left unsent over TLS is lost
+        self.writer.flush()  # what is left when the transport closes is lost
         current = self._current
-        if self._ending is not _OPEN or not self._is_plaintext:
-            return False  # a peer that ended TLS gets no more, whatever is said here
+        if self._ending is not _OPEN:
+            return False
         if current is None:
             # What it asked for ahead waits until it reads, or for its turn.
             return (self.writer.is_paused or self._is_queued) and self._parser.buffered > 0
@@ -152,7 +143,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         if self._current is None and (self._parser.buffered or self._eof or self.holds):
             self.advance_soon()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the loop gives it
+    def connection_lost(self) -> None:
         """The transport is closed."""
         self._abandon()
         self._leave_when_done()
@@ -238,7 +229,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
         if transfer is None:
             self._leaving = _CLOSE
         else:
-            self._leaving = _MOVE if self._is_plaintext else _STAY
+            self._leaving = _MOVE if self._transport.tls is None else _STAY
         self._transfer = transfer
         if self._leaving is _MOVE:
             self._hand_over_if_idle()
@@ -247,7 +238,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             and before in (_NO, _STAY)
             and self._served
             and self.is_idle()
-            and not has_unread_bytes(self._transport)
+            and not self._transport.has_unread_bytes()
         ):
             self._close()
         # Others may have a request on its way: a fresh connection its first, and one whose last response began before
@@ -288,16 +279,15 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
 
         Nothing is shut down and unread bytes stay in the kernel; this object leaves the worker's connections.
         """
-        transport = self._transport
         self.writer.flush()
-        if not self.is_idle() or not self._is_plaintext or self._eof or transport.get_write_buffer_size():
+        if not self.is_idle() or self._eof:
             return False
         state = ConnectionState(
             ends=self._given_endpoints,
             served=self._served,
             idle_since=self._timer.since(*self._idling(), now=self._loop.time()),
         )
-        if not move(transport, transfer, state):
+        if not self._transport.move(transfer, state):
             return False
         self._abandon()
         self._leave_when_done()
@@ -315,9 +305,7 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
             self._advance()
 
     def _go_on(self) -> None:
-        if self._ending is not _OPEN:
-            self._turns.set_aside()  # for what is read next, and dropped
-        else:
+        if self._ending is _OPEN:
             self._clean_context.run(self._advance)
 
     def _advance(self) -> None:
@@ -508,16 +496,13 @@ class H1Connection(TakesTurns, Connection, asyncio.Protocol):
 
     def _linger(self) -> None:
         """End our side, and for a while drop what arrives: closing over unread bytes resets the connection."""
-        transport = self._transport
         if self._eof:
             self._close()
             return
         self.writer.flush()
         self._ending = _LINGERING
         self._current = None
-        if transport.can_write_eof():
-            self._end_writing()
-        # TLS has no half of an end: the response says that it is the last, and the peer leaves or the time is over.
+        self._transport.write_eof()
         self._let_off()
 
     def _abandon(self) -> None:

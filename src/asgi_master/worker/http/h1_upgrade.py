@@ -1,6 +1,5 @@
 """The answer to a WebSocket's handshake by upgrade from HTTP/1.1."""
 
-import asyncio
 from http import HTTPStatus
 
 from asgi_master.asgi.http_exchange import ResponseChunk
@@ -9,6 +8,7 @@ from asgi_master.http.h1.request_head import H1Request
 from asgi_master.http.h1.upgrade import read_key, switching_protocols
 from asgi_master.http.message import Fields
 from asgi_master.worker.transport.context import WorkerContext
+from asgi_master.worker.transport.stream_transport import StreamTransport
 
 
 class H1Upgrade:
@@ -16,7 +16,7 @@ class H1Upgrade:
 
     __slots__ = ("_context", "_key", "_request", "_transport")
 
-    def __init__(self, context: WorkerContext, transport: asyncio.Transport, request: H1Request) -> None:
+    def __init__(self, context: WorkerContext, transport: StreamTransport, request: H1Request) -> None:
         self._context = context
         self._transport = transport
         self._request = request

@@ -1,12 +1,11 @@
 """The writing half of an HTTP/1.1 connection: responses to bytes, and waiting for a peer that reads slowly."""
 
-import asyncio
-
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h1.encoder import CONTINUE, ResponseEncoder
 from asgi_master.http.message import PLAIN_TEXT, ResponseHead
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.flow_control import WriteFlow
+from asgi_master.worker.transport.stream_transport import StreamTransport
 
 _HOLD_LIMIT = 64 * 1024
 """Bytes that wait for the end of the turn, and are then joined; beyond, they go to the transport as they are."""
@@ -28,7 +27,7 @@ class H1Writer(WriteFlow):
         "passed_on",
     )
 
-    def __init__(self, context: WorkerContext, transport: asyncio.Transport) -> None:
+    def __init__(self, context: WorkerContext, transport: StreamTransport) -> None:
         super().__init__(context.loop)
         self._context = context
         self._transport = transport
@@ -122,6 +121,5 @@ class H1Writer(WriteFlow):
         elif size <= _HOLD_LIMIT:
             self._transport.write(b"".join(pending))
         else:
-            # Not `writelines`: on asyncio it does not call `pause_writing`.
             for data in pending:
                 self._transport.write(data)

@@ -18,6 +18,7 @@ from asgi_master.http.message import Fields
 from asgi_master.ipc.counters import Stats
 from asgi_master.worker.transport.connection_state import TransferConnection
 from asgi_master.worker.transport.endpoints import Endpoints
+from asgi_master.worker.transport.poller import Poller
 from asgi_master.worker.transport.rejected_connections import RejectedConnectionLog
 from asgi_master.worker.transport.turns import Turns
 from asgi_master.worker.transport.write_batch import WriteBatch
@@ -162,12 +163,14 @@ class WorkerContext:
     rejected: RejectedConnectionLog = field(default_factory=RejectedConnectionLog)
     write_batch: WriteBatch = field(init=False)
     turns: Turns = field(init=False)
+    poller: Poller = field(init=False)
     on_connection_lost: Callable[[], None] | None = None
     """Called after a connection left `connections`; the drain waits on it."""
 
     def __post_init__(self) -> None:
         self.write_batch = WriteBatch(self.loop)
         self.turns = Turns(self.loop)
+        self.poller = Poller(self.loop)
         self.is_timed = self.counts_durations or (self.access_log is not None and self.access_log.is_timed)
 
     def scopes(self, ends: Endpoints, tls: dict[str, Any] | None) -> HttpScopes:

@@ -1,6 +1,5 @@
 """Whose connection it is: as the socket says, or as a proxy said in its PROXY header."""
 
-import asyncio
 import os
 import socket
 from collections.abc import Iterable
@@ -24,27 +23,18 @@ class Endpoints:
     """Whether the peer came through a Unix socket of ours."""
 
     @classmethod
-    def of(cls, transport: asyncio.BaseTransport) -> "Endpoints":
-        """As a transport says."""
-        info = transport.get_extra_info
-        is_tls = info("sslcontext") is not None
-        try:
-            return cls._named(info("peername"), info("sockname"), is_tls=is_tls)
-        except OSError:
-            return cls(None, None, is_tls)  # the kernel does not say
-
-    @classmethod
-    def of_secure(cls, sock: socket.socket) -> "Endpoints":
-        """As a socket says, on which TLS will be spoken."""
-        try:
-            peer = sock.getpeername()
-        except OSError:
-            peer = None  # gone already
+    def of_socket(cls, sock: socket.socket, peer: object = None, *, is_tls: bool = False) -> "Endpoints":
+        """As a socket says, on which TLS will be spoken or not. `peer` is the client's address, if that is known."""
+        if peer is None:
+            try:
+                peer = sock.getpeername()
+            except OSError:
+                peer = None  # gone already
         try:
             own = sock.getsockname()
         except OSError:
             own = None  # the kernel does not say
-        return cls._named(peer, own, is_tls=True)
+        return cls._named(peer, own, is_tls=is_tls)
 
     @classmethod
     def _named(cls, peer: object, own: object, *, is_tls: bool) -> "Endpoints":

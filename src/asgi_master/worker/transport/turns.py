@@ -5,13 +5,12 @@ Rules of this file:
     and then waits in the queue.
   - The queue is served once a turn, the oldest first, within a budget. So a hundred busy peers take of a turn what a
     few may, and everybody else's timers, accepts and requests come in between.
-  - Who waits in the queue is not read from: the loop would read a readable socket again and again in the same turn.
+  - Who waits in the queue is not read from.
 
 Whatever consumes input of a peer, or runs the application without the loop turning in between, is a `TakesTurns`.
 """
 
 import asyncio
-import contextlib
 import contextvars
 import logging
 from abc import abstractmethod
@@ -19,6 +18,8 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Final, Protocol
+
+from asgi_master.worker.transport.stream_transport import StreamTransport
 
 log = logging.getLogger("asgi_master")
 
@@ -34,8 +35,6 @@ CREDIT: Final = 64
 """Small ones, of a microsecond each, that are handled between two looks at the clock."""
 WEIGHT_SHIFT: Final = 12
 """A large event counts as several: one more for every 2**12 bytes."""
-LARGE: Final = 64 * 1024
-"""Bytes of a read from which on another may follow in the same turn, as the loop's buffer may have been full."""
 
 
 class Waiting(Protocol):
@@ -154,7 +153,7 @@ class TakesTurns:
 
     __slots__ = ("_is_queued", "_slice_of", "_transport", "_turns", "_until", "credit", "holds")
 
-    _transport: asyncio.Transport
+    _transport: StreamTransport
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
@@ -187,11 +186,6 @@ class TakesTurns:
             self._hold(_FOR_TURN)
             self._turns.queue(self)
 
-    def _has_read_much(self) -> None:
-        """`LARGE` or more was read at once: however little it meant, more may follow in the same turn."""
-        if self._turns.is_over(self._turns.slice()):
-            self._queue_up()
-
     def _hold(self, reason: int) -> None:
         """Do not read, for a reason."""
         held = self.holds
@@ -210,12 +204,6 @@ class TakesTurns:
         """Wait for nothing any more, and read."""
         self._is_queued = False
         self._release(self.holds)
-
-    def _end_writing(self) -> None:
-        """Send no more, but read on."""
-        # While reading is paused a broken connection goes unnoticed; asyncio raises it here.
-        with contextlib.suppress(OSError):
-            self._transport.write_eof()
 
     def _may_read(self) -> bool:
         """Whether there is anything to pause: not after end of file, which the loop would report again."""

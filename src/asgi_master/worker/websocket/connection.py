@@ -40,7 +40,8 @@ from asgi_master.worker.diagnostics.current_request import bind_context, runs_th
 from asgi_master.worker.transport.connection_state import TransferConnection
 from asgi_master.worker.transport.context import Connection, Ending, WorkerContext
 from asgi_master.worker.transport.eager import begin
-from asgi_master.worker.transport.turns import AHEAD, CREDIT, LARGE, WEIGHT_SHIFT, TakesTurns
+from asgi_master.worker.transport.stream_transport import StreamProtocol, StreamTransport
+from asgi_master.worker.transport.turns import AHEAD, CREDIT, WEIGHT_SHIFT, TakesTurns
 from asgi_master.worker.websocket.handshake import HandshakeStream, OpeningHandshake
 from asgi_master.worker.websocket.inbox import Inbox
 
@@ -53,11 +54,13 @@ _FRAGMENT_WEIGHT = 7
 """Of a part of a message, beyond 1: it may be much that was inflated. See `CREDIT`."""
 _MESSAGE_WEIGHT = 4
 """Of a message that the application takes, since it does something with it."""
+_LARGE_MESSAGE = 64 * 1024
+"""Bytes of a message whose end is no small event."""
 _PONGS = 16
 """Pings that are answered together; of more at once only the newest needs it (RFC 6455 §5.5.3)."""
 
 
-class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
+class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
     """A transport from its upgrade request on. `start` begins the handshake."""
 
     closes_gradually = True
@@ -88,7 +91,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
     def __init__(
         self,
         context: WorkerContext,
-        transport: asyncio.Transport,
+        transport: StreamTransport,
         request: Request,
         trailing: bytes,
         scopes: HttpScopes,
@@ -277,8 +280,6 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
         self._heard = True
         engine = self._engine
         if self._ending is not _NOT_ENDING:
-            if len(data) >= LARGE:
-                self._queue_up()
             return
         if engine is None:
             # A client should wait for the answer. What comes earlier is kept, and no more is read.
@@ -286,17 +287,13 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
             self._hold(AHEAD)
         else:
             engine.receive_data(data)
-            if self._turns.is_spent and engine.held >= LARGE:
+            if self._turns.is_spent and engine.held >= _LARGE_MESSAGE:
                 self._queue_up()  # the end of a large message is no small event, however few bytes it comes in
                 return
             self._pump()
-        if len(data) >= LARGE:
-            self._has_read_much()
 
     def _go_on(self) -> None:
-        if self._ending is not _NOT_ENDING:
-            self._turns.set_aside()  # for what is read next, and dropped
-        else:
+        if self._ending is _NOT_ENDING:
             self._pump()
 
     def _pump(self) -> None:
@@ -363,7 +360,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
             pongs, self._pongs = self._pongs, []
             self._write(b"".join([self._engine.pong(payload) for payload in pongs]))
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the application learns 1006 either way
+    def connection_lost(self) -> None:
         """The transport is gone."""
         self._ending = Ending.LOST
         self._transport_lost()
@@ -426,10 +423,7 @@ class WebSocketConnection(TakesTurns, Connection, asyncio.Protocol):
         self._stop_reading()
         self._set_deadline()
         self._let_off()
-        if not self._transport.can_write_eof():
-            self._transport.close()
-        elif not self._transport.is_closing():
-            self._end_writing()
+        self._transport.write_eof()
         self._inbox.wake()
 
     def _stop_reading(self) -> None:

@@ -1,0 +1,46 @@
+"""The first protocol of a connection: a PROXY header if one is expected, then a TLS handshake, then HTTP."""
+
+import socket
+
+from asgi_master.worker.accept.proxy_protocol import ProxyHeaderReader
+from asgi_master.worker.accept.tls import TlsHandshake
+from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.transport.connection_state import NEW, ConnectionState
+from asgi_master.worker.transport.context import WorkerContext
+from asgi_master.worker.transport.endpoints import Endpoints
+from asgi_master.worker.transport.socket_transport import SocketTransport
+from asgi_master.worker.transport.stream_transport import StreamProtocol
+from asgi_master.worker.transport.tls import TlsServer
+
+_HEADER_TO_COME = ConnectionState(expects_proxy_header=True)
+
+
+def open_connection(
+    context: WorkerContext,
+    sock: socket.socket,
+    peer: object = None,
+    *,
+    tls: TlsServer | None = None,
+    state: ConnectionState | None = None,
+) -> None:
+    """Serve a connection, beginning with what has arrived on it. The socket does not block.
+
+    `peer` is the name of the client's socket, if that is known. `tls` is what TLS is spoken with.
+    `state` is that in another worker, if it comes from there.
+    """
+    endpoints = Endpoints.of_socket(sock, peer, is_tls=tls is not None)
+    if state is None:
+        state = NEW if context.proxies is None else _HEADER_TO_COME
+
+    transport = SocketTransport(context.loop, context.poller, sock, endpoints)
+    # A connection notes in its context whom it serves.
+    transport.context.run(lambda: transport.start(first_protocol(context, tls, state)))
+
+
+def first_protocol(context: WorkerContext, tls: TlsServer | None, state: ConnectionState) -> StreamProtocol:
+    """What reads the first bytes of a connection in this state."""
+    if state.expects_proxy_header:
+        return ProxyHeaderReader(context, state, tls)
+    if tls is not None:
+        return TlsHandshake(context, tls, state)
+    return H1Connection(context, state)

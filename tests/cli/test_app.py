@@ -102,7 +102,7 @@ def test_the_master_gets_the_settings_and_a_way_to_read_them_again(monkeypatch):
     _serve_with(monkeypatch, run)
     assert main(["--workers", "2", "main:app"]) == ExitCode.OK
     before, after = seen
-    assert (before.process.workers, before.sockets.backlog) == (2, 2048)
+    assert (before.process.workers, before.sockets.backlog) == (2, 4096)
     assert (after.process.workers, after.sockets.backlog) == (2, 9)
 
 

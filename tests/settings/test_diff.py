@@ -21,7 +21,7 @@ def test_changes_say_when_they_apply():
         ("workers", 1, 4, "reload"),
         ("pid-file", "", "new.pid", "start"),
         ("bind", ("127.0.0.1:8000",), ("127.0.0.1:9000",), "reload"),
-        ("backlog", 2048, 5, "start"),
+        ("backlog", 4096, 5, "start"),
         ("root-path", "", "/new", "reload"),
     ]
 

@@ -277,7 +277,7 @@ class SocketSettings:
         "alone, 0.0.0.0 is IPv4: give both for both.",
     )
     backlog: int = setting(
-        2048,
+        4096,
         minimum=1,
         maximum=2**31 - 1,
         applies=_START,

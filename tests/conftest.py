@@ -1,8 +1,10 @@
 """Fixtures that more than one room uses."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx._transports.default
 import hypothesis
 import pytest
 
@@ -11,6 +13,9 @@ hypothesis.settings.register_profile(
     "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("busy machine")
+
+# httpx reads the certificate authorities of the Internet for each client, in 45 ms. No test meets their certificates.
+httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
 
 # The assertions of helpers show their values too.
 pytest.register_assert_rewrite(*(path.stem for path in (Path(__file__).parent / "support").glob("*.py")))

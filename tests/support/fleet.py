@@ -41,14 +41,17 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T | None], what: str, timeout: float = PATIENCE) -> T:
-    """The first true value of `condition`, asked again and again; fails the test naming `what` after `timeout` seconds."""
+    """Poll `condition` until it is true, and return its value; fail the test, naming `what`, after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
+        began = time.monotonic()
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
-        time.sleep(0.01)
+        now = time.monotonic()
+        assert now < deadline, f"not within {timeout:g} s: {what}"
+        # A condition that reads the table of processes takes milliseconds, in which what it waits for could run.
+        time.sleep(min(max(0.01, 4 * (now - began)), 0.1))
 
 
 @dataclass(frozen=True, slots=True)

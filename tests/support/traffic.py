@@ -57,7 +57,8 @@ class Traffic:
 
     def _ask(self) -> None:
         connection = self._connection()
-        while not self._stopping.is_set():
+        # Without the pause they would take the processor from the reload that they watch.
+        while not self._stopping.wait(0.005):
             try:
                 connection.request("GET", "/who")
                 response = connection.getresponse()

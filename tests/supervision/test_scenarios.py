@@ -1072,11 +1072,20 @@ def test_events_of_the_unknown_mean_nothing() -> None:
 
 
 def test_a_second_worker_without_memory_changes_nothing() -> None:
-    world = booted(workers=2, exit_on_oom=True)
+    world = booted(workers=2, exit_on_oom=True, shutdown_delay=10.0)
     first, second = world.worker(0), world.worker(1)
     out_of_memory(world, first)
     out_of_memory(world, second)
     assert world.notices(notices.StoppingForMemory) == [notices.StoppingForMemory()]
+    assert len(world.notices(notices.StopDelayed)) == 1
+
+
+def test_a_worker_that_leaves_is_lost_once() -> None:
+    world = booted(workers=1, codes={1: Code(drain_time=5)})
+    worker = world.worker(0)
+    for reason in ("SIGTERM", "SIGINT"):
+        world.tell(WorkerLeaving(worker.id, reason))
+    assert [notice.cause for notice in world.notices(notices.WorkerLost)] == [notices.Left(0, "SIGTERM")]
 
 
 def test_a_zygote_that_fails_when_it_is_not_wanted_any_more() -> None:
@@ -1102,3 +1111,40 @@ def test_a_way_back_to_a_generation_that_crashed_waits_for_its_back_off() -> Non
     assert len(world.orders(SpawnWorker)) == before
     world.until(lambda: world.generations() == [1])
     assert world.now >= waits_until
+
+
+def test_an_import_that_times_out_when_the_stop_begins_is_no_failed_reload() -> None:
+    world = booted(workers=1, boot_timeout=10.0, shutdown_delay=10.0, codes={2: Code(import_time=NEVER)})
+    reload(world)
+    world.tell(StopRequested())
+    world.run(20)
+    assert world.exit_code == ExitCode.OK
+    assert world.orders(KillZygote) == [KillZygote(2)]
+    assert world.notices(notices.ReloadFailed) == []
+
+
+def test_a_stand_in_that_times_out_when_a_reload_is_requested_is_not_retried() -> None:
+    world = booted(workers=1, boot_timeout=10.0, codes={2: Code(import_time=NEVER)})
+    world.zygote_dies(1)
+    world.at(10.0, lambda: reload(world))
+    world.run(10)
+    assert world.orders(KillZygote) == [KillZygote(2)]
+    assert world.notices(notices.ZygoteNotReplaced) == []
+    assert steady(world).generations() == [3]
+
+
+def test_the_canary_waits_while_the_surge_is_in_use() -> None:
+    """The reload is superseded at a moment when slot 1 has two workers that are ready, and slot 3 has none."""
+    world = booted(codes={1: Code(boot_time=5)})
+    world.scripts[7] = Code(boot_time=NEVER)
+    reload(world)
+    world.until(lambda: world.orders(SpawnWorker)[-1] == SpawnWorker(6, 1, 2))
+    world.die(world.worker(3))
+    assert world.orders(SpawnWorker)[-1] == SpawnWorker(7, 3, 2)
+    world.until(lambda: world.generations() == [2, 1, 2, 1])
+    reload(world)
+    assert world.orders(SpawnWorker)[-1] == SpawnWorker(8, 3, 1)
+    world.until(lambda: world.supervisor.fleet.can_fork(3))
+    world.run(1)
+    assert world.orders(SpawnWorker)[-1] == SpawnWorker(8, 3, 1)
+    assert steady(world).generations() == [3] * 4

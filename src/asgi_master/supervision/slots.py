@@ -124,12 +124,10 @@ class Slots:
         workers, surge = self._desired.committed_policy.workers, self._desired.policy.surge
         leaving: list[Worker] = []
         if len(serving) >= workers + surge:
-            # A worker that is not ready is missed least, then one of a generation that is not kept.
-            least = min(serving, key=lambda w: (w.is_ready, w.generation in self._desired.settled, w.slot))
-            ready = sum(worker.is_ready for worker in serving)
-            if surge or (least.is_ready and ready - 1 < workers - self._desired.policy.max_unavailable):
+            if surge:
                 return
-            leaving = [least]
+            # A worker that is not ready is missed least, then one of a generation that is not kept.
+            leaving = [min(serving, key=lambda w: (w.is_ready, w.generation in self._desired.settled, w.slot))]
         served = {worker.slot for worker in serving if worker not in leaving}
         slot = next((slot for slot in range(self._desired.policy.workers) if slot not in served), 0)
         if not self._fleet.backoff(slot).holds(generation, now):

@@ -27,6 +27,7 @@ from asgi_master.supervision.events import (
     WorkerLeaving,
     WorkerReady,
     WorkerStoppedAccepting,
+    ZygoteExited,
     ZygoteFailed,
     ZygoteReady,
 )
@@ -1148,3 +1149,14 @@ def test_the_canary_waits_while_the_surge_is_in_use() -> None:
     world.run(1)
     assert world.orders(SpawnWorker)[-1] == SpawnWorker(8, 3, 1)
     assert steady(world).generations() == [3] * 4
+
+
+def test_a_rollout_that_starts_late_takes_its_plan_at_once() -> None:
+    """A reload of the first boot wants fewer workers; its zygote waits until the one before it is gone."""
+    world = Simulation(Policy(workers=4), scripts={3: Code(boot_time=NEVER), 4: Code(boot_time=NEVER)})
+    world.until(lambda: len(world.ready()) == 2)
+    reload(world, policy=Policy(workers=1))
+    del world.zygotes[1]
+    orders = world.tell(ZygoteExited(1, 0))
+    assert StartZygote(2) in orders
+    assert DrainWorker(2, Policy().drain_timeout, hand_off=True) in orders

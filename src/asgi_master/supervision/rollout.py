@@ -199,26 +199,33 @@ class Generations:
         became = [w.ready_at for w in self._fleet.serving(rollout.generation) if w.ready_at is not None]
         return max(became, default=rollout.started) + self._desired.policy.watch_time
 
-    def reconcile_zygotes(self, now: float) -> None:
-        """Retire the zygotes that are not needed, start the one that is missing."""
-        wanted: set[int | None] = set()
-        if self._desired.serves:
-            if self._desired.held is not None and now >= self._desired.held.until:
-                self._let_go(notices.WhyLetGo.EXPIRED)
-            wanted = {self._desired.committed, self._desired.stand_in, self._desired.held_generation}
-            if self._desired.rollout is not None:
-                wanted.add(self._desired.rollout.generation)
-        living = self._fleet.living_zygotes()
-        unwanted = [zygote for zygote in living if zygote.generation not in wanted]
-        for zygote in unwanted:
-            if zygote.state in {ZygoteState.IMPORTING, ZygoteState.READY}:
-                self._orders.retire_zygote(zygote, now, self._desired.policy)
-        if unwanted or not self._desired.serves:
+    def start_zygotes(self, now: float) -> None:
+        """Start the zygote that is missing, once those that are not needed are gone."""
+        if not self._desired.serves:
+            return
+        if self._desired.held is not None and now >= self._desired.held.until:
+            self._let_go(notices.WhyLetGo.EXPIRED)
+        if self._unwanted_zygotes():
             return
         if self._desired.requested:
             self._start_rollout(now)
         elif self._needs_stand_in() and now >= self._desired.stand_in_backoff.until:
             self._desired.stand_in = self._orders.start_zygote(now, self._desired.policy)
+
+    def retire_zygotes(self, now: float) -> None:
+        """Retire the zygotes that are not needed."""
+        for zygote in self._unwanted_zygotes():
+            if zygote.state in {ZygoteState.IMPORTING, ZygoteState.READY}:
+                self._orders.retire_zygote(zygote, now, self._desired.policy)
+
+    def _unwanted_zygotes(self) -> list[Zygote]:
+        desired = self._desired
+        wanted: set[int | None] = set()
+        if desired.serves:
+            wanted = {desired.committed, desired.stand_in, desired.held_generation}
+            if desired.rollout is not None:
+                wanted.add(desired.rollout.generation)
+        return [zygote for zygote in self._fleet.living_zygotes() if zygote.generation not in wanted]
 
     def _start_rollout(self, now: float) -> None:
         self._desired.requested = False

@@ -127,7 +127,9 @@ class Slots:
             if surge:
                 return
             # A worker that is not ready is missed least, then one of a generation that is not kept.
-            leaving = [min(serving, key=lambda w: (w.is_ready, w.generation in self._desired.settled, w.slot))]
+            leaving = [
+                min(serving, key=lambda w: (w.is_ready, w.generation in self._desired.settled, w.slot))
+            ]
         served = {worker.slot for worker in serving if worker not in leaving}
         slot = next((slot for slot in range(self._desired.policy.workers) if slot not in served), 0)
         if not self._fleet.backoff(slot).holds(generation, now):

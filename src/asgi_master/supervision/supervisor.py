@@ -109,9 +109,11 @@ class Supervisor:
         self._stopping.begin_when_due(now)
         if not self.state.clock.in_grace:
             self._facts.enforce_deadlines(now)
+        # A rollout that starts now changes the plan for the slots; a commit there leaves zygotes to retire.
+        self._generations.start_zygotes(now)
         if self.state.desired.serves:
             self._slots.reconcile(now)
         else:
             self._stopping.empty(now)
-        self._generations.reconcile_zygotes(now)
+        self._generations.retire_zygotes(now)
         self._stopping.exit_when_empty()

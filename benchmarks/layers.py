@@ -16,7 +16,6 @@ from asgi_master.asgi.http_exchange import HttpExchange
 from asgi_master.asgi.scope import HttpScopes
 from asgi_master.http.engines import engines_of
 from asgi_master.http.h1.encoder import ResponseEncoder, ServerFields
-from asgi_master.http.h1.httptools_parser import HttptoolsParser
 from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.http.message import Request
@@ -109,7 +108,7 @@ def calibration() -> None:
 
 def parsing(head: bytes) -> Callable[[], object]:
     """Bytes to a request."""
-    parser = HttptoolsParser(_LIMITS)
+    parser = engines_of("auto").parser(_LIMITS)
 
     def step() -> None:
         parser.receive_data(head)
@@ -157,7 +156,7 @@ def connected(
     loop: asyncio.AbstractEventLoop, count: int = _CONNECTIONS
 ) -> tuple[WorkerContext, list[tuple[H1Connection, NullTransport]]]:
     """A worker's context and some connections of it, each with its transport."""
-    context = WorkerContext(app, loop, {}, _LIMITS, WebSocketLimits(), engines_of("httptools"))
+    context = WorkerContext(app, loop, {}, _LIMITS, WebSocketLimits(), engines_of("auto"))
     context.server_fields.set_date(_DATE)
     connections = []
     for _ in range(count):

@@ -10,6 +10,7 @@ from asgi_master.http.forwarded import Forwarded, Trust
 from asgi_master.http.h1.h11_parser import H11Parser
 from asgi_master.http.h1.httptools_parser import HttptoolsParser
 from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
+from asgi_master.http.h1.zttp_parser import ZttpParser
 from asgi_master.http.limits import HttpLimits
 from asgi_master.http.websocket.fast import FastEngine
 from asgi_master.http.websocket.reference import WsprotoEngine
@@ -78,13 +79,13 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("kind", [HttptoolsParser, H11Parser])
+@pytest.mark.parametrize("kind", [ZttpParser, HttptoolsParser, H11Parser])
 @pytest.mark.parametrize("what", HEADS)
 def test_a_request_in_pieces(kind, what):
     assert_linear(lambda size: parse(kind, HEADS[what](size), 64), 64 * 1024)
 
 
-@pytest.mark.parametrize("kind", [HttptoolsParser, H11Parser])
+@pytest.mark.parametrize("kind", [ZttpParser, HttptoolsParser, H11Parser])
 @pytest.mark.parametrize("what", ["request line", "one field", "fields", "a trailer", "trailers", "chunks"])
 def test_a_request_byte_by_byte(kind, what):
     assert_linear(lambda size: parse(kind, HEADS[what](size), 1), 4096)

@@ -10,10 +10,11 @@ from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h1.h11_parser import H11Parser
 from asgi_master.http.h1.httptools_parser import HttptoolsParser
 from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
+from asgi_master.http.h1.zttp_parser import ZttpParser
 from asgi_master.http.limits import HttpLimits
 from http_tokens import CONNECTION_VALUES, FRAMING_FIELDS, METHODS, SPECIAL_FIELDS
 
-PARSERS = [HttptoolsParser, H11Parser]
+PARSERS = [ZttpParser, HttptoolsParser, H11Parser]
 PLAIN = b"GET /after HTTP/1.1\r\nHost: b\r\nX: y\r\n\r\n"
 TARGETS = [b"/", b"/a?b", b"*", b"http://h/x", b"//"]
 BODIES = {

@@ -7,13 +7,14 @@ from asgi_master.http.h1.h11_parser import H11Parser
 from asgi_master.http.h1.httptools_parser import HttptoolsParser
 from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA, Parser
 from asgi_master.http.h1.request_head import H1Request, read_request_line
+from asgi_master.http.h1.zttp_parser import ZttpParser
 from asgi_master.http.limits import HttpLimits
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 
 
-@pytest.fixture(params=[HttptoolsParser, H11Parser])
+@pytest.fixture(params=[ZttpParser, HttptoolsParser, H11Parser])
 def kind(request):
     return request.param
 
@@ -235,7 +236,7 @@ def test_the_expectation_of_a_request_without_a_body_is_met(kind):
     assert parser.next_event().expect_continue is False
 
 
-@pytest.mark.parametrize("parser_class", [HttptoolsParser, H11Parser])
+@pytest.mark.parametrize("parser_class", [ZttpParser, HttptoolsParser, H11Parser])
 def test_between_requests_it_holds_nothing_large(parser_class):
     parser = parser_class(HttpLimits())
     parser.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 250000\r\n\r\n" + b"x" * 250_000)

@@ -1,4 +1,4 @@
-"""Both parsers, fed the same bytes in the same random pieces, tell the same; and h11 by itself accepts what they accept."""
+"""All parsers, fed the same bytes in the same random pieces, tell the same; and h11 by itself accepts what they accept."""
 
 from dataclasses import dataclass, field
 from itertools import product
@@ -12,10 +12,12 @@ from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h1.h11_parser import H11Parser
 from asgi_master.http.h1.httptools_parser import HttptoolsParser
 from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
+from asgi_master.http.h1.zttp_parser import ZttpParser
 from asgi_master.http.limits import HttpLimits
 from asgi_master.http.message import Request
 from http_tokens import METHODS, SPECIAL_FIELDS
 
+FAST = [ZttpParser, HttptoolsParser]
 LIMITS = HttpLimits(request_line=200, header_count=10, header_bytes=400, body_size=500)
 
 
@@ -187,10 +189,11 @@ def cut_streams(draw):
 @example(
     (b"GET / HTTP/1.1\r\nHost: a\r\nX:\r\nY: \r\n\r\n", [b"GET / HTTP/1.1\r\nHost: a\r\nX:\r\nY: \r\n\r\n"])
 )
-def test_both_parsers_tell_the_same(stream):
+def test_all_parsers_tell_the_same(stream):
     data, pieces = stream
-    assert feed(HttptoolsParser, pieces) == feed(H11Parser, pieces)
-    assert feed(HttptoolsParser, [data]) == feed(H11Parser, [data])
+    for kind in FAST:
+        assert feed(kind, pieces) == feed(H11Parser, pieces)
+        assert feed(kind, [data]) == feed(H11Parser, [data])
 
 
 @pytest.mark.parametrize(
@@ -211,15 +214,97 @@ def test_both_parsers_tell_the_same(stream):
         b"Expect:100-continue",
     ],
 )
-def test_white_space_around_a_value_means_the_same_to_both(line):
+def test_white_space_around_a_value_means_the_same_to_all(line):
     name, value = line.split(b":", 1)
     for before, after in product((b"", b" ", b"\t", b" \t", b"\t ", b"\t\t"), repeat=2):
         field = name + b":" + before + value + after
         data = b"POST /x HTTP/1.1\r\nHost: a\r\n" + field + b"\r\nY: z\r\n\r\n0\r\n\r\n"
-        assert feed(HttptoolsParser, [data]) == feed(H11Parser, [data])
+        reference = feed(H11Parser, [data])
+        assert [feed(kind, [data]) for kind in FAST] == [reference, reference]
 
 
-@pytest.mark.parametrize("kind", [HttptoolsParser, H11Parser])
+HOSTILE = {
+    "obsolete line folding": b"X: y\r\n z",
+    "folding by a tab": b"X: y\r\n\tz",
+    "folding before all fields": b" X: y",
+    "a bare CR": b"X: a\rb",
+    "a bare CR at the end": b"X: a\r",
+    "a bare LF": b"X: a\nY: b",
+    "a bare LF before the end": b"X: a\n",
+    "an end by bare LFs": b"X: a\n\nGET /2 HTTP/1.1\r\nHost: a",
+    "a space before the colon": b"X : y",
+    "a tab before the colon": b"X\t: y",
+    "an empty name": b": y",
+    "no colon": b"X",
+    "a space inside a name": b"X Y: z",
+    "a name that is no token": b"X(y): z",
+    "a name beyond ASCII": "\u00e9: z".encode(),
+    "a name with NUL": b"X\0: y",
+    "a value with NUL": b"X: a\0b",
+    "a value with DEL": b"X: a\x7fb",
+    "a value with a control character": b"X: \x01",
+}
+UNUSUAL = {
+    "names in upper case": b"X-UPPER: a\r\nACCEPT: b\r\nCoOkIe: C=D",
+    "a name of every tchar": b"!#$%&'*+-.^_`|~09azAZ: x",
+    "values beyond ASCII": b"X: " + bytes(range(0x80, 0x100)),
+    "an empty value": b"X:\r\nY: \r\nZ:\t",
+    "white space inside a value": b"X: a \t b",
+    "colons in a value": b"X:::a:",
+    "a name that comes again": b"X: 1\r\nx: 2\r\nX: 1",
+    "more fields than zttp reads": b"\r\n".join(b"X%d: y" % number for number in range(150)),
+    "a longer line than zttp reads": b"X: " + b"y" * 20_000,
+    "a larger head than zttp reads": b"\r\n".join(b"X%d: %b" % (number, b"y" * 9000) for number in range(9)),
+}
+UNLIMITED = HttpLimits(request_line=0, header_count=0, header_bytes=0)
+
+
+def read(kind, line, fields):
+    """The request of a head, or the status with which it is refused."""
+    parser = kind(UNLIMITED)
+    parser.receive_data(line + b"\r\nHost: a\r\n" + fields + b"\r\n\r\n")
+    try:
+        return parser.next_request()
+    except ProtocolError as error:
+        return error.status
+
+
+@pytest.mark.parametrize("kind", [*FAST, H11Parser])
+@pytest.mark.parametrize("fields", HOSTILE.values(), ids=HOSTILE)
+def test_what_no_field_may_be_is_refused(kind, fields):
+    assert read(kind, b"GET / HTTP/1.1", fields) == 400
+
+
+@pytest.mark.parametrize("fields", UNUSUAL.values(), ids=UNUSUAL)
+def test_unusual_fields_mean_the_same_to_all(fields):
+    read_by = [read(kind, b"GET / HTTP/1.1", fields) for kind in FAST]
+    lines = [line.partition(b":") for line in fields.split(b"\r\n")]
+    expected = [(name.lower(), value.strip(b" \t")) for name, _, value in lines]
+    assert [request.headers[1:] for request in read_by] == [expected, expected]
+    assert read_by[0] == read_by[1]
+
+
+@pytest.mark.parametrize(
+    ("target", "result"),
+    [
+        (b"/\xc3\xa9", 400),
+        (b"/\x80", 400),
+        (b"/a#b", 400),
+        (b"/a\tb", 400),
+        (b"/\0", 400),
+        (b"/\x7f", 400),
+        (b'/"a"', b'/"a"'),
+        (b"/<>^`{|}\\", b"/<>^`{|}\\"),
+        (b"/" + b"a" * 20_000, b"/" + b"a" * 20_000),
+    ],
+)
+def test_targets_mean_the_same_to_all(target, result):
+    for kind in [*FAST, H11Parser]:
+        request = read(kind, b"GET " + target + b" HTTP/1.1", b"X: y")
+        assert getattr(request, "target", request) == result
+
+
+@pytest.mark.parametrize("kind", [ZttpParser, HttptoolsParser, H11Parser])
 @settings(max_examples=200, deadline=None)
 @given(cut_streams())
 def test_how_the_bytes_are_cut_does_not_matter(kind, stream):
@@ -234,10 +319,11 @@ def test_how_the_bytes_are_cut_does_not_matter(kind, stream):
         assert other.bodies[: whole.complete] == whole.bodies[: whole.complete]
 
 
+@pytest.mark.parametrize("kind", FAST)
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(streams(), st.lists(good_requests, min_size=1, max_size=5).map(b"".join)))
-def test_h11_alone_accepts_what_is_accepted_here(data):
-    told = feed(HttptoolsParser, [data])
+def test_h11_alone_accepts_what_is_accepted_here(kind, data):
+    told = feed(kind, [data])
     rest = data
     for request, body in list(zip(told.requests, told.bodies, strict=True))[: told.complete]:
         method, target, headers, reference_body, rest = _h11_alone(rest)

@@ -7,13 +7,14 @@ from asgi_master.http.grammar import is_host
 from asgi_master.http.h1.h11_parser import H11Parser
 from asgi_master.http.h1.httptools_parser import HttptoolsParser
 from asgi_master.http.h1.parser import END_OF_MESSAGE
+from asgi_master.http.h1.zttp_parser import ZttpParser
 from asgi_master.http.limits import HttpLimits
 from asgi_master.http.message import Request
 
 FIELDS = b"Host: a\r\nX-One: 1\r\n\r\n"
 
 
-@pytest.fixture(params=[HttptoolsParser, H11Parser], ids=["httptools", "h11"])
+@pytest.fixture(params=[ZttpParser, HttptoolsParser, H11Parser], ids=["zttp", "httptools", "h11"])
 def parser(request):
     return request.param(HttpLimits())
 

@@ -78,7 +78,7 @@ def test_master_never_imports_the_application(fleet: Fleet) -> None:
         env={"PYTHONPATH": f"{SOURCE}:{APPS}"},
     )
     maps = [file.path for file in psutil.Process(fleet.pid).memory_maps()]
-    assert not any("uvloop" in path or "httptools" in path for path in maps)
+    assert not any(name in path for path in maps for name in ("uvloop", "httptools", "zttp"))
 
 
 BAD_APPLICATIONS = {

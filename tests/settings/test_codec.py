@@ -32,7 +32,7 @@ def test_what_another_version_does_not_know_takes_its_default():
 def test_names_on_the_wire_are_those_that_earlier_versions_sent():
     data = dump(_SETTINGS)
     assert (data["http"]["http"], data["loop"]["loop"], data["lifespan"]["lifespan"]) == (
-        "httptools",
+        "auto",
         "uvloop",
         "auto",
     )

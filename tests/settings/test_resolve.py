@@ -128,7 +128,7 @@ def test_all_errors_come_at_once(tmp_path):
         "xyzzy: unknown setting (asgi-master.toml, line 2)",
         "ASGI_MASTER_WORKRS: unknown setting; did you mean ASGI_MASTER_WORKERS? (environment)",
         "backlog: 0 is too small: at least 1 (asgi-master.toml, line 1)",
-        'http: "h3" is not one of httptools, h11 (--http)',
+        'http: "h3" is not one of auto, zttp, httptools, h11 (--http)',
         'loop: "trio" is not one of uvloop, asyncio (ASGI_MASTER_LOOP)',
         "app: missing: give the application to serve, such as main:app",
         'bind: "8000" is not HOST:PORT: write 127.0.0.1:8000 (--bind)',

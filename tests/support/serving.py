@@ -31,7 +31,7 @@ SWEEP_PERIOD = 0.05
 DATE = "Mon, 23 Nov 2026 00:00:00 GMT"
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
-PARSERS = ("httptools", "h11")
+PARSERS = ("auto", "h11")
 VARIANTS = [
     pytest.param({"parser": parser, "loop": loop}, id=f"{parser}-{loop}")
     for parser in PARSERS
@@ -121,7 +121,7 @@ class Server:
 def serve(
     app: Callable[..., Any],
     *,
-    parser: str = "httptools",
+    parser: str = "auto",
     loop: str = "uvloop",
     path: str | None = None,
     tls: TlsServer | None = None,

@@ -28,7 +28,7 @@ class Swept(H1Connection):
 @pytest.fixture
 def context():
     loop = uvloop.new_event_loop()
-    yield WorkerContext(hello, loop, {}, HttpLimits(), WebSocketLimits(), engines_of("httptools"))
+    yield WorkerContext(hello, loop, {}, HttpLimits(), WebSocketLimits(), engines_of("auto"))
     loop.close()
 
 

@@ -98,7 +98,7 @@ class FakeTransport(StreamTransport):
 class Lab:
     """A worker's context with connections on fake transports, in a running loop."""
 
-    def __init__(self, app, parser="httptools", **websocket):
+    def __init__(self, app, parser="auto", **websocket):
         loop = asyncio.get_running_loop()
         self.context = WorkerContext(
             app, loop, {}, HttpLimits(), WebSocketLimits(**websocket), engines_of(parser)

@@ -24,7 +24,7 @@ def loop(request) -> str:
     return request.param
 
 
-@pytest.fixture(params=["httptools", "h11"])
+@pytest.fixture(params=["auto", "h11"])
 def parser(request) -> str:
     """With it goes the WebSocket engine: the fast one, or the reference."""
     return request.param

@@ -68,7 +68,7 @@ OTHER_SERVERS = {
     "--forwarder-headers": "not needed: ASGI separates headers from values of the server",
     "--graceful-timeout": _DRAIN,
     "--header-map": "not needed: ASGI passes headers as they are",
-    "--http-parser": "use --http httptools|h11",
+    "--http-parser": "use --http auto|zttp|httptools|h11",
     "--http-protocols": _HTTP2,
     "--http2-cleartext": _HTTP2,
     "--http2-initial-window-size": _HTTP2,

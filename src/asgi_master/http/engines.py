@@ -21,10 +21,26 @@ class Engines:
 
 
 def engines_of(parser: str) -> Engines:
-    """By the name of the parser: `httptools`, or `h11` for the references, which are only then imported."""
+    """By the name of the parser: `zttp`, `httptools`, `auto` for the first of these that is installed, or `h11`.
+
+    With `h11` goes the reference of WebSocket. Only what is asked for is imported: call this before workers are forked.
+    Raises `ImportError` for `zttp` where it is not installed.
+    """
     if parser == "h11":
         from asgi_master.http.h1.h11_parser import H11Parser  # noqa: PLC0415 -- 3 MiB with wsproto
         from asgi_master.http.websocket.reference import WsprotoEngine  # noqa: PLC0415
 
         return Engines(H11Parser, WsprotoEngine)
-    return Engines(HttptoolsParser, FastEngine)
+    return Engines(_fast_parser(parser), FastEngine)
+
+
+def _fast_parser(name: str) -> type[Parser]:
+    if name != "httptools":
+        try:
+            from asgi_master.http.h1.zttp_parser import ZttpParser  # noqa: PLC0415 -- there may be no wheel of zttp
+        except ImportError:
+            if name == "zttp":
+                raise
+        else:
+            return ZttpParser
+    return HttptoolsParser

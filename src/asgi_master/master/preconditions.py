@@ -31,6 +31,8 @@ def check(settings: Settings, directory: Path) -> list[str]:
     errors = check_user(settings)
     if settings.development.reload and importlib.util.find_spec("watchfiles") is None:
         errors.append('reload: watchfiles is not installed; `pip install "asgi-master[reload]"` brings it')
+    if settings.http.parser == "zttp" and importlib.util.find_spec("zttp") is None:
+        errors.append("http: zttp is not installed; use `auto` or `httptools`")
     try:
         check_format(settings.logging.access_log_format)
     except ValueError as error:

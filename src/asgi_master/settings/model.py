@@ -347,10 +347,10 @@ class HttpSettings:
     """HTTP, and limits for clients."""
 
     parser: str = setting(
-        "httptools",
+        "auto",
         name="http",
-        choices=("httptools", "h11"),
-        help="The HTTP/1.1 parser: the fast one, or the reference.",
+        choices=("auto", "zttp", "httptools", "h11"),
+        help="HTTP/1.1 parser; `auto` uses zttp if it is installed, otherwise httptools. h11 is the slow reference.",
     )
     root_path: str = setting(
         "", metavar="PATH", help="Path at which the proxy in front mounts the application."

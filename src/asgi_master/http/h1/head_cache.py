@@ -4,7 +4,7 @@ Most repeat all header fields (what changes is the request line), many the whole
 is not read and judged again.
 """
 
-from asgi_master.http.h1.request_head import H1Request
+from asgi_master.http.h1.request_head import H1Request, read_request_line
 
 _MOST_BYTES = 1024
 """Larger ones are not kept, so that ten thousand idle connections do not hold much."""
@@ -42,11 +42,18 @@ class HeadCache:
         former.line_end = line_end
         return former
 
-    def matches(self, request: H1Request, head: bytes, line_end: int) -> bool:
-        """Whether the fields of this head were judged already, and mean the same with the line of this request."""
-        return (
-            len(head) - line_end == len(self.head) - self.line_end
-            and self.head.endswith(head[line_end:])
-            and request.http_version == self.request.http_version
-            and request.authority is None
-        )
+    def with_other_line(self, head: bytes, line_end: int) -> H1Request | None:
+        """The request of a head with the same fields and another first line, which ends at `line_end`.
+
+        `None` if its fields are others, or mean something else with this line. Raises `ProtocolError` for the line.
+        """
+        if len(head) - line_end != len(self.head) - self.line_end or not self.head.endswith(head[line_end:]):
+            return None
+        request = read_request_line(head[:line_end])
+        known = self.request
+        if request.http_version != known.http_version or request.authority is not None:
+            return None
+        request.headers = known.headers
+        request.keep_alive = known.keep_alive
+        request.body_length = known.body_length
+        return request

@@ -1,4 +1,4 @@
-"""The default parser: heads are read by httptools (llhttp, in C)."""
+"""The parser where zttp is not installed, and for heads that zttp refuses: httptools (llhttp, in C) reads them."""
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -8,7 +8,7 @@ from asgi_master.http.message import Headers
 
 
 class HttptoolsParser(Parser):
-    """Strict where llhttp is, and where it is not, by what `Parser` and `take_headers` check."""
+    """Strict where llhttp is, and where it is not, by what `Parser` and `judge_headers` check."""
 
     __slots__ = ("_headers",)
 

@@ -13,7 +13,7 @@ from asgi_master.http.errors import ProtocolError
 from asgi_master.http.grammar import HEAD_TEXT
 from asgi_master.http.h1.chunked import ChunkedDecoder
 from asgi_master.http.h1.head_cache import HeadCache
-from asgi_master.http.h1.request_head import H1Request, read_request_line, take_headers
+from asgi_master.http.h1.request_head import H1Request, judge_headers, read_request_line
 from asgi_master.http.limits import HttpLimits
 from asgi_master.http.message import Headers
 
@@ -54,6 +54,11 @@ _KEPT = 4096
 """Bytes of what was read that may stay until more arrives: to let go of them each time would cost each request."""
 
 
+_MOST_MISSES = 4
+"""Heads in a row that repeat nothing of the one before, after which a connection's heads are not kept."""
+_NEXT_TRY = 64
+"""One of this many is kept then, in case that they repeat themselves again."""
+
 _LONGEST_SHOWN = 1024
 """Bytes of a line that was refused."""
 
@@ -74,6 +79,7 @@ class Parser(ABC):
         "_limits",
         "_line_limit",
         "_line_size",
+        "_misses",
         "_position",
         "_remaining",
         "_searched",
@@ -95,13 +101,26 @@ class Parser(ABC):
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
         self._head_cache: HeadCache | None = None
+        self._misses = 0  # heads in a row that repeated nothing
 
     @abstractmethod
     def _read_headers(self, head: bytes, request: H1Request) -> Headers:
         """The fields of a complete head: lower-case names, values without surrounding white space.
 
-        `request` is what its first line said. Raises `HeadError` if the library refuses the head.
+        `request` is what its first line says. Raises `HeadError` if the library refuses the head.
         """
+
+    def _read_request(self, head: bytes, line_end: int) -> H1Request:
+        """A complete head as a request, whose fields are not judged yet. Its first line ends at `line_end`.
+
+        Raises `ProtocolError`.
+        """
+        request = read_request_line(head[:line_end])
+        try:
+            request.headers = self._read_headers(head, request)
+        except HeadError as error:
+            raise _diagnose(head, request) from error
+        return request
 
     @property
     def buffered(self) -> int:
@@ -169,6 +188,7 @@ class Parser(ABC):
         repeated = self._head_cache
         if repeated is not None and buffer.startswith(repeated.head, start):
             request = repeated.request
+            self._misses = 0
             end = start + len(repeated.head)
         else:
             end = buffer.find(b"\r\n\r\n", self._searched)
@@ -225,26 +245,21 @@ class Parser(ABC):
             raise _line_too_long()
         if len(head) - line_end - 2 > self._header_limit:
             raise _header_too_large()
-        request = read_request_line(head[:line_end])
-        repeated = self._head_cache
-        if repeated is not None and repeated.matches(request, head, line_end):
-            known = repeated.request
-            request.headers = known.headers
-            request.keep_alive = known.keep_alive
-            request.body_length = known.body_length
+        cache = self._head_cache
+        request = None if cache is None else cache.with_other_line(head, line_end)
+        if request is None:
+            request = self._read_request(head, line_end)
+            judge_headers(request)
+            if len(request.headers) > self._limits.header_count > 0:
+                raise ProtocolError(431, "too many header fields")
+            self._misses = misses = self._misses + 1
+            if misses > _MOST_MISSES and misses % _NEXT_TRY:
+                self._head_cache = None
+                return request
         else:
-            self._take_fields(head, request)
-        self._head_cache = HeadCache.of(head, line_end, request, repeated)
+            self._misses = 0
+        self._head_cache = HeadCache.of(head, line_end, request, cache)
         return request
-
-    def _take_fields(self, head: bytes, request: H1Request) -> None:
-        try:
-            headers = self._read_headers(head, request)
-        except HeadError as error:
-            raise _diagnose(head, request) from error
-        take_headers(request, headers)
-        if len(headers) > self._limits.header_count > 0:
-            raise ProtocolError(431, "too many header fields")
 
     def _begin_body(self, length: int | None) -> None:
         limit = self._limits.body_size
@@ -326,8 +341,9 @@ def _diagnose(head: bytes, request: H1Request) -> ProtocolError:
     for text in head[:-4].split(b"\r\n")[1:]:
         name, _, value = text.partition(b":")
         headers.append((name.lower(), value.strip(b" \t")))
+    request.headers = headers
     try:
-        take_headers(request, headers)
+        judge_headers(request)
     except ProtocolError as error:
         return error
     return ProtocolError(400, "the header section is malformed")

@@ -1,5 +1,6 @@
 """The head of an HTTP/1 request: every rule it must obey, whichever library parsed it (RFC 9112 §3, §6, §9)."""
 
+import re
 from dataclasses import dataclass
 
 from asgi_master.http.errors import ProtocolError
@@ -10,7 +11,9 @@ COMMON_METHODS = frozenset(("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OP
 """The methods of RFC 9110 §9 and PATCH, without CONNECT."""
 
 _METHODS = {name.encode(): name for name in COMMON_METHODS}
-_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
+_VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_SLASH = 0x2F
 
 _LIST_FIELDS = (b"connection", b"transfer-encoding", b"upgrade", b"expect")
 _SPECIAL_FIELDS = frozenset((b"host", b"content-length", *_LIST_FIELDS))
@@ -28,64 +31,55 @@ class H1Request(Request):
     """Of an absolute-form target; it replaced what the Host field said."""
 
 
-# What the request lines of busy endpoints mean. Lines with a query, which may hold secrets, and long ones are not kept.
-_REQUEST_LINES: dict[bytes, H1Request] = {}
-_MAX_REQUEST_LINES = 1024
-_MAX_CACHED_LINE = 128
-
-
 def read_request_line(line: bytes) -> H1Request:
     """The request of which only the first line is known (RFC 9112 §3). Raises `ProtocolError`."""
-    known = _REQUEST_LINES.get(line)
-    if known is None:
-        known = _read_unknown_line(line)
-        if len(line) > _MAX_CACHED_LINE or known.query_string or known.authority is not None:
-            return known
-        if len(_REQUEST_LINES) >= _MAX_REQUEST_LINES:
-            _REQUEST_LINES.clear()
-        _REQUEST_LINES[line] = known
-    # Positional and bare: this is on the path of every request.
-    return H1Request(
-        known.method,
-        known.target,
-        known.raw_path,
-        b"",
-        known.headers,
-        known.http_version,
-        False,
-        0,
-        known.keep_alive,
-    )
-
-
-def _read_unknown_line(line: bytes) -> H1Request:
     parts = line.split(b" ")
     if len(parts) != 3:
         raise ProtocolError(400, "the request line is not: method, target, version")
-    method, target, version = parts
+    method, target, protocol = parts
+    if protocol[:5] != b"HTTP/":
+        raise _version_error(protocol)
+    return request_of(method, target, protocol[5:], [])
+
+
+def request_of(method: bytes, target: bytes, version: bytes, headers: Headers) -> H1Request:
+    """The request with this first line, and these fields, which are not judged here. Raises `ProtocolError`.
+
+    `version` is what follows `HTTP/`.
+    """
     http_version = _VERSIONS.get(version)
     if http_version is None:
-        raise _version_error(version)
+        raise _version_error(b"HTTP/" + version)
     name = _METHODS.get(method) or _other_method(method)
     if not target or target.translate(None, TARGET_TEXT):
         raise ProtocolError(400, "the target holds a character that must be percent-encoded")
-    if target[:1] == b"/":  # origin-form
+    if target[0] == _SLASH:  # origin-form
         raw_path, _, query = target.partition(b"?")
-        return _request(name, target, raw_path, query, http_version)
-    if target == b"*":
+        authority = None
+    elif target == b"*":
         if name != "OPTIONS":
             raise ProtocolError(400, "the target * goes with OPTIONS only")
-        return _request(name, target, target, b"", http_version)
-    return _absolute_form(name, target, http_version)
+        raw_path, query, authority = target, b"", None
+    else:
+        raw_path, query, authority = _absolute_form(name, target)
+    # All arguments, and by position: then Python makes the object without a call of `__init__` from C.
+    return H1Request(
+        name,
+        target,
+        raw_path,
+        query,
+        headers,
+        http_version,
+        False,
+        0,
+        http_version == "1.1",
+        None,
+        authority,
+    )
 
 
-def _request(method: str, target: bytes, raw_path: bytes, query: bytes, http_version: str) -> H1Request:
-    return H1Request(method, target, raw_path, query, [], http_version, keep_alive=http_version == "1.1")
-
-
-def _version_error(version: bytes) -> ProtocolError:
-    digits = version.removeprefix(b"HTTP/")
-    if len(version) == 8 and len(digits) == 3 and digits[1:2] == b"." and (digits[:1] + digits[2:]).isdigit():
+def _version_error(protocol: bytes) -> ProtocolError:
+    if _VERSION.fullmatch(protocol):
         return ProtocolError(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
     return ProtocolError(400, "the request line is not: method, target, version")
 
@@ -99,7 +93,8 @@ def _other_method(method: bytes) -> str:
     return method.decode("ascii")
 
 
-def _absolute_form(method: str, target: bytes, http_version: str) -> H1Request:
+def _absolute_form(method: str, target: bytes) -> tuple[bytes, bytes, bytes]:
+    """Path, query and authority of a target in absolute form (RFC 9112 §3.2.2)."""
     scheme, separator, rest = target.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         raise ProtocolError(400, "the target is neither a path nor an http URL")
@@ -110,17 +105,15 @@ def _absolute_form(method: str, target: bytes, http_version: str) -> H1Request:
     raw_path = slash + path
     if not raw_path:
         raw_path = b"*" if method == "OPTIONS" and not query else b"/"
-    request = _request(method, target, raw_path, query, http_version)
-    request.authority = authority
-    return request
+    return raw_path, query, authority
 
 
-def take_headers(request: H1Request, headers: Headers) -> None:
-    """Give the request its header fields and judge what they say. Raises `ProtocolError`.
+def judge_headers(request: H1Request) -> None:
+    """Judge the header fields of a request, and take over what they say. Raises `ProtocolError`.
 
-    `headers` have lower-case names, and values without surrounding white space.
+    They have lower-case names, and values without surrounding white space.
     """
-    request.headers = headers
+    headers = request.headers
     is_1_1 = request.http_version == "1.1"
     host = length = coding = options = upgrade = expect = None
     repeats = False

@@ -1,0 +1,27 @@
+"""The default parser where zttp is installed: it reads a head in one call (a state machine in Zig)."""
+
+from typing import Any
+
+from zttp import SERVER, Connection, RemoteProtocolError, Request
+
+from asgi_master.http.h1.httptools_parser import HttptoolsParser
+from asgi_master.http.h1.request_head import H1Request, request_of
+
+
+class ZttpParser(HttptoolsParser):
+    """What zttp refuses is read by httptools, which decides: zttp has limits of its own, and stricter targets."""
+
+    __slots__ = ()
+
+    def _read_request(self, head: bytes, line_end: int) -> H1Request:
+        try:
+            # An object for each head: nothing that one head says may reach the next.
+            event = Connection(SERVER).receive_event(head)
+        except RemoteProtocolError:
+            return super()._read_request(head, line_end)
+        # A tab behind a transfer coding is white space to zttp alone.
+        if type(event) is not Request or (not event.end_stream and b"\t" in head):
+            return super()._read_request(head, line_end)
+        fields: Any = event.headers  # a list with HTTP/2 and HTTP/3 only
+        headers = fields.to_list(lowercase_names=True)
+        return request_of(event.method, event.target, event.http_version, headers)

@@ -1,6 +1,7 @@
 """What the worker's timer does at each beat, without waiting for it."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import uvloop
@@ -19,10 +20,11 @@ from http_apps import hello
 class Swept(H1Connection):
     """A connection that counts; it never had a transport."""
 
-    __slots__ = ("counts",)
+    __slots__ = ("counts", "until")
 
     def sweep(self, now):
         self.counts[self] += 1
+        return 0.0
 
 
 @pytest.fixture
@@ -52,7 +54,8 @@ def _connections(context, count, counts):
     made = [Swept(context) for _ in range(count)]
     for connection in made:
         connection.counts = counts
-    context.connections.update(made)
+        context.connections.add(connection)
+        context.sweeps.add(connection)
     return made
 
 
@@ -85,6 +88,56 @@ def test_a_connection_that_is_gone_is_not_swept(heartbeat, context):
     for _ in range(3):
         heartbeat._beat()
     assert counts.total() == swept
+
+
+def test_one_that_rests_is_not_swept_until_then(heartbeat, context, monkeypatch):
+    counts = Counter()
+    resting, other = _connections(context, 2, counts)
+    monkeypatch.setattr(Swept, "sweep", lambda self, now: counts.update([self]) or self.until)
+    resting.until, other.until = 1000.0, 0.0
+    loop = FakeLoop()
+    monkeypatch.setattr(heartbeat._context, "loop", loop)
+    for second in range(990):
+        loop.now = float(second)
+        _second(heartbeat)
+    assert counts == {resting: 1, other: 990}
+    context.sweeps.wake(resting)
+    _second(heartbeat)
+    assert counts[resting] == 2
+    loop.now = 1001.0
+    _second(heartbeat)
+    assert counts[resting] == 3
+    resting.until = 0.0
+    _second(heartbeat)
+    _second(heartbeat)
+    assert counts[resting] == 5
+
+
+def test_a_drain_sweeps_those_that_rest_too(heartbeat, context):
+    counts = Counter()
+    (resting,) = _connections(context, 1, counts)
+    context.sweeps.rest(resting, 1e9, 0.0)
+    context.draining = True
+    _second(heartbeat)
+    assert counts == {resting: 1}
+
+
+def _second(heartbeat):
+    for _ in range(4):
+        heartbeat._beat()
+
+
+class FakeLoop:
+    """Of which only the time is asked."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def time(self):
+        return self.now
+
+    def call_at(self, when, callback):
+        return SimpleNamespace(cancel=lambda: None)
 
 
 def test_times_that_do_not_fit_a_word_do_not_stop_the_heart(heartbeat, context):

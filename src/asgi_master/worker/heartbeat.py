@@ -59,18 +59,19 @@ class Heartbeat:
     def _each_second(self, now: float) -> None:
         context = self._context
         context.server_fields.set_date(formatdate(usegmt=True))
-        self._unswept = list(context.connections)
+        # While it drains, every time-out is another one.
+        self._unswept = list(context.connections) if context.draining else context.sweeps.take(now)
         if context.access_log is not None:
             context.access_log.flush()
         self._recycler.tick(now)
 
     def _sweep(self, now: float, beats_left: int) -> None:
         """A part of the connections at each beat: thousands at once would hold up the requests of all."""
-        connections = self._context.connections
+        connections, sweeps = self._context.connections, self._context.sweeps
         for _ in range(math.ceil(len(self._unswept) / beats_left)):
             connection = self._unswept.pop()
             if connection in connections:
-                connection.sweep(now)
+                sweeps.rest(connection, connection.sweep(now), now)
 
     def _publish(self) -> None:
         row = self._row

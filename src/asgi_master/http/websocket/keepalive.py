@@ -1,5 +1,6 @@
 """How long a WebSocket peer may be silent, and how long it may not read. Times, in seconds, are arguments."""
 
+import math
 from enum import Enum, auto
 
 
@@ -34,6 +35,14 @@ class KeepAlive:
             self._pinged_at = now
             return Verdict.PING
         return Verdict.WAIT
+
+    @property
+    def due(self) -> float:
+        """When a peer that is not heard until then is to be judged next; infinite if it may be silent."""
+        since, limit = (
+            (self._heard_at, self._interval) if self._pinged_at is None else (self._pinged_at, self._timeout)
+        )
+        return since + limit if limit else math.inf
 
 
 class WriteStall:

@@ -15,7 +15,7 @@ from asgi_master.worker.transport.tls import TlsServer
 class ProxyHeaderReader(Connection, StreamProtocol):
     """The protocol of a connection until its PROXY header is complete; TLS or HTTP goes on."""
 
-    __slots__ = ("_is_over", "_received", "_timer", "_tls", "_transport", "context")
+    __slots__ = ("_is_over", "_received", "_timer", "_tls", "_transport", "context", "rests_until")
 
     def __init__(self, context: WorkerContext, state: ConnectionState, tls: TlsServer | None) -> None:
         self.context = context
@@ -60,13 +60,14 @@ class ProxyHeaderReader(Connection, StreamProtocol):
 
     # -- called by the worker ----------------------------------------------------------------------
 
-    def sweep(self, now: float) -> None:
+    def sweep(self, now: float) -> float:
         wait = Wait.HEADER if self._received else Wait.FIRST_BYTE
         if self._timer.is_over(wait, 0, now=now, draining=self.context.draining):
             if self._received:
                 self._refuse("its PROXY header did not arrive in time", 408)
             else:
                 self._transport.close()
+        return 0.0
 
     def drain(self, transfer: TransferConnection | None = None) -> None:
         """One that cannot move gets a little time to come to its request."""

@@ -49,6 +49,7 @@ class TlsHandshake(TakesTurns, Connection, StreamProtocol):
         "_state",
         "_tls",
         "context",
+        "rests_until",
     )
 
     _transport: SocketTransport
@@ -166,11 +167,12 @@ class TlsHandshake(TakesTurns, Connection, StreamProtocol):
 
     # -- called by the worker ----------------------------------------------------------------------
 
-    def sweep(self, now: float) -> None:
+    def sweep(self, now: float) -> float:
         if now >= self._deadline:
             if self._dropped < 0:
                 self._failed(TimeoutError(errno.ETIMEDOUT, "the handshake did not end in time"))
             self._transport.abort()
+        return 0.0
 
     def drain(self, transfer: TransferConnection | None = None) -> None:
         """A handshake cannot move; what follows it is served."""

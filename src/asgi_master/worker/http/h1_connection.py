@@ -35,6 +35,7 @@ _DISCARD_LIMIT = 256 * 1024
 _OPEN, _CLOSING, _LINGERING, _LOST = Ending
 _NO, _MOVE, _STAY, _CLOSE = Leaving
 _COMPLETE = State.COMPLETE
+_IDLE = (Wait.FIRST_BYTE, Wait.NEXT_REQUEST)
 
 
 class H1Connection(TakesTurns, Connection, StreamProtocol):
@@ -67,6 +68,7 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         "context",
         "flow",
         "is_cancelled",
+        "rests_until",
         "writer",
     )
 
@@ -111,6 +113,8 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived."""
+        if self.rests_until:
+            self.context.sweeps.wake(self)
         if self._ending is not _OPEN:
             return
         self._received += len(data)
@@ -212,7 +216,7 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
 
     # -- called by the worker ----------------------------------------------------------------------
 
-    def sweep(self, now: float) -> None:
+    def sweep(self, now: float) -> float:
         """A time-out is at most one sweep late."""
         for running in list(self._running):
             running.notice_end()
@@ -223,6 +227,9 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         elif self._current is not None:
             is_held_up = wait is Wait.WRITE or self._is_queued
             self._current.sweep(now, self._received, is_held_up=is_held_up)
+        elif wait in _IDLE:
+            return self._timer.ends(wait, draining=is_leaving)
+        return 0.0
 
     def drain(self, transfer: TransferConnection | None = None) -> None:
         before = self._leaving
@@ -419,7 +426,7 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         if self.writer.is_paused:
             websocket.pause_writing()
         if not self._running:
-            self.context.connections.discard(self)
+            self._unregister()
         websocket.start()
         return True
 

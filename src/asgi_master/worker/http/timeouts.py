@@ -4,6 +4,7 @@ No timer of the loop runs: `DeadlineTimer.is_over` is asked about once a second,
 that changes whenever that makes progress. A time-out is therefore up to one such period late.
 """
 
+import math
 from enum import Enum, auto
 
 from asgi_master.http.limits import HttpLimits
@@ -99,6 +100,11 @@ class DeadlineTimer:
             return False
         limit = self._limit(wait, draining=draining)
         return limit > 0 and now - self._since >= limit
+
+    def ends(self, wait: Wait, *, draining: bool = False) -> float:
+        """When this wait, which `is_over` was just asked about, will have lasted too long; infinite if it may last."""
+        limit = self._limit(wait, draining=draining)
+        return self._since + limit if limit else math.inf
 
     def _limit(self, wait: Wait, *, draining: bool) -> float:
         """In seconds; 0 is unlimited."""

@@ -20,6 +20,7 @@ from asgi_master.worker.transport.connection_state import TransferConnection
 from asgi_master.worker.transport.endpoints import Endpoints
 from asgi_master.worker.transport.poller import Poller
 from asgi_master.worker.transport.rejected_connections import RejectedConnectionLog
+from asgi_master.worker.transport.sweeps import Sweeps
 from asgi_master.worker.transport.turns import Turns
 from asgi_master.worker.transport.write_batch import WriteBatch
 
@@ -61,10 +62,16 @@ class Connection:
     """
 
     context: "WorkerContext"
+    rests_until: int
+    """See `Swept`."""
 
     @abstractmethod
-    def sweep(self, now: float) -> None:
-        """Enforce the time-outs that have run out at loop time `now`. Called about once a second."""
+    def sweep(self, now: float) -> float:
+        """Enforce the time-outs that have run out at loop time `now`.
+
+        Returns until when it need not be called again, if nothing wakes the connection (`Sweeps.wake`); 0 if in a
+        second.
+        """
 
     @abstractmethod
     def drain(self, transfer: TransferConnection | None = None) -> None:
@@ -85,6 +92,7 @@ class Connection:
         """The connection is the worker's from now on."""
         context = self.context
         context.connections.add(self)
+        context.sweeps.add(self)
         context.stats.connections += 1
 
     def _transport_lost(self) -> None:
@@ -96,6 +104,7 @@ class Connection:
         context = self.context
         if self in context.connections:
             context.connections.discard(self)
+            context.sweeps.discard(self)
             if context.on_connection_lost is not None:
                 context.on_connection_lost()
 
@@ -160,6 +169,7 @@ class WorkerContext:
     draining: bool = False
     stats: Stats = field(default_factory=Stats)
     connections: set[Connection] = field(default_factory=set)
+    sweeps: Sweeps[Connection] = field(default_factory=Sweeps)
     rejected: RejectedConnectionLog = field(default_factory=RejectedConnectionLog)
     write_batch: WriteBatch = field(init=False)
     turns: Turns = field(init=False)

@@ -86,6 +86,7 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
         "_writable",
         "_write",
         "context",
+        "rests_until",
     )
 
     def __init__(
@@ -278,6 +279,7 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         self._heard = True
+        self._wake()
         engine = self._engine
         if self._ending is not _NOT_ENDING:
             return
@@ -378,6 +380,7 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
 
     def pause_writing(self) -> None:
         """The peer does not read fast enough."""
+        self._wake()
         self._writable = asyncio.Event()
         self._stall = WriteStall(
             self.context.loop.time(),
@@ -436,10 +439,15 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
         self._transport.abort()
         self._inbox.wake()
 
+    def _wake(self) -> None:
+        if self.rests_until:
+            self.context.sweeps.wake(self)
+
     def _set_deadline(self) -> None:
+        self._wake()
         self._deadline = self.context.loop.time() + self.context.websocket.close_timeout
 
-    def sweep(self, now: float) -> None:
+    def sweep(self, now: float) -> float:
         if self._stall is not None:
             if self._stall.is_over(now, self._transport.get_write_buffer_size()):
                 self._abort()
@@ -447,6 +455,9 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
             self._abort()
         elif self._session.state is State.OPEN:
             self._keep_alive(now)
+            if not (self.holds or self._deadline):
+                return self._keepalive.due
+        return 0.0
 
     def _keep_alive(self, now: float) -> None:
         assert self._engine is not None

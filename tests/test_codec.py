@@ -9,7 +9,7 @@ import pytest
 
 from asgi_master import codec
 from asgi_master.codec import dump, load
-from asgi_master.supervision.fleet import Urgency, Worker
+from asgi_master.supervision.fleet import Urgency, WorkerRecord
 from asgi_master.supervision.states import Phase
 
 
@@ -35,10 +35,10 @@ class Outer:
 
 
 def test_every_type_of_field_comes_back() -> None:
-    worker = Worker(1, 0, 1, ordered_at=2.5, deadline=None, urgency=Urgency.DRAIN)
+    worker = WorkerRecord(1, 0, 1, ordered_at=2.5, deadline=None, urgency=Urgency.DRAIN)
     data = through_json(worker)
-    assert len(data) == len(fields(Worker))
-    assert load(Worker, data) == worker
+    assert len(data) == len(fields(WorkerRecord))
+    assert load(WorkerRecord, data) == worker
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_whole_number_is_a_float_where_one_is_wanted() -> None:
     assert isinstance(load(float, 1), float)
 
 
-@pytest.mark.parametrize("value", [object(), Worker])
+@pytest.mark.parametrize("value", [object(), WorkerRecord])
 def test_what_has_no_form_as_data(value: object) -> None:
     with pytest.raises(TypeError, match="has no form as data"):
         dump(value)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from asgi_master.supervision.backoff import Backoff
 from asgi_master.supervision.capacity import Plan, plan_changes
-from asgi_master.supervision.fleet import Worker
+from asgi_master.supervision.fleet import WorkerRecord
 from asgi_master.supervision.hang import ClockWatch, HangAction, forgive, judge, note_heartbeat
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.states import WorkerState
@@ -57,7 +57,7 @@ def test_a_thousand_failures_do_not_overflow():
 
 def worker(number, slot, generation=1, *, ready=True):
     state = WorkerState.READY if ready else WorkerState.BOOTING
-    return Worker(number, slot, generation, 0.0, None, state)
+    return WorkerRecord(number, slot, generation, 0.0, None, state)
 
 
 def plan(workers=3, kept_generations=(1,), surge=1, missing=0, *, replace=True, can_fork=True, recycle=None):

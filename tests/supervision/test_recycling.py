@@ -12,7 +12,7 @@ from asgi_master.supervision.events import (
     WorkerLeaving,
     WorkerReplacementRequested,
 )
-from asgi_master.supervision.fleet import Worker
+from asgi_master.supervision.fleet import WorkerRecord
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.recycling import next_to_recycle
 from asgi_master.supervision.states import Phase, WorkerState
@@ -52,7 +52,7 @@ def most_living(world, seconds):
 
 def worker(number, slot, requested_at=None, *, ready=True):
     state = WorkerState.READY if ready else WorkerState.BOOTING
-    made = Worker(number, slot, 1, 0.0, None, state)
+    made = WorkerRecord(number, slot, 1, 0.0, None, state)
     if requested_at is not None:
         made.replacement_reason, made.replacement_requested_at = "old", requested_at
     return made

@@ -14,7 +14,7 @@ from asgi_master.supervision.events import (
     WorkerLeaving,
     WorkerReplacementRequested,
 )
-from asgi_master.supervision.fleet import Worker
+from asgi_master.supervision.fleet import WorkerRecord
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.spares import SparePlan, spare_changes
 from asgi_master.supervision.states import Phase, Role, WorkerState
@@ -285,7 +285,7 @@ def test_spares_stop_with_the_others():
 def spare(number, slot, generation, reason, *, ready, standby):
     state = WorkerState.READY if ready else WorkerState.BOOTING
     # Nobody is admitted before it is ready.
-    return Worker(
+    return WorkerRecord(
         number,
         slot,
         generation,

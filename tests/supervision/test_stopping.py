@@ -5,7 +5,7 @@ import pytest
 from asgi_master.errors import ExitCode
 from asgi_master.supervision.actions import CloseListeners, DrainWorker, ExitMaster, KillWorker
 from asgi_master.supervision.desired import Desired
-from asgi_master.supervision.fleet import Fleet, Worker
+from asgi_master.supervision.fleet import Fleet, WorkerRecord
 from asgi_master.supervision.hang import ClockWatch
 from asgi_master.supervision.notices import StopLevel
 from asgi_master.supervision.orders import Orders
@@ -18,7 +18,7 @@ from asgi_master.supervision.stopping import Stopping
 class Stop:
     """A fleet that is asked to stop, and what is ordered."""
 
-    def __init__(self, *workers: Worker, delay: float = 10.0, phase: Phase = Phase.STEADY) -> None:
+    def __init__(self, *workers: WorkerRecord, delay: float = 10.0, phase: Phase = Phase.STEADY) -> None:
         policy = Policy(shutdown_delay=delay)
         fleet = Fleet({worker.id: worker for worker in workers})
         self.state = SupervisorState(fleet, Desired(policy, policy, phase), ClockWatch(0.0))
@@ -37,8 +37,10 @@ class Stop:
         return [action for action in self.orders.take() if isinstance(action, kind)]
 
 
-def ready(number: int) -> Worker:
-    return Worker(number, number, 1, ordered_at=0.0, deadline=None, state=WorkerState.READY, ready_at=1.0)
+def ready(number: int) -> WorkerRecord:
+    return WorkerRecord(
+        number, number, 1, ordered_at=0.0, deadline=None, state=WorkerState.READY, ready_at=1.0
+    )
 
 
 def test_the_first_stop_waits() -> None:
@@ -98,7 +100,7 @@ def test_each_further_stop_is_harsher() -> None:
 
 
 def test_new_connections_are_refused_when_no_worker_accepts() -> None:
-    stop = Stop(ready(1), Worker(2, 1, 1, ordered_at=0.0, deadline=None), delay=0.0)
+    stop = Stop(ready(1), WorkerRecord(2, 1, 1, ordered_at=0.0, deadline=None), delay=0.0)
     stop.stopping.request(100.0)
     stop.stopping.empty(100.0)
     assert stop.ordered(CloseListeners) == []

@@ -20,7 +20,7 @@ from asgi_master.supervision.events import (
     StopRequested,
     WorkerReplacementRequested,
 )
-from asgi_master.supervision.fleet import Worker
+from asgi_master.supervision.fleet import WorkerRecord
 from asgi_master.supervision.supervisor import Supervisor
 
 
@@ -121,7 +121,7 @@ class FleetControl:
         self._report(StopRequested(quick=quick))
 
 
-def _status_of(worker: Worker, row: Row | None, pid: int | None, now: float) -> WorkerStatus:
+def _status_of(worker: WorkerRecord, row: Row | None, pid: int | None, now: float) -> WorkerStatus:
     beat = row.heartbeat(now) if row is not None else None
     stats = row.read() if row is not None else Stats()
     return WorkerStatus(

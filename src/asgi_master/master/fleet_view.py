@@ -19,7 +19,7 @@ from asgi_master.master.memory import MemorySampler, SampledProcess
 from asgi_master.master.open_listener import Listener
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.totals import Totals
-from asgi_master.supervision.fleet import Worker
+from asgi_master.supervision.fleet import WorkerRecord
 from asgi_master.supervision.notices import Notice
 from asgi_master.supervision.states import Phase, WorkerState
 from asgi_master.supervision.supervisor import Supervisor
@@ -129,7 +129,7 @@ class FleetView(Component):
         return [SampledProcess(os.getpid(), "master"), *zygotes, *workers]
 
 
-def _state(worker: Worker) -> str:
+def _state(worker: WorkerRecord) -> str:
     return _STANDBY if worker.state is WorkerState.READY and not worker.is_ready else worker.state
 
 
@@ -139,7 +139,7 @@ def _silence(row: Row | None, now: float) -> float | None:
     return None if beat is None else now - beat
 
 
-def _by_slot(workers: list[Worker], rows: dict[int, Row], now: float) -> dict[int, SlotGauges]:
+def _by_slot(workers: list[WorkerRecord], rows: dict[int, Row], now: float) -> dict[int, SlotGauges]:
     slots: dict[int, SlotGauges] = {}
     for worker in workers:
         row = rows.get(worker.id)

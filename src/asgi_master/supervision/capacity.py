@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from asgi_master.records import record
-from asgi_master.supervision.fleet import Worker
+from asgi_master.supervision.fleet import WorkerRecord
 
 
 @record
@@ -34,12 +34,12 @@ class Plan:
 class Changes:
     """The difference between a plan and the observed fleet."""
 
-    drain: list[Worker] = field(default_factory=list)
+    drain: list[WorkerRecord] = field(default_factory=list)
     spawn: list[int] = field(default_factory=list)
     """Slots."""
 
 
-def plan_changes(serving: list[Worker], plan: Plan, is_backing_off: Callable[[int], bool]) -> Changes:
+def plan_changes(serving: list[WorkerRecord], plan: Plan, is_backing_off: Callable[[int], bool]) -> Changes:
     """The changes that are possible now; more become so as workers boot and exit.
 
     `is_backing_off` is true for slots that wait after a failure.
@@ -58,7 +58,7 @@ def plan_changes(serving: list[Worker], plan: Plan, is_backing_off: Callable[[in
     return result
 
 
-def _too_many(serving: list[Worker], plan: Plan) -> list[Worker]:
+def _too_many(serving: list[WorkerRecord], plan: Plan) -> list[WorkerRecord]:
     kept = [worker for worker in serving if worker.generation in plan.kept_generations]
     surplus = [worker for worker in kept if worker.slot >= plan.workers]
     surplus.sort(key=lambda worker: -worker.slot)
@@ -76,7 +76,7 @@ def _too_many(serving: list[Worker], plan: Plan) -> list[Worker]:
     return leaving + exchangeable[: max(0, spare)]
 
 
-def _doubles(kept: list[Worker], recycle: int | None) -> list[Worker]:
+def _doubles(kept: list[WorkerRecord], recycle: int | None) -> list[WorkerRecord]:
     """Surplus workers of a slot: those older than the newest ready one, and those that boot beside it without need.
 
     A worker boots beside a ready one for as long as that is the one to recycle.
@@ -90,7 +90,7 @@ def _doubles(kept: list[Worker], recycle: int | None) -> list[Worker]:
     ]
 
 
-def _order(worker: Worker, plan: Plan, succeeded: set[int]) -> tuple[int, int]:
+def _order(worker: WorkerRecord, plan: Plan, succeeded: set[int]) -> tuple[int, int]:
     """Slots no longer wanted first, from the top; then those whose successor is ready; then by number."""
     if worker.slot >= plan.workers:
         return 0, -worker.slot

@@ -21,7 +21,7 @@ from asgi_master.supervision.events import (
     ZygoteFailed,
     ZygoteReady,
 )
-from asgi_master.supervision.fleet import Urgency, Worker, Zygote
+from asgi_master.supervision.fleet import Urgency, WorkerRecord, ZygoteRecord
 from asgi_master.supervision.orders import UNKILLABLE_AFTER, Orders
 from asgi_master.supervision.rollout import Generations
 from asgi_master.supervision.slots import Slots
@@ -34,7 +34,7 @@ _QUIET_STATUSES = frozenset({0, -15})
 _SIGKILLED = -9
 
 
-def _is_quiet(worker: Worker, status: int) -> bool:
+def _is_quiet(worker: WorkerRecord, status: int) -> bool:
     """Whether the exit of a draining worker is as expected. One that could not boot either is not announced."""
     return status in _QUIET_STATUSES or (worker.ready_at is None and status == ExitCode.BOOT_FAILED)
 
@@ -126,7 +126,7 @@ class Facts:
                 self._generations.zygote_lost(zygote, cause_of_zygote, now)
 
     def _record_zygote(
-        self, event: ZygoteReady | ZygoteFailed | ZygoteExited, zygote: Zygote, now: float
+        self, event: ZygoteReady | ZygoteFailed | ZygoteExited, zygote: ZygoteRecord, now: float
     ) -> None:
         wanted = zygote.state in {ZygoteState.IMPORTING, ZygoteState.READY}
         match event:
@@ -146,7 +146,10 @@ class Facts:
                     self._generations.zygote_lost(zygote, notices.ZygoteDied(status), now)
 
     def _record_worker(
-        self, event: WorkerReady | WorkerFailed | WorkerLeaving | WorkerExited, worker: Worker, now: float
+        self,
+        event: WorkerReady | WorkerFailed | WorkerLeaving | WorkerExited,
+        worker: WorkerRecord,
+        now: float,
     ) -> None:
         served, before, policy = worker.serves, worker.state, self._desired.policy
         match event:
@@ -183,14 +186,14 @@ class Facts:
                 elif before is WorkerState.DRAINING and not _is_quiet(worker, status):
                     self._orders.announce(notices.WorkerDiedLeaving(*_name(worker), status))
 
-    def _became_ready(self, worker: Worker, now: float) -> None:
+    def _became_ready(self, worker: WorkerRecord, now: float) -> None:
         if worker.ready_at is None and worker.state in {WorkerState.BOOTING, WorkerState.DRAINING}:
             worker.ready_at = worker.alive_at = now
         if worker.state is WorkerState.BOOTING:
             worker.move(WorkerTrigger.BECAME_READY)
             self._orders.announce(notices.WorkerBecameReady(*_name(worker), standby=worker.standby))
 
-    def _judge_heartbeat(self, worker: Worker, now: float) -> None:
+    def _judge_heartbeat(self, worker: WorkerRecord, now: float) -> None:
         silent_for = now - worker.alive_at
         match hang.judge(worker, now, self._desired.policy):
             case hang.HangAction.RECOVERED:
@@ -223,5 +226,5 @@ class Facts:
         self._orders.announce(notices.ScaledTo(self._desired.policy.workers, before))
 
 
-def _name(worker: Worker) -> tuple[int, int, int]:
+def _name(worker: WorkerRecord) -> tuple[int, int, int]:
     return worker.id, worker.slot, worker.generation

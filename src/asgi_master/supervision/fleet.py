@@ -19,20 +19,19 @@ from asgi_master.supervision.states import (
 
 
 class Urgency(IntEnum):
-    """How urgently a worker was ordered to leave so far."""
+    """How urgently a worker was ordered to leave so far: the last three are the levels of a stop (`StopLevel`)."""
 
     NONE = 0
     DRAIN = 1
-    """Others go on: its idle connections move to them."""
+    """Other workers serve on: idle connections move to them."""
     GRACEFUL = 2
-    """Everybody leaves."""
     QUICK = 3
     KILL = 4
 
 
 @dataclass(slots=True)
-class Worker:
-    """One worker, from the order to fork it until it is reaped."""
+class WorkerRecord:
+    """The observed state of a worker, from the order to fork it until it is reaped."""
 
     id: int
     slot: int
@@ -49,11 +48,11 @@ class Worker:
     alive_at: float = 0.0
     """Silence counts from here: the newest sign of life, plus the time the master itself did not run."""
     progress: float = float("-inf")
-    """The newest progress that was seen, whether or not the loop turned."""
+    """The newest progress, whether or not the loop turned."""
     moved_at: float = 0.0
     """As `alive_at`, of progress."""
     is_busy: bool = False
-    """Whether it was called busy since its loop last turned."""
+    """Whether it was reported as busy since its loop last turned."""
     dumps: int = 0
     dumped_at: float = 0.0
     replacement_reason: str = field(default="", metadata=codec.keys("wish"))
@@ -96,8 +95,8 @@ class Worker:
 
 
 @dataclass(slots=True)
-class Zygote:
-    """One zygote, from the order to start it until it is reaped."""
+class ZygoteRecord:
+    """The observed state of a zygote, from the order to start it until it is reaped."""
 
     generation: int
     deadline: float | None
@@ -120,15 +119,15 @@ class Zygote:
 class Fleet:
     """All workers and zygotes, and each slot's history of failures."""
 
-    workers: dict[int, Worker] = field(default_factory=dict)
-    zygotes: dict[int, Zygote] = field(default_factory=dict)
+    workers: dict[int, WorkerRecord] = field(default_factory=dict)
+    zygotes: dict[int, ZygoteRecord] = field(default_factory=dict)
     """By generation."""
     backoffs: dict[int, Backoff] = field(default_factory=dict)
     """By slot."""
     last_worker: int = 0
     last_generation: int = 0
 
-    def serving(self, generation: int | None = None) -> list[Worker]:
+    def serving(self, generation: int | None = None) -> list[WorkerRecord]:
         """The workers that count, of one generation or of all, oldest first; spares do not."""
         return [
             w
@@ -136,15 +135,15 @@ class Fleet:
             if w.serves and w.role is Role.WORKER and generation in {None, w.generation}
         ]
 
-    def spares(self) -> list[Worker]:
+    def spares(self) -> list[WorkerRecord]:
         """The spares that stand by, soon will, or are admitted, oldest first."""
         return [worker for worker in self.workers.values() if worker.serves and worker.role is Role.SPARE]
 
-    def living(self) -> list[Worker]:
+    def living(self) -> list[WorkerRecord]:
         """The workers whose end is awaited."""
         return [worker for worker in self.workers.values() if worker.lives]
 
-    def living_zygotes(self) -> list[Zygote]:
+    def living_zygotes(self) -> list[ZygoteRecord]:
         """The zygotes whose end is awaited."""
         return [zygote for zygote in self.zygotes.values() if zygote.lives]
 

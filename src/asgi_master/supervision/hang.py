@@ -9,7 +9,7 @@ Rules of this file:
 from dataclasses import dataclass
 from enum import StrEnum
 
-from asgi_master.supervision.fleet import Worker
+from asgi_master.supervision.fleet import WorkerRecord
 from asgi_master.supervision.policy import Policy
 
 _PULSE = 1.0
@@ -28,7 +28,7 @@ class HangAction(StrEnum):
     KILL = "kill"
 
 
-def judge(worker: Worker, now: float, policy: Policy) -> HangAction:
+def judge(worker: WorkerRecord, now: float, policy: Policy) -> HangAction:
     """Judge one worker whose newest heartbeat was just read."""
     if policy.hang_timeout <= 0 or not worker.beats:
         return HangAction.FINE
@@ -44,7 +44,7 @@ def judge(worker: Worker, now: float, policy: Policy) -> HangAction:
     return HangAction.DUMP if worker.dumps == 1 else HangAction.KILL
 
 
-def note_heartbeat(worker: Worker, stamp: float, now: float) -> None:
+def note_heartbeat(worker: WorkerRecord, stamp: float, now: float) -> None:
     """Record the newest heartbeat of a worker."""
     if stamp > worker.stamp:
         worker.stamp = stamp
@@ -52,14 +52,14 @@ def note_heartbeat(worker: Worker, stamp: float, now: float) -> None:
         worker.is_busy = False
 
 
-def note_progress(worker: Worker, stamp: float, now: float) -> None:
+def note_progress(worker: WorkerRecord, stamp: float, now: float) -> None:
     """Record the last progress of a worker, with or without turns of its loop. Self-reported, as heartbeats are."""
     if stamp > worker.progress:
         worker.progress = stamp
         worker.moved_at = max(worker.moved_at, min(stamp, now))
 
 
-def forgive(worker: Worker, seconds: float, now: float) -> None:
+def forgive(worker: WorkerRecord, seconds: float, now: float) -> None:
     """Do not count the `seconds` that the master was late against the worker."""
     if worker.ready_at is not None:
         worker.alive_at = min(now, worker.alive_at + seconds)
@@ -67,7 +67,7 @@ def forgive(worker: Worker, seconds: float, now: float) -> None:
         worker.dumped_at += seconds
 
 
-def next_look(workers: list[Worker], now: float, policy: Policy) -> float | None:
+def next_look(workers: list[WorkerRecord], now: float, policy: Policy) -> float | None:
     """When heartbeats are to be read next; `None` if no worker has any."""
     beating = [worker for worker in workers if worker.beats]
     if policy.hang_timeout <= 0 or not beating:

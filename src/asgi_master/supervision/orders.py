@@ -17,7 +17,7 @@ from asgi_master.supervision.actions import (
     SpawnWorker,
     StartZygote,
 )
-from asgi_master.supervision.fleet import Fleet, Urgency, Worker, Zygote
+from asgi_master.supervision.fleet import Fleet, Urgency, WorkerRecord, ZygoteRecord
 from asgi_master.supervision.notices import Notice, SpareAdmitted
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.states import Role, WorkerState, WorkerTrigger, ZygoteTrigger
@@ -50,16 +50,16 @@ class Orders:
         """Start the zygote of a new generation; returns its number."""
         self._fleet.last_generation += 1
         generation = self._fleet.last_generation
-        self._fleet.zygotes[generation] = Zygote(generation, deadline=now + policy.boot_timeout)
+        self._fleet.zygotes[generation] = ZygoteRecord(generation, deadline=now + policy.boot_timeout)
         self._actions.append(StartZygote(generation))
         return generation
 
-    def retire_zygote(self, zygote: Zygote, now: float, policy: Policy) -> None:
+    def retire_zygote(self, zygote: ZygoteRecord, now: float, policy: Policy) -> None:
         """Retire the zygote."""
         zygote.move(ZygoteTrigger.TOLD_TO_LEAVE, now + policy.kill_grace)
         self._actions.append(RetireZygote(zygote.generation))
 
-    def kill_zygote(self, zygote: Zygote, trigger: ZygoteTrigger, now: float) -> None:
+    def kill_zygote(self, zygote: ZygoteRecord, trigger: ZygoteTrigger, now: float) -> None:
         """End it."""
         zygote.move(trigger, now + UNKILLABLE_AFTER)
         self._actions.append(KillZygote(zygote.generation))
@@ -72,7 +72,7 @@ class Orders:
     def spawn(self, slot: int, generation: int, now: float, policy: Policy, role: Role = Role.WORKER) -> None:
         """Fork a worker into the slot. Its deadline runs from here, before anything can go wrong."""
         self._fleet.last_worker += 1
-        worker = Worker(
+        worker = WorkerRecord(
             self._fleet.last_worker,
             slot,
             generation,
@@ -84,13 +84,13 @@ class Orders:
         self._fleet.workers[worker.id] = worker
         self._actions.append(SpawnWorker(worker.id, slot, generation, role))
 
-    def admit(self, worker: Worker) -> None:
+    def admit(self, worker: WorkerRecord) -> None:
         """Let a ready spare accept."""
         worker.standby = False
         self._actions.append(AdmitWorker(worker.id))
         self.announce(SpareAdmitted(worker.id, worker.slot, worker.generation))
 
-    def drain(self, worker: Worker, urgency: Urgency, now: float, policy: Policy) -> None:
+    def drain(self, worker: WorkerRecord, urgency: Urgency, now: float, policy: Policy) -> None:
         """Have it leave, this urgently. A worker that leaves already gets less time, never more."""
         worker.urgency = urgency
         if urgency is Urgency.QUICK:
@@ -113,12 +113,12 @@ class Orders:
         if worker.state is WorkerState.DRAINING:
             self._actions.append(DrainWorker(worker.id, timeout, hand_off=urgency is Urgency.DRAIN))
 
-    def drain_all(self, workers: Iterable[Worker], now: float, policy: Policy) -> None:
+    def drain_all(self, workers: Iterable[WorkerRecord], now: float, policy: Policy) -> None:
         """Drain these workers; others take over their idle connections."""
         for worker in workers:
             self.drain(worker, Urgency.DRAIN, now, policy)
 
-    def dump(self, worker: Worker, now: float) -> None:
+    def dump(self, worker: WorkerRecord, now: float) -> None:
         """Have the stacks of the worker written."""
         worker.dumps += 1
         worker.dumped_at = now
@@ -128,7 +128,7 @@ class Orders:
         """Refuse new connections."""
         self._actions.append(CloseListeners())
 
-    def kill(self, worker: Worker, trigger: WorkerTrigger, now: float) -> None:
+    def kill(self, worker: WorkerRecord, trigger: WorkerTrigger, now: float) -> None:
         """End it."""
         worker.move(trigger, now + UNKILLABLE_AFTER)
         self._actions.append(KillWorker(worker.id))

@@ -6,11 +6,11 @@ precedence.
 
 from collections.abc import Callable, Iterable
 
-from asgi_master.supervision.fleet import Worker
+from asgi_master.supervision.fleet import WorkerRecord
 
 
 def next_to_recycle(
-    candidates: Iterable[Worker], is_backing_off: Callable[[int], bool], *, can_fork: bool
+    candidates: Iterable[WorkerRecord], is_backing_off: Callable[[int], bool], *, can_fork: bool
 ) -> int | None:
     """The worker to replace: the one whose successor boots already, else the one that has waited longest.
 

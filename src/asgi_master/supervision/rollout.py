@@ -16,7 +16,7 @@ from asgi_master.supervision import notices
 from asgi_master.supervision.backoff import Backoff
 from asgi_master.supervision.desired import Held, Rollout
 from asgi_master.supervision.error_watch import Tally
-from asgi_master.supervision.fleet import Zygote
+from asgi_master.supervision.fleet import ZygoteRecord
 from asgi_master.supervision.orders import Orders
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.state import SupervisorState
@@ -95,7 +95,7 @@ class Generations:
             self._desired.settled |= {generation}
             self._desired.stand_in = None
 
-    def zygote_lost(self, zygote: Zygote, cause: notices.ZygoteCause, now: float) -> None:
+    def zygote_lost(self, zygote: ZygoteRecord, cause: notices.ZygoteCause, now: float) -> None:
         """A zygote failed, or ended unasked."""
         if not self._desired.serves:
             return
@@ -142,7 +142,7 @@ class Generations:
         self._orders.announce(notices.BootFailed(rollout.generation, cause, waits))
         self._desired.move(PhaseTrigger.BOOT_FAILED_WAITING if waits else PhaseTrigger.BOOT_FAILED)
 
-    def _strike_stand_in(self, zygote: Zygote, now: float) -> float:
+    def _strike_stand_in(self, zygote: ZygoteRecord, now: float) -> float:
         # The code may differ each time, but the history is one: generation 0 stands for all of them.
         return self._desired.stand_in_backoff.strike(
             now,
@@ -218,7 +218,7 @@ class Generations:
             if zygote.state in {ZygoteState.IMPORTING, ZygoteState.READY}:
                 self._orders.retire_zygote(zygote, now, self._desired.policy)
 
-    def _unwanted_zygotes(self) -> list[Zygote]:
+    def _unwanted_zygotes(self) -> list[ZygoteRecord]:
         desired = self._desired
         wanted: set[int | None] = set()
         if desired.serves:

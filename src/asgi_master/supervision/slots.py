@@ -11,7 +11,7 @@ from functools import partial
 from asgi_master.supervision import notices
 from asgi_master.supervision.capacity import Changes, Plan, plan_changes
 from asgi_master.supervision.desired import Rollout
-from asgi_master.supervision.fleet import Worker
+from asgi_master.supervision.fleet import WorkerRecord
 from asgi_master.supervision.orders import Orders
 from asgi_master.supervision.plans import forward_plan, standing_plan
 from asgi_master.supervision.rollout import Generations
@@ -32,7 +32,7 @@ class Slots:
         self._generations = generations
         self._jitter = jitter
 
-    def worker_lost(self, worker: Worker, cause: notices.WorkerCause, now: float) -> None:
+    def worker_lost(self, worker: WorkerRecord, cause: notices.WorkerCause, now: float) -> None:
         """A worker stopped serving unasked: fail the rollout, or set when its slot is filled again."""
         if not self._desired.serves:
             return
@@ -88,7 +88,7 @@ class Slots:
         if rollout is not None:
             self._send_canary(rollout, now)
 
-    def _converge(self, plan: Plan, source: int | None, serving: list[Worker], now: float) -> None:
+    def _converge(self, plan: Plan, source: int | None, serving: list[WorkerRecord], now: float) -> None:
         todo = plan_changes(serving, plan, lambda slot: self._holds(slot, source, now))
         self._announce_recycling(plan, todo)
         self._orders.drain_all(todo.drain, now, self._desired.policy)
@@ -122,7 +122,7 @@ class Slots:
             return
         serving = self._fleet.serving()
         workers, surge = self._desired.committed_policy.workers, self._desired.policy.surge
-        leaving: list[Worker] = []
+        leaving: list[WorkerRecord] = []
         if len(serving) >= workers + surge:
             if surge:
                 return

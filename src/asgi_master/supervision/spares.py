@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from asgi_master.records import record
 from asgi_master.supervision import notices
 from asgi_master.supervision.desired import Desired
-from asgi_master.supervision.fleet import Fleet, Worker
+from asgi_master.supervision.fleet import Fleet, WorkerRecord
 from asgi_master.supervision.orders import Orders
 from asgi_master.supervision.states import Role, WorkerState
 
@@ -36,13 +36,13 @@ class SparePlan:
 class SpareChanges:
     """The changes to the spares."""
 
-    drain: list[Worker] = field(default_factory=list)
-    admit: list[Worker] = field(default_factory=list)
+    drain: list[WorkerRecord] = field(default_factory=list)
+    admit: list[WorkerRecord] = field(default_factory=list)
     spawn: list[int] = field(default_factory=list)
     """Slots."""
 
 
-def spare_changes(spares: list[Worker], plan: SparePlan) -> SpareChanges:
+def spare_changes(spares: list[WorkerRecord], plan: SparePlan) -> SpareChanges:
     """The difference between the plan and the observed spares."""
     result = SpareChanges()
     admitted = sorted((w for w in spares if not w.standby), key=lambda w: w.slot)
@@ -120,7 +120,7 @@ class Spares:
                 if slot not in taken and not holds(slot):
                     self._orders.spawn(slot, desired.committed, now, policy, Role.SPARE)
 
-    def _say_why(self, worker: Worker) -> None:
+    def _say_why(self, worker: WorkerRecord) -> None:
         who = (worker.id, worker.slot, worker.generation)
         if not worker.standby:
             self._orders.announce(notices.SpareReleased(*who))

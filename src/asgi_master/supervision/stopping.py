@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from asgi_master.errors import ExitCode
 from asgi_master.supervision import notices
-from asgi_master.supervision.fleet import Urgency, Worker
+from asgi_master.supervision.fleet import Urgency, WorkerRecord
 from asgi_master.supervision.notices import StopLevel
 from asgi_master.supervision.orders import Orders
 from asgi_master.supervision.state import SupervisorState
@@ -103,7 +103,7 @@ class Stopping:
         if is_stopping:
             self._refuse_new_connections(now)
 
-    def kill(self, worker: Worker, trigger: WorkerTrigger, now: float) -> None:
+    def kill(self, worker: WorkerRecord, trigger: WorkerTrigger, now: float) -> None:
         """SIGKILL it. During a stop, the exit status reports that."""
         if self._desired.phase is Phase.STOPPING:
             self._state.is_forced = True

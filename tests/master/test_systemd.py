@@ -749,7 +749,7 @@ def test_sockets_are_chosen_by_name(store, notifier, monkeypatch, caplog):
     assert not any(sock.get_inheritable() for sock in (one, two, other))
     fd_store.discard_unused()
     assert [record.getMessage() for record in caplog.records] == [
-        "systemd passed the socket admin, which nobody serves: --bind systemd:admin does"
+        "systemd passed the socket admin, which is not served: add --bind systemd:admin"
     ]
     # systemd has them anyway.
     assert store.names() == []
@@ -770,7 +770,7 @@ def test_a_socket_that_nobody_served_can_be_asked_for_later(store, notifier, mon
     listeners = Listeners(fd_store)
     listeners.open(settings_of("127.0.0.1:0"))
     fd_store.discard_unused()
-    assert "systemd passed the socket web, which nobody serves" in caplog.text
+    assert "systemd passed the socket web, which is not served" in caplog.text
     (listener,) = listeners.open(settings_of("127.0.0.1:0", "systemd:web"))
     assert listener.sock.getsockname() == web.getsockname()
     listeners.close()

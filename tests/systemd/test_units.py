@@ -258,9 +258,7 @@ def test_a_socket_that_nobody_serves_is_told(service: Service) -> None:
     deploy(service, workers=1)
     service.box.run("systemctl", "start", f"asgi-master@{service.name}.socket")
     service.start()
-    assert (
-        "systemd passed the socket http, which nobody serves: --bind systemd:http does" in service.journal()
-    )
+    assert "systemd passed the socket http, which is not served: add --bind systemd:http" in service.journal()
     deploy(service, workers=1, bind=[f"unix:{socket_of(service)}", "systemd:http"])
     for verb in ("reload", "restart"):
         service.do(verb)

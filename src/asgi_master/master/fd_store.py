@@ -122,7 +122,7 @@ class FdStore:
             if not self._unserved.isdisjoint(fds):
                 # systemd has it open, so clients can connect and wait.
                 log.warning(
-                    "systemd passed the socket %s, which nobody serves: --bind systemd:%s does", name, name
+                    "systemd passed the socket %s, which is not served: add --bind systemd:%s", name, name
                 )
         self._unserved.clear()
 

@@ -16,7 +16,7 @@ log = logging.getLogger("asgi_master")
 
 _PERIOD = 1.0
 _SHARE = 50
-"""A look that took a while is followed by a pause of so many times as long."""
+"""The pause after a measurement lasts this many times as long as the measurement did."""
 
 
 @record

@@ -120,7 +120,7 @@ def open_bind(bind: str, settings: SocketSettings, fd_store: FdStore) -> list[Li
     for listener in listeners:
         listener.sock.setblocking(False)
         if listener.sock.family == socket.AF_UNIX:
-            # Clients' too: whoever closes one waits as long as its sender had it linger.
+            # Clients' too: the process that closes one waits as long as its sender had it linger.
             refuse(listener.sock)
         listener.is_tls = speaks_tls(bind)
         listener.is_passed = not is_ours(bind)

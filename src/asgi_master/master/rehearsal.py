@@ -79,7 +79,7 @@ def _apart(settings: Settings) -> Settings:
 
 
 def _quiet(level: str) -> str:
-    """What goes well is told in one line at the end, and what does not is always told."""
+    """The level of the check: success is one line at the end, and failures are logged at any level."""
     return {"info": "warning", "critical": "error"}.get(level, level)
 
 

@@ -1,7 +1,7 @@
-"""The selector of the master's loop: what is registered is watched, though the kernel may refuse that for now.
+"""The selector of the master's loop: it retries a registration that the kernel refused.
 
-It refuses a registration when it is out of memory or the user out of watches (`fs.epoll.max_user_watches`). Whoever
-registers could do nothing about it but try again; so this does, at each `select`.
+The kernel refuses one when memory is short or the user has no watches left (`fs.epoll.max_user_watches`). Its caller
+could only try again, so each `select` does.
 """
 
 import contextlib

@@ -78,7 +78,7 @@ class Announce:
 
 @record
 class CloseListeners:
-    """Nobody will accept any more: turn newcomers away, except where a service manager keeps the socket."""
+    """Refuse new connections, as no worker accepts any more, except where a service manager keeps the socket."""
 
 
 @record

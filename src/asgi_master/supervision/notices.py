@@ -206,7 +206,7 @@ class SpareAdmitted(OfWorker):
 
 @record
 class SpareReleased(OfWorker):
-    """A spare that was admitted leaves: nobody is missing any more."""
+    """A spare that was admitted leaves, as no worker is missing any more."""
 
 
 @record

@@ -1,8 +1,8 @@
-"""What WebSocket frames mean (RFC 6455): the words that every engine speaks.
+"""What WebSocket frames mean (RFC 6455): the interface and the events of every engine.
 
-An engine takes bytes with `receive_data` and gives one event a call with `next_event`, so that whoever holds
-it decides how much of what a peer sent becomes messages. `websocket_fast` is the engine of production;
-`websocket_reference` is what it is tested against.
+An engine takes bytes with `receive_data` and returns one event for each call of `next_event`, so that its caller
+decides how much of the received data becomes messages. `fast` is the engine of production; `reference` is what it is
+tested against.
 """
 
 from dataclasses import dataclass

@@ -80,6 +80,7 @@ drill-faults: $(VENV)/developing ## every system call fails, in every role (need
 
 bench: ## measure beside other servers; writes docs/benchmarks.md; takes about 40 minutes (needs wrk, taskset, openssl)
 	$(PYTHON) benchmarks/run.py
+	$(PYTHON) benchmarks/start.py
 	$(PYTHON) benchmarks/memory.py
 	$(PYTHON) benchmarks/scale.py
 	$(PYTHON) benchmarks/blocking.py

@@ -18,6 +18,7 @@ from environment import HERE, REPOSITORY, Environment
 _BOOT_LIMIT = 30.0
 _STOP_LIMIT = 10.0
 _PROBE_LIMIT = 5.0
+_PROBE_PERIOD = 0.002
 _REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
 
 
@@ -223,7 +224,7 @@ class Running:
                 probe.sendall(_REQUEST)
                 if probe.recv(64).startswith(b"HTTP/1.1 200"):
                     return time.monotonic() - self.started_at
-            time.sleep(0.01)
+            time.sleep(_PROBE_PERIOD)
         raise StartError(f"does not answer within {limit:g} s")
 
     @property

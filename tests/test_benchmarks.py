@@ -49,6 +49,14 @@ def test_memory_boot_and_recovery_are_measured():
     assert float(_cells(output, "killed worker replaced").removesuffix(" ms")) > 0
 
 
+def test_starts_and_commands_are_timed():
+    output = _run("start.py", "--here", "--no-write", "--servers", "asgi-master", "--rounds", "1")
+    assert float(_cells(output, "plain ASGI")) > 0
+    assert float(_cells(output, "FastAPI")) > 0
+    for command in ("asgi-master --check-config app:app", "asgi-masterctl status --json --pid PID"):
+        assert float(_cells(output, command)) > 0
+
+
 def test_crowds_stay_through_a_reload_and_a_stop():
     output = _run(
         "scale.py",

@@ -1,6 +1,6 @@
 """Immutable records: dataclasses whose methods are compiled when they are first used.
 
-`dataclass(frozen=True, slots=True)` compiles six methods for each class, which was half of the time that a master took
+`dataclass(frozen=True, slots=True)` compiles six methods for each class, nearly half of the time that a master took
 to import itself. Most records of a fleet are never made: those of crashes, upgrades and wrong settings.
 """
 
@@ -10,41 +10,43 @@ from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 _T = TypeVar("_T")
 
-_METHODS = ("__init__", "__repr__", "__eq__", "__hash__")
+_OPTIONS = {
+    "__init__": {"frozen": True, "repr": False, "eq": False},
+    "__repr__": {"init": False, "eq": False},
+    "__eq__": {"init": False, "repr": False},
+    "__hash__": {"init": False, "repr": False, "unsafe_hash": True},
+}
+"""The methods of a record, and the options of `dataclass` that generate each of them."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(cls: type[_T]) -> type[_T]:
     """Make the class what `dataclass(frozen=True, slots=True)` makes it."""
-    missing = [name for name in _METHODS if vars(cls).get(name) is None]
+    own = [name for name in _OPTIONS if vars(cls).get(name) is not None]
+    cls.__doc__ = cls.__doc__ or cls.__name__  # else `dataclass` takes long to make one of the signature
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
-
-    def compile_methods() -> None:
-        compiled = _compiled(made)
-        for name in missing:
-            setattr(made, name, vars(compiled)[name])
-
-    for name in missing:
-        setattr(made, name, _compiled_on_call(name, compile_methods))
+    for name in _OPTIONS.keys() - own:
+        setattr(made, name, _compiled_on_call(made, name))
     made.__setattr__ = made.__delattr__ = _refuse
     return made  # type: ignore[no-any-return]
 
 
-def _compiled(made: type) -> type:
-    """A class with the methods that `dataclass` generates for those fields."""
-    own = {each.name: each for each in fields(made)}
-    body: dict[str, Any] = {**own, "__annotations__": {name: each.type for name, each in own.items()}}
-    if hasattr(made, "__post_init__"):
-        body["__post_init__"] = made.__post_init__
-    return dataclass(frozen=True)(type(made.__name__, (), body))
-
-
-def _compiled_on_call(name: str, compile_methods: Callable[[], None]) -> Callable[..., Any]:
+def _compiled_on_call(made: type, name: str) -> Callable[..., Any]:
     def method(self: object, *arguments: Any, **by_name: Any) -> Any:
-        compile_methods()
+        setattr(made, name, vars(_with_method(made, name))[name])
         return getattr(self, name)(*arguments, **by_name)
 
     return method
+
+
+def _with_method(made: type, name: str) -> type:
+    """A class that has the method that `dataclass` generates for those fields."""
+    own = {each.name: each for each in fields(made)}
+    body: dict[str, Any] = {**own, "__annotations__": {each.name: each.type for each in own.values()}}
+    body["__doc__"] = made.__doc__
+    if hasattr(made, "__post_init__"):
+        body["__post_init__"] = made.__post_init__
+    return dataclass(**_OPTIONS[name])(type(made.__name__, (), body))
 
 
 def _refuse(_self: object, name: str, *_value: object) -> NoReturn:

@@ -8,7 +8,6 @@ From every state the peer, or the server, may end the connection: DISCONNECTED.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -17,6 +16,7 @@ from asgi_master.asgi.http_exchange import HttpExchange, ResponseChunk
 from asgi_master.asgi.types import Message
 from asgi_master.http.message import Headers
 from asgi_master.http.websocket.frames import CloseCode, may_be_sent
+from asgi_master.records import record
 
 
 class State(StrEnum):
@@ -33,7 +33,7 @@ class State(StrEnum):
     """The peer is gone or the server closed; the application had no say."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accept:
     """Open the connection."""
 
@@ -41,19 +41,19 @@ class Accept:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refuse:
     """Answer the handshake with 403."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartDenial:
     """Answer the handshake with an HTTP response, once its body begins; `exchange` judges it."""
 
     exchange: HttpExchange
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ContinueDenial:
     """Write this part of that response."""
 
@@ -65,14 +65,14 @@ class ContinueDenial:
         return self.chunk[2]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Send:
     """Send a message: text if it is a string."""
 
     data: str | bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CloseWith:
     """Close the open connection."""
 

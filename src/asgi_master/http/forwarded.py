@@ -7,12 +7,12 @@ The first address that is none is the client; what stands left of it is only the
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
 from asgi_master.http.addresses import Network, read_host
 from asgi_master.http.grammar import TOKEN
 from asgi_master.http.message import Headers
+from asgi_master.records import record
 
 _MOST_BYTES = 4096
 """Maximum number of list elements that are read, from the right: it bounds what a hostile list costs."""
@@ -45,7 +45,7 @@ _PAIR = re.compile(rb"(" + _NAME + rb")=(" + _VALUE + rb")[ \t]*+", re.DOTALL)
 _BETWEEN = re.compile(rb"(?:;[ \t]*+)++")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Origin:
     """What trusted proxies said about a request."""
 

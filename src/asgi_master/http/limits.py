@@ -1,9 +1,9 @@
 """What a peer may ask of us: sizes in bytes, times in seconds, counts. 0 means unlimited."""
 
-from dataclasses import dataclass
+from asgi_master.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpLimits:
     """Limits of one HTTP/1.1 connection."""
 
@@ -27,7 +27,7 @@ class HttpLimits:
     """From a request's header section until the application begins its response."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WebSocketLimits:
     """Limits of one WebSocket connection."""
 

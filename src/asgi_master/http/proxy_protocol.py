@@ -6,9 +6,9 @@ there is one would let clients write their own.
 
 import ipaddress
 import re
-from dataclasses import dataclass
 
 from asgi_master.http.addresses import unmapped
+from asgi_master.records import record
 
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _V1_PREFIX = b"PROXY "
@@ -39,7 +39,7 @@ class ProxyHeaderError(Exception):
     """What came is no PROXY header. The connection is closed without an answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProxyHeader:
     """A complete header."""
 

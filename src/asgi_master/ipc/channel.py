@@ -3,10 +3,10 @@
 import contextlib
 import os
 import socket
-from dataclasses import dataclass
 
 from asgi_master.ipc import descriptors
 from asgi_master.ipc.messages import Message, Unknown, dump, load
+from asgi_master.records import record
 
 # One message with all settings must fit; Linux' default send buffer bounds a datagram at about 200 KiB.
 _DATAGRAM_LIMIT = 200 * 1024
@@ -14,7 +14,7 @@ _DATAGRAM_LIMIT = 200 * 1024
 _FD_LIMIT = 253
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Received:
     """A message and the descriptors that came with it; the receiver owns them."""
 

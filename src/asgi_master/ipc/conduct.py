@@ -20,6 +20,7 @@ from asgi_master.ipc.messages import (
     WorkerForked,
     ZygoteStarted,
 )
+from asgi_master.records import record
 
 _AT_ONCE = 32.0
 """Messages that a child may send in a burst, responses not counted."""
@@ -31,7 +32,7 @@ class BreachError(Exception):
     """A child sent a message that it may not send. The text follows the name of the child."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sender:
     """The messages of one kind of child."""
 

@@ -12,6 +12,8 @@ from enum import IntEnum
 from operator import itemgetter
 from typing import Any
 
+from asgi_master.records import record
+
 DURATION_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """The upper bounds, in seconds, of the buckets that count responses by their duration; a last bucket has none."""
 BUCKET_COUNT = len(DURATION_BOUNDS) + 1
@@ -39,7 +41,7 @@ class Field(IntEnum):
     """`CLOCK_MONOTONIC` of when a thread of the worker last saw progress, even if its loop does not turn."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Number:
     """How a number of `Stats` is published."""
 

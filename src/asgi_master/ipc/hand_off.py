@@ -13,10 +13,10 @@ import os
 import select
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from asgi_master import faults
 from asgi_master.ipc import descriptors
+from asgi_master.records import record
 
 _MARK = b"c"
 _NEW = b"n"
@@ -27,7 +27,7 @@ _GARBAGE_A_TURN = 64
 """Number of other objects that are closed before `take` returns."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TransferredConnection:
     """A connection from the queue; the caller of `take` owns it."""
 

@@ -9,8 +9,9 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from asgi_master.records import record
 
 _MAX_STACK = 64 * 1024
 """Number of bytes of a stack that are read, counted from its end."""
@@ -27,7 +28,7 @@ A build on OpenMP has threads of that library instead, which does not.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Region:
     """A region of the address space."""
 
@@ -37,7 +38,7 @@ class Region:
     is_code: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NativeThread:
     """A thread, and its libraries."""
 

@@ -8,10 +8,10 @@ import re
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from asgi_master.ipc.counters import Stats
+from asgi_master.records import record
 from asgi_master.settings.model import ProcessSettings
 from asgi_master.telemetry.failure_log import FailureLog
 
@@ -28,7 +28,7 @@ _PAGE = resource.getpagesize()
 _PRIVATE = re.compile(rb"^Private_\w+: +(\d+) kB$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """The limits at which a worker asks for its replacement; 0 is never."""
 

@@ -5,8 +5,12 @@ runs no event loop, starts no thread and accepts no connections. End of file on 
 """
 
 import contextlib
-import errno
 import gc
+
+# Collections during these imports find next to nothing, and take a tenth of their time.
+gc.disable()
+
+import errno
 import logging
 import os
 import signal
@@ -46,6 +50,8 @@ from asgi_master.worker.prometheus import forget_process
 from asgi_master.worker.randomness import generators
 from asgi_master.worker.serving import serving
 from asgi_master.worker.transport.tls import TlsServer
+
+gc.enable()
 
 log = logging.getLogger("asgi_master")
 

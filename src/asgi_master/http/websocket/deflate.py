@@ -1,8 +1,9 @@
 """Compress and decompress messages by permessage-deflate (RFC 7692), never inflating far above a limit."""
 
 import zlib
-from dataclasses import dataclass
 from typing import Final
+
+from asgi_master.records import record
 
 _TAIL: Final = b"\x00\x00\xff\xff"
 """Ends every compressed message; the sender leaves it out, the receiver puts it back (RFC 7692 §7.2)."""
@@ -29,7 +30,7 @@ class InflateOverflowError(Exception):
     """More came out than there is room for."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeflateParameters:
     """What was agreed (RFC 7692 §7.1)."""
 

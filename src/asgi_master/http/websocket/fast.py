@@ -50,7 +50,8 @@ _LARGE_HEADER: Final = Struct("!BBQ")
 _SHORT_TEXT_HEADERS: Final = [bytes((_FIN | _TEXT, size)) for size in range(126)]
 _SHORT_BINARY_HEADERS: Final = [bytes((_FIN | _BINARY, size)) for size in range(126)]
 
-_XOR_TABLES: Final = [bytes(byte ^ key for byte in range(256)) for key in range(256)]
+_ALL_BYTES: Final = int.from_bytes(bytes(range(256)))
+_XOR_TABLES: Final = [(_ALL_BYTES ^ int.from_bytes(bytes((key,)) * 256)).to_bytes(256) for key in range(256)]
 _TABLES_FROM: Final = 2048
 """Bytes from which four table look-ups beat one XOR of two long integers."""
 

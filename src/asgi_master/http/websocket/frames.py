@@ -5,9 +5,10 @@ decides how much of the received data becomes messages. `fast` is the engine of 
 tested against.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol
+
+from asgi_master.records import record
 
 UNLIMITED: Final = 2**62
 """Stands for a limit of 0."""
@@ -37,21 +38,21 @@ class WebSocketError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ping:
     """The peer asks for a pong with this payload."""
 
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pong:
     """The peer answers a ping, or says that it lives."""
 
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Close:
     """The peer's close frame. `code` is 1005 if it held none. No event follows."""
 
@@ -59,7 +60,7 @@ class Close:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fragment:
     """A fragment that does not end its message: no event yet, and more may be buffered."""
 

@@ -1,13 +1,13 @@
 """The part of the opening handshake that is the same in every version of HTTP (RFC 6455 §4.2, RFC 8441)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.grammar import FIELD_TEXT, is_token
 from asgi_master.http.message import Field, Fields, Request
 from asgi_master.http.websocket.deflate import DeflateParameters
+from asgi_master.records import record
 
 _VERSION: Final = b"13"
 _WINDOW_BITS: Final = frozenset(b"%d" % bits for bits in range(8, 16))
@@ -26,7 +26,7 @@ _OURS: Final = frozenset(
 """Fields of the answer that the application cannot set: the handshake says them, or has no body for them."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Handshake:
     """What a client offers in a valid handshake."""
 

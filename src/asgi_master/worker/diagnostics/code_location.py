@@ -6,10 +6,10 @@ the application says who does it. Reports show both, without the frames of frame
 
 import linecache
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
 
+from asgi_master.records import record
 from asgi_master.telemetry.code_ownership import CodeOrigin, CodeOwnership
 
 _MAX_SOURCE = 120
@@ -17,7 +17,7 @@ _MAX_DEPTH = 200
 """Maximum number of frames, from the innermost: bounds the report of an endless recursion."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CodeLocation:
     """A line of code, and the function that contains it."""
 

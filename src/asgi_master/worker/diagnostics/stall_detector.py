@@ -6,9 +6,9 @@ Rules of this file:
   - Two samples distinguish stuck from busy. A call that holds the GIL allows no second one.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from asgi_master.records import record
 from asgi_master.telemetry.code_ownership import CodeOwnership
 from asgi_master.worker.diagnostics.code_location import CodeLocation, describe
 
@@ -98,7 +98,7 @@ class StallDetector:
         return StallAction.OVER if was_reported else StallAction.REPORT_PAST
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SampledFrame:
     """A frame of a running stack: its location, and its identity among calls of the same function."""
 
@@ -107,7 +107,7 @@ class SampledFrame:
     location: CodeLocation
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sample:
     """A sample of the loop's thread."""
 

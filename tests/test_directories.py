@@ -235,7 +235,7 @@ def test_a_control_socket_under_attack_is_ours_or_none(shared: Path, tmp_path: P
 
 
 class TestListen:
-    def test_the_address_is_the_path_and_nobody_else_may_connect_yet(self, tmp_path: Path) -> None:
+    def test_the_address_is_the_path_and_no_other_user_may_connect_yet(self, tmp_path: Path) -> None:
         path = tmp_path / "app.sock"
         before = descriptors()
         with Directory(tmp_path) as directory:
@@ -370,7 +370,7 @@ class TestTurn:
                 assert not second._try_lock()
             assert second._try_lock()
 
-    def test_nobody_holds_it_up_for_long(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_other_user_delays_it_for_long(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(directories, "_TURN_TIMEOUT", 0.05)
         with Directory(tmp_path) as hostile, Directory(tmp_path) as ours, hostile.lock():
             began = time.monotonic()

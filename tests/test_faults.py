@@ -88,7 +88,7 @@ def test_what_becomes_of_the_process(action: str, status: int) -> None:
 
 
 def test_every_point_exists_once_in_the_source() -> None:
-    """A point that nobody passes would let a test pass for nothing."""
+    """A point that is never passed would let a test pass for nothing."""
     passed: list[str] = []
     for file in (SOURCE / "asgi_master").rglob("*.py"):
         text = file.read_text()

@@ -95,7 +95,7 @@ def test_patterns(path, includes, included):
     assert is_included(path, includes) is included
 
 
-def test_it_ends_when_nobody_reads(tmp_path):
+def test_it_ends_without_a_reader(tmp_path):
     with watcher(tmp_path) as (process, changes):
         wait_until_told(changes, lambda: (tmp_path / "a.py").write_text("a"))
         changes.close()
@@ -154,7 +154,7 @@ def fails(command):
     return done.returncode, line
 
 
-def test_a_directory_that_does_not_exist_is_told_in_one_line(tmp_path):
+def test_a_directory_that_does_not_exist_is_one_line(tmp_path):
     gone = tmp_path / "gone"
     assert fails([*COMMAND, "1", str(tmp_path), str(gone)]) == (
         ExitCode.USAGE,

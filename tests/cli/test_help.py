@@ -32,7 +32,7 @@ def test_names_on_the_first_page_are_whole():
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
-def test_every_option_is_told_whole_in_any_width(width):
+def test_every_option_is_shown_whole_in_any_width(width):
     text = all_pages(width)
     words = _words(text)
     for setting in SETTINGS:

@@ -62,7 +62,7 @@ def test_an_address_to_listen_on_is_one_to_ask(
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "unix:/nowhere/at/all", "localhost:1"])
-def test_nobody_is_there(
+def test_no_master_is_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
     monkeypatch.setenv("ASGI_MASTER_ADMIN_BIND", address)

@@ -32,7 +32,7 @@ def test_only_what_was_said_is_a_flag():
     )
 
 
-def test_values_are_told_as_they_were_written():
+def test_values_are_shown_as_they_were_written():
     command_line = _parse(
         "-w", "x", "-b", "127.0.0.1:1", "--bind", "[::1]:2", "main:app", "--drain-timeout=5m", "-n", "shop"
     )

@@ -163,7 +163,7 @@ def test_only_questions(admin: Admin, method: str) -> None:
 )
 @pytest.mark.parametrize("version", ["HTTP/1.0\r\n\r\n", "HTTP/1.1\r\nhost: x\r\n\r\n"])
 def test_options_are_told(admin: Admin, target: str, version: str) -> None:
-    """`OPTIONS / HTTP/1.0` is how haproxy asks unless it is told what to ask."""
+    """`OPTIONS / HTTP/1.0` is what haproxy sends unless it is configured."""
     status, head, body = admin.exchange(f"OPTIONS {target} {version}".encode())
     assert status == 200
     assert b"allow: get, head, options" in head
@@ -221,7 +221,7 @@ def test_slow_clients_are_let_go(admin: Admin) -> None:
         assert (silent.recv(10), slow.recv(10)) == (b"", b"")
 
 
-def test_connections_that_ask_nothing_keep_nobody_out() -> None:
+def test_idle_connections_keep_no_client_out() -> None:
     admin = Admin(limits=None)
     with contextlib.closing(admin), contextlib.ExitStack() as stack:
         idle = [stack.enter_context(admin.connect()) for _ in range(64)]
@@ -240,7 +240,7 @@ def test_connections_that_ask_nothing_keep_nobody_out() -> None:
         assert read(idle[2])[0] == 200
 
 
-def test_whoever_asked_is_not_closed_for_another() -> None:
+def test_a_connection_with_a_request_is_not_closed_for_another() -> None:
     admin = Admin(Limits(connections=1, evicts_oldest=True))
     admin.observer.numbers = replace(SNAPSHOT, queues=[Queue(str(n), 0, 0) for n in range(200_000)])
     try:

@@ -42,7 +42,7 @@ def test_ask(served: Served) -> None:
     assert "/status" in reply.error
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_no_master_there(tmp_path: Path) -> None:
     with pytest.raises(NoAnswerError, match="No such file"):
         ask(tmp_path / "none.sock", "GET", "/status", timeout=1)
 

@@ -23,7 +23,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def one(served: Served, monkeypatch: pytest.MonkeyPatch) -> Served:
-    """The one master that there is, as far as the program is told."""
+    """The only master that the program can find."""
     monkeypatch.setenv("ASGI_MASTER_CONTROL_SOCKET", str(served.path))
     return served
 
@@ -177,7 +177,7 @@ def test_health_of_the_master_that_runs_here(one: Served, capsys: Captured, ques
     assert ("asgi-masterctl: the master is stopping" in capsys.readouterr().err) is (not question)
 
 
-def test_health_where_nobody_is(monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path) -> None:
+def test_health_without_a_master(monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path) -> None:
     monkeypatch.setattr(ctl_commands, "find", lambda _environ, _uid: [])
     assert main(["health"]) == Exit.NO_MASTER
     assert main(["health", "--admin", f"unix:{tmp_path}/none"]) == Exit.NO_MASTER

@@ -20,7 +20,7 @@ SILENT = WorkerHealth(slot=3, generation=4, state="ready", heartbeat_age=None)
 GOOD = HealthState(started=True, leaving="", quorum=1, workers=(WELL,))
 
 
-def test_live_is_whoever_answers():
+def test_every_master_that_responds_is_live():
     assert check_live().passes
     assert check_live().text() == "ok\n"
     assert check_live().text(verbose=True) == "[+] master\nlivez check passed\n"
@@ -67,7 +67,7 @@ def test_some_may_be_missing_above_the_quorum():
     assert check_ready(replace(GOOD, workers=(WELL, BLOCKED, BOOTING))).passes
 
 
-def test_every_reason_is_told_at_once():
+def test_all_reasons_are_reported_at_once():
     state = HealthState(
         started=False, leaving="the master stops in 3.0 s", quorum=1, workers=(BLOCKED, BOOTING)
     )

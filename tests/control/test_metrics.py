@@ -33,7 +33,7 @@ def test_each_family_says_what_it_is():
         assert family.samples
 
 
-def test_no_series_is_told_twice():
+def test_no_series_appears_twice():
     samples = [sample for family in families(SNAPSHOT).values() for sample in family.samples]
     keys = [(sample.name, tuple(sorted(sample.labels.items()))) for sample in samples]
     assert len(keys) == len(set(keys))

@@ -18,12 +18,12 @@ from asgi_master.supervision.states import Phase
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "control.md").read_text()
 
 
-def test_every_path_is_told_and_no_other() -> None:
+def test_every_path_is_documented_and_no_other() -> None:
     told = set(re.findall(r"^\| `(GET|POST) (/\w+)` \|", PAGE, re.MULTILINE))
     assert told == {(method, path) for path, (method, _reader) in api._ROUTES.items()}
 
 
-def test_every_command_is_told_with_its_options() -> None:
+def test_every_command_is_documented_with_its_options() -> None:
     told = {
         name: set(re.findall(r"--\w+", rest))
         for name, rest in re.findall(r"^asgi-masterctl (\w+)(.*)", PAGE, re.MULTILINE)
@@ -53,5 +53,5 @@ def test_every_key_is_told(kind: type) -> None:
 
 def test_every_result_and_phase_is_told() -> None:
     assert [str(result) for result in Result if f"`{result}`" not in PAGE] == []
-    # Once it has stopped, nobody is there to say so.
+    # Once it has stopped, there is no master to report it.
     assert [str(phase) for phase in set(Phase) - {Phase.STOPPED} if f"`{phase}`" not in PAGE] == []

@@ -1,4 +1,4 @@
-"""Whoever waits for a reload is told of that reload, whatever else goes on."""
+"""A caller that waits for a reload gets the outcome of that reload, whatever else happens."""
 
 import random
 
@@ -183,7 +183,7 @@ def test_a_rollback_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_everybody_is_told_once_whatever_the_fleet_does(seed: int) -> None:
+def test_each_caller_gets_one_outcome_whatever_the_fleet_does(seed: int) -> None:
     """Against the real supervisor, with a random edge: each ticket ends exactly once when things have come to rest."""
     chance = random.Random(seed)
     now = 0.0

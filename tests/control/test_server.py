@@ -396,7 +396,7 @@ class TestBounds:
             assert parse(read_all(sock))[0] == 200
         assert caplog.text.count("accept failed") == 1
 
-    def test_whose_credentials_cannot_be_told_is_closed_and_nobody_else(
+    def test_only_a_peer_with_unknown_credentials_is_closed(
         self, served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def fails(*_arguments: object) -> None:

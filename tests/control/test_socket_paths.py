@@ -27,7 +27,7 @@ def _own_system_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def leave_socket(path: Path) -> None:
-    """A socket file that nobody listens on, as a killed master leaves it."""
+    """A socket file without a listener, as a killed master leaves it."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
 

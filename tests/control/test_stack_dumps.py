@@ -57,7 +57,7 @@ def test_a_stopped_process_tells_nothing_at_all() -> None:
     assert "stacks" in dump.note
 
 
-def test_nobody_waits_for_those_that_cannot_answer() -> None:
+def test_workers_that_cannot_answer_are_not_waited_for() -> None:
     requests = StackDumpRequests()
     unborn = begin(requests, 0, pid=None)
     assert unborn.poll(NOW)
@@ -89,11 +89,11 @@ def test_the_tasks_of_an_earlier_question_are_not_an_answer() -> None:
     requests.record_tasks(0, TasksReported(second.number, 2, []), NOW)
     assert second.poll(NOW)
     assert [one.results()[0].task_count for one in (first, second)] == [1, 2]
-    # Whoever asks while stacks come anyway gets them too.
+    # A request that arrives while stacks are being collected gets them too.
     assert [one.results()[0].threads for one in (first, second)] == ["Thread", "Thread"]
 
 
-def test_stacks_nobody_asked_for_go_to_the_log() -> None:
+def test_unrequested_stacks_go_to_the_log() -> None:
     requests = StackDumpRequests()
     assert not requests.record_threads(0, "by hand", NOW)
     request = begin(requests, 0)

@@ -70,19 +70,19 @@ def test_what_was_said_before_the_end_is_still_heard(pair):
     assert theirs.receive() is None
 
 
-def test_sending_to_the_dead_is_told_not_raised(pair):
+def test_sending_to_a_dead_process_returns_false(pair):
     ours, theirs = pair
     theirs.close()
     assert not ours.send(WorkerBooted())
 
 
-def test_sending_on_a_closed_end_is_told_not_raised(pair):
+def test_sending_on_a_closed_end_returns_false(pair):
     ours, _theirs = pair
     ours.close()
     assert not ours.send(WorkerBooted())
 
 
-def test_a_full_queue_is_told_not_waited_for(pair):
+def test_a_full_queue_returns_false_at_once(pair):
     ours, _theirs = pair
     ours.setblocking(False)
     sent = 0

@@ -90,7 +90,7 @@ def test_what_nobody_of_ours_does(role, life, why):
         conduct(role, *life)
 
 
-def test_nobody_talks_without_end():
+def test_messages_are_bounded():
     talker = conduct(WORKER, WorkerForked(1))
     with pytest.raises(BreachError, match="sends too many messages"):
         for _ in range(1000):

@@ -22,7 +22,7 @@ def shared():
 
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4097, 1 << 20])
-def test_nobody_changes_the_size(shared, size):
+def test_the_size_cannot_be_changed(shared, size):
     with pytest.raises(PermissionError):
         os.ftruncate(shared, size)
     with pytest.raises(PermissionError):

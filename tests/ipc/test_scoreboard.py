@@ -147,7 +147,7 @@ class TestTotals:
     def assert_totals(self, board, times):
         assert board.totals() == self.multiple(times)
 
-    def test_nobody_yet(self, board):
+    def test_no_worker_yet(self, board):
         self.assert_totals(board, 0)
 
     def test_of_all_who_live(self, board):
@@ -220,7 +220,7 @@ WORDS = st.sampled_from([0, 1, 2, -1, 2**40, 2**52, 2**62, 2**63 - 1, -(2**63)])
 
 
 class TestWhatOthersWrote:
-    """Whoever has the board can write anything anywhere in its rows."""
+    """A process that has the board can write anything anywhere in its rows."""
 
     def spoil(self, board, word):
         """Every word of every row, that of the header included."""
@@ -287,7 +287,7 @@ class TestWhatOthersWrote:
             os.pwrite(reader.roster_fd, b"1", 0)
         reader.close()
 
-    def test_a_roster_that_was_opened_anew_leads_nobody_astray(self, board):
+    def test_a_reopened_roster_misleads_no_worker(self, board):
         """Where the master is the same user as its workers, they can."""
         mine = ready(board, connections=9, beat=100)
         board._roster[0] = 2**40

@@ -101,7 +101,7 @@ def test_new_files_go_to_the_workers_once(world, caplog):
     assert len(world.fleet.given) == 1
 
 
-def test_workers_that_could_not_be_told_are_told_later(world, caplog):
+def test_workers_that_could_not_be_notified_are_notified_later(world, caplog):
     world.fleet.takes = False
     AUTHORITY.write(world.directory, "site")
     world.pass_time(6)
@@ -130,7 +130,7 @@ def test_a_half_written_pair_is_waited_out(world, caplog):
     assert world.bundle().pairs[0].key == new_key
 
 
-def test_a_bad_file_is_refused_and_told_once(world, caplog):
+def test_a_bad_file_is_refused_and_logged_once(world, caplog):
     before = world.bundle()
     put(world.directory / "site.pem", "not a certificate")
     world.pass_time(60)
@@ -186,7 +186,7 @@ def test_new_files_that_may_be_read_only_later(world, reading):
     assert len(world.fleet.given) == 1
 
 
-def test_trouble_that_passes_is_told_once_and_outlived(world, reading, caplog):
+def test_passing_trouble_is_logged_once_and_survived(world, reading, caplog):
     reading.append("Too many open files")
     AUTHORITY.write(world.directory, "site")
     world.pass_time(100)
@@ -270,7 +270,7 @@ def test_generations_have_their_own(world):
 @pytest.mark.parametrize(
     ("days", "level", "text"), [(13, "WARNING", "in 13 day(s); renew it"), (0, "WARNING", "in 0 day(s)")]
 )
-def test_an_end_that_is_near_is_told_at_the_start_and_daily(tmp_path, caplog, days, level, text):
+def test_a_near_expiry_is_logged_at_the_start_and_daily(tmp_path, caplog, days, level, text):
     world = World(tmp_path, days=days).load()
     (record,) = caplog.records
     assert record.levelname == level

@@ -85,12 +85,12 @@ BREACHES = {
         flood(b'["BeganLeaving", {"reason": "' + b"x" * 60_000 + b'"}]'),
         "sends too many messages",
     ),
-    "tasks nobody asked for": (flood(b'["TasksTold", {"number": 1}]'), "sends too many messages"),
+    "unrequested tasks": (flood(b'["TasksTold", {"number": 1}]'), "sends too many messages"),
 }
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_who_does_not_speak_the_protocol_is_killed_and_told_once(
+def test_a_violation_of_the_protocol_kills_and_is_logged_once(
     home: Household, caplog: pytest.LogCaptureFixture, breach: str
 ) -> None:
     behave, why = BREACHES[breach]
@@ -103,7 +103,7 @@ def test_who_does_not_speak_the_protocol_is_killed_and_told_once(
     assert len(line) < 500
 
 
-def test_many_that_flood_hold_nobody_up(home: Household) -> None:
+def test_floods_do_not_delay_other_children(home: Household) -> None:
     for worker in range(4):
         home.worker(worker, flood(b"5" * 1000))
     longest = 0.0
@@ -133,7 +133,7 @@ def test_a_worker_whose_pid_is_a_lie_is_given_up(
     os.close(stack)
 
 
-def test_nobody_takes_the_pid_of_another(home: Household, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_child_takes_the_pid_of_another(home: Household, caplog: pytest.LogCaptureFixture) -> None:
     other = home.worker(0)
     channel, stack = home.order(1)
     channel.send(WorkerForked(other))
@@ -144,7 +144,7 @@ def test_nobody_takes_the_pid_of_another(home: Household, caplog: pytest.LogCapt
     os.close(stack)
 
 
-def test_nobody_speaks_for_a_child_that_is_not_known_yet(
+def test_no_child_speaks_for_one_that_is_not_known_yet(
     home: Household, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = fork(lambda: None)
@@ -214,7 +214,7 @@ class TestZygotes:
 
 
 class TestBookkeepingThatFails:
-    """Whoever is gone is gone, and its number may be another's."""
+    """The pid of a process that has exited may be in use again."""
 
     @pytest.mark.parametrize("fails", ["release", "close", "unregister", "claim"])
     def test_does_not_keep_the_fleet_from_knowing(
@@ -261,8 +261,8 @@ class TestBookkeepingThatFails:
 
 
 @pytest.fixture
-def nobody_reads() -> Iterator[Any]:
-    """Where one can connect to, and nobody reads."""
+def unread_address() -> Iterator[Any]:
+    """An address that accepts connections and is never read from."""
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         listening.bind(("127.0.0.1", 0))
@@ -283,10 +283,10 @@ def lingering(address: Any) -> socket.socket:
 
 @pytest.mark.parametrize("kernel", ["of today", "that cannot refuse"])
 @pytest.mark.parametrize("said", [b'["WantsToLeave", {"reason": "x"}]', b"5", b""])
-def test_a_descriptor_that_lingers_holds_nobody_up(
+def test_a_lingering_descriptor_does_not_block_the_master(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    nobody_reads: Any,
+    unread_address: Any,
     kernel: str,
     said: bytes,
 ) -> None:
@@ -298,7 +298,7 @@ def test_a_descriptor_that_lingers_holds_nobody_up(
 
         def live() -> None:
             channel.send(WorkerForked(os.getpid()))
-            sock = lingering(nobody_reads)
+            sock = lingering(unread_address)
             with contextlib.suppress(PermissionError), socket.socket(fileno=channel.fileno()) as end:
                 for _ in range(3):
                     descriptors.send(end, said, [sock.fileno()])
@@ -314,10 +314,12 @@ def test_a_descriptor_that_lingers_holds_nobody_up(
         assert "a message with descriptors; it is killed" in caplog.text
 
 
-def test_a_zygotes_channel_is_let_go_the_same_way(monkeypatch: pytest.MonkeyPatch, nobody_reads: Any) -> None:
+def test_a_zygotes_channel_is_let_go_the_same_way(
+    monkeypatch: pytest.MonkeyPatch, unread_address: Any
+) -> None:
     monkeypatch.setattr(descriptors, "_SO_PASSRIGHTS", 0x7FFF)
     with household() as home:
-        sock = lingering(nobody_reads)
+        sock = lingering(unread_address)
         home.zygotes[1].send(WorkerBootFailed("x"), (sock.fileno(),))
         os.close(sock.detach())
         home.children.retire_zygote(1)

@@ -52,7 +52,7 @@ def test_who_waits_is_given_away_as_new_and_then_it_closes(
             assert taken.connection.recv(100) == b"said early"
 
 
-def test_whoever_takes_it_knows_of_tls(hand_off: HandOff, removed: ClosingListeners) -> None:
+def test_the_receiver_knows_of_tls(hand_off: HandOff, removed: ClosingListeners) -> None:
     listener = listening("https://127.0.0.1:0")
     with connect(listener):
         removed.add(listener)
@@ -82,9 +82,7 @@ def test_what_the_full_queue_does_not_take_waits_for_the_next_turn(
             assert taken.connection.getpeername() == client.getsockname()
 
 
-def test_a_listener_that_somebody_made_wait_holds_nobody_up(
-    hand_off: HandOff, removed: ClosingListeners
-) -> None:
+def test_a_blocking_listener_does_not_block_the_master(hand_off: HandOff, removed: ClosingListeners) -> None:
     """Whether a socket waits is the same for all who have it."""
     listener = listening()
     with listener.sock.dup() as workers, connect(listener):

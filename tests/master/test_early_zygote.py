@@ -20,7 +20,7 @@ def _end(pid, channel):
     os.waitpid(pid, 0)
 
 
-def test_one_that_nobody_took_is_ended_and_reaped():
+def test_an_unused_zygote_is_ended_and_reaped():
     with pytest.raises(ZeroDivisionError), EarlyZygote({}):
         [child] = psutil.Process().children()
         raise ZeroDivisionError

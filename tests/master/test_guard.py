@@ -16,7 +16,7 @@ def also_fail() -> None:
     raise ValueError
 
 
-def test_the_same_fault_is_told_once_and_its_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_repeated_fault_is_logged_once_and_its_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "asgi_master")
     now = 0.0
     failures = FailureLog(lambda: now)

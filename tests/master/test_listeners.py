@@ -60,7 +60,7 @@ def both_families(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
 
-def test_port_0_is_told_by_the_url(listeners):
+def test_the_url_shows_the_port_chosen_for_port_0(listeners):
     (listener,) = listeners.open(sockets("127.0.0.1:0"))
     assert listener.url == f"http://127.0.0.1:{port_of(listener)}"
     with socket.create_connection(("127.0.0.1", port_of(listener)), timeout=5):
@@ -89,7 +89,7 @@ def test_a_failure_leaves_nothing_open(listeners, tmp_path):
     assert not (tmp_path / "a.sock").exists()
 
 
-def test_a_host_nobody_knows(listeners):
+def test_an_unknown_host(listeners):
     with pytest.raises(BindError, match="the host is not known here"):
         listeners.open(sockets("no-such-host.invalid:80"))
 
@@ -105,7 +105,7 @@ def test_a_family_that_is_switched_off_is_passed_over(listeners, refusing, both_
     assert [listener.sock.family for listener in listeners.open(sockets("localhost:0"))] == [socket.AF_INET]
 
 
-def test_a_family_that_is_switched_off_is_told_where_nothing_else_is_asked_for(listeners, refusing):
+def test_a_disabled_family_is_an_error_if_it_is_the_only_one(listeners, refusing):
     refusing(socket.AF_INET6)
     with pytest.raises(BindError, match=r"cannot bind \[::1\]:0: Address family not supported"):
         listeners.open(sockets("[::1]:0"))

@@ -59,7 +59,7 @@ def test_two_processes_of_one_slot_are_added_up():
     assert looker.known() == {("worker", 0): 33}
 
 
-def test_whoever_is_gone_meanwhile_has_none():
+def test_a_process_that_ended_meanwhile_has_none():
     looker = Looker()
     looker.gone = {1}
     looker.sampler.sample([MASTER])

@@ -44,7 +44,7 @@ def test_the_umask_is_obeyed(path: Path) -> None:
     pid_file.remove()
 
 
-def test_nobody_sees_it_empty_or_unlocked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_never_empty_or_unlocked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text("1\n")
     seen = []
     rename = os.rename

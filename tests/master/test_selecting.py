@@ -63,7 +63,7 @@ def test_it_tells_what_is_ready(selector, pair):
     assert ready(selector) == []
 
 
-def test_the_end_of_the_other_side_is_for_whoever_waits(selector, pair):
+def test_the_end_of_the_other_side_wakes_every_waiter(selector, pair):
     ours, theirs = pair
     selector.register(ours, WRITE, "ours")
     theirs.close()
@@ -111,7 +111,7 @@ def test_while_something_is_refused_it_does_not_wait_long(selector, pair):
     assert selector.select(60.0) == []
 
 
-def test_what_it_was_told_to_forget_does_not_wake_it_for_ever(selector, pair):
+def test_an_unregistered_file_does_not_wake_it_for_ever(selector, pair):
     ours, theirs = pair
     selector.register(ours, READ, "ours")
     theirs.send(b"x")

@@ -140,7 +140,7 @@ def test_a_unix_listener_is_replaced_and_given_to_the_workers(unix: Home, how: i
     assert not Path(path).exists()
 
 
-def test_what_cannot_be_mended_is_tried_again_and_told_seldom(
+def test_what_cannot_be_mended_is_tried_again_and_logged_seldom(
     unix: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = Path(unix.listener.sock.getsockname())
@@ -206,7 +206,7 @@ def test_a_worker_whose_channel_is_full_gets_it_later(tcp: Home) -> None:
 
 
 def test_no_descriptor_comes_in_with_a_request(unix: Home) -> None:
-    """Whoever reads it would close it, and wait for that as long as its sender likes."""
+    """Its reader would close it, and wait for that as long as the sender likes."""
     with socket.socket(socket.AF_UNIX) as client, socket.socket(socket.AF_UNIX) as probe:
         if not refuse(probe):
             pytest.skip("Linux 6.16 and newer")

@@ -29,7 +29,7 @@ def is_readable(pipe):
     return bool(select.select([pipe], [], [], 0)[0])
 
 
-def test_signals_wake_and_are_told_in_order(signals):
+def test_signals_wake_and_are_returned_in_order(signals):
     raise_all(signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP)
     assert is_readable(signals)
     signals.wake()
@@ -38,7 +38,7 @@ def test_signals_wake_and_are_told_in_order(signals):
     assert signals.take() == []
 
 
-def test_a_signal_that_woke_nobody_is_not_lost(signals):
+def test_a_signal_without_a_wakeup_is_not_lost(signals):
     signal.set_wakeup_fd(-1)
     raise_all(signal.SIGTERM)
     assert not is_readable(signals)
@@ -57,7 +57,7 @@ def test_a_signal_is_there_though_the_wakeup_cannot_be_read(signals, monkeypatch
     assert signals.take() == [signal.SIGTERM]
 
 
-def test_a_write_that_fails_is_told_once(signals, caplog, capsys, monkeypatch):
+def test_a_failed_write_is_logged_once(signals, caplog, capsys, monkeypatch):
     # The log is set up later, and again with each reload.
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     interpreter_output.capture(to_warnings=False)

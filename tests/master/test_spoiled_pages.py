@@ -200,7 +200,7 @@ def spoil(board: Scoreboard, row: list[int]) -> None:
 
 
 def defers(board: Scoreboard, index: int) -> None:
-    """A sibling takes a connection in the end, however many it is told that others have."""
+    """A sibling takes a connection in the end, whatever load the others report."""
     reader = Scoreboard(os.dup(board.fd), board.roster_for_reading())
     context = cast("Any", SimpleNamespace(loop=None, stats=Stats(connections=5)))
     acceptor = Acceptor(context, [], cast("Any", None), reader, reader.row(index), max_connections=0)
@@ -245,7 +245,7 @@ def _is_dead(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def test_nobody_is_ready_when_all_are_dead(master: Master) -> None:
+def test_not_ready_when_all_are_dead(master: Master) -> None:
     for row in master.children.rows().values():
         row[Field.HEARTBEAT_NS] = 2**62
     assert check_ready(master.fleet_view.health_state()).passes

@@ -214,7 +214,7 @@ def test_a_full_queue_delays_and_loses_nothing(manager, notifier):
     assert seen == [str(number) for number in range(40)]
 
 
-def test_a_manager_that_went_away_is_told_once(manager, notifier, caplog):
+def test_a_manager_that_went_away_is_logged_once(manager, notifier, caplog):
     manager.close()
     Path(manager.path).unlink()
     notifier.send({"STATUS": "a"})
@@ -440,7 +440,7 @@ def test_a_spare_that_serves_on_beside_a_new_worker_is_not_one_too_many(manager,
     assert told.pass_time(6)[-1]["STATUS"] == "1/1 worker ready, generation 1, 0 req/s"
 
 
-def test_a_stop_that_is_delayed_is_told_at_once(told):
+def test_a_delayed_stop_is_reported_at_once(told):
     told.boot()
     told.service.note(StopDelayed(20.0))
     (said,) = told.manager.read()
@@ -465,7 +465,7 @@ def test_the_watchdog_is_fed_at_half_of_its_time(watched):
 
 def test_the_watchdog_is_not_fed_while_no_loop_turns(watched):
     assert len(words(watched.pass_time(60, beating=False), "WATCHDOG")) == 1
-    # One that goes on is enough, and is told at once.
+    # One worker that serves on is enough, and is reported at once.
     watched.now += 0.5
     watched._beat(next(iter(watched.rows)))
     watched.service.sweep()
@@ -765,7 +765,7 @@ def web():
         yield sock
 
 
-def test_a_socket_that_nobody_served_can_be_asked_for_later(store, notifier, monkeypatch, web, caplog):
+def test_a_socket_that_was_not_served_can_be_bound_later(store, notifier, monkeypatch, web, caplog):
     fd_store = store.pass_on(notifier, monkeypatch, (web.fileno(), "web"))
     listeners = Listeners(fd_store)
     listeners.open(settings_of("127.0.0.1:0"))
@@ -833,7 +833,7 @@ def test_a_descriptor_can_still_be_named_by_its_number(store, notifier, monkeypa
 
 
 def test_a_descriptor_that_is_none_is_passed_over(store, notifier, monkeypatch, tmp_path):
-    """Kept under our name, but not a socket: whoever put it there, we bind what we want."""
+    """Stored under our name, but not a socket: we bind our own, whatever put it there."""
     fd = os.open(tmp_path, os.O_RDONLY)
     fd_store = store.pass_on(notifier, monkeypatch, (fd, stored_name("127.0.0.1:0", None)), (9999, "gone"))
     listeners = Listeners(fd_store)

@@ -50,7 +50,7 @@ def test_each_reload_that_fails_shows_it_again() -> None:
         assert tracebacks.of(ReloadFailed(generation, ImportFailed(REASON), 1)) == BELOW
 
 
-def test_what_nobody_asked_for_is_forgotten() -> None:
+def test_unrequested_tracebacks_are_dropped() -> None:
     tracebacks = _told()
     tracebacks.forget()
     assert tracebacks.of(ReloadFailed(2, ImportFailed(REASON), 1)) == {}

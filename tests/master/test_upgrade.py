@@ -265,7 +265,7 @@ SAY = f"print('{READY_MARKER}2.0')"
 
 
 def test_the_check_runs_in_its_directory_with_the_state_alone(monkeypatch, tmp_path):
-    # Whoever runs the tests may have passed on some of its own.
+    # The process that runs the tests may have passed on some of its own.
     known = {fd for fd in range(3, 1024) if is_open(fd) and os.get_inheritable(fd)}
     code = f"""
 import os

@@ -190,7 +190,7 @@ def test_what_cannot_be_opened_is_a_refused_start(fleet: Fleet, what: str, reaso
     assert not (fleet.directory / "target.txt").exists()
 
 
-def test_a_pipe_that_nobody_reads_holds_nobody_up(fleet: Fleet) -> None:
+def test_an_unread_pipe_delays_no_request(fleet: Fleet) -> None:
     path = fleet.directory / "access.pipe"
     os.mkfifo(path)
     long = "x" * 1000

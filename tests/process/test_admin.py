@@ -1,4 +1,4 @@
-"""Health and metrics of real fleets, also while nobody else answers."""
+"""Health and metrics of real fleets, also while no worker responds."""
 
 import os
 import shutil
@@ -125,7 +125,7 @@ def test_nothing_is_ready_before_the_workers(fleet: Fleet) -> None:
     wait_until(lambda: ask(fleet, "/readyz").status_code == 200, "it is ready")
 
 
-def test_a_stop_is_told_before_it_begins(fleet: Fleet) -> None:
+def test_a_stop_is_reported_before_it_begins(fleet: Fleet) -> None:
     fleet.serve("probe:app", *ADMIN, "--shutdown-delay", "60", workers=2)
     fleet.expect_log("WARNING.*not reloading: the master is stopping")
     with Traffic(fleet) as traffic:

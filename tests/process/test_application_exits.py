@@ -1,4 +1,4 @@
-"""`sys.exit()` and `KeyboardInterrupt` below a request are that request's failure, and nobody else's."""
+"""`sys.exit()` and `KeyboardInterrupt` below a request fail that request, and no other."""
 
 import socket
 from concurrent.futures import ThreadPoolExecutor

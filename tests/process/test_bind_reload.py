@@ -231,7 +231,7 @@ def test_a_rollback_opens_what_the_reload_took_away(fleet: Fleet, tmp_path: Path
 def test_a_rollback_serves_an_inherited_descriptor_that_the_reload_took_away(
     fleet: Fleet, tmp_path: Path
 ) -> None:
-    """Nobody could pass it again. Whoever connects meanwhile waits: it was not for us to close."""
+    """Nothing could pass it again. Clients that connect meanwhile wait: we do not close what we did not open."""
     control = tmp_path / "control.sock"
     with socket.create_server(("127.0.0.1", 0)) as given:
         address, inherited = given.getsockname(), f"fd://{given.fileno()}"

@@ -75,7 +75,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_would_not_start_is_told_with_the_reason(tmp_path: Path, fault: str) -> None:
+def test_the_reason_why_it_would_not_start_is_shown(tmp_path: Path, fault: str) -> None:
     source, arguments, status, reason = FAULTS[fault]
     (tmp_path / "changing.py").write_text(source)
     done = check(tmp_path, "changing:app", *arguments)

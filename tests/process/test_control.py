@@ -433,7 +433,7 @@ def test_a_path_that_cannot_be_used_is_worth_a_warning(fleet: Fleet) -> None:
 
 
 def test_a_path_that_another_master_has_ends_the_start(fleet: Fleet, second: Fleet) -> None:
-    """Otherwise whoever means the second one by this path would steer the first."""
+    """Otherwise a command for the second one, by this path, would reach the first."""
     path = fleet.directory / "control"
     fleet.serve("probe:app", "--control-socket", str(path), workers=1)
     second.expect_log("error: ")

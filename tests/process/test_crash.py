@@ -1,4 +1,4 @@
-"""What dies is replaced, and nobody else notices."""
+"""A process that dies is replaced, and no other is affected."""
 
 import os
 import signal

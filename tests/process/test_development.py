@@ -66,7 +66,7 @@ def test_a_first_boot_that_fails_waits_for_the_repair(fleet: Fleet) -> None:
     fleet.start("--reload", "--bind", "127.0.0.1:0", "changing:app", env=WITH_PROBE)
     fleet.wait_line("RuntimeError: not yet")
     wait_watched(fleet)
-    assert fleet.urls == []  # nobody would answer there
+    assert fleet.urls == []  # no worker would answer there
     fleet.write("changing.py", PAGE.format(version="one"))
     fleet.wait_ready(1)
     serves(fleet, "one")

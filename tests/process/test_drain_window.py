@@ -15,7 +15,7 @@ DRAIN, SHUTDOWN = 3.0, 1.0
 TOLERANCE = 0.5
 TRIES = 3
 
-# A response and a WebSocket that never end, whatever they are told, and a shutdown that needs most of its slice.
+# A response and a WebSocket that never end, whatever they receive, and a shutdown that needs most of its slice.
 ENDLESS = """
 import asyncio, time
 
@@ -98,7 +98,7 @@ def stop(fleet: Fleet, *, stubborn: bool, shutdown: float) -> float:
     began = moment(fleet, "shutdown began") - asked
     print(f"cancelled after {cancelled:.2f} s, shutdown began after {began:.2f} s, gone after {took:.2f} s")
     assert cancelled <= began
-    # Nobody is cancelled while there is time, and whoever is cancelled was not waited for in vain.
+    # No request is cancelled while there is time, and the wait for those that are was not in vain.
     assert cancelled >= DRAIN - SHUTDOWN - TOLERANCE - 0.1
     return took
 

@@ -39,7 +39,7 @@ def test_reloads_in_a_row(fleet: Fleet) -> None:
 
 
 class Held(asyncio.Protocol):
-    """A connection of a storm: it asks at once, and again when it is told to."""
+    """A connection of a storm: it sends a request at once, and another on demand."""
 
     def __init__(self, storm: "Storm") -> None:
         self._storm = storm
@@ -70,7 +70,7 @@ class Held(asyncio.Protocol):
 
 
 class Storm:
-    """So many connections, opened at once and held."""
+    """Connections that are opened at once and held."""
 
     def __init__(self, port: int, count: int) -> None:
         self.failures: list[str] = []

@@ -301,7 +301,7 @@ def test_a_first_boot_that_fails(fleet: Fleet, case: Case) -> None:
 
 @pytest.mark.parametrize("point", ["after_spawn_order", "before_drain_order", "before_commit"])
 def test_a_master_that_dies_in_a_reload(fleet: Fleet, point: str) -> None:
-    """Whoever was there finishes and leaves; nothing stays behind, and the port is free again."""
+    """Every process finishes and exits; nothing stays behind, and the port is free again."""
     of = 1 if point == "before_drain_order" else 2
     case = Case(f"kill@{point}:generation={of}", "leaving: the master is gone", cuts=True)
     start(fleet, case)
@@ -320,7 +320,7 @@ def test_a_master_that_dies_in_a_reload(fleet: Fleet, point: str) -> None:
 
 
 def test_a_master_that_is_stuck(fleet: Fleet) -> None:
-    """Nobody supervises, and all are served: the service does not depend on the master."""
+    """The workers serve without supervision: the service does not depend on the master."""
     case = Case("hang@before_commit:generation=2", "leaving: the master is gone")
     clients = start(fleet, case)
 

@@ -1,4 +1,4 @@
-"""A worker whose application does everything that a process of its user can do: nobody else pays for it."""
+"""A worker whose application does everything that a process of its user can do: no other worker or client is affected."""
 
 import contextlib
 import os
@@ -89,7 +89,7 @@ def assert_well(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("size", [0, 4096, 1 << 30])
 @pytest.mark.parametrize("name", ["scoreboard", "roster"])
-def test_nobody_changes_the_size_of_shared_memory(fleet: Fleet, name: str, size: int) -> None:
+def test_no_worker_changes_the_size_of_shared_memory(fleet: Fleet, name: str, size: int) -> None:
     serve(fleet)
     assert "Error" in do(fleet, f"for fd in list(fds({name!r})): os.ftruncate(fd, {size})")
     assert_well(fleet)
@@ -131,12 +131,12 @@ def test_a_descriptor_that_lingers_does_not_hold_the_master_up(fleet: Fleet, ker
     fleet.expect_log(
         "a message with descriptors; it is killed", "died after serving", "asked to leave|replaced"
     )
-    with socket.socket() as nobody_reads:
-        nobody_reads.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        nobody_reads.bind(("127.0.0.1", 0))
-        nobody_reads.listen()
+    with socket.socket() as unread_address:
+        unread_address.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        unread_address.bind(("127.0.0.1", 0))
+        unread_address.listen()
         try:
-            said = do(fleet, LINGER.replace("{port}", str(nobody_reads.getsockname()[1])))
+            said = do(fleet, LINGER.replace("{port}", str(unread_address.getsockname()[1])))
         except httpx.RemoteProtocolError:
             said = "killed"
         if kernel != "of today" or "PermissionError" not in said:
@@ -147,7 +147,7 @@ def test_a_descriptor_that_lingers_does_not_hold_the_master_up(fleet: Fleet, ker
 
 
 @pytest.mark.parametrize("said", [b"5", b'["BecameReady", {}]', b'["WantsToLeave", {"reason": "x"}]', b"["])
-def test_a_flood_is_told_once_and_its_worker_replaced(fleet: Fleet, said: bytes) -> None:
+def test_a_flood_is_logged_once_and_its_worker_replaced(fleet: Fleet, said: bytes) -> None:
     serve(fleet)
     fleet.expect_log("it is killed", "died after serving")
     code = f"""

@@ -123,7 +123,7 @@ def test_a_daemon_child_ends_with_its_worker(fleet: Fleet, loop: str, what: str)
     assert not psutil.pid_exists(child)
 
 
-def test_a_child_that_is_none_is_left_and_told_of(fleet: Fleet) -> None:
+def test_a_false_child_is_left_alone_and_logged(fleet: Fleet) -> None:
     fleet.expect_log(r"WARNING.*leaving a process of the application behind: helper \[\d+\]")
     fleet.serve_source(FORKED, "--stall-warn", "0", workers=1, env=WITH_PROBE)
     with fleet.client() as client:

@@ -1,4 +1,4 @@
-"""As process 1 of a container: heard from the start, reaping whoever is left, at home where nothing can be written."""
+"""As process 1 of a container: handles signals from the start, reaps orphans, runs on a read-only file system."""
 
 import contextlib
 import os

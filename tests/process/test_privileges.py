@@ -203,7 +203,7 @@ def test_a_worker_of_a_killed_master_drains(dropping: Fleet, program: tuple[str,
     dropping.kill_master()
 
 
-def test_a_number_that_nobody_has(dropping: Fleet, program: tuple[str, ...]) -> None:
+def test_an_unused_uid(dropping: Fleet, program: tuple[str, ...]) -> None:
     arguments = ["--user", "54321", "--group", "54322", "--no-new-privs", "off"]
     dropping.serve("rights:app", *arguments, program=program)
     told = rights(dropping)
@@ -259,10 +259,10 @@ async def app(scope, receive, send):
 """
 
 
-def test_an_application_that_lies_to_the_master_has_nobody_else_signalled(
+def test_a_false_report_to_the_master_signals_no_other_process(
     dropping: Fleet, program: tuple[str, ...]
 ) -> None:
-    """The master is root, and the worker's end of its channel is there for whoever looks."""
+    """The master is root, and the application can find the worker's end of its channel."""
     dropping.serve_source(LIAR, "--user", "nobody", program=program, workers=1)
     [worker] = dropping.workers()
     dropping.expect_log("sent WorkerForked twice; it is killed", "died after serving", "hand-off")

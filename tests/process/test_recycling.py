@@ -148,7 +148,7 @@ def test_the_successor_is_ready_before_a_terminated_worker_leaves(fleet: Fleet) 
     assert "is ready" in told[1]
 
 
-def test_a_terminated_worker_leaves_at_once_if_told_twice(fleet: Fleet) -> None:
+def test_a_second_sigterm_makes_a_worker_leave_at_once(fleet: Fleet) -> None:
     fleet.serve(workers=1)
     fleet.expect_log("WARNING.*leav")
     (victim,) = fleet.workers()

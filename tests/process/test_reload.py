@@ -84,7 +84,7 @@ def test_a_request_in_flight_is_finished_by_the_old_code(fleet: Fleet) -> None:
     fleet.wait_workers(all_of(2, 1), "only the new one is left")
 
 
-def test_a_websocket_of_the_old_code_is_told_1012(fleet: Fleet) -> None:
+def test_a_websocket_of_the_old_code_is_closed_with_1012(fleet: Fleet) -> None:
     fleet.serve_source(GOOD.format(version=1), env=WITH_PROBE, workers=1)
     with connect(f"ws://127.0.0.1:{fleet.port}/", proxy=None) as websocket:
         fleet.send(signal.SIGHUP)

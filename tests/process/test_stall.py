@@ -103,7 +103,7 @@ def test_a_stuck_loop_is_named_with_the_request_and_the_line(fleet: Fleet) -> No
     assert place in warning
 
 
-def test_a_busy_loop_is_told_from_a_stuck_one(fleet: Fleet) -> None:
+def test_a_busy_loop_is_distinguished_from_a_stuck_one(fleet: Fleet) -> None:
     serve(fleet)
     fleet.expect_log("WARNING.*event loop is busy")
     with fleet.client() as client:
@@ -134,7 +134,7 @@ def test_a_websocket_is_named(fleet: Fleet) -> None:
     fleet.wait_line(r"stuck for \d\.\d s in WebSocket /room/5\?token=1, at .*changing\.py")
 
 
-def test_each_stall_is_told_once(fleet: Fleet) -> None:
+def test_each_stall_is_logged_once(fleet: Fleet) -> None:
     serve(fleet)
     fleet.expect_log("WARNING.*event loop is stuck")
     with fleet.client() as client:

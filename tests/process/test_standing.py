@@ -28,7 +28,7 @@ class Idle:
         return not select.select([self.connection], [], [], 0)[0]
 
     def assert_keeps_its_time(self) -> None:
-        """Its client is told of no end before its time, and of one after it."""
+        """Its client sees no end before the time-out, and one after it."""
         wait_until(lambda: not self.is_open(), "it is closed", KEEP_ALIVE_TIMEOUT + PATIENCE)
         lived = time.monotonic() - self._asked
         assert self.connection._socket.recv(1) == b"", "an orderly end"

@@ -112,7 +112,7 @@ def test_requests_beyond_the_drain_timeout_are_cancelled_and_the_lifespan_still_
     assert any(line.startswith("lifespan of") for line in fleet.output)
 
 
-def test_websockets_are_told_1012(fleet: Fleet) -> None:
+def test_websockets_are_closed_with_1012(fleet: Fleet) -> None:
     fleet.serve(workers=1)
     with connect(f"ws://127.0.0.1:{fleet.port}/", proxy=None) as websocket:
         websocket.send("hello")
@@ -151,7 +151,7 @@ async def app(scope, receive, send):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("starts_for", ["0", "30"])
-def test_the_whole_group_is_told_and_nobody_is_replaced(fleet: Fleet, signum, starts_for: str) -> None:
+def test_a_signal_to_the_whole_group_replaces_no_worker(fleet: Fleet, signum, starts_for: str) -> None:
     """As by supervisord's stopasgroup: the workers hear of it before the master does."""
     fleet.expect_log("WARNING.*leaving: SIGTERM")
     fleet.write("slow_start.py", SLOW_START)

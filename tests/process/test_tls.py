@@ -192,11 +192,9 @@ def test_a_reload_without_a_failed_request(fleet: Fleet) -> None:
         fleet.send(signal.SIGHUP)
         fleet.wait_workers(lambda seen: [w.generation for w in seen].count(2) == 2, "two new workers")
         traffic.wait_for_more(50)
-        # Those that were idle ask again, within the time that the old workers stay for them, and are told of the end.
+        # Those that were idle ask again, within the time that the old workers stay for them, and are notified of the end.
         for sock in idle:
-            wait_until(
-                lambda sock=sock: ends_with(Client(sock).get("/who")), "the old workers are told to leave"
-            )
+            wait_until(lambda sock=sock: ends_with(Client(sock).get("/who")), "the old workers leave")
             assert sock.recv(1) == b"", "an end of TLS"
             sock.close()
         fleet.wait_settled(2)

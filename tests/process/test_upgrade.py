@@ -1,4 +1,4 @@
-"""SIGUSR2: the master becomes the program that is installed now, and nobody notices."""
+"""SIGUSR2: the master becomes the program that is installed now, and no client notices."""
 
 import asyncio
 import os
@@ -184,7 +184,7 @@ def test_a_program_that_cannot_take_over_is_refused(fleet: Fleet) -> None:
         path.write_text(good.replace(old, new))
         refused(fleet, why)
         path.write_text(good)
-        # Bytecode is told apart by the second and the size.
+        # Bytecode is validated by the second and the size.
         os.utime(path, ns=(written, written))
 
     with Traffic(fleet, clients=1) as traffic, fleet.keeping_descriptors():

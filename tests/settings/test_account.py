@@ -28,7 +28,7 @@ def test_another_group(group: str):
     assert account.gid in account.groups
 
 
-def test_numbers_that_nobody_has():
+def test_unused_numbers():
     account = find_account("54321", "54322")
     assert (account.uid, account.gid, account.groups) == (54321, 54322, (54322,))
     assert (account.name, account.home) == ("", "/")

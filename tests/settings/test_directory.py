@@ -55,7 +55,7 @@ def test_of_several_links_none_is_taken(releases):
 
 
 def test_nor_one_where_anybody_may_make_one(releases):
-    """As in /tmp: whoever may not touch the release must not be able to have another one loaded."""
+    """As in /tmp: a user who may not change the release must not be able to have another one loaded."""
     releases.chmod(0o1777)
     assert working_directory({}, []) != releases / "current"
 

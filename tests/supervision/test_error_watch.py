@@ -60,7 +60,7 @@ def test_what_is_tolerated(new, old, policy):
     assert world.generations() == [2] * 4
 
 
-def test_an_old_generation_that_nobody_asks_is_taken_to_be_well():
+def test_an_old_generation_without_requests_counts_as_healthy():
     world = steady(reloading(Code(rate=50, failing=0.3), Code()))
     assert world.generations() == [1] * 4
 

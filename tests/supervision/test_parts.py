@@ -75,7 +75,7 @@ def test_nothing_to_do():
     assert result([worker(1, 0), worker(2, 1), worker(3, 2)], plan()) == ([], [])
 
 
-def test_empty_slots_are_filled_unless_they_wait_or_nobody_can_fork():
+def test_empty_slots_are_filled_unless_they_wait_or_no_zygote_can_fork():
     assert result([worker(1, 1)], plan()) == ([], [0, 2])
     assert result([worker(1, 1)], plan(), held={0}) == ([], [2])
     assert result([worker(1, 1)], plan(can_fork=False)) == ([], [])
@@ -125,7 +125,7 @@ def test_who_is_to_be_recycled_gets_a_successor_and_leaves_once_that_is_ready():
     assert result([*old, worker(4, 1)], plan()) == ([2], [])
 
 
-def test_a_successor_that_nobody_waits_for_leaves():
+def test_a_successor_without_need_leaves():
     assert result([worker(1, 0), worker(2, 0, ready=False)], plan(workers=1)) == ([2], [])
 
 
@@ -169,7 +169,7 @@ def test_whatever_serves_the_bounds_are_kept(slots, workers, surge, missing, rep
     assert len(kept) == len(set(kept)), "one for each slot"
     assert {w.slot for w in serving if w.generation == 3 and w.is_ready and w.slot < workers} - set(kept) <= {
         w.slot for w in todo.drain if w.id == recycle
-    }, "of those that may stay, nobody leaves without a successor but who is recycled"
+    }, "of those that may stay, only the recycled one leaves without a successor"
     if any(w.generation != 3 and w.is_ready for w in todo.drain):
         assert sum(w.is_ready for w in staying) >= workers - missing
 

@@ -81,7 +81,7 @@ def test_who_is_next(serving, held, can_fork, chosen):
 # --- the exchange
 
 
-def test_the_successor_is_ready_before_the_worker_is_told_to_leave():
+def test_the_successor_is_ready_before_the_worker_is_drained():
     world = booted(codes={1: Code(boot_time=3)})
     start = world.now
     (old,) = ask(world, 2)

@@ -201,7 +201,7 @@ def test_want_of_memory_stops_where_that_is_asked_for():
     assert not other.notices(notices.StoppingForMemory)
 
 
-def test_want_of_memory_at_the_first_boot_is_told_by_the_status():
+def test_want_of_memory_at_the_first_boot_sets_the_exit_status():
     world = Simulation(Policy(workers=2, exit_on_oom=True), codes={1: Code(boot_time=5)})
     world.until(lambda: world.workers)
     out_of_memory(world, next(iter(world.workers.values())))
@@ -791,7 +791,7 @@ def test_a_worker_that_gets_on_after_a_dump_is_not_killed():
     assert len(world.notices(notices.WorkerBusy)) == 1
 
 
-def test_progress_of_the_future_protects_nobody_for_ever():
+def test_progress_in_the_future_does_not_protect_for_ever():
     world = booted(hang_timeout=10)
     world.worker(1).beats_until = world.now
     for _ in range(200):
@@ -839,7 +839,7 @@ def test_hang_timeout_zero_never_judges():
     assert world.orders(DumpStacks) == []
 
 
-def test_a_master_that_was_stopped_blames_nobody():
+def test_a_master_that_was_stopped_blames_no_worker():
     world = booted(hang_timeout=5, boot_timeout=20)
     world.tell(ScaleRequested(+1))
     world.sleep_through(100)
@@ -900,7 +900,7 @@ def test_a_graceful_stop_drains_everybody_without_hand_off():
     assert world.notices(notices.Stopped) == [notices.Stopped(ExitCode.OK)]
 
 
-def test_newcomers_are_turned_away_once_nobody_accepts():
+def test_new_connections_are_refused_once_no_worker_accepts():
     world = booted(codes={1: Code(drain_time=NEVER)}, drain_timeout=30)
     first, *others, last = world.ready()
     world.tell(StopRequested())

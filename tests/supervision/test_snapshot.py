@@ -26,7 +26,7 @@ def again(supervisor: Supervisor) -> Supervisor:
 
 
 class TwinMachine(FleetMachine):
-    """The random lives of a fleet, with a second supervisor that is told the same from some moment on."""
+    """The random lives of a fleet, with a second supervisor that gets the same events from some moment on."""
 
     twin = None
 

@@ -99,7 +99,7 @@ def test_a_slot_that_keeps_crashing_keeps_the_spare():
     assert slots(world.standing_by()) == [3]
 
 
-def test_a_spare_that_crashes_is_replaced_with_back_off_and_nobody_is_admitted():
+def test_a_spare_that_crashes_is_replaced_with_back_off_and_none_is_admitted():
     world = booted()
     world.scripts = {n: Code(dies_after=0.1) for n in range(5, 500)}
     world.die(world.standing_by()[0])
@@ -136,7 +136,7 @@ def test_a_worker_that_leaves_unasked_is_missed_too():
 
 
 @pytest.mark.parametrize(("surge", "missing"), [(1, 0), (0, 1)])
-def test_nobody_is_missed_in_an_exchange(surge, missing):
+def test_no_worker_is_missing_in_an_exchange(surge, missing):
     world = booted(max_surge=surge, max_unavailable=missing)
     world.tell(WorkerReplacementRequested(world.worker(0).id, "old"))
     world.run(10)
@@ -284,7 +284,7 @@ def test_spares_stop_with_the_others():
 
 def spare(number, slot, generation, reason, *, ready, standby):
     state = WorkerState.READY if ready else WorkerState.BOOTING
-    # Nobody is admitted before it is ready.
+    # No spare is admitted before it is ready.
     return WorkerRecord(
         number,
         slot,

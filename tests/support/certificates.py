@@ -22,7 +22,7 @@ class Authority:
         return self._ca.cert_pem.bytes().decode()
 
     def issue(self, *names: str, common_name: str | None = None, days: int | None = None) -> trustme.LeafCert:
-        """A certificate for these names that ends in so many days."""
+        """A certificate for these names that expires in `days` days."""
         until = None
         if days is not None:
             until = dt.datetime.now(dt.UTC) + dt.timedelta(days=days, hours=1)

@@ -26,7 +26,7 @@ def no_descriptor_left() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def fewer_descriptors(number: int) -> Iterator[None]:
-    """What is started meanwhile may have so many."""
+    """Processes that are started meanwhile may have this many descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
     try:

@@ -185,7 +185,7 @@ class Drilled:
         assert not twice, "said more than once:\n" + twice[0]
 
     def calm(self, pids: list[int]) -> None:
-        """Nobody spins."""
+        """No process spins."""
         before = {pid: cpu_seconds(pid) for pid in pids}
         began = time.monotonic()
         wait(0.3)

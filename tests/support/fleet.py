@@ -87,7 +87,7 @@ class Fleet:
         pass_fds: tuple[int, ...] = (),
     ) -> "Fleet":
         """Start `asgi-master` with these arguments, in this fleet's directory and with a bare environment."""
-        become_subreaper()  # whoever loses its master becomes our child, where `close` finds it
+        become_subreaper()  # a process that loses its master becomes our child, where `close` finds it
         self._strangers = {child.pid for child in psutil.Process().children()}
         self._process = subprocess.Popen(
             [*program, *arguments],
@@ -273,7 +273,7 @@ class Fleet:
         return found
 
     def wait_settled(self, workers: int) -> None:
-        """Until a reload is over: so many workers, of one generation, and one zygote."""
+        """Wait until a reload is over: this many workers, of one generation, and one zygote."""
 
         def settled(seen: list[WorkerSeen]) -> bool:
             return (

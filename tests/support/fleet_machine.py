@@ -154,7 +154,7 @@ class FleetMachine(RuleBasedStateMachine):
                 pass
 
     def check_capacity(self, process: FakeProcess) -> None:
-        """Nobody who serves is sent away for an exchange unless enough others are ready."""
+        """No serving worker is drained for an exchange unless enough others are ready."""
         process.told = True
         if not process.ready or process.left:
             return
@@ -316,7 +316,7 @@ class FleetMachine(RuleBasedStateMachine):
             assert set(self.supervisor.fleet.zygotes) == set(self.zygotes)
 
     @invariant()
-    def a_spare_accepts_only_when_it_was_told_to(self) -> None:
+    def a_spare_accepts_only_once_it_is_admitted(self) -> None:
         if self.supervisor.phase is Phase.STOPPED:
             return
         for worker in self.supervisor.fleet.workers.values():
@@ -418,7 +418,7 @@ class FleetMachine(RuleBasedStateMachine):
                     "every requested replacement happens in the end"
                 )
                 assert list(self.zygotes.values()) == ["ready"]
-        # The worst of endings: nobody ever answers, not even to SIGKILL.
+        # The worst end: no process ever responds, not even to SIGKILL.
         if self.exited is None:
             self.stopping = True
             self.tell(StopRequested())

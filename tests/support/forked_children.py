@@ -76,7 +76,7 @@ class Household:
         return Channel.of_fd(channel), stack
 
     def worker(self, worker: int, behave: Behaviour | None = None, generation: int = 1) -> int:
-        """A worker that became ready, and then behaves as it is told; returns its pid."""
+        """A worker that became ready, and then follows its script; returns its pid."""
         channel, stack = self.order(worker, generation)
 
         def live() -> None:

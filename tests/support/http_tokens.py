@@ -6,7 +6,7 @@ METHODS = (
     b"MKCALENDAR LINK UNLINK SOURCE PRI DESCRIBE ANNOUNCE SETUP PLAY PAUSE TEARDOWN GET_PARAMETER SET_PARAMETER "
     b"REDIRECT RECORD FLUSH QUERY BREW"
 ).split()
-"""All that llhttp has a number for, those of RTSP and ICE included, and one that nobody knows."""
+"""All that llhttp has a number for, those of RTSP and ICE included, and one that is unknown."""
 
 CONNECTION_VALUES = [
     b"close",

@@ -20,7 +20,7 @@ _SERVICE_RESTART = 1012
 
 
 class MixedClients:
-    """So many clients of each kind, on one port, until `stop`."""
+    """Clients of each kind, on one port, until `stop`."""
 
     def __init__(self, port: int, *, silence: float = 2.0, pause: float = 0.0) -> None:
         """`silence`: seconds that the silent ones wait, longer than a worker takes to leave.
@@ -76,7 +76,7 @@ class MixedClients:
 
     async def _keep_alive(self) -> None:
         async with _Connection(self._port) as connection:
-            while not self._stopped and not connection.is_told_to_close:
+            while not self._stopped and not connection.must_close:
                 await connection.send(_GET)
                 await connection.answer()
                 self.answers["keep-alive"] += 1
@@ -84,18 +84,18 @@ class MixedClients:
 
     async def _pipelined(self) -> None:
         async with _Connection(self._port) as connection:
-            while not self._stopped and not connection.is_told_to_close:
+            while not self._stopped and not connection.must_close:
                 await connection.send(_GET * _PIPELINED)
                 for _ in range(_PIPELINED):
                     await connection.answer()
                     self.answers["pipelined"] += 1
-                    if connection.is_told_to_close:
+                    if connection.must_close:
                         break  # RFC 9112 §9.3.2: the rest may be asked again
                 await asyncio.sleep(self._pause)
 
     async def _slow_body(self) -> None:
         async with _Connection(self._port) as connection:
-            while not self._stopped and not connection.is_told_to_close:
+            while not self._stopped and not connection.must_close:
                 await connection.send(b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
                 for _ in range(10):
                     await asyncio.sleep(0.03)  # that is how slow it is
@@ -106,7 +106,7 @@ class MixedClients:
     async def _silent(self) -> None:
         async with _Connection(self._port) as connection:
             for _ in range(2):
-                if not connection.is_told_to_close:
+                if not connection.must_close:
                     await asyncio.sleep(self._silence)
                     await connection.send(_GET)
                     await connection.answer()
@@ -140,7 +140,7 @@ class _Connection:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self.is_told_to_close = False
+        self.must_close = False
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -159,7 +159,7 @@ class _Connection:
             status, *lines = (await self._reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
             assert status == b"http/1.1 200 ok", status
             fields = dict(line.split(b": ", 1) for line in lines if line)
-            self.is_told_to_close = fields.get(b"connection") == b"close"
+            self.must_close = fields.get(b"connection") == b"close"
             return await self._reader.readexactly(int(fields[b"content-length"]))
 
     async def is_at_end(self) -> bool:

@@ -170,7 +170,7 @@ LEFT_OUT = {
     **dict.fromkeys(("clock_nanosleep", "madvise", "io_uring_enter"), "an early return, or advice not taken"),
     "futex": "the C library ends the process for every answer that it does not expect",
     "munmap": "what it frees would stay, and nothing else",
-    "execve": "the call of a child that is not there yet: the parent is told by clone",
+    "execve": "the call of a child that is not there yet: the error reaches the parent through clone",
     "tgkill": "a signal to itself",
     "kill": "a signal to itself, or the question whether the master lives",
     "pread64": "of memory",

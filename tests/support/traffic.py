@@ -46,7 +46,7 @@ class Traffic:
         return sum(self.answers.values())
 
     def wait_for_more(self, answers: int) -> None:
-        """Until so many further answers came."""
+        """Wait until this many further answers came."""
         enough = self.total + answers
         wait_until(lambda: self.total >= enough or self.failures, f"{answers} more answers")
 

@@ -121,7 +121,7 @@ def test_wrong_settings_are_not_tried_again(service: Service) -> None:
     assert "wrokers: unknown setting; did you mean workers? (asgi-master.toml, line 5)" in service.journal()
 
 
-def test_an_application_that_does_not_start_is_told_in_the_status(service: Service) -> None:
+def test_the_status_names_an_application_that_does_not_start(service: Service) -> None:
     deploy(service, "raise ImportError('no such thing')").drop_in("once", "[Service]\nRestart=no\n")
     assert service.attempt("start").returncode != 0
     assert service.show("ExecMainStatus") == "3"
@@ -130,7 +130,7 @@ def test_an_application_that_does_not_start_is_told_in_the_status(service: Servi
     )
 
 
-def test_a_second_bind_is_told_in_the_status(service: Service) -> None:
+def test_the_status_shows_a_second_bind(service: Service) -> None:
     taken = service.box.path("/run/taken.sock")
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(taken))
@@ -160,7 +160,7 @@ def test_reload_is_over_when_systemctl_returns(service: Service) -> None:
     assert service.pid == master
 
 
-def test_a_reload_that_fails_is_told_and_changes_nothing(service: Service) -> None:
+def test_a_failed_reload_is_reported_and_changes_nothing(service: Service) -> None:
     deploy(service).start()
     deploy(service, workers="many")
     reload_in_vain(service, "workers: .many. is not a number .*asgi-master.toml, line 2.*")
@@ -254,7 +254,7 @@ def test_a_socket_unit_starts_it_on_demand(service: Service) -> None:
     assert ask(service, at=path)["master"] != first
 
 
-def test_a_socket_that_nobody_serves_is_told(service: Service) -> None:
+def test_an_unserved_socket_is_logged(service: Service) -> None:
     deploy(service, workers=1)
     service.box.run("systemctl", "start", f"asgi-master@{service.name}.socket")
     service.start()

@@ -133,7 +133,7 @@ def test_a_connection_tells_what_is_not_left_out():
     assert taken(log) == ["/\n"]
 
 
-def test_a_request_that_was_described_once_is_told_again(capfdbinary):
+def test_a_cached_description_is_written_again(capfdbinary):
     log = AccessLog('%(h)s "%(r)s" %(s)s %(B)s %(a)s')
     connection = log.of_connection()
     same, other = object(), object()
@@ -340,7 +340,7 @@ def test_endless_fields_are_cut(show):
     assert len(show("%(a)s", headers=[(b"user-agent", b"a" * 60_000)])) == 1024
 
 
-def test_a_scope_that_the_application_ruined_is_told_and_harms_nobody(run):
+def test_a_scope_ruined_by_the_application_is_reported_and_harmless(run):
     done = run("""
         from asgi_master.telemetry.access_log import AccessLog
         configure()
@@ -378,7 +378,7 @@ def test_the_rest_is_written_at_exit_once_and_not_by_the_applications_forks(run)
     assert done.stdout == "/last\n"
 
 
-def test_a_reader_that_is_stuck_loses_lines_but_stops_nobody_and_is_told(run):
+def test_a_stuck_reader_loses_lines_blocks_no_process_and_is_reported(run):
     done = run("""
         from asgi_master.telemetry.access_log import AccessLog
         configure()

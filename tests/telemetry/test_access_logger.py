@@ -147,7 +147,7 @@ def test_a_record_factory_may_set_the_same_names(kept):
     assert (record.request_id, record.path) == ("of the application", "/items/4%202")
 
 
-def test_a_spoilt_scope_is_told_of_and_raises_nothing(kept, caplog):
+def test_a_spoilt_scope_is_logged_and_raises_nothing(kept, caplog):
     AccessLogger("combined").record(object(), scope(raw_path=None), 200, 0, 0.0)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 

@@ -16,7 +16,7 @@ def test_every_exit_status_is_told(code):
     assert f"| {code.value} | `{code.name}` |" in (REFERENCE / "exit-codes.md").read_text()
 
 
-def test_every_atom_is_told_and_no_other():
+def test_every_field_is_documented_and_no_other():
     page = (REFERENCE / "logs.md").read_text()
     told = set(re.findall(r"^\| `%\((\w+)\)s`", page, re.MULTILINE))
     atoms = {"p", "r", *formats._REQUEST_ATOMS, *formats._RESPONSE_ATOMS, *formats._HEADER_ATOMS}

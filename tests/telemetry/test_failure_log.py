@@ -25,7 +25,7 @@ def logged(caplog):
     return [(record.levelname, record.getMessage()) for record in caplog.records]
 
 
-def test_a_kind_is_told_once_and_its_end_with_their_number(clock, caplog):
+def test_a_kind_is_logged_once_and_its_end_with_the_number(clock, caplog):
     failures = FailureLog(clock)
     for _ in range(100):
         failures.failed("reading", ENOMEM, "it is retried")
@@ -47,7 +47,7 @@ def test_what_happened_once_has_no_end(clock, caplog):
     assert len(logged(caplog)) == 1
 
 
-def test_what_comes_back_is_told_again(clock, caplog):
+def test_what_comes_back_is_logged_again(clock, caplog):
     failures = FailureLog(clock)
     for _ in range(2):
         failures.failed("reading", ENOMEM, "it is retried")

@@ -93,7 +93,7 @@ def test_an_application_that_was_installed_is_still_the_application(code, monkey
     assert "[... 1 frame of framework]" in text_of(read(error, ownership=ownership), full=False)
 
 
-def test_causes_contexts_and_notes_are_told_in_the_order_they_happened(code):
+def test_causes_contexts_and_notes_are_shown_in_their_order(code):
     names = code("""
         def fail():
             try:

@@ -417,7 +417,7 @@ def test_a_configuration_may_name_our_logger_and_our_formatters(run, tmp_path):
         ("handler.json", '{"handlers": {"h": {"class": "no.such.Thing"}}}', "no.such"),
     ],
 )
-def test_a_configuration_that_cannot_be_applied_is_told_in_one_line(run, tmp_path, name, text, complaint):
+def test_a_configuration_that_cannot_be_applied_is_one_line(run, tmp_path, name, text, complaint):
     path = tmp_path / name
     if text is not None:
         path.write_text(text)
@@ -438,7 +438,7 @@ def test_an_unknown_level_is_a_settings_error(run):
     assert done.stderr.splitlines()[-1].endswith("SettingsError: log_level: 'loud' is not a level")
 
 
-def test_a_record_that_cannot_be_shown_is_named_and_harms_nobody(run):
+def test_a_record_that_cannot_be_formatted_is_named_and_harmless(run):
     done = run("""
         configure()
         class Bad:
@@ -454,7 +454,7 @@ def test_a_record_that_cannot_be_shown_is_named_and_harms_nobody(run):
     assert third["message"] == "lone surrogate \\udc80"
 
 
-def test_nobody_reading_standard_error_is_no_problem(run):
+def test_standard_error_without_a_reader_is_no_problem(run):
     done = run("""
         r, w = os.pipe()
         os.dup2(w, 2); os.close(w)
@@ -469,7 +469,7 @@ def test_nobody_reading_standard_error_is_no_problem(run):
     assert done.returncode == 0
 
 
-def test_a_reader_that_is_stuck_loses_records_but_stops_nobody_and_is_told(run):
+def test_a_stuck_reader_loses_records_blocks_no_process_and_is_reported(run):
     done = run("""
         r, w = os.pipe()
         os.dup2(w, 2); os.close(w)
@@ -615,7 +615,7 @@ def test_a_formatter_behind_a_queue_gets_the_exception(run, tmp_path):
     assert json.loads(line)["exception"]["type"] == "ZeroDivisionError"
 
 
-def test_what_was_held_back_before_a_fork_is_told_once(run, tmp_path):
+def test_records_pending_before_a_fork_are_written_once(run, tmp_path):
     path = tmp_path / "logging.json"
     memory = {"class": "logging.handlers.MemoryHandler", "capacity": 100, "target": "mine"}
     handlers = {"mine": CONFIG["handlers"]["mine"], "memory": memory}

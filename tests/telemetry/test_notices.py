@@ -253,7 +253,7 @@ def test_signals_are_named():
     assert "killed by SIGKILL" in line
 
 
-def test_a_notice_nobody_wrote_a_line_for_is_an_error():
+def test_a_notice_without_a_line_is_an_error():
     with pytest.raises(TypeError):
         render(n.OfWorker(*WHO))
     with pytest.raises(TypeError):

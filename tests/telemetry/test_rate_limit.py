@@ -1,4 +1,4 @@
-"""When something that repeats is told."""
+"""When something that repeats is logged."""
 
 from asgi_master.telemetry.rate_limit import RateLimit
 

@@ -74,7 +74,7 @@ def drained(read):
 
 
 @pytest.mark.parametrize("size", [4096, 4097, 65536, 100_000, 600_000])
-def test_a_long_record_is_whole_though_nobody_reads_yet(pipe, size):
+def test_a_long_record_is_whole_before_the_reader_starts(pipe, size):
     read, write = pipe
     stream = Stream(write)
     assert stream.write(b"first\n")
@@ -107,7 +107,7 @@ def test_a_record_longer_than_any_pipe_is_finished_before_the_next(pipe):
     stream.close()
 
 
-def test_whoever_holds_the_lock_for_ever_mutes_nobody(pipe):
+def test_a_lock_that_is_held_for_ever_does_not_stop_logging(pipe):
     read, write = pipe
     holder = os.fork()
     if holder == 0:

@@ -92,7 +92,7 @@ def test_passwords(tmp_path, authority):
     assert "longer" in errors(replace(tls, keyfile_password="x" * 2000), tmp_path)[0]
 
 
-def test_a_password_that_nobody_asks_for_is_no_error(tmp_path, authority):
+def test_an_unneeded_password_is_no_error(tmp_path, authority):
     tls = authority.write(tmp_path, "site", "localhost")
     load(replace(tls, keyfile_password="unused"), tmp_path)
 
@@ -184,7 +184,7 @@ def test_authorities_that_are_none(tmp_path, authority):
     assert load(tls, tmp_path).first.verify_mode is ssl.CERT_REQUIRED
 
 
-def test_errors_of_several_pairs_are_told_together(tmp_path, authority):
+def test_errors_of_several_pairs_are_reported_together(tmp_path, authority):
     authority.write(tmp_path, "a")
     authority.write(tmp_path, "b")
     tls = TlsSettings(certfile=("a.pem", "b.pem"), keyfile=("b.key", "a.key"))
@@ -246,7 +246,7 @@ def unraisable(monkeypatch):
 
 
 def test_a_name_that_is_not_ascii_is_refused_without_a_word(tmp_path, authority, unraisable):
-    """Nothing but the handshake's end tells of it, whoever asks how often."""
+    """Only the end of the handshake reports it, however often it is asked for."""
     names = ("one.example", "two.example")
     for name in names:
         authority.write(tmp_path, name, name)

@@ -6,8 +6,10 @@ ratio to a calibration loop of plain Python, which is what may be compared betwe
 
 import argparse
 import asyncio
+import itertools
+import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import uvloop
@@ -38,6 +40,33 @@ BROWSER = (
 )
 PAGE = b"GET /page HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"
 POST = b"POST /upload HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nContent-Length: 1024\r\n\r\n" + b"x" * 1024
+_HEADS = 4000
+
+
+def heads() -> Iterator[bytes]:
+    """Requests of a browser's size, of which each repeats only after `_HEADS` others."""
+    numbers = random.Random(1)
+
+    def digits(size: int) -> str:
+        return f"{numbers.getrandbits(4 * size):0{size}x}"
+
+    return itertools.cycle(
+        [
+            (
+                f"GET /items/{digits(8)}?page={digits(2)}&q={digits(6)} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n"
+                "Connection: keep-alive\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 "
+                f"(KHTML, like Gecko) Chrome/130.0.{digits(4)}.{digits(2)} Safari/537.36\r\n"
+                "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n"
+                "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n"
+                "Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-US,en;q=0.9\r\n"
+                f"X-Request-Id: {digits(32)}\r\nReferer: http://127.0.0.1:8000/{digits(8)}\r\n"
+                f"Cookie: session={digits(32)}; csrftoken={digits(16)}\r\n\r\n"
+            ).encode()
+            for _ in range(_HEADS)
+        ]
+    )
+
+
 _LIMITS = HttpLimits()
 _DATE = "Mon, 23 Nov 2026 10:00:00 GMT"
 _CONNECTIONS = 16
@@ -106,12 +135,12 @@ def calibration() -> None:
     dict([(number, str(number)) for number in range(20)])  # noqa: C404 -- objects to make and drop are the point
 
 
-def parsing(head: bytes) -> Callable[[], object]:
+def parsing(requests: Iterator[bytes]) -> Callable[[], object]:
     """Bytes to a request."""
     parser = engines_of("auto").parser(_LIMITS)
 
     def step() -> None:
-        parser.receive_data(head)
+        parser.receive_data(next(requests))
         while (event := parser.next_event()) is not END_OF_MESSAGE:
             assert event is not NEED_DATA
         parser.start_next_cycle()
@@ -166,13 +195,13 @@ def connected(
     return context, connections
 
 
-def serving(request: bytes, loop: asyncio.AbstractEventLoop) -> Callable[[], Awaitable[object]]:
+def serving(requests: Iterator[bytes], loop: asyncio.AbstractEventLoop) -> Callable[[], Awaitable[object]]:
     """All of it: a turn of the loop in which each of some connections reads a request and writes its response."""
     _context, connections = connected(loop)
 
     async def turn() -> None:
         for connection, _ in connections:
-            connection.data_received(request)
+            connection.data_received(next(requests))
         # Where tasks do not start at once they run in the next turn, and what they wrote is sent after it.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -190,17 +219,20 @@ async def measure(count: int, rounds: int) -> None:
 
     tell("calibration", unit)
     layers = {
-        "parse, tiny": parsing(TINY),
-        "parse, browser": parsing(BROWSER),
-        "parse, POST of 1 KB": parsing(POST),
+        "parse, tiny": parsing(itertools.repeat(TINY)),
+        "parse, browser": parsing(itertools.repeat(BROWSER)),
+        "parse, no two alike": parsing(heads()),
+        "parse, POST of 1 KB": parsing(itertools.repeat(POST)),
         "scope": scoping(),
         "exchange": exchanging(),
         "encode": encoding(),
     }
     for name, step in layers.items():
         tell(name, best(step, count, rounds))
-    for name, request in {"tiny": TINY, "browser": BROWSER, "10 KB body": PAGE, "POST of 1 KB": POST}.items():
-        turn = serving(request, loop)
+    requests = {"tiny": TINY, "browser": BROWSER, "10 KB body": PAGE, "POST of 1 KB": POST}
+    served = {name: itertools.repeat(request) for name, request in requests.items()}
+    for name, traffic in (served | {"no two alike": heads()}).items():
+        turn = serving(traffic, loop)
         tell(f"connection, {name}", await best_turn(turn, count // _CONNECTIONS, rounds) / _CONNECTIONS)
 
 

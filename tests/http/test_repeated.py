@@ -101,3 +101,30 @@ def test_long_hosts_are_not_kept(parser):
         take(parser, b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % (b"a" * length))
         kept = is_host.cache_info().currsize
         assert kept == (length < 256)
+
+
+def test_heads_that_do_not_repeat_are_not_kept(parser):
+    for number in range(200):
+        request, _ = take(parser, b"GET /%d HTTP/1.1\r\nHost: a\r\nX: %d\r\n\r\n" % (number, number))
+        assert request.headers == [(b"host", b"a"), (b"x", b"%d" % number)]
+    assert parser._head_cache is None
+
+
+def test_heads_that_begin_to_repeat_are_kept_again(parser):
+    for number in range(50):
+        take(parser, b"GET / HTTP/1.1\r\nHost: a\r\nX: %d\r\n\r\n" % number)
+    requests = [take(parser, b"GET / HTTP/1.1\r\n" + FIELDS)[0] for _ in range(100)]
+    assert requests[-1] is requests[-2]
+
+
+def test_fields_in_front_of_repeated_ones_are_read(parser):
+    take(parser, b"GET / HTTP/1.1\r\n" + FIELDS)
+    request, _ = take(parser, b"GET /2 HTTP/1.1\r\nX-Zero: 0\r\n" + FIELDS)
+    assert request.headers == [(b"x-zero", b"0"), (b"host", b"a"), (b"x-one", b"1")]
+
+
+def test_a_long_line_before_repeated_fields_is_not_kept(parser):
+    take(parser, b"GET / HTTP/1.1\r\n" + FIELDS)
+    request, _ = take(parser, b"GET /" + b"a" * 2000 + b" HTTP/1.1\r\n" + FIELDS)
+    assert request.headers == [(b"host", b"a"), (b"x-one", b"1")]
+    assert parser._head_cache is None

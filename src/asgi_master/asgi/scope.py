@@ -1,7 +1,7 @@
 """The ASGI connection scopes of requests and WebSocket handshakes."""
 
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from asgi_master.asgi.types import Address, Scope
 from asgi_master.http.forwarded import Forwarded
@@ -67,11 +67,14 @@ class HttpScopes:
             self._request = request
             common["http_version"] = request.http_version
             common["method"] = request.method
-            if request.raw_path == _ASTERISK:
-                common["path"], common["raw_path"] = "*", _ASTERISK
-            else:
-                common["path"] = self._root_path + _decoded(request.raw_path)
-                common["raw_path"] = self._raw_root_path + request.raw_path
+            raw_path = request.raw_path
+            path = raw_path.decode()
+            if "%" in path:
+                path = _decoded(raw_path)
+            if self._root_path and raw_path != _ASTERISK:
+                path, raw_path = self._root_path + path, self._raw_root_path + raw_path
+            common["path"] = path
+            common["raw_path"] = raw_path
             common["query_string"] = request.query_string
         scope = common.copy()
         # What an application may change is its own.
@@ -134,5 +137,4 @@ def _own(extension: dict[str, Any]) -> dict[str, Any]:
 
 
 def _decoded(raw_path: bytes) -> str:
-    path = raw_path.decode("ascii")
-    return unquote(path) if "%" in path else path
+    return unquote_to_bytes(raw_path).decode(errors="replace")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from asgi_master.http.addresses import Network, read_host
+from asgi_master.http.bounded_cache import BoundedCache
 from asgi_master.http.grammar import TOKEN
 from asgi_master.http.message import Headers
 from asgi_master.records import record
@@ -104,7 +105,7 @@ class Forwarded:
         self._chain_name = b"forwarded" if rfc7239 else b"x-forwarded-for"
         wanted = [self._chain_name] if rfc7239 else [self._chain_name, b"x-forwarded-proto"]
         self._wanted = frozenset([*wanted, _PREFIX_NAME] if prefix and not rfc7239 else wanted)
-        self._known: dict[tuple[bytes, bytes], Origin] = {}
+        self._known: BoundedCache[tuple[bytes, bytes], Origin] = BoundedCache(_MOST_KNOWN)
 
     def origin(self, headers: Headers) -> Origin:
         """What the header fields of a request from a believed peer say (lower-case names)."""
@@ -131,9 +132,7 @@ class Forwarded:
         if known is None:
             known = self._read(chain, schemes, prefixes)
             if len(chain) + len(schemes) + len(prefixes) <= _MAX_CACHED_BYTES:
-                if len(self._known) >= _MOST_KNOWN:
-                    self._known.clear()
-                self._known[key] = known
+                self._known.offer(key, known)
         return known
 
     def _read(self, chain: bytes, schemes: bytes, prefixes: bytes) -> Origin:

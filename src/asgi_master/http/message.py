@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from asgi_master.http.bounded_cache import BoundedCache
 from asgi_master.http.grammar import FIELD_TEXT, is_token
 
 Field = tuple[bytes, bytes]
@@ -112,10 +113,7 @@ class ResponseHead:
         if known is None:
             known = cls(status, fields)
             if known.size <= _MAX_CACHED_BYTES and not known.is_personal:
-                if len(_CACHED_HEADS) >= _MAX_CACHED_HEADS:
-                    _CACHED_HEADS.clear()
-                known.is_cached = True
-                _CACHED_HEADS[status, fields] = known
+                known.is_cached = _CACHED_HEADS.offer((status, fields), known)
         return known
 
     def _note(self, name: bytes, value: bytes) -> bool:
@@ -152,6 +150,5 @@ def _as_bytes(name: bytes, value: object) -> bytes:
 
 
 # Applications send few different heads: most differ in nothing but their length. What is personal is not kept.
-_CACHED_HEADS: dict[tuple[int, tuple[Iterable[bytes], ...]], ResponseHead] = {}
-_MAX_CACHED_HEADS = 1024
+_CACHED_HEADS: BoundedCache[tuple[int, tuple[Iterable[bytes], ...]], ResponseHead] = BoundedCache(1024)
 _MAX_CACHED_BYTES = 512

@@ -15,18 +15,20 @@ class HeadCache:
 
     __slots__ = ("head", "line_end", "request")
 
-    def __init__(self, head: bytes, line_end: int, request: H1Request) -> None:
+    def __init__(self, head: bytes, request: H1Request) -> None:
+        self.keep(head, head.find(b"\r\n"), request)
+
+    def keep(self, head: bytes, line_end: int, request: H1Request) -> None:
+        """Hold this head, whose first line ends at `line_end`, from now on."""
         self.head = head
-        self.request = request
         self.line_end = line_end
+        self.request = request
 
     @classmethod
-    def of(
-        cls, head: bytes, line_end: int, request: H1Request, former: "HeadCache | None"
-    ) -> "HeadCache | None":
+    def of(cls, head: bytes, request: H1Request, former: "HeadCache | None") -> "HeadCache | None":
         """What to remember of a request that was judged; nothing if its fields said something about itself alone.
 
-        Its first line ends at `line_end`. It takes the place of `former`, which is used again.
+        It takes the place of `former`, which is used again.
         """
         if (
             len(head) > _MOST_BYTES
@@ -36,18 +38,21 @@ class HeadCache:
         ):
             return None
         if former is None:
-            return cls(head, line_end, request)
-        former.head = head
-        former.request = request
-        former.line_end = line_end
+            return cls(head, request)
+        former.keep(head, head.find(b"\r\n"), request)
         return former
 
-    def with_other_line(self, head: bytes, line_end: int) -> H1Request | None:
-        """The request of a head with the same fields and another first line, which ends at `line_end`.
+    def read_other_line(self, head: bytes) -> H1Request | None:
+        """The request of a head with the fields of this one and another first line; this then becomes that head's.
 
-        `None` if its fields are others, or mean something else with this line. Raises `ProtocolError` for the line.
+        `None` if its fields are others, or mean something else with its line. Raises `ProtocolError` for the line.
         """
-        if len(head) - line_end != len(self.head) - self.line_end or not self.head.endswith(head[line_end:]):
+        line_end = head.find(b"\r\n")
+        if (
+            len(head) - line_end != len(self.head) - self.line_end
+            or len(head) > _MOST_BYTES
+            or not self.head.endswith(head[line_end:])
+        ):
             return None
         request = read_request_line(head[:line_end])
         known = self.request
@@ -56,4 +61,5 @@ class HeadCache:
         request.headers = known.headers
         request.keep_alive = known.keep_alive
         request.body_length = known.body_length
+        self.keep(head, line_end, request)
         return request

@@ -72,10 +72,12 @@ class Parser(ABC):
 
     __slots__ = (
         "_buffer",
+        "_count_limit",
         "_decoder",
         "_head_cache",
         "_header_limit",
         "_is_last",
+        "_least_limit",
         "_limits",
         "_line_limit",
         "_line_size",
@@ -91,6 +93,8 @@ class Parser(ABC):
         self._limits = limits
         self._line_limit = limits.request_line or sys.maxsize
         self._header_limit = limits.header_bytes or sys.maxsize
+        self._count_limit = limits.header_count or sys.maxsize
+        self._least_limit = min(self._line_limit, self._header_limit)  # what is smaller exceeds neither
         self._buffer: bytes | bytearray = b""
         self._position = 0
         self._searched = 0  # up to here the buffer holds no end of a head
@@ -110,12 +114,9 @@ class Parser(ABC):
         `request` is what its first line says. Raises `HeadError` if the library refuses the head.
         """
 
-    def _read_request(self, head: bytes, line_end: int) -> H1Request:
-        """A complete head as a request, whose fields are not judged yet. Its first line ends at `line_end`.
-
-        Raises `ProtocolError`.
-        """
-        request = read_request_line(head[:line_end])
+    def _read_request(self, head: bytes) -> H1Request:
+        """A complete head as a request, whose fields are not judged yet. Raises `ProtocolError`."""
+        request = read_request_line(head[: head.find(b"\r\n")])
         try:
             request.headers = self._read_headers(head, request)
         except HeadError as error:
@@ -240,26 +241,29 @@ class Parser(ABC):
 
     def _read_head(self, head: bytes) -> H1Request:
         """Read and judge a head that is not that of the last request again."""
-        line_end = head.find(b"\r\n")
-        if line_end > self._line_limit:
-            raise _line_too_long()
-        if len(head) - line_end - 2 > self._header_limit:
-            raise _header_too_large()
+        if len(head) > self._least_limit:
+            self._check_sizes(head)
         cache = self._head_cache
-        request = None if cache is None else cache.with_other_line(head, line_end)
-        if request is None:
-            request = self._read_request(head, line_end)
-            judge_headers(request)
-            if len(request.headers) > self._limits.header_count > 0:
-                raise ProtocolError(431, "too many header fields")
-            self._misses = misses = self._misses + 1
-            if misses > _MOST_MISSES and misses % _NEXT_TRY:
-                self._head_cache = None
-                return request
-        else:
+        if cache is not None and (request := cache.read_other_line(head)) is not None:
             self._misses = 0
-        self._head_cache = HeadCache.of(head, line_end, request, cache)
+            return request
+        request = self._read_request(head)
+        judge_headers(request)
+        if len(request.headers) > self._count_limit:
+            raise ProtocolError(431, "too many header fields")
+        self._misses = misses = self._misses + 1
+        if misses <= _MOST_MISSES or not misses % _NEXT_TRY:
+            self._head_cache = HeadCache.of(head, request, cache)
+        elif cache is not None:
+            self._head_cache = None
         return request
+
+    def _check_sizes(self, head: bytes) -> None:
+        line_size = head.find(b"\r\n")
+        if line_size > self._line_limit:
+            raise _line_too_long()
+        if len(head) - line_size - 2 > self._header_limit:
+            raise _header_too_large()
 
     def _begin_body(self, length: int | None) -> None:
         limit = self._limits.body_size

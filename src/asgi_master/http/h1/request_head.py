@@ -39,13 +39,16 @@ def read_request_line(line: bytes) -> H1Request:
     method, target, protocol = parts
     if protocol[:5] != b"HTTP/":
         raise _version_error(protocol)
-    return request_of(method, target, protocol[5:], [])
+    path, _, query = target.partition(b"?")
+    return request_of(method, target, path, query, protocol[5:], [])
 
 
-def request_of(method: bytes, target: bytes, version: bytes, headers: Headers) -> H1Request:
+def request_of(
+    method: bytes, target: bytes, path: bytes, query: bytes, version: bytes, headers: Headers
+) -> H1Request:
     """The request with this first line, and these fields, which are not judged here. Raises `ProtocolError`.
 
-    `version` is what follows `HTTP/`.
+    `path` and `query` are what is left and right of the first `?` in `target`; `version` is what follows `HTTP/`.
     """
     http_version = _VERSIONS.get(version)
     if http_version is None:
@@ -53,29 +56,16 @@ def request_of(method: bytes, target: bytes, version: bytes, headers: Headers) -
     name = _METHODS.get(method) or _other_method(method)
     if not target or target.translate(None, TARGET_TEXT):
         raise ProtocolError(400, "the target holds a character that must be percent-encoded")
-    if target[0] == _SLASH:  # origin-form
-        raw_path, _, query = target.partition(b"?")
-        authority = None
-    elif target == b"*":
-        if name != "OPTIONS":
-            raise ProtocolError(400, "the target * goes with OPTIONS only")
-        raw_path, query, authority = target, b"", None
-    else:
-        raw_path, query, authority = _absolute_form(name, target)
+    authority = None
+    if target[0] != _SLASH:  # not in origin-form
+        if target == b"*":
+            if name != "OPTIONS":
+                raise ProtocolError(400, "the target * goes with OPTIONS only")
+        else:
+            authority, path = _absolute_form(name, path, query)
     # All arguments, and by position: then Python makes the object without a call of `__init__` from C.
-    return H1Request(
-        name,
-        target,
-        raw_path,
-        query,
-        headers,
-        http_version,
-        False,
-        0,
-        http_version == "1.1",
-        None,
-        authority,
-    )
+    keep_alive = http_version == "1.1"
+    return H1Request(name, target, path, query, headers, http_version, False, 0, keep_alive, None, authority)
 
 
 def _version_error(protocol: bytes) -> ProtocolError:
@@ -93,19 +83,18 @@ def _other_method(method: bytes) -> str:
     return method.decode("ascii")
 
 
-def _absolute_form(method: str, target: bytes) -> tuple[bytes, bytes, bytes]:
-    """Path, query and authority of a target in absolute form (RFC 9112 §3.2.2)."""
-    scheme, separator, rest = target.partition(b"://")
+def _absolute_form(method: str, url: bytes, query: bytes) -> tuple[bytes, bytes]:
+    """Authority and path of a target in absolute form (RFC 9112 §3.2.2); `url` is what is left of its query."""
+    scheme, separator, rest = url.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         raise ProtocolError(400, "the target is neither a path nor an http URL")
-    before_query, _, query = rest.partition(b"?")
-    authority, slash, path = before_query.partition(b"/")
+    authority, slash, path = rest.partition(b"/")
     if not authority or not is_any_host(authority):
         raise ProtocolError(400, "the target has no valid host")
-    raw_path = slash + path
-    if not raw_path:
-        raw_path = b"*" if method == "OPTIONS" and not query else b"/"
-    return raw_path, query, authority
+    path = slash + path
+    if not path:
+        path = b"*" if method == "OPTIONS" and not query else b"/"
+    return authority, path
 
 
 def judge_headers(request: H1Request) -> None:
@@ -156,7 +145,9 @@ def judge_headers(request: H1Request) -> None:
         _replace_host(headers, request.authority)
     if length is not None or coding is not None:
         request.body_length = _body_length(length, coding, is_1_1)
-    if options is not None:
+    if options == b"keep-alive":
+        request.keep_alive = True
+    elif options is not None:
         _apply_connection(request, options, upgrade)
     if expect is not None and is_1_1:
         if expect.lower() != b"100-continue":
@@ -198,9 +189,6 @@ def _body_length(length: bytes | None, coding: bytes | None, is_1_1: bool) -> in
 
 
 def _apply_connection(request: H1Request, options: bytes, upgrade: bytes | None) -> None:
-    if options == b"keep-alive":
-        request.keep_alive = True
-        return
     tokens = [option.strip(b" \t") for option in options.lower().split(b",")]
     if b"close" in tokens:
         request.keep_alive = False

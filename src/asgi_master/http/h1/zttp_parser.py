@@ -13,15 +13,15 @@ class ZttpParser(HttptoolsParser):
 
     __slots__ = ()
 
-    def _read_request(self, head: bytes, line_end: int) -> H1Request:
+    def _read_request(self, head: bytes) -> H1Request:
         try:
             # An object for each head: nothing that one head says may reach the next.
             event = Connection(SERVER).receive_event(head)
         except RemoteProtocolError:
-            return super()._read_request(head, line_end)
+            return super()._read_request(head)
         # A tab behind a transfer coding is white space to zttp alone.
         if type(event) is not Request or (not event.end_stream and b"\t" in head):
-            return super()._read_request(head, line_end)
+            return super()._read_request(head)
         fields: Any = event.headers  # a list with HTTP/2 and HTTP/3 only
         headers = fields.to_list(lowercase_names=True)
-        return request_of(event.method, event.target, event.http_version, headers)
+        return request_of(event.method, event.target, event.path, event.query, event.http_version, headers)

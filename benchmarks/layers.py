@@ -10,6 +10,7 @@ import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import uvloop
@@ -96,6 +97,7 @@ class NullTransport(SocketTransport):
     def __init__(self) -> None:
         self.endpoints = Endpoints(("127.0.0.1", 5), ("127.0.0.1", 8000), is_tls=False)
         self.tls = None
+        self.context = copy_context()
         self.written = 0
 
     def write(self, data: Any) -> None:

@@ -4,7 +4,6 @@ Requests are served one at a time and in order; what a peer sends ahead waits in
 kernel. All time-outs are enforced by `sweep`, so a request costs no timer.
 """
 
-import contextvars
 import logging
 
 from asgi_master.asgi.http_exchange import ResponseChunk, State
@@ -81,9 +80,7 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         self._loop = context.loop
         self.access_log = None if context.access_log is None else context.access_log.of_connection()
         self._parser = context.engines.parser(context.http)
-        self._timer = DeadlineTimer(context.http)
         bind_context(self)
-        self._clean_context = contextvars.copy_context()
         self._current: RequestTask | None = None  # whose response, or whose body, is not complete
         self._running: set[RequestTask] = set()  # whose application has not returned
         self._advancing = False
@@ -98,7 +95,9 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         self._transfer: TransferConnection | None = None
         self._received = 0
         self._served = state.served
+        self._timer: DeadlineTimer | None = None  # most connections are over before a sweep finds them
         if state.idle_since is not None:
+            self._timer = DeadlineTimer(context.http)
             self._timer.resume(*self._idling(), state.idle_since, now=self._loop.time())
         self._acked = 0  # bytes that were written and taken by the kernel, as far as the sweep saw
 
@@ -107,6 +106,7 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
     def connection_made(self, transport: StreamTransport) -> None:
         """The connection was accepted, or taken over."""
         self._transport = transport
+        self._clean_context = transport.context
         self.writer = self.flow = H1Writer(self.context, transport)
         self._scopes = self.context.scopes(self._given_endpoints or transport.endpoints, transport.tls)
         self._register()
@@ -220,15 +220,18 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         """A time-out is at most one sweep late."""
         for running in list(self._running):
             running.notice_end()
+        timer = self._timer
+        if timer is None:
+            timer = self._timer = DeadlineTimer(self.context.http)
         wait, progress = self._waiting()
         is_leaving = self._leaving is _CLOSE or (self._leaving is _NO and self.context.draining)
-        if self._timer.is_over(wait, progress, now=now, draining=is_leaving):
+        if timer.is_over(wait, progress, now=now, draining=is_leaving):
             self._time_out(wait)
         elif self._current is not None:
             is_held_up = wait is Wait.WRITE or self._is_queued
             self._current.sweep(now, self._received, is_held_up=is_held_up)
         elif wait in _IDLE:
-            return self._timer.ends(wait, draining=is_leaving)
+            return timer.ends(wait, draining=is_leaving)
         return 0.0
 
     def drain(self, transfer: TransferConnection | None = None) -> None:
@@ -289,10 +292,11 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         self.writer.flush()
         if not self.is_idle() or self._eof:
             return False
+        now, timer = self._loop.time(), self._timer
         state = ConnectionState(
             ends=self._given_endpoints,
             served=self._served,
-            idle_since=self._timer.since(*self._idling(), now=self._loop.time()),
+            idle_since=now if timer is None else timer.since(*self._idling(), now=now),
         )
         if not self._transport.move(transfer, state):
             return False

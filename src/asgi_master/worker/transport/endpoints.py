@@ -11,7 +11,8 @@ from asgi_master.http.proxy_protocol import ProxyHeader
 from asgi_master.settings.peers import ANY, UNIX, parse_peer
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: each connection makes one, and that would take five times as long.
+@dataclass(slots=True)
 class Endpoints:
     """Both ends of a connection, from the application's point of view."""
 

@@ -4,6 +4,7 @@ Names and meanings are those of asyncio's transports and protocols, as far as th
 """
 
 from abc import ABC, abstractmethod
+from contextvars import Context
 from typing import Any, Final
 
 from asgi_master.worker.transport.connection_state import ConnectionState, TransferConnection
@@ -44,6 +45,8 @@ class StreamTransport(ABC):
 
     __slots__ = ()
 
+    context: Context
+    """That of the connection, in which the protocol is called."""
     endpoints: Endpoints
     tls: dict[str, Any] | None
     """The ASGI extension `tls`; `None` without TLS."""

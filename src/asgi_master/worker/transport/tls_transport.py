@@ -48,6 +48,7 @@ class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
         "_plain",
         "_plain_size",
         "_protocol",
+        "context",
         "endpoints",
         "tls",
     )
@@ -71,6 +72,7 @@ class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
         below.read_size = _FIRST_READ
         self._object = secure
         self._incoming, self._outgoing = bios
+        self.context = below.context
         self.endpoints = below.endpoints
         self.tls = tls
         self._plain: deque[memoryview] | None = None  # what is to be encrypted
@@ -153,7 +155,7 @@ class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
         return self._has_peer_ended or self._incoming.pending > 0 or self._incoming.eof
 
     def _go_on(self) -> None:
-        self._transport.context.run(self._decrypt)
+        self.context.run(self._decrypt)
         if self._plain_size:
             self._encrypt()
 

@@ -27,7 +27,7 @@ _LEAST_READ: Final = 4 * 1024
 """Bytes that are read at once at first, and of a peer whose records take long for their size."""
 _DELIVERY: Final = 64 * 1024
 """Bytes that are given to the protocol together."""
-_ENCRYPTED_AHEAD: Final = 128 * 1024
+_ENCRYPTED_AHEAD: Final = 64 * 1024
 """Bytes that are encrypted for one write to the transport below."""
 
 

@@ -325,6 +325,21 @@ def test_a_protocol_that_fails_ends_its_connection_alone(
     run(loop, main)
 
 
+def test_an_application_that_closed_the_socket_leaves_no_connection_behind(
+    loop: str, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    _peer, ours = ends
+
+    async def main(start: Callable[..., SocketTransport]) -> None:
+        protocol = Recorder()
+        transport = start(ours, protocol)
+        os.close(ours.fileno())
+        transport.abort()
+        await until(lambda: protocol.calls == ["made", "lost"])
+
+    run(loop, main)
+
+
 def test_a_stream_hears_of_a_client_that_reset_after_its_end(loop: str) -> None:
     """It closed its half first, as some do, and then left for good: the application, which only listens, is told."""
     gone = []

@@ -448,9 +448,6 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         else:
             self._release(AHEAD)
 
-    def _may_read(self) -> bool:
-        return not (self._ending is _LOST or self._eof or self._transport.is_closing())
-
     # -- responses ---------------------------------------------------------------------------------
 
     def _may_go_on(self, current: RequestTask, is_all: bool) -> bool:

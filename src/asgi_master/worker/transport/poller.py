@@ -57,7 +57,10 @@ class Poller:
         """Watch the socket no more. To be called before its descriptor is closed: another process may have a copy."""
         assert self._epoll is not None
         del self._watched[fd]
-        self._epoll.unregister(fd)
+        try:  # noqa: SIM105 -- each connection comes here
+            self._epoll.unregister(fd)
+        except OSError:
+            pass  # the application closed a descriptor that is not its own
 
     def _on_ready(self) -> None:
         assert self._epoll is not None

@@ -159,9 +159,10 @@ class SocketTransport(StreamTransport):
     # -- writing -----------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        if self._unsent or self._is_closing or self._ends_writing:
-            if not (self._is_closing or self._ends_writing):
-                self._keep(data)
+        if self._is_closing or self._ends_writing:
+            return
+        if self._unsent:
+            self._keep(data)
             return
         try:
             sent = self._sock.send(data)
@@ -254,8 +255,11 @@ class SocketTransport(StreamTransport):
     def _finish(self) -> None:
         if self._watched_for != _NOTHING_YET:
             self._poller.forget(self._fd)
-        self._sock.close()
         protocol, self._protocol = self._protocol, NO_PROTOCOL
+        try:  # noqa: SIM105 -- each connection comes here
+            self._sock.close()
+        except OSError:
+            pass  # the application closed a descriptor that is not its own
         protocol.connection_lost()
 
     def move(self, transfer: TransferConnection, state: ConnectionState) -> bool:

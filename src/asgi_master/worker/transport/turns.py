@@ -190,24 +190,20 @@ class TakesTurns:
         """Do not read, for a reason."""
         held = self.holds
         self.holds = held | reason
-        if not held and self._may_read():
+        if not held:
             self._transport.pause_reading()
 
     def _release(self, reason: int) -> None:
         """A reason is gone; read, if it was the last."""
         if self.holds & reason:
             self.holds &= ~reason
-            if not self.holds and self._may_read():
+            if not self.holds:
                 self._transport.resume_reading()
 
     def _let_off(self) -> None:
         """Wait for nothing any more, and read."""
         self._is_queued = False
         self._release(self.holds)
-
-    def _may_read(self) -> bool:
-        """Whether there is anything to pause: not after end of file, which the loop would report again."""
-        return not self._transport.is_closing()
 
     # -- the application ---------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
-"""A record is what a frozen dataclass with slots is."""
+"""A record is what a frozen dataclass with slots is, and a mutable one what a dataclass with slots is."""
 
 from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
 
 import pytest
 
-from asgi_master.records import record
+from asgi_master.records import mutable_record, record
 
 
 @record
@@ -129,3 +129,29 @@ def test_patterns_match_it_by_position():
             assert (x, y) == (1, 2)
         case _:
             pytest.fail("no match")
+
+
+def test_a_mutable_record_is_changed_in_place_and_compared_by_value():
+    @dataclass(slots=True)
+    class Tally:
+        count: int
+        names: list[str] = field(default_factory=list)
+
+    expected = Tally
+
+    @mutable_record
+    class Tally:
+        count: int
+        names: list[str] = field(default_factory=list)
+
+    tally = Tally(1)
+    tally.count += 1
+    tally.names.append("a")
+    assert tally == Tally(2, ["a"])
+    assert tally != Tally(2)
+    assert repr(tally) == repr(expected(2, ["a"]))
+    assert [each.name for each in fields(tally)] == ["count", "names"]
+    with pytest.raises(AttributeError):
+        tally.other = 3
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(tally)

@@ -18,10 +18,10 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from asgi_master.errors import SettingsError
+from asgi_master.records import mutable_record
 
 VARIABLE = "ASGI_MASTER_FAULT"
 
@@ -56,7 +56,7 @@ EXIT_STATUS = 70
 _LONG = 3600.0
 
 
-@dataclass(slots=True)
+@mutable_record
 class Fault:
     """The parsed variable."""
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from asgi_master import codec
-from asgi_master.records import record
+from asgi_master.records import mutable_record, record
 from asgi_master.supervision.notices import (
     BootFailed,
     Cause,
@@ -72,7 +72,7 @@ class Ticket:
     """Known once it has ended."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class Reloads:
     """Follows the notices of the supervisor."""
 

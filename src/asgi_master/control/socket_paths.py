@@ -10,11 +10,11 @@ import re
 import socket
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from asgi_master.directories import Directory, Inode, OccupiedError, remove
+from asgi_master.records import mutable_record
 
 AUTO = "auto"
 OFF = "off"
@@ -33,7 +33,7 @@ class SocketInUseError(ControlSocketError):
     """The given path is in use."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class ControlSocket:
     """A listening socket and its file, which is removed on close."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from asgi_master.ipc.messages import TaskGroup, TasksReported
-from asgi_master.records import record
+from asgi_master.records import mutable_record, record
 
 ANSWER_TIMEOUT = 1.0
 """Seconds that a worker may take to answer."""
@@ -43,7 +43,7 @@ class WorkerStacks:
     """What is missing, and why; empty if the dump is complete."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class PendingWorker:
     """A worker whose answer is awaited."""
 
@@ -90,7 +90,7 @@ class StackDumpRequest:
         return [_stacks(one) for one in sorted(self.workers.values(), key=lambda one: (one.slot, one.worker))]
 
 
-@dataclass(slots=True)
+@mutable_record
 class StackDumpRequests:
     """All open requests. Times are in seconds on one monotonic clock."""
 

@@ -3,7 +3,7 @@
 All code in a child can write to its channel, so a message that no version of this program would send is an attack.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from asgi_master.ipc.messages import (
     AcceptingStopped,
@@ -20,7 +20,7 @@ from asgi_master.ipc.messages import (
     WorkerForked,
     ZygoteStarted,
 )
-from asgi_master.records import record
+from asgi_master.records import mutable_record, record
 
 _AT_ONCE = 32.0
 """Messages that a child may send in a burst, responses not counted."""
@@ -55,7 +55,7 @@ WORKER = Sender(
 )
 
 
-@dataclass(slots=True)
+@mutable_record
 class Conduct:
     """The messages of one child so far. Times are in seconds on one monotonic clock."""
 

@@ -7,12 +7,12 @@ Rules:
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from enum import IntEnum
 from operator import itemgetter
 from typing import Any
 
-from asgi_master.records import record
+from asgi_master.records import mutable_record, record
 
 DURATION_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """The upper bounds, in seconds, of the buckets that count responses by their duration; a last bucket has none."""
@@ -84,7 +84,7 @@ def _counts(word: int, *suffixes: str) -> Any:
     return field(default_factory=zeros.copy, metadata={_NUMBER: Number(word, suffixes)})
 
 
-@dataclass(slots=True)
+@mutable_record
 class Stats:
     """The numbers of one worker, or the sums of many."""
 
@@ -98,7 +98,7 @@ class Stats:
     requests: int = _count(
         9, "http_requests_total", "Requests whose head arrived, upgrades to WebSocket included."
     )
-    responses: list[int] = _counts(10, "_1xx", "_2xx", "_3xx", "_4xx", "_5xx")  # noqa: RUF009 -- it makes a list for each
+    responses: list[int] = _counts(10, "_1xx", "_2xx", "_3xx", "_4xx", "_5xx")
     """By class: index 1 to 5 is 1xx to 5xx."""
     application_errors: int = _count(
         15,
@@ -112,7 +112,7 @@ class Stats:
     )
     short_responses: int = _count(FIRST_BUCKET)
     """Complete responses whose time from the request's head to their end is within `SHORT`. Without streams."""
-    long_responses: list[int] = _counts(FIRST_BUCKET + 1, *map(str, range(1, BUCKET_COUNT)))  # noqa: RUF009 -- the same
+    long_responses: list[int] = _counts(FIRST_BUCKET + 1, *map(str, range(1, BUCKET_COUNT)))
     """All others, in the buckets that `DURATION_BOUNDS` divides."""
     response_time: float = _seconds(17)
     """Seconds, of all of those together."""

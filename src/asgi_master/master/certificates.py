@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +19,7 @@ from asgi_master.errors import SettingsError
 from asgi_master.ipc import descriptors
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.upgrade_state import StateSection
+from asgi_master.records import mutable_record
 from asgi_master.settings.bind import speaks_tls
 from asgi_master.settings.model import Settings, TlsSettings
 from asgi_master.telemetry import certificates as words
@@ -42,7 +43,7 @@ _REMIND_PERIOD = 24 * 3600.0
 Signature = tuple[object, ...]
 
 
-@dataclass(slots=True)
+@mutable_record
 class _Loaded:
     """What the files that some settings name held."""
 

@@ -1,7 +1,7 @@
 """The master's handles of zygotes and workers, and their form at a live upgrade."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from asgi_master import codec
 from asgi_master.ipc import messages
@@ -11,7 +11,7 @@ from asgi_master.ipc.messages import Boot
 from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.master.process import Process
 from asgi_master.master.upgrade_state import StateSection
-from asgi_master.records import record
+from asgi_master.records import mutable_record, record
 
 
 @record
@@ -27,7 +27,7 @@ class InheritedFds:
     """The file of the access log, if there is one."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class ZygoteHandle:
     """A zygote's process."""
 
@@ -43,7 +43,7 @@ class ZygoteHandle:
         return f"zygote gen {self.generation} [{self.process.pid}]"
 
 
-@dataclass(slots=True)
+@mutable_record
 class WorkerHandle:
     """A worker's process, from the order to fork it."""
 

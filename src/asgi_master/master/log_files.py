@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +19,7 @@ from asgi_master.errors import SettingsError
 from asgi_master.ipc import descriptors
 from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.upgrade_state import StateSection
+from asgi_master.records import mutable_record
 from asgi_master.settings.model import LoggingSettings, Settings
 from asgi_master.telemetry import access_logger
 
@@ -34,7 +35,7 @@ _RETRY_PERIOD = 1.0
 """Seconds between two attempts to send the file to workers that could not be sent it."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class _Opened:
     path: str
     """As the settings name it."""

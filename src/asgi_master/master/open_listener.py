@@ -9,7 +9,7 @@ import pwd
 import socket
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from asgi_master.errors import BindError
 from asgi_master.ipc.descriptors import refuse
 from asgi_master.master.fd_store import FdStore
 from asgi_master.master.privileges import socket_of, warn_of_exposure
+from asgi_master.records import mutable_record
 from asgi_master.settings.bind import (
     TLS_PREFIX,
     ActivatedSocket,
@@ -37,7 +38,7 @@ _MOST_ID = 2**32 - 1
 _RETRY_PERIOD = 0.02
 
 
-@dataclass(slots=True)
+@mutable_record
 class Listener:
     """One listening socket, and the socket file that is ours to remove."""
 

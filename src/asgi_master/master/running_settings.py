@@ -1,11 +1,12 @@
 """The settings that the master runs under, through the life of a reload: proposed, then committed or reverted."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from asgi_master.records import mutable_record
 from asgi_master.settings.model import Settings
 
 
-@dataclass(slots=True)
+@mutable_record
 class RunningSettings:
     """One value for all that read the settings while they can change."""
 

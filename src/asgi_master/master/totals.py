@@ -4,10 +4,11 @@ The workers' own counters stand on the scoreboard, whose header keeps those of t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from asgi_master import codec
+from asgi_master.records import mutable_record
 from asgi_master.supervision.notices import (
     BootRefused,
     BootTimedOut,
@@ -30,7 +31,7 @@ _REASONS = ("crashed", "out_of_memory", "hung", "boot_failed", "left", "recycled
 _RESULTS = ("committed", "failed", "superseded", "refused")
 
 
-@dataclass(slots=True)
+@mutable_record
 class Totals:
     """Counts, by words that metrics use as they are."""
 

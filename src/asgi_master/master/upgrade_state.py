@@ -12,10 +12,11 @@ missing ones have a default.
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any, TypeVar
 
 from asgi_master.errors import AsgiMasterError
+from asgi_master.records import mutable_record
 
 VERSION = 1
 """Version of the format and of what the sections must hold; raise it when other versions could not restore them.
@@ -26,7 +27,7 @@ A program refuses versions that it does not know when it is checked, before the 
 Part = TypeVar("Part")
 
 
-@dataclass(slots=True)
+@mutable_record
 class StateSection:
     """The state of one part."""
 

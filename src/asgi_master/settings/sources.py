@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from asgi_master.records import record
+from asgi_master.records import mutable_record, record
 from asgi_master.settings.bind import KEPT_PREFIX, UNNAMED_FD
 from asgi_master.settings.fields import ENVIRONMENT_PREFIX, key_of, variable_of
 from asgi_master.settings.model import SETTINGS
@@ -36,7 +36,7 @@ class RawValue:
     """For example `--workers`, `ASGI_MASTER_WORKERS` or `asgi-master.toml, line 4`."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class Source:
     """The values of one source, by the setting's name, and the errors of the source itself."""
 

@@ -1,14 +1,14 @@
 """How long to wait before trying again what keeps failing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from asgi_master.records import mutable_record
 from asgi_master.supervision.policy import Policy
 
 _MAX_DOUBLINGS = 30
 
 
-@dataclass(slots=True)
+@mutable_record
 class Backoff:
     """Exponential back-off: the first failure is free, each further one in a row waits twice as long."""
 

@@ -4,9 +4,9 @@ A rollout is what this rule does when the generation of some workers is not kept
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from asgi_master.records import record
+from asgi_master.records import mutable_record, record
 from asgi_master.supervision.fleet import WorkerRecord
 
 
@@ -30,7 +30,7 @@ class Plan:
     """The ready worker that is to leave although its generation may stay: it gets a successor too."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class Changes:
     """The difference between a plan and the observed fleet."""
 

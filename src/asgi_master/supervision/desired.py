@@ -3,8 +3,9 @@
 Plain data: it can be written down and read back.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from asgi_master.records import mutable_record
 from asgi_master.supervision.backoff import Backoff
 from asgi_master.supervision.error_watch import ErrorWatch
 from asgi_master.supervision.policy import Policy
@@ -13,7 +14,7 @@ from asgi_master.supervision.states import PHASE_TABLE, Phase, PhaseTrigger
 _SERVING = frozenset({Phase.BOOTING, Phase.STEADY, Phase.RELOADING, Phase.TERMINATING})
 
 
-@dataclass(slots=True)
+@mutable_record
 class Held:
     """The generation that was committed before: its zygote is kept for a while, so that there is a way back."""
 
@@ -23,7 +24,7 @@ class Held:
     until: float
 
 
-@dataclass(slots=True)
+@mutable_record
 class Rollout:
     """A generation on its way to be committed."""
 
@@ -36,7 +37,7 @@ class Rollout:
     """Of a rollback: what was held. If it fails, that is held again."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class Desired:
     """The desired generations and the policies they run under."""
 

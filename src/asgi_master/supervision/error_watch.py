@@ -3,9 +3,9 @@
 Both see the same clients: what fails equally often in both is no fault of the new code.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from asgi_master.records import record
+from asgi_master.records import mutable_record, record
 from asgi_master.supervision.notices import TooManyErrors
 
 LEAST_FAILURES = 5
@@ -36,7 +36,7 @@ class Tally:
         return 100 * self.failed / max(self.answered, self.failed, 1)
 
 
-@dataclass(slots=True)
+@mutable_record
 class ErrorWatch:
     """What was answered since the new generation's first worker was ready."""
 

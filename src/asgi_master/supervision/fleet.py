@@ -1,10 +1,11 @@
 """The observed fleet: what is known about each worker and zygote."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 
 from asgi_master import codec
+from asgi_master.records import mutable_record
 from asgi_master.supervision.backoff import Backoff
 from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.states import (
@@ -29,7 +30,7 @@ class Urgency(IntEnum):
     KILL = 4
 
 
-@dataclass(slots=True)
+@mutable_record
 class WorkerRecord:
     """The observed state of a worker, from the order to fork it until it is reaped."""
 
@@ -94,7 +95,7 @@ class WorkerRecord:
             self.state, self.deadline = state, deadline
 
 
-@dataclass(slots=True)
+@mutable_record
 class ZygoteRecord:
     """The observed state of a zygote, from the order to start it until it is reaped."""
 
@@ -115,7 +116,7 @@ class ZygoteRecord:
             self.state, self.deadline = state, deadline
 
 
-@dataclass(slots=True)
+@mutable_record
 class Fleet:
     """All workers and zygotes, and each slot's history of failures."""
 

@@ -6,9 +6,9 @@ Rules of this file:
   - A hung worker's stacks are dumped twice before it is killed: two samples tell "stuck here" from "slow".
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from asgi_master.records import mutable_record
 from asgi_master.supervision.fleet import WorkerRecord
 from asgi_master.supervision.policy import Policy
 
@@ -77,7 +77,7 @@ def next_look(workers: list[WorkerRecord], now: float, policy: Policy) -> float 
     return min(look for look in looks if look > now)
 
 
-@dataclass(slots=True)
+@mutable_record
 class ClockWatch:
     """Detects that the master itself runs late.
 

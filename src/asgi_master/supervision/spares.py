@@ -7,9 +7,9 @@ Rules of this file:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from asgi_master.records import record
+from asgi_master.records import mutable_record, record
 from asgi_master.supervision import notices
 from asgi_master.supervision.desired import Desired
 from asgi_master.supervision.fleet import Fleet, WorkerRecord
@@ -32,7 +32,7 @@ class SparePlan:
     """Slots whose worker was lost, whether its successor serves or not, until that has proven itself."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class SpareChanges:
     """The changes to the spares."""
 

@@ -1,14 +1,15 @@
 """All that a supervisor decides from, as one value. What is not in it is forgotten at a live upgrade."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from asgi_master.records import mutable_record
 from asgi_master.supervision.desired import Desired
 from asgi_master.supervision.fleet import Fleet
 from asgi_master.supervision.hang import ClockWatch
 from asgi_master.supervision.notices import StopLevel
 
 
-@dataclass(slots=True)
+@mutable_record
 class ShutdownState:
     """All that is known of a stop, as plain data. Before one is requested, all fields have their defaults."""
 
@@ -28,7 +29,7 @@ class ShutdownState:
     is_closed: bool = False
 
 
-@dataclass(slots=True)
+@mutable_record
 class SupervisorState:
     """Plain data: observed, desired, the master's own punctuality, and the course of a stop."""
 

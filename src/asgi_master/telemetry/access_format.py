@@ -10,11 +10,11 @@ import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Any
 
-from asgi_master.records import record
+from asgi_master.records import mutable_record, record
 from asgi_master.settings.access_headers import NO_HEADERS, AccessHeaders
 from asgi_master.telemetry.request_info import request_id_headers
 
@@ -117,7 +117,7 @@ class Format:
     """Names of the request headers that the format needs."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class _Wanted:
     """What the expressions need, collected while they are compiled."""
 

@@ -8,8 +8,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 
+from asgi_master.records import mutable_record
 from asgi_master.telemetry.rate_limit import RateLimit
 
 log = logging.getLogger("asgi_master")
@@ -22,7 +22,7 @@ _MAX_KINDS = 256
 Kind = tuple[str, type[BaseException], int | None]
 
 
-@dataclass(slots=True)
+@mutable_record
 class _Run:
     """Failures of one kind and source, not over yet."""
 

@@ -9,9 +9,9 @@ Extra attributes of a record:
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from asgi_master.records import mutable_record
 from asgi_master.telemetry.access_json import is_access, line_of
 from asgi_master.telemetry.clock import at
 from asgi_master.telemetry.failures import Failure, read
@@ -25,7 +25,7 @@ _COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICA
 _STYLES = {Style.OURS: "1", Style.FOLDED: "2", Style.ENDING: "31"}
 
 
-@dataclass(slots=True)
+@mutable_record
 class Identity:
     """Role, worker and generation of this process, shown in each line."""
 
@@ -53,7 +53,7 @@ def identity_fields(prefix: str, pid: int | None) -> dict[str, Any]:
     return {prefix + name: value for name, value in fields.items() if value is not None}
 
 
-@dataclass(slots=True)
+@mutable_record
 class Preferences:
     """Settings that apply to every formatter."""
 

@@ -1,15 +1,16 @@
 """The request that a log record is about."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
+
+from asgi_master.records import mutable_record
 
 _MAX_TARGET = 1024
 """Maximum number of characters of a target."""
 _MAX_ID = 200
 
 
-@dataclass(slots=True)
+@mutable_record
 class RequestIdHeaders:
     """The headers that carry a request's id.
 

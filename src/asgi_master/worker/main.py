@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NoReturn
 
 import uvloop
@@ -43,6 +43,7 @@ from asgi_master.ipc.messages import (
 )
 from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Row, RowState, Scoreboard
+from asgi_master.records import mutable_record
 from asgi_master.settings.access_headers import sort_access_headers
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry.access_log import AccessLog
@@ -84,7 +85,7 @@ _RENEW_AGAIN_AFTER = 30.0
 """Seconds between two attempts to use new certificates."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class Inheritance:
     """The objects that workers inherit from their zygote."""
 
@@ -100,7 +101,7 @@ class Inheritance:
     """Of the certificates that the next worker begins with; `None` without TLS, or if they cannot be used now."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class Assignment:
     """The resources that a worker was forked with."""
 

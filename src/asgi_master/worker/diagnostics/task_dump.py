@@ -13,11 +13,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from asgi_master import codec
 from asgi_master.ipc.messages import TaskGroup
+from asgi_master.records import mutable_record
 from asgi_master.worker.diagnostics.code_location import CodeLocation, locations_of, outwards, waiting_frames
 from asgi_master.worker.diagnostics.current_request import request_of
 
@@ -34,7 +35,7 @@ _MAX_LENGTH = 200
 _NAMED_BY_ASYNCIO = re.compile(r"Task-\d+")
 
 
-@dataclass(slots=True)
+@mutable_record
 class _Fold:
     coroutine: str
     locations: list[CodeLocation]

@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from certificates import Authority
 from fleet import PATIENCE, Fleet
 from mixed_clients import MixedClients
 
@@ -20,8 +21,12 @@ STORMS, STORM = (20, 5000) if os.environ.get("DRILL_STORMS") else (2, 200)
 @pytest.mark.timeout(60 + 20 * RELOADS)
 def test_reloads_in_a_row(fleet: Fleet) -> None:
     # The old zygote is held for a moment, and let go by the next reload.
-    fleet.serve("probe:app", "--rollback-window", "1", workers=3)
-    clients = MixedClients(fleet.port)
+    authority = Authority()
+    authority.write(fleet.directory, "site")
+    tls = ("--bind", "https://127.0.0.1:0", "--certfile", "site.pem", "--keyfile", "site.key")
+    fleet.serve("probe:app", "--rollback-window", "1", *tls, workers=3)
+    secure_port = int(fleet.urls[1].rpartition(":")[2])
+    clients = MixedClients(fleet.port, secure=(secure_port, authority.client()))
 
     async def reload() -> None:
         for number in range(RELOADS):
@@ -33,7 +38,7 @@ def test_reloads_in_a_row(fleet: Fleet) -> None:
     with fleet.keeping_descriptors():
         asyncio.run(clients.run_while(reload()))
     assert not clients.failures
-    assert len(clients.answers) == 7, f"some kind of client had no answer: {clients.answers}"
+    assert len(clients.answers) == 9, f"some kind of client had no answer: {clients.answers}"
     print(f"{RELOADS} reloads, no failure: {dict(clients.answers)}")
     fleet.stop()
 

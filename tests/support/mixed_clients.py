@@ -6,6 +6,7 @@ answer. A WebSocket that is closed with 1012 was told, and its client comes back
 
 import asyncio
 import json
+import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Self
@@ -20,10 +21,19 @@ _SERVICE_RESTART = 1012
 
 
 class MixedClients:
-    """Clients of each kind, on one port, until `stop`."""
+    """Clients of each kind, on one port, until `stop`; those of TLS on another."""
 
-    def __init__(self, port: int, *, silence: float = 2.0, pause: float = 0.0) -> None:
-        """`silence`: seconds that the silent ones wait, longer than a worker takes to leave.
+    def __init__(
+        self,
+        port: int,
+        *,
+        secure: tuple[int, ssl.SSLContext] | None = None,
+        silence: float = 2.0,
+        pause: float = 0.0,
+    ) -> None:
+        """`secure`: the port on which TLS is spoken, and the context of its clients; without it there are none.
+
+        `silence`: seconds that the silent ones wait, longer than a worker takes to leave.
 
         `pause`: seconds between two requests of the busy ones, for drills that want the machine for something else.
         """
@@ -41,6 +51,9 @@ class MixedClients:
             (self._one_shot, 2),
             (self._websocket, 3),
         ]
+        if secure is not None:
+            self._secure = secure
+            self._kinds += [(self._keep_alive_secure, 2), (self._one_shot_secure, 2)]
 
     @property
     def count(self) -> int:
@@ -75,11 +88,17 @@ class MixedClients:
                 return
 
     async def _keep_alive(self) -> None:
-        async with _Connection(self._port) as connection:
+        await self._ask_again_on(_Connection(self._port), "keep-alive")
+
+    async def _keep_alive_secure(self) -> None:
+        await self._ask_again_on(_Connection(*self._secure), "keep-alive over TLS")
+
+    async def _ask_again_on(self, connection: "_Connection", kind: str) -> None:
+        async with connection:
             while not self._stopped and not connection.must_close:
                 await connection.send(_GET)
                 await connection.answer()
-                self.answers["keep-alive"] += 1
+                self.answers[kind] += 1
                 await asyncio.sleep(self._pause)
 
     async def _pipelined(self) -> None:
@@ -113,11 +132,17 @@ class MixedClients:
                     self.answers["silent, then late"] += 1
 
     async def _one_shot(self) -> None:
-        async with _Connection(self._port) as connection:
+        await self._ask_once_on(_Connection(self._port), "one-shot")
+
+    async def _one_shot_secure(self) -> None:
+        await self._ask_once_on(_Connection(*self._secure), "one-shot over TLS")
+
+    async def _ask_once_on(self, connection: "_Connection", kind: str) -> None:
+        async with connection:
             await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             await connection.answer()
             assert await connection.is_at_end(), "the connection did not end"
-            self.answers["one-shot"] += 1
+            self.answers[kind] += 1
             await asyncio.sleep(self._pause)
 
     async def _websocket(self) -> None:
@@ -136,14 +161,17 @@ class MixedClients:
 
 
 class _Connection:
-    """A plain connection that reads responses."""
+    """A connection that reads responses, over TLS if there is a context for it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._port = port
+        self._tls = tls
         self.must_close = False
 
     async def __aenter__(self) -> Self:
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._reader, self._writer = await asyncio.open_connection(
+            "127.0.0.1", self._port, ssl=self._tls, server_hostname="localhost" if self._tls else None
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -26,7 +26,7 @@ def test_unread_bytes_travel_with_the_connection(queue):
     assert queue.put(server, b"")
     server.close()
     (taken,) = queue.take(10)
-    assert (taken.note, taken.is_tls) == (b"", False)
+    assert (taken.metadata, taken.is_tls) == (b"", False)
     assert taken.connection.recv(100) == b"GET / HTTP/1.1\r\n"
     taken.connection.sendall(b"answer")
     assert client.recv(10) == b"answer"
@@ -66,7 +66,7 @@ def test_a_note_travels_with_its_connection(queue):
         assert queue.put(server, b"%d" % number * 200)
         server.close()
     for taken, (client, _server), expected in zip(queue.take(2), pairs, (b"0", b"1"), strict=True):
-        assert taken.note == expected * 200
+        assert taken.metadata == expected * 200
         client.sendall(expected)
         assert taken.connection.recv(1) == expected
         taken.connection.close()
@@ -79,7 +79,7 @@ def test_a_new_one_says_whether_it_begins_with_tls(queue, is_tls):
     with client, server:
         assert queue.put_new(server, is_tls=is_tls)
     (taken,) = queue.take(10)
-    assert (taken.note, taken.is_tls) == (None, is_tls)
+    assert (taken.metadata, taken.is_tls) == (None, is_tls)
     taken.connection.close()
 
 
@@ -227,7 +227,7 @@ def test_the_ends_are_passed_on_as_descriptors(queue: HandOff) -> None:
     with client, server:
         assert queue.put(server, b"note")
     (taken,) = another.take(1)
-    assert taken.note == b"note"
+    assert taken.metadata == b"note"
     taken.connection.close()
     another.close()
 

@@ -151,7 +151,7 @@ def test_who_has_no_descriptor_leaves_in_the_queue_what_was_given_away(
     client, connection = ends
     with serve(hello) as server, taking(board, server) as (_acceptor, hand_off):
         with no_descriptor_left():
-            assert hand_off.put(connection, NEW.note())
+            assert hand_off.put(connection, NEW.to_metadata())
             client.sendall(request("GET", "/"))
             wait_until(lambda: "pausing for 0.1 s" in caplog.text, "the worker pauses")
         assert "raise LimitNOFILE= or ulimit -n" in caplog.text
@@ -166,12 +166,12 @@ def test_who_is_full_leaves_in_the_queue_what_was_given_away(
     with serve(hello) as server, taking(board, server, max_connections=1) as (acceptor, hand_off):
         first = Client(server.connect())
         first.get()
-        assert hand_off.put(connection, NEW.note())
+        assert hand_off.put(connection, NEW.to_metadata())
         connection.close()
         server.run(acceptor._on_handed_off)
         (left,) = hand_off.take(1)
         with left.connection:
-            assert hand_off.put(left.connection, NEW.note())
+            assert hand_off.put(left.connection, NEW.to_metadata())
         first.sock.close()
         assert Client(client).get().body == b"hello"
 
@@ -222,7 +222,7 @@ def test_what_moves_is_counted_as_accepted_once(
     """By the worker that accepted it; what the master accepted, by the worker that takes it."""
     client, connection = ends
     with serve(hello) as server, taking(board, server) as (_acceptor, hand_off), connection:
-        assert hand_off.put(connection, ConnectionState(served=3).note())
+        assert hand_off.put(connection, ConnectionState(served=3).to_metadata())
         assert Client(client).get().body == b"hello"
         assert server.context.stats.accepted == 0
         other, fresh = socket.socketpair()
@@ -240,7 +240,7 @@ def test_what_is_taken_in_the_turn_in_which_it_stops_is_a_connection_when_it_has
     client, connection = ends
 
     async def take_and_stop() -> int:
-        assert hand_off.put(connection, NEW.note())
+        assert hand_off.put(connection, NEW.to_metadata())
         acceptor._on_handed_off()
         await acceptor.stop()
         return len(server.context.connections)
@@ -387,7 +387,7 @@ def test_a_queue_that_is_over_makes_no_work_and_another_takes_its_place(
 ) -> None:
     client, connection = ends
     with serve(hello) as server, taking(board, server) as (acceptor, hand_off):
-        assert hand_off.put(connection, NEW.note())
+        assert hand_off.put(connection, NEW.to_metadata())
         with socket.socket(fileno=os.dup(hand_off.fds[0])) as end:
             end.shutdown(socket.SHUT_RDWR)
         wait_until(lambda: hand_off.is_over, "it is seen")
@@ -409,7 +409,7 @@ def test_a_queue_that_is_over_makes_no_work_and_another_takes_its_place(
         again, given = socket.socketpair()
         again.settimeout(TIMEOUT)
         with again, given:
-            assert fresh.put(given, NEW.note())
+            assert fresh.put(given, NEW.to_metadata())
             given.close()
             server.run(lambda: acceptor.renew_hand_off(fresh))
             again.sendall(request("GET", "/"))

@@ -286,10 +286,10 @@ def take_over(server, moved):
 
 
 def give_away_all(server, moved):
-    def put(sock, standing):
+    def put(sock, state):
         copy = sock.dup()
         copy.setblocking(False)
-        moved.append((copy, standing.note()))
+        moved.append((copy, state.to_metadata()))
         return True
 
     server.run(lambda: [connection.drain(put) for connection in list(server.context.connections)])

@@ -21,7 +21,7 @@ from asgi_master.records import record
 _MARK = b"c"
 _NEW = b"n"
 _NEW_TLS = b"t"
-_MOST_NOTE = 2048
+_MAX_METADATA = 2048
 _FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6, socket.AF_UNIX})
 _GARBAGE_A_TURN = 64
 """Number of other objects that are closed before `take` returns."""
@@ -32,7 +32,7 @@ class TransferredConnection:
     """A connection from the queue; the caller of `take` owns it."""
 
     connection: socket.socket
-    note: bytes | None
+    metadata: bytes | None
     """From the worker that served it; `None` if it was not served yet."""
     is_tls: bool
     """Whether its client begins with a TLS handshake. After a handshake, connections are not transferred."""
@@ -86,16 +86,16 @@ class HandOff:
         self.is_over = False
         return before
 
-    def put(self, connection: socket.socket, note: bytes) -> bool:
+    def put(self, connection: socket.socket, metadata: bytes) -> bool:
         """Offer a connection to the other workers; false if the queue is full. The caller still closes its own copy.
 
-        `note`, of two kilobytes at most, describes the connection to the worker that takes it.
+        `metadata`, of two kilobytes at most, describes the connection to the worker that takes it.
         """
         try:
             faults.fault_point("before_hand_off")
         except OSError:
             return False
-        given = self._send(_MARK + note, connection)
+        given = self._send(_MARK + metadata, connection)
         faults.fault_point("mid_hand_off")
         return given
 
@@ -120,7 +120,7 @@ class HandOff:
                 # A connection that arrives when no descriptor is free is lost, and its client is reset.
                 os.close(os.dup(self._take.fileno()))
                 data, fds = descriptors.receive(
-                    self._take, len(_MARK) + _MOST_NOTE, 1, descriptors.DO_NOT_WAIT
+                    self._take, len(_MARK) + _MAX_METADATA, 1, descriptors.DO_NOT_WAIT
                 )
                 faults.fault_point("after_take")
                 if not data and not fds and self.is_shut_down:
@@ -130,8 +130,8 @@ class HandOff:
                     if connection is not None:
                         given += 1
                         is_new = data in (_NEW, _NEW_TLS)
-                        note = None if is_new else data[len(_MARK) :]
-                        yield TransferredConnection(connection, note, is_tls=data == _NEW_TLS)
+                        metadata = None if is_new else data[len(_MARK) :]
+                        yield TransferredConnection(connection, metadata, is_tls=data == _NEW_TLS)
 
     def _connection(self, data: bytes, fd: int) -> socket.socket | None:
         """The connection behind the descriptor that came with the data; `None`, and it is closed, if it is none."""

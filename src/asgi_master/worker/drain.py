@@ -39,7 +39,7 @@ async def drain(
     """Empty `context.connections` within the order's time less `reserved` seconds, or sooner by a harsher order."""
 
     def transfer(connection: socket.socket, state: ConnectionState) -> bool:
-        return hand_off.put(connection, state.note())
+        return hand_off.put(connection, state.to_metadata())
 
     loop = context.loop
     context.draining = True

@@ -269,12 +269,12 @@ class Acceptor:
             )
 
     def _open_taken(self, taken: TransferredConnection) -> None:
-        if taken.note is None:
+        if taken.metadata is None:
             self._context.stats.accepted += 1  # by the master, which does not count
             self._open(taken.connection, is_tls=taken.is_tls)
             return
         try:
-            state = ConnectionState.from_metadata(taken.note)
+            state = ConnectionState.from_metadata(taken.metadata)
         except ValueError:
             self._hand_off.refuse(taken.connection)
         else:

@@ -1,10 +1,10 @@
 """The state of an idle connection that moves from one worker to another.
 
-The socket travels with it, and its addresses are known from there. This is the rest: one value, which the taker
-accepts from the giver as far as it is well-formed. What a connection knows beyond an idle moment belongs here.
+The socket travels with it, and its addresses are known from there. This is the rest: one value, which the receiving
+worker accepts as far as it is well-formed. What a connection knows beyond an idle moment belongs here.
 
-A note is a JSON object of which each version passes over the keys that it does not know. Versions before it wrote an
-array for `ends`, the words for a PROXY header to come, or nothing: that is still read.
+The metadata is a JSON object of which each version passes over the keys that it does not know. Versions before it wrote
+an array for `ends`, the words for a PROXY header to come, or nothing: that is still read.
 """
 
 import json
@@ -35,26 +35,26 @@ class ConnectionState:
     idle_since: float | None = None
     """Since when its peer is waited for: seconds on the monotonic clock, the same for all processes of a host.
 
-    `None` if the giver did not say.
+    `None` if the sender did not say.
     """
 
-    def note(self) -> bytes:
+    def to_metadata(self) -> bytes:
         """To travel with the connection."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def from_metadata(cls, note: bytes) -> "ConnectionState":
-        """As the giver noted it. Keys that only another version knows are passed over.
+    def from_metadata(cls, metadata: bytes) -> "ConnectionState":
+        """As the sender wrote it. Keys that only another version knows are passed over.
 
         An older version does not say whether there was a request: almost all had one, the others wait longer.
         Raises `ValueError` for what no version of ours writes.
         """
-        if note == _OLD_HEADER_TO_COME:
+        if metadata == _OLD_HEADER_TO_COME:
             return cls(expects_proxy_header=True)
-        if not note:
+        if not metadata:
             return cls(served=1)
         try:
-            known = json.loads(note)
+            known = json.loads(metadata)
             if type(known) is list:
                 client, server, is_tls, is_unix = known
                 ends = {"client": client, "server": server, "is_tls": is_tls, "is_unix": is_unix}

@@ -1,4 +1,4 @@
-"""What a connection was travels with it: each part of its standing, and nothing that cannot be read."""
+"""What a connection was travels with it: each part of its state, and nothing that cannot be read."""
 
 import json
 from dataclasses import fields, replace
@@ -15,7 +15,7 @@ from serving import serve
 
 _ADDRESSES = st.none() | st.tuples(st.text(max_size=108), st.none() | st.integers(0, 65535))
 _ENDS = st.builds(Endpoints, _ADDRESSES, _ADDRESSES, st.booleans(), st.booleans())
-_STANDINGS = st.builds(
+_STATES = st.builds(
     ConnectionState,
     ends=st.none() | _ENDS,
     expects_proxy_header=st.booleans(),
@@ -24,15 +24,15 @@ _STANDINGS = st.builds(
 )
 
 
-@given(_STANDINGS)
-def test_a_note_says_it_all(standing):
-    assert ConnectionState.from_metadata(standing.note()) == standing
+@given(_STATES)
+def test_the_metadata_says_it_all(state):
+    assert ConnectionState.from_metadata(state.to_metadata()) == state
 
 
 def test_a_note_has_room_in_the_queue():
     path = "\udcff" * 108
     ends = Endpoints((path, None), (path, None), is_tls=True, is_unix=True)
-    assert len(ConnectionState(ends, True, 2**62, 2.0**40 + 0.1).note()) < 2048
+    assert len(ConnectionState(ends, True, 2**62, 2.0**40 + 0.1).to_metadata()) < 2048
 
 
 def test_a_newer_version_may_say_more():
@@ -46,19 +46,19 @@ OLDER = {
     b"header to come": ConnectionState(expects_proxy_header=True),
     b'[["1.2.3.4", 5], ["/run/app.sock", null], true, false]': ConnectionState(ENDS),
 }
-"""What versions without this form note."""
+"""What versions without this form metadata."""
 
 
-@pytest.mark.parametrize(("note", "meant"), OLDER.items())
-def test_an_older_version_says_less(note, meant):
+@pytest.mark.parametrize(("metadata", "meant"), OLDER.items())
+def test_an_older_version_says_less(metadata, meant):
     """Not whether the connection was served, except where a header has to come first."""
-    assert ConnectionState.from_metadata(note) == replace(
+    assert ConnectionState.from_metadata(metadata) == replace(
         meant, served=0 if meant.expects_proxy_header else 1
     )
 
 
 @pytest.mark.parametrize(
-    "note",
+    "metadata",
     [
         b"x",
         b"\xff",
@@ -84,9 +84,9 @@ def test_an_older_version_says_less(note, meant):
         b'{"ends": {"client": null, "server": null, "is_tls": 1, "is_unix": false}}',
     ],
 )
-def test_what_no_version_writes_is_no_standing(note):
+def test_what_no_version_writes_is_no_state(metadata):
     with pytest.raises(ValueError, match="not the state of a connection"):
-        ConnectionState.from_metadata(note)
+        ConnectionState.from_metadata(metadata)
 
 
 @given(
@@ -100,12 +100,12 @@ def test_what_no_version_writes_is_no_standing(note):
         max_leaves=8,
     ).map(lambda value: json.dumps(value).encode())
 )
-def test_whatever_comes_is_a_standing_or_refused(note):
+def test_whatever_comes_is_a_state_or_refused(metadata):
     try:
-        standing = ConnectionState.from_metadata(note)
+        state = ConnectionState.from_metadata(metadata)
     except ValueError:
         return
-    assert ConnectionState.from_metadata(standing.note()) == standing
+    assert ConnectionState.from_metadata(state.to_metadata()) == state
 
 
 # -- over two workers --------------------------------------------------------------------------------
@@ -117,17 +117,17 @@ def move(old, new):
     """Give the only connection of one worker to the other; returns it there, and what went along."""
     moved = []
 
-    def put(sock, standing):
+    def put(sock, state):
         copy = sock.dup()
         copy.setblocking(False)
-        moved.append((copy, ConnectionState.from_metadata(standing.note())))
+        moved.append((copy, ConnectionState.from_metadata(state.to_metadata())))
         return True
 
     old.run(lambda: [connection.drain(put) for connection in list(old.context.connections)])
-    ((sock, standing),) = moved
-    new.take(sock, standing)
+    ((sock, state),) = moved
+    new.take(sock, state)
     (connection,) = new.context.connections
-    return connection, standing
+    return connection, state
 
 
 def sweep(server, connection, now):
@@ -150,8 +150,8 @@ def test_the_time_it_was_idle_counts(workers, requests, limit):
     (connection,) = old.context.connections
     began = old.loop.time()
     sweep(old, connection, began)
-    connection, standing = move(old, new)
-    assert (standing.idle_since, standing.served) == (began, requests)
+    connection, state = move(old, new)
+    assert (state.idle_since, state.served) == (began, requests)
     sweep(new, connection, began + limit - 0.1)
     assert new.context.connections
     sweep(new, connection, began + limit + 0.1)
@@ -166,8 +166,8 @@ def test_what_it_was_served_is_added_to(workers):
     client.get()
     client.get()
     new.wait_until(lambda: new.context.stats.requests == 2)
-    _connection, standing = move(new, old)
-    assert standing.served == 3
+    _connection, state = move(new, old)
+    assert state.served == 3
     assert client.get().status == 200
 
 
@@ -176,8 +176,8 @@ def test_nobody_looked_yet(workers):
     client = old.client()
     client.get()
     before = old.loop.time()
-    connection, standing = move(old, new)
-    assert before <= standing.idle_since <= new.loop.time(), "it begins when it moves, not at each next look"
+    connection, state = move(old, new)
+    assert before <= state.idle_since <= new.loop.time(), "it begins when it moves, not at each next look"
     sweep(new, connection, before + 99)
     assert client.get().status == 200
 
@@ -187,9 +187,9 @@ def test_an_empty_line_is_no_use_of_a_connection(workers):
     client = old.client()
     client.send(b"\r\n")
     old.wait_until(lambda: any(connection._received for connection in old.context.connections))
-    connection, standing = move(old, new)
-    assert standing.served == 0
-    sweep(new, connection, standing.idle_since + 10.1)
+    connection, state = move(old, new)
+    assert state.served == 0
+    sweep(new, connection, state.idle_since + 10.1)
     assert client.is_closed()
 
 
@@ -198,6 +198,6 @@ def test_one_that_was_served_elsewhere_is_closed_at_once_when_nobody_takes_it(wo
     old, new = workers
     client = old.client()
     client.get()
-    connection, _standing = move(old, new)
+    connection, _state = move(old, new)
     new.run(connection.drain)
     assert client.is_closed()

@@ -40,6 +40,7 @@ def errors(tmp_path):
             {"shutdown_timeout": "31"},
             "shutdown-timeout: 31 is not less than the whole: drain-timeout is 30 (default) (--shutdown-timeout)",
         ),
+        ({"group": "staff"}, 'group: "staff" needs a user: give --user too (--group)'),
         (
             {"max_surge": "0"},
             "max-surge: 0 leaves a reload no room while max-unavailable is 0 (default): one of them must be at least 1 (--max-surge)",

@@ -1,5 +1,7 @@
 """How long a WebSocket peer may be silent or not read."""
 
+import math
+
 from asgi_master.http.websocket.keepalive import KeepAlive, Verdict, WriteStall
 
 
@@ -45,6 +47,19 @@ class TestKeepAlive:
             Verdict.PING,
             Verdict.WAIT,
         ]
+
+    def test_the_next_judgement_is_due_at_the_ping_and_at_its_timeout(self):
+        keep_alive = KeepAlive(interval=20, timeout=10)
+        keep_alive.judge(5, heard=True)
+        assert keep_alive.due == 25
+        assert keep_alive.judge(keep_alive.due, heard=False) is Verdict.PING
+        assert keep_alive.due == 35
+        assert keep_alive.judge(keep_alive.due, heard=False) is Verdict.GIVE_UP
+
+    def test_without_interval_no_judgement_is_due(self):
+        keep_alive = KeepAlive(interval=0, timeout=10)
+        keep_alive.judge(5, heard=True)
+        assert keep_alive.due == math.inf
 
 
 class TestWriteStall:

@@ -1,7 +1,7 @@
 """Leave without a trace: what is idle moves to the other workers, what is in flight finishes, the rest ends in stages.
 
 The stages, over the time that is not reserved for the lifespan's shutdown:
-  - at once: HTTP connections move as soon as they are idle; where nobody may take them they announce their end;
+  - at once: HTTP connections move as soon as they are idle; where no other worker takes them they announce their end;
   - over the first half: WebSockets are closed with 1012, spread out, so that their clients do not return all at once;
   - at half time: applications that still stream see `http.disconnect`;
   - at the end: what is left is cancelled.
@@ -60,7 +60,7 @@ async def drain(
 
 
 class _DrainProgress:
-    """Who was told what so far."""
+    """How far the stages have come."""
 
     def __init__(
         self, context: WorkerContext, order: Drain, reserved: float, transfer: TransferConnection
@@ -85,7 +85,7 @@ class _DrainProgress:
         self._next_close = self._started
 
     def advance(self, now: float) -> None:
-        """Do what is due. The others are told again each time: what could not move before may now."""
+        """Do what is due. The others are drained again each time: what could not move before may now."""
         hurries = not self._hurried and now >= self._half_time
         self._hurried = self._hurried or hurries
         waiting = set(self._to_close)

@@ -207,8 +207,8 @@ class RequestTask(HttpExchange):
     def _log_failure(self, what: str, error: BaseException | None = None) -> None:
         self._stream.context.stats.application_errors += 1
         request = request_info(self.request.method, self.request.target, self.scope)
-        told = {"request": request}
-        log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=told)
+        extra = {"request": request}
+        log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=extra)
 
     def _respond(self, part: ResponseChunk) -> None:
         """Send a part of the response, and account for the response where it begins and where it is complete."""

@@ -119,7 +119,7 @@ class SocketTransport(StreamTransport):
     # -- reading -----------------------------------------------------------------------------------
 
     def pause_reading(self) -> None:
-        # The poller is told at the next event: most pauses are over by then.
+        # The poller learns of it at the next event: most pauses are over by then.
         self._is_read_paused = True
 
     def resume_reading(self) -> None:

@@ -194,8 +194,8 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
     def _log_failure(self, what: str, error: BaseException | None = None) -> None:
         self.context.stats.application_errors += 1
         request = request_info("WebSocket", self._request.target, self._opening.scope)
-        told = {"request": request}
-        log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=told)
+        extra = {"request": request}
+        log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=extra)
 
     async def receive(self) -> Message:
         """The application's `receive`."""

@@ -263,6 +263,7 @@ def test_what_waits_is_taken_before_the_last_worker_stops(board: Scoreboard, roo
 
         async def stop() -> int:
             acceptor._running = True
+            acceptor._prepare_listeners()
             await acceptor.take_the_rest()
             await acceptor.stop()
             return len(server.context.connections)
@@ -457,17 +458,3 @@ def test_a_listener_that_cannot_be_watched_now_is_watched_later(board: Scoreboar
         for callback in loop.later[:]:
             callback()
         assert loop.watched == [listener, hand_off.fds[1]]
-
-
-def test_a_connection_that_cannot_be_made_ready_is_closed_alone(
-    acceptor: Acceptor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(_sock: socket.socket, _flag: bool) -> None:
-        raise OSError(1, "Operation not permitted")
-
-    monkeypatch.setattr(socket.socket, "setblocking", fails)
-    for _ in range(3):
-        ours, theirs = socket.socketpair()
-        with theirs:
-            acceptor._open(ours, is_tls=False)
-            assert theirs.recv(1) == b""

@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Collection
+from ipaddress import ip_address
 from typing import Any
 
 from asgi_master.errors import advice
@@ -86,6 +87,8 @@ class Acceptor:
         self._resume: asyncio.TimerHandle | None = None
         self._set_aside: dict[socket.socket, asyncio.TimerHandle] = {}
         """Listeners that failed, until they are tried again."""
+        self._names: dict[socket.socket, object] = {}
+        """Of listeners: the name that each socket accepted from them has; `None` if that differs."""
         self._failures = FailureLog()
         self._refused = RateLimit()
         self._may_storm = False  # whether the last turn left something in a queue, as far as it saw
@@ -114,7 +117,7 @@ class Acceptor:
                     return False
                 connection, peer = listener.accept()
                 self._context.stats.accepted += 1
-                self._open(connection, peer, is_tls=listener in self._secure)
+                self._open(connection, peer, listener)
         except OSError as error:
             return isinstance(error, ConnectionAbortedError)
         return True
@@ -161,6 +164,7 @@ class Acceptor:
             if listener.family != socket.AF_UNIX:
                 # Accepted sockets have it from their listener: what is written leaves at once.
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._names = {listener: _name(listener) for listener in self._listeners}
 
     def _close_listeners(self) -> None:
         for timer in self._set_aside.values():
@@ -228,7 +232,7 @@ class Acceptor:
             if self._failures.running:
                 self._failures.recovered(listener)
             self._context.stats.accepted += 1
-            self._open(connection, peer, is_tls=listener in self._secure)
+            self._open(connection, peer, listener)
         self._may_storm = True
 
     def _pace(self, listener: socket.socket) -> tuple[int, int]:
@@ -271,14 +275,17 @@ class Acceptor:
     def _open_taken(self, taken: TransferredConnection) -> None:
         if taken.metadata is None:
             self._context.stats.accepted += 1  # by the master, which does not count
-            self._open(taken.connection, is_tls=taken.is_tls)
+            if taken.is_tls:
+                self._open_secure(taken.connection)
+            else:
+                open_connection(self._context, taken.connection)
             return
         try:
             state = ConnectionState.from_metadata(taken.metadata)
         except ValueError:
             self._hand_off.refuse(taken.connection)
         else:
-            self._open(taken.connection, state=state, is_tls=False)
+            open_connection(self._context, taken.connection, state=state)
 
     def _guarded(self, source: object, what: str, work: Callable[[Any], None], argument: object) -> bool:
         """Do it; false, with a line in the log, if it failed."""
@@ -291,25 +298,18 @@ class Acceptor:
             return False
         return True
 
-    def _open(
-        self,
-        connection: socket.socket,
-        peer: object = None,
-        state: ConnectionState | None = None,
-        *,
-        is_tls: bool,
-    ) -> None:
-        if is_tls and self._tls is None:
+    def _open(self, connection: socket.socket, peer: object, listener: socket.socket) -> None:
+        if listener in self._secure:
+            self._open_secure(connection, peer, self._names[listener])
+        else:
+            open_connection(self._context, connection, peer, self._names[listener])
+
+    def _open_secure(self, connection: socket.socket, peer: object = None, own: object = None) -> None:
+        if self._tls is not None:
+            open_connection(self._context, connection, peer, own, tls=self._tls)
+        else:
             # Of a bind that was removed, and no other speaks TLS: there is no certificate to answer with.
             connection.close()
-            return
-        try:
-            connection.setblocking(False)
-        except OSError as error:
-            log.debug("a connection could not be opened: %s", error)
-            connection.close()
-            return
-        open_connection(self._context, connection, peer, tls=self._tls if is_tls else None, state=state)
 
     def _defers(self, slack: int = _SLACK) -> bool:
         """Whether this connection is better left to a sibling, or to later."""
@@ -368,3 +368,10 @@ def _queued(listener: socket.socket) -> int:
         return 0
     (queued,) = _QUEUED.unpack(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUED.size))
     return int(queued)
+
+
+def _name(listener: socket.socket) -> object:
+    """The name of each socket that is accepted from the listener; `None` if it listens on several addresses."""
+    name = listener.getsockname()
+    is_any = isinstance(name, tuple) and ip_address(name[0]).is_unspecified
+    return None if is_any else name

@@ -19,16 +19,18 @@ def open_connection(
     context: WorkerContext,
     sock: socket.socket,
     peer: object = None,
+    own: object = None,
     *,
     tls: TlsServer | None = None,
     state: ConnectionState | None = None,
 ) -> None:
-    """Serve a connection, beginning with what has arrived on it. The socket does not block.
+    """Serve a connection, beginning with what has arrived on it.
 
-    `peer` is the name of the client's socket, if that is known. `tls` is what TLS is spoken with.
+    `peer` is the name of the client's socket and `own` that of ours, as far as they are known. `tls` is what TLS is
+    spoken with.
     `state` is that in another worker, if it comes from there.
     """
-    endpoints = Endpoints.of_socket(sock, peer, is_tls=tls is not None)
+    endpoints = Endpoints.of_socket(sock, peer, own, is_tls=tls is not None)
     if state is None:
         state = NEW if context.proxies is None else _HEADER_TO_COME
 

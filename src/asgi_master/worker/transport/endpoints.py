@@ -24,17 +24,23 @@ class Endpoints:
     """Whether the peer came through a Unix socket of ours."""
 
     @classmethod
-    def of_socket(cls, sock: socket.socket, peer: object = None, *, is_tls: bool = False) -> "Endpoints":
-        """As a socket says, on which TLS will be spoken or not. `peer` is the client's address, if that is known."""
+    def of_socket(
+        cls, sock: socket.socket, peer: object = None, own: object = None, *, is_tls: bool = False
+    ) -> "Endpoints":
+        """As a socket says, on which TLS will be spoken or not.
+
+        `peer` is the client's address and `own` the server's, as sockets name them, as far as they are known.
+        """
         if peer is None:
             try:
                 peer = sock.getpeername()
             except OSError:
                 peer = None  # gone already
-        try:
-            own = sock.getsockname()
-        except OSError:
-            own = None  # the kernel does not say
+        if own is None:
+            try:
+                own = sock.getsockname()
+            except OSError:
+                own = None  # the kernel does not say
         return cls._named(peer, own, is_tls=is_tls)
 
     @classmethod

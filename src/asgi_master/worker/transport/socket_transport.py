@@ -24,12 +24,16 @@ LOW_WATER = 16 * 1024
 """Unsent bytes above which the protocol should pause, and down to which it may go on."""
 _MOST_PIECES = 64
 """That are sent by one call."""
+_DO_NOT_WAIT = socket.MSG_DONTWAIT
 _NOTHING_YET = -1
 """Of a socket that the poller does not know."""
 
 
 class SocketTransport(StreamTransport):
-    """Owns a non-blocking socket. Its protocol is called in one context, whatever code paused or wrote."""
+    """Owns a socket, and never waits for it: each call says so, which saves setting its mode.
+
+    The protocol is called in one context, whatever code paused or wrote.
+    """
 
     __slots__ = (
         "_buffer",
@@ -129,7 +133,7 @@ class SocketTransport(StreamTransport):
 
     def _receive(self) -> None:
         try:
-            data = self._sock.recv(self.read_size)
+            data = self._sock.recv(self.read_size, _DO_NOT_WAIT)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -152,7 +156,7 @@ class SocketTransport(StreamTransport):
 
     def has_unread_bytes(self) -> bool:
         try:
-            return bool(self._sock.recv(1, socket.MSG_PEEK))
+            return bool(self._sock.recv(1, socket.MSG_PEEK | _DO_NOT_WAIT))
         except OSError:
             return False
 
@@ -165,7 +169,7 @@ class SocketTransport(StreamTransport):
             self._keep(data)
             return
         try:
-            sent = self._sock.send(data)
+            sent = self._sock.send(data, _DO_NOT_WAIT)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
@@ -190,7 +194,7 @@ class SocketTransport(StreamTransport):
         buffer = self._buffer
         assert buffer is not None
         try:
-            sent = self._sock.sendmsg(islice(buffer, _MOST_PIECES))
+            sent = self._sock.sendmsg(islice(buffer, _MOST_PIECES), (), _DO_NOT_WAIT)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

@@ -48,7 +48,7 @@ def test_who_waits_is_given_away_as_new_and_then_it_closes(
         assert listener.sock.fileno() == -1
         (taken,) = hand_off.take(10)
         with taken.connection:
-            assert (taken.note, taken.is_tls) == (None, False)
+            assert (taken.metadata, taken.is_tls) == (None, False)
             assert taken.connection.recv(100) == b"said early"
 
 
@@ -58,7 +58,7 @@ def test_the_receiver_knows_of_tls(hand_off: HandOff, removed: ClosingListeners)
         removed.add(listener)
         (taken,) = hand_off.take(10)
         with taken.connection:
-            assert (taken.note, taken.is_tls) == (None, True)
+            assert (taken.metadata, taken.is_tls) == (None, True)
 
 
 def test_what_the_full_queue_does_not_take_waits_for_the_next_turn(
@@ -78,7 +78,7 @@ def test_what_the_full_queue_does_not_take_waits_for_the_next_turn(
         assert listener.sock.fileno() == -1
         (taken,) = hand_off.take(10)
         with taken.connection:
-            assert taken.note is None
+            assert taken.metadata is None
             assert taken.connection.getpeername() == client.getsockname()
 
 

@@ -215,6 +215,7 @@ async def _serve(
         while context.connections:  # noqa: ASYNC110 -- tests set `on_connection_lost` for themselves
             await asyncio.sleep(0.005)
     listener.close()
+    context.poller.close()
     # Let the transports' last callbacks run.
     await asyncio.sleep(0)
     await asyncio.sleep(0)

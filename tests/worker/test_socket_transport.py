@@ -76,8 +76,11 @@ def run(loop: str, main: Callable[[Callable[..., SocketTransport]], Awaitable[No
             transport.context.run(transport.start, protocol)
             return transport
 
-        async with asyncio.timeout(TIMEOUT):
-            await main(start)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await main(start)
+        finally:
+            poller.close()
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(run_it())

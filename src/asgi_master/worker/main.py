@@ -299,6 +299,7 @@ class Worker:
         faults.fault_point("drain_end")
         await lifespan.stop()
         heartbeat.stop()
+        context.poller.close()
         return self._exit_code
 
     async def _unless_ordered_to_leave(self, boot: Coroutine[Any, Any, Lifespan]) -> Lifespan | None:

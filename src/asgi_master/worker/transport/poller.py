@@ -62,6 +62,13 @@ class Poller:
         except OSError:
             pass  # the application closed a descriptor that is not its own
 
+    def close(self) -> None:
+        """Watch nothing any more: the loop ends."""
+        if self._epoll is not None:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            self._epoll = None
+
     def _on_ready(self) -> None:
         assert self._epoll is not None
         watched = self._watched

@@ -3,9 +3,9 @@
 import json
 import select
 import socket
+import sys
 from collections import Counter
 
-from descriptor_limit import fewer_descriptors
 from fleet import PATIENCE, Fleet
 from traffic import RawConnection
 
@@ -28,8 +28,8 @@ def test_connections_beyond_the_limit_wait_in_the_kernel(fleet: Fleet) -> None:
 
 def test_by_default_connections_leave_descriptors_to_live_with(fleet: Fleet) -> None:
     """More than the process may have open come, and nothing fails: they wait in the kernel."""
-    with fewer_descriptors(128):
-        fleet.serve("probe:app", workers=1)
+    few = ("sh", "-c", 'ulimit -n 128 && exec "$@"', "sh")
+    fleet.serve("probe:app", workers=1, program=(*few, sys.executable, "-m", "asgi_master"))
     clients = [socket.create_connection(("127.0.0.1", fleet.port), PATIENCE) for _ in range(150)]
     for client in clients:
         client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")

@@ -115,6 +115,7 @@ class Acceptor:
             for _ in range(_ACCEPTS_PER_TURN):
                 if self._is_full():
                     return False
+                listener.setblocking(False)
                 connection, peer = listener.accept()
                 self._context.stats.accepted += 1
                 self._open(connection, peer, listener)
@@ -216,13 +217,13 @@ class Acceptor:
             self._watch_one(listener)
 
     def _accept(self, listener: socket.socket) -> None:
-        # It is shared, and so is whether it waits.
-        listener.setblocking(False)
         most, slack = self._pace(listener)
         for _ in range(most):
             if self._defers(slack):
                 self._pause(_RETRY_AFTER)
                 return
+            # It is shared, and so is whether it waits; a request that was just served may have changed that too.
+            listener.setblocking(False)
             try:
                 connection, peer = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

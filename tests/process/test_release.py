@@ -124,7 +124,7 @@ def test_a_release_that_is_gone_serves_on_and_reloads_once_there_is_one(fleet: F
     assert answer(fleet)[:3] == ["1", "1", "gone"]
     switch(root)
     assert again(fleet) == str(root / "releases/2")
-    assert is_of(2, root)(answer(fleet))
+    wait_until(lambda: is_of(2, root)(answer(fleet)), "the new release serves")
 
 
 def test_settings_are_looked_for_where_chdir_leads(fleet: Fleet, root: Path) -> None:

@@ -626,6 +626,21 @@ def test_reasons_not_to_read_do_not_undo_each_other():
     asyncio.run(main())
 
 
+def test_one_whose_turn_it_is_goes_on_in_the_context_of_its_connection():
+    """A protocol that a handshake begins notes there whom it serves, and tasks inherit what is noted."""
+    noted = contextvars.ContextVar("noted", default="")
+
+    async def main():
+        seen = []
+        connection = Plain(Turns(asyncio.get_running_loop()), lambda: seen.append(noted.get()))
+        connection._transport.context.run(noted.set, "the connection's")
+        connection._queue_up()
+        await until(lambda: seen)
+        assert seen == ["the connection's"]
+
+    asyncio.run(main())
+
+
 def test_one_that_fails_does_not_keep_the_others_waiting(caplog):
     async def main():
         turns = Turns(asyncio.get_running_loop())

@@ -37,24 +37,6 @@ def bind_context(served: RequestOwner) -> None:
     _SERVED.set(weakref.ref(served))
 
 
-class LateOwner:
-    """Marks the present context for a connection that is made later."""
-
-    __slots__ = ("_served",)
-
-    def __init__(self) -> None:
-        self._served: weakref.ref[RequestOwner] | None = None
-        _SERVED.set(self)
-
-    def settle(self, served: RequestOwner) -> None:
-        """This is the connection."""
-        self._served = weakref.ref(served)
-
-    def __call__(self) -> RequestOwner | None:
-        """The connection, once it is known and as long as it lives."""
-        return None if self._served is None else self._served()
-
-
 def runs_the_application(method: F) -> F:
     """Note that this method of a `RequestOwner` runs the application for it: its frame in a stack tells for whom."""
     _RUNNERS.add(method.__code__)

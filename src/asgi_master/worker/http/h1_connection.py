@@ -45,7 +45,6 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         "_acked",
         "_advance_scheduled",
         "_advancing",
-        "_clean_context",
         "_continue_sent",
         "_current",
         "_discarded",
@@ -106,7 +105,6 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
     def connection_made(self, transport: StreamTransport) -> None:
         """The connection was accepted, or taken over."""
         self._transport = transport
-        self._clean_context = transport.context
         self.writer = self.flow = H1Writer(self.context, transport)
         self._scopes = self.context.scopes(self._given_endpoints or transport.endpoints, transport.tls)
         self._register()
@@ -187,7 +185,7 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
                 self._current = None
                 self._has_more = self._parser.start_next_cycle()
             if self._leaving is _MOVE:
-                self._loop.call_soon(self._hand_over_if_idle, context=self._clean_context)
+                self._loop.call_soon(self._hand_over_if_idle, context=self._transport.context)
             if not self._advancing and (self._has_more or self._eof or self.holds):
                 self.advance_soon()
 
@@ -212,7 +210,7 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         """Go on with what has arrived, from the loop and outside the application's context."""
         if not self._advance_scheduled:
             self._advance_scheduled = True
-            self._loop.call_soon(self._advance_scheduled_now, context=self._clean_context)
+            self._loop.call_soon(self._advance_scheduled_now, context=self._transport.context)
 
     # -- called by the worker ----------------------------------------------------------------------
 
@@ -317,7 +315,7 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
 
     def _go_on(self) -> None:
         if self._ending is _OPEN:
-            self._clean_context.run(self._advance)
+            self._advance()
 
     def _advance(self) -> None:
         """Take out of the parser what can be used now, as far as this turn of the loop allows."""

@@ -155,7 +155,7 @@ class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
         return self._has_peer_ended or self._incoming.pending > 0 or self._incoming.eof
 
     def _go_on(self) -> None:
-        self.context.run(self._decrypt)
+        self._decrypt()
         if self._plain_size:
             self._encrypt()
 
@@ -197,8 +197,7 @@ class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
         except ssl.SSLEOFError:
             self._has_peer_ended = True  # without an end of TLS: HTTP knows itself what is incomplete
         except ssl.SSLError as error:
-            log.debug("TLS: a connection is closed: %s", error)
-            self._fail()
+            self._fail(error)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     # -- writing -----------------------------------------------------------------------------------
@@ -212,8 +211,7 @@ class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
             try:
                 self._object.write(data)
             except ssl.SSLError as error:
-                log.debug("TLS: a connection is closed: %s", error)
-                self._fail()
+                self._fail(error)
             else:
                 self._transport.write(self._outgoing.read())
 
@@ -245,8 +243,7 @@ class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
                     self._queue_up()
                     return
         except ssl.SSLError as error:
-            log.debug("TLS: a connection is closed: %s", error)
-            self._fail()
+            self._fail(error)
             return
         if not (plain or self._is_below_full):
             self._plain = None
@@ -298,8 +295,9 @@ class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
         else:
             self._transport.write_eof()
 
-    def _fail(self) -> None:
+    def _fail(self, error: ssl.SSLError) -> None:
         """The peer broke TLS, and is sent the alert that OpenSSL has for it."""
+        log.debug("TLS: a connection is closed: %s", error)
         self._is_closing = self._is_end_sent = True
         self._drop()
         self._flush()

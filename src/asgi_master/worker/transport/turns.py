@@ -171,13 +171,13 @@ class TakesTurns:
         if not self._is_queued:
             return  # it was let off meanwhile
         self._is_queued = False
-        self._go_on()
+        self._transport.context.run(self._go_on)
         if not self._is_queued:
             self._release(_FOR_TURN)
 
     @abstractmethod
     def _go_on(self) -> None:
-        """Go on with what came, and queue again if that is more than a slice allows."""
+        """Go on with what came, and queue again if a slice does not suffice; in the context of the connection."""
 
     def _queue_up(self) -> None:
         """Go on in another turn; nothing is read until then."""

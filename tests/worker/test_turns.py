@@ -28,6 +28,7 @@ from asgi_master.worker.transport.stream_transport import StreamProtocol, Stream
 from asgi_master.worker.transport.tls_transport import TlsTransport
 from asgi_master.worker.transport.turns import AHEAD, TakesTurns, Turns
 from asgi_master.worker.websocket.connection import WebSocketConnection
+from http_apps import respond
 from http_client import request
 from serving import LOOPS, VARIANTS, serve
 from websocket_peer import BINARY, CONTINUATION, FIN, PING, PONG, TEXT, close_frame, frame, handshake
@@ -727,6 +728,28 @@ def test_what_tls_has_decrypted_waits_while_its_protocol_does_not_read():
         await until(lambda: protocol.received == 5 and below.reads)
 
     asyncio.run(main())
+
+
+@of_each_variant
+def test_a_peer_that_ends_between_two_pipelined_responses_gets_all(variant):
+    """The first is complete, and the loop has yet to turn before the second request is looked at."""
+
+    async def main(parser):
+        stays = []
+
+        async def app(scope, receive, send):
+            await asyncio.sleep(0)
+            await respond(send, body=b"ok")
+            if not stays:
+                stays.append(transport.protocol.eof_received())
+
+        transport = Lab(app, parser).connect()
+        transport.protocol.data_received(GET * 3)
+        await until(lambda: transport.is_closed)
+        assert stays == [True]
+        assert b"".join(transport.written).count(b"HTTP/1.1 200") == 3
+
+    run(variant, main)
 
 
 @of_each_variant

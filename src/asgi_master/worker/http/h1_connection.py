@@ -127,8 +127,9 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         if self._ending is not _OPEN:
             return False
         if current is None:
-            # What it asked for ahead waits until it reads, or for its turn.
-            return (self.writer.is_paused or self._is_queued) and self._parser.buffered > 0
+            # What it asked for ahead waits until it reads, or for its turn, or for the one that comes.
+            waits = self.writer.is_paused or self._is_queued or self._advance_scheduled
+            return waits and self._parser.buffered > 0
         if current.is_complete:
             return False
         current.peer_half_closed()

@@ -28,6 +28,18 @@ class HttpLimits:
 
 
 @record
+class Http2Limits:
+    """Limits of one HTTP/2 connection, beside those of `HttpLimits` for each request."""
+
+    max_concurrent_streams: int = 128
+    """Streams at once (RFC 9113 §5.1.2), counted until their applications have returned."""
+    stream_window: int = 256 * 1024
+    """Bytes of one body that may wait for the application (RFC 9113 §5.2)."""
+    connection_window: int = 1024 * 1024
+    """The same of all bodies of the connection."""
+
+
+@record
 class WebSocketLimits:
     """Limits of one WebSocket connection."""
 

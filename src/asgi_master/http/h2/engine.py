@@ -1,0 +1,198 @@
+"""The interface of an HTTP/2 engine: bytes on one side, requests and their streams on the other.
+
+Rules of this room:
+  - An engine reads frames, keeps streams and windows, and writes frames. It knows no transport, no loop and no clock:
+    time is an argument.
+  - `advance` handles one frame, so that who calls it decides how much of a turn one peer gets.
+  - What is written waits in the engine until `data_to_send` takes it; a body waits for the peer's windows, and leaves
+    in the order of its streams' priorities.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from asgi_master.http.errors import ProtocolError
+from asgi_master.http.h2.errors import ErrorCode
+from asgi_master.http.message import Fields, Request, ResponseHead
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""What a client sends first (RFC 9113 §3.4)."""
+
+HIGH_WATER: Final = 64 * 1024
+LOW_WATER: Final = 16 * 1024
+"""Unsent bytes of one stream above which who writes should pause, and down to which it may go on."""
+
+
+@dataclass(slots=True)
+class H2Request(Request):
+    """A request of HTTP/2, with what its head says beside (RFC 9113 §8.3, RFC 8441 §4, RFC 9218 §4).
+
+    `body_length` is what Content-Length says, `None` without it; that of one that ends with its head is 0.
+    """
+
+    scheme: bytes = b"http"
+    protocol: bytes | None = None
+    """`:protocol` of an extended CONNECT (RFC 8441 §4)."""
+    urgency: int = 3
+    is_incremental: bool = False
+
+
+class EngineStream(ABC):
+    """One stream: the engine's state of it, and what the engine calls.
+
+    The worker's stream inherits from it: a second object would cost each request its making (ADR 10). Calls come from
+    within `advance`, and that of `resumed` from within `data_to_send` too.
+    """
+
+    __slots__ = ("engine_state", "stream_id", "unsent")
+
+    stream_id: int
+    unsent: int
+    """Bytes of the response's body that wait. Like `stream_id`, it is the engine's to set."""
+    engine_state: Any
+    """The engine's own."""
+
+    @abstractmethod
+    def request_received(self, request: H2Request, ends: bool) -> None:
+        """The head of the request; `ends` is whether it has no body and no trailers."""
+
+    @abstractmethod
+    def data_received(self, data: bytes, ends: bool) -> None:
+        """A piece of the body, perhaps empty; `ends` is whether it is the last. Trailers are the end without a piece.
+
+        Who took it says so by `Engine.consumed`.
+        """
+
+    @abstractmethod
+    def refused(self, error: ProtocolError) -> None:
+        """The request is well-formed, but is not served: a limit, or a method that is not implemented.
+
+        It is answered with `error.status`. Comes in place of `request_received`, or after it in place of further data.
+        """
+
+    @abstractmethod
+    def closed(self, code: ErrorCode) -> None:
+        """The stream was reset by the peer, or by the engine since the peer broke a rule. No call follows.
+
+        Not called for a stream that the worker resets or completes itself.
+        """
+
+    @abstractmethod
+    def resumed(self) -> None:
+        """`unsent` was above `HIGH_WATER` and is down to `LOW_WATER`."""
+
+
+class Owner(Protocol):
+    """Who has an engine: the worker's connection."""
+
+    def new_stream(self) -> EngineStream:
+        """Make a stream, which the peer opens."""
+
+    def output_ready(self) -> None:
+        """There is something for `data_to_send` to take, after there was nothing."""
+
+
+class Engine(ABC):
+    """One connection of HTTP/2, the server's side."""
+
+    __slots__ = ()
+
+    # -- the peer's bytes --------------------------------------------------------------------------
+
+    @abstractmethod
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Bytes arrived, at `now` in seconds on a monotonic clock; `advance` handles them. Begins with the preface."""
+
+    @abstractmethod
+    def advance(self) -> bool:
+        """Handle the next frame; false if no complete one is there.
+
+        Raises `ConnectionError` (of this room) for what ends the connection: GOAWAY is among the output then.
+        """
+
+    @property
+    @abstractmethod
+    def is_mid_frame(self) -> bool:
+        """Whether the peer has begun something that it must complete in time: the preface, a frame, a header block."""
+
+    # -- streams -----------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def open_streams(self) -> int:
+        """Streams that hold one of the slots which SETTINGS_MAX_CONCURRENT_STREAMS allows.
+
+        One holds its slot until it is closed on both sides *and* `finished` was called: a peer that resets its
+        requests may not run more applications than one that waits for them.
+        """
+
+    @abstractmethod
+    def finished(self, stream: EngineStream) -> None:
+        """The application of the stream has returned. Called once for each stream that was made."""
+
+    @abstractmethod
+    def consumed(self, stream: EngineStream, size: int) -> None:
+        """So many bytes of the body were taken, or dropped: the peer may send as many again (RFC 9113 §5.2)."""
+
+    # -- responses ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def send_head(
+        self, stream: EngineStream, head: ResponseHead, body: bytes, ends: bool, length: int | None
+    ) -> None:
+        """Send the head of the response, and the first piece of its body; `ends` is whether that is all.
+
+        `length` is that of the whole body, if it is known and the head does not say it.
+        """
+
+    @abstractmethod
+    def send_data(self, stream: EngineStream, data: bytes, ends: bool) -> None:
+        """Send a further piece of the body."""
+
+    @abstractmethod
+    def send_trailers(self, stream: EngineStream, fields: Fields) -> None:
+        """End the response with trailer fields (RFC 9110 §6.5)."""
+
+    @abstractmethod
+    def send_interim(self, stream: EngineStream, status: int, fields: Fields) -> None:
+        """Send an interim response: 100 or 103 (RFC 9110 §15.2)."""
+
+    @abstractmethod
+    def take_back_head(self, stream: EngineStream) -> bool:
+        """Drop the head of a response that was written last and without a body; false if it has left."""
+
+    @abstractmethod
+    def reset(self, stream: EngineStream, code: ErrorCode) -> None:
+        """Send RST_STREAM, unless the stream is closed. What of it was not taken by `data_to_send` is dropped."""
+
+    @abstractmethod
+    def has_stalled(self, stream: EngineStream) -> bool:
+        """Whether the stream has something to send and the peer's windows let none of it through."""
+
+    @abstractmethod
+    def data_to_send(self, limit: int) -> bytes:
+        """What is to be sent next, in whole frames: about `limit` bytes at most. Empty if nothing may leave now."""
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def shut_down(self) -> None:
+        """Begin a graceful end: GOAWAY with the last possible stream, and PING (RFC 9113 §6.8).
+
+        Once that PING is answered, or `finish_shutdown` is called, GOAWAY names the last stream; later ones are not
+        served, and a client may send them again elsewhere.
+        """
+
+    @abstractmethod
+    def finish_shutdown(self) -> None:
+        """Send the second GOAWAY now, if it was not sent."""
+
+    @property
+    @abstractmethod
+    def is_shut_down(self) -> bool:
+        """Whether the second GOAWAY was sent or is in the output: when no stream is open, the connection may close."""
+
+    @abstractmethod
+    def go_away(self, code: ErrorCode, reason: str = "") -> None:
+        """Send GOAWAY for an end that is not graceful. What arrives is not handled any more."""

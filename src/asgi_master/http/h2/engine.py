@@ -42,7 +42,8 @@ class EngineStream(ABC):
     """One stream: the engine's state of it, and what the engine calls.
 
     The worker's stream inherits from it: a second object would cost each request its making (ADR 10). Calls come from
-    within `advance`, and that of `resumed` from within `data_to_send` too.
+    within `advance`, and that of `resumed` from within `data_to_send` too. From within each of them the engine may be
+    called: an application that begins at once has sent its response before `request_received` returns.
     """
 
     __slots__ = ("engine_state", "stream_id", "unsent")
@@ -97,6 +98,10 @@ class Engine(ABC):
     """One connection of HTTP/2, the server's side."""
 
     __slots__ = ()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Send the server's preface, SETTINGS (RFC 9113 §3.4). Called once, first."""
 
     # -- the peer's bytes --------------------------------------------------------------------------
 
@@ -164,7 +169,10 @@ class Engine(ABC):
 
     @abstractmethod
     def reset(self, stream: EngineStream, code: ErrorCode) -> None:
-        """Send RST_STREAM, unless the stream is closed. What of it was not taken by `data_to_send` is dropped."""
+        """Send RST_STREAM, unless the stream is closed. What of it was not taken by `data_to_send` is dropped.
+
+        With `NO_ERROR`, behind a complete response, it is sent after all of that and drops nothing (RFC 9113 §8.1).
+        """
 
     @abstractmethod
     def has_stalled(self, stream: EngineStream) -> bool:
@@ -192,6 +200,10 @@ class Engine(ABC):
     @abstractmethod
     def is_shut_down(self) -> bool:
         """Whether the second GOAWAY was sent or is in the output: when no stream is open, the connection may close."""
+
+    @abstractmethod
+    def connection_lost(self) -> None:
+        """The transport is closed: `closed` is called of each stream that is open. Further calls only free."""
 
     @abstractmethod
     def go_away(self, code: ErrorCode, reason: str = "") -> None:

@@ -9,6 +9,7 @@ Rules of this room:
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -125,11 +126,11 @@ class Engine(ABC):
 
     @property
     @abstractmethod
-    def open_streams(self) -> int:
-        """Streams that hold one of the slots which SETTINGS_MAX_CONCURRENT_STREAMS allows.
+    def streams(self) -> Collection[EngineStream]:
+        """Those that hold one of the slots which SETTINGS_MAX_CONCURRENT_STREAMS allows. A view: copy it to change it.
 
-        One holds its slot until it is closed on both sides *and* `finished` was called: a peer that resets its
-        requests may not run more applications than one that waits for them.
+        One holds its slot until it is closed on both sides, with all of its response sent, *and* `finished` was called:
+        a peer that resets its requests may not run more applications than one that waits for them.
         """
 
     @abstractmethod

@@ -18,10 +18,11 @@ import uvloop
 from asgi_master.asgi.http_exchange import HttpExchange
 from asgi_master.asgi.scope import HttpScopes
 from asgi_master.http.engines import engines_of
-from asgi_master.http.h1.encoder import ResponseEncoder, ServerFields
+from asgi_master.http.h1.encoder import ResponseEncoder
 from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.http.message import Request
+from asgi_master.http.server_fields import ServerFields
 from asgi_master.worker.http.h1_connection import H1Connection
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.endpoints import Endpoints

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from asgi_master.asgi.errors import ClientDisconnectedError
-from asgi_master.http.h1.encoder import ServerFields
+from asgi_master.http.server_fields import ServerFields
 from http_apps import echo, hello, mirror, read_body, respond
 from http_client import request
 from serving import VARIANTS, serve

@@ -12,8 +12,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from asgi_master.http.h1.encoder import ServerFields
 from asgi_master.http.limits import WebSocketLimits
+from asgi_master.http.server_fields import ServerFields
 from asgi_master.telemetry.formatters import TextFormatter
 from serving import DATE, serve
 from websocket_peer import BINARY, CLOSE, FIN, PING, PONG, TEXT, Peer, close_frame, frame, handshake

@@ -5,8 +5,8 @@ from functools import partial
 
 from asgi_master.http.engines import engines_of
 from asgi_master.http.forwarded import Forwarded
-from asgi_master.http.h1.encoder import ServerFields
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.http.server_fields import ServerFields
 from asgi_master.settings.fields import same_named
 from asgi_master.settings.headers import parse_header
 from asgi_master.settings.model import ProxySettings, Settings

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 
 from asgi_master.http.message import ResponseHead
+from asgi_master.http.server_fields import ServerFields
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -25,36 +26,27 @@ _MAX_ENCODED_HEADS = 1024
 """Heads whose encoded form is kept."""
 
 
-class ServerFields:
-    """The fields that the server adds to its responses: Date, Server and those of its settings.
+class HeadEncoder:
+    """Encodes the heads of a worker's responses, and remembers what the usual ones came to since the date changed."""
 
-    The connections of a worker share them, and with them what the usual heads came to since the date changed.
-    """
+    __slots__ = ("_date_line", "_encoded_heads", "_fields", "_server_line")
 
-    __slots__ = ("_date_line", "_encoded_heads", "_extra", "_is_dated", "_server_line")
-
-    def __init__(
-        self,
-        *,
-        server_header: bool = True,
-        date_header: bool = True,
-        extra_headers: tuple[tuple[bytes, bytes], ...] = (),
-    ) -> None:
-        self._server_line = b"server: asgi-master\r\n" if server_header else b""
-        self._is_dated = date_header
+    def __init__(self, fields: ServerFields) -> None:
+        self._fields = fields
+        self._server_line = b"server: %b\r\n" % fields.server if fields.server else b""
         self._date_line = b""
-        self._extra = extra_headers
         self._encoded_heads: dict[ResponseHead, bytes] = {}
+        self.date_changed()
 
-    def set_date(self, date: str) -> None:
-        """Say from now on that it is `date`, an IMF-fixdate (RFC 9110 §5.6.7)."""
-        if self._is_dated:
-            self._date_line = f"date: {date}\r\n".encode("ascii")
-            self._encoded_heads.clear()
+    def date_changed(self) -> None:
+        """See `server_fields.HeadEncoder`."""
+        date = self._fields.date
+        self._date_line = b"date: %b\r\n" % date if date else b""
+        self._encoded_heads.clear()
 
-    def lines(self) -> dict[bytes, bytes]:
-        """A line of each, by its name in lower case."""
-        lines = {name.lower(): b"%b: %b\r\n" % (name, value) for name, value in self._extra}
+    def server_lines(self) -> dict[bytes, bytes]:
+        """A line of each field that the server adds, by its name in lower case."""
+        lines = {name.lower(): b"%b: %b\r\n" % (name, value) for name, value in self._fields.extra}
         if self._date_line:
             lines[b"date"] = self._date_line
         if self._server_line:
@@ -63,13 +55,13 @@ class ServerFields:
 
     def encode(self, head: ResponseHead, framing: bytes, end: bytes) -> bytes:
         """The whole head: `framing` is the line for the body's length, `end` the last lines."""
+        fields = head.fields + self._fields.missing(head) if self._fields.extra else head.fields
         return b"".join(
             (
                 _STATUS_LINES.get(head.status) or _status_line(head.status),
                 b"" if head.has_date else self._date_line,
                 b"" if head.has_server else self._server_line,
-                b"".join([b"%b: %b\r\n" % field for field in head.fields]),
-                self._missing(head) if self._extra else b"",
+                b"".join([b"%b: %b\r\n" % field for field in fields]),
                 framing,
                 end,
             )
@@ -86,18 +78,14 @@ class ServerFields:
                 self._encoded_heads[head] = data
         return data
 
-    def _missing(self, head: ResponseHead) -> bytes:
-        given = {name.lower() for name, _ in head.fields}
-        return b"".join([b"%b: %b\r\n" % field for field in self._extra if field[0].lower() not in given])
-
 
 class ResponseEncoder:
     """Encodes the responses of one connection, one after the other."""
 
-    __slots__ = ("_chunked", "_fields", "keep_alive")
+    __slots__ = ("_chunked", "_heads", "keep_alive")
 
     def __init__(self, fields: ServerFields) -> None:
-        self._fields = fields
+        self._heads = fields.encoder(HeadEncoder)
         self._chunked = False
         self.keep_alive = True
         """Whether the connection may go on after the response whose head was encoded last."""
@@ -125,9 +113,9 @@ class ResponseEncoder:
         self._chunked = chunked
         self.keep_alive = keep_alive
         if keep_alive and is_1_1 and not framing:
-            return self._fields.encode_cached(head)
+            return self._heads.encode_cached(head)
         end = _END if keep_alive and is_1_1 else _END_KEEP_ALIVE if keep_alive else _END_CLOSE
-        return self._fields.encode(head, framing, end)
+        return self._heads.encode(head, framing, end)
 
     def body(self, data: bytes, more: bool) -> bytes:
         """A piece of the body, framed as the head announced."""

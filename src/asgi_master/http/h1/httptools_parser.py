@@ -3,8 +3,9 @@
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from asgi_master.http.h1.parser import HeadError, Parser
-from asgi_master.http.h1.request_head import COMMON_METHODS, H1Request
+from asgi_master.http.h1.request_head import H1Request
 from asgi_master.http.message import Headers
+from asgi_master.http.methods import COMMON_METHODS
 
 
 class HttptoolsParser(Parser):

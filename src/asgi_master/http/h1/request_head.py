@@ -4,13 +4,10 @@ import re
 from dataclasses import dataclass
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.grammar import LONGEST_NAME, TARGET_TEXT, is_any_host, is_host, is_token
+from asgi_master.http.grammar import LONGEST_NAME, TARGET_TEXT, is_any_host, is_host
 from asgi_master.http.message import MOST_LENGTH_DIGITS, Headers, Request
+from asgi_master.http.methods import METHOD_NAMES, other_method
 
-COMMON_METHODS = frozenset(("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"))
-"""The methods of RFC 9110 §9 and PATCH, without CONNECT."""
-
-_METHODS = {name.encode(): name for name in COMMON_METHODS}
 _VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _SLASH = 0x2F
@@ -53,7 +50,7 @@ def request_of(
     http_version = _VERSIONS.get(version)
     if http_version is None:
         raise _version_error(b"HTTP/" + version)
-    name = _METHODS.get(method) or _other_method(method)
+    name = METHOD_NAMES.get(method) or other_method(method)
     if not target or target.translate(None, TARGET_TEXT):
         raise ProtocolError(400, "the target holds a character that must be percent-encoded")
     authority = None
@@ -72,15 +69,6 @@ def _version_error(protocol: bytes) -> ProtocolError:
     if _VERSION.fullmatch(protocol):
         return ProtocolError(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
     return ProtocolError(400, "the request line is not: method, target, version")
-
-
-def _other_method(method: bytes) -> str:
-    if not is_token(method):
-        raise ProtocolError(400, "the method is not a token")
-    # ASGI has methods in upper case; `get` is not GET (RFC 9110 §9.1), and must not become it.
-    if method == b"CONNECT" or method != method.upper():
-        raise ProtocolError(501, "this method is not implemented")
-    return method.decode("ascii")
 
 
 def _absolute_form(method: str, url: bytes, query: bytes) -> tuple[bytes, bytes]:

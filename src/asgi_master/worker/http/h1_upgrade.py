@@ -3,7 +3,7 @@
 from http import HTTPStatus
 
 from asgi_master.asgi.http_exchange import ResponseChunk
-from asgi_master.http.h1.encoder import ResponseEncoder
+from asgi_master.http.h1.encoder import HeadEncoder, ResponseEncoder
 from asgi_master.http.h1.request_head import H1Request
 from asgi_master.http.h1.upgrade import read_key, switching_protocols
 from asgi_master.http.message import Fields
@@ -26,7 +26,7 @@ class H1Upgrade:
         self._key = read_key(self._request)
 
     def accept(self, fields: Fields) -> None:
-        defaults = self._context.server_fields.lines()
+        defaults = self._context.server_fields.encoder(HeadEncoder).server_lines()
         self._transport.write(switching_protocols(self._key, fields, defaults))
 
     def send_chunk(self, part: ResponseChunk) -> None:

@@ -12,9 +12,9 @@ from asgi_master.asgi.scope import ForwardedScopes, HttpScopes
 from asgi_master.asgi.types import Address, Scope
 from asgi_master.http.engines import Engines
 from asgi_master.http.forwarded import Forwarded, Trust
-from asgi_master.http.h1.encoder import ServerFields
 from asgi_master.http.limits import HttpLimits, WebSocketLimits
 from asgi_master.http.message import Fields
+from asgi_master.http.server_fields import ServerFields
 from asgi_master.ipc.counters import Stats
 from asgi_master.worker.transport.connection_state import TransferConnection
 from asgi_master.worker.transport.endpoints import Endpoints

@@ -1,0 +1,34 @@
+"""The priority that a client gives a response (RFC 9218 §4, §5)."""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+DEFAULT_URGENCY: Final = 3
+
+_MEMBER = re.compile(rb"(u)=([0-7])|(i)(?:=\?([01]))?")
+_LONGEST_REMEMBERED = 32
+
+
+def read_priority(value: bytes) -> tuple[int, bool]:
+    """Urgency, and whether the response is incremental, as a Priority field says.
+
+    What it has beside, or says wrong, is ignored (RFC 9218 §4), where RFC 8941 has it fail as a whole.
+    """
+    return _remembered(value) if len(value) <= _LONGEST_REMEMBERED else _read(value)
+
+
+def _read(value: bytes) -> tuple[int, bool]:
+    urgency, is_incremental = DEFAULT_URGENCY, False
+    for member in value.split(b","):
+        match = _MEMBER.fullmatch(member.partition(b";")[0].strip(b" \t"))
+        if match is None:
+            continue
+        if match[1]:
+            urgency = int(match[2])
+        else:
+            is_incremental = match[4] != b"0"
+    return urgency, is_incremental
+
+
+_remembered = lru_cache(maxsize=128)(_read)

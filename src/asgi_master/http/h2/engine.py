@@ -47,13 +47,41 @@ class EngineStream(ABC):
     called: an application that begins at once has sent its response before `request_received` returns.
     """
 
-    __slots__ = ("engine_state", "stream_id", "unsent")
+    __slots__ = (
+        "body_left",
+        "engine_state",
+        "has_length",
+        "is_finished",
+        "receive_window",
+        "request",
+        "send_window",
+        "stream_id",
+        "unconsumed",
+        "unsent",
+        "waiting",
+    )
 
     stream_id: int
     unsent: int
-    """Bytes of the response's body that wait. Like `stream_id`, it is the engine's to set."""
+    """Bytes of the response's body that wait. Like all attributes here, it is the engine's to set."""
     engine_state: Any
-    """The engine's own."""
+    """The engine's own, as are those below. They are here since an object for them would cost each request its making;
+    an engine need not use them."""
+    request: H2Request
+    is_finished: bool
+    """Whether the application has returned."""
+    send_window: int
+    """Bytes of the response that the peer takes (RFC 9113 §5.2); negative after it has shrunk its windows."""
+    waiting: Any
+    """What of the response waits, `None` if nothing does."""
+    unconsumed: int
+    """Bytes of the body that were given to `data_received` and not `consumed`."""
+    receive_window: int
+    """Bytes of the body that the peer may send. Set, like the following, if the request does not end with its head."""
+    body_left: int
+    """Bytes of the body that may still come; negative once more came."""
+    has_length: bool
+    """Whether just so many must come (RFC 9113 §8.1.1)."""
 
     @abstractmethod
     def request_received(self, request: H2Request, ends: bool) -> None:
@@ -99,6 +127,14 @@ class Engine(ABC):
     """One connection of HTTP/2, the server's side."""
 
     __slots__ = ()
+
+    peer_goaway: int | None
+    """The code of the GOAWAY that the peer sent last, if it sent one (RFC 9113 §6.8)."""
+
+    @property
+    @abstractmethod
+    def resets(self) -> int:
+        """Streams that ended before their time, by the peer or since it broke a rule, refused ones included."""
 
     @abstractmethod
     def start(self) -> None:
@@ -208,4 +244,7 @@ class Engine(ABC):
 
     @abstractmethod
     def go_away(self, code: ErrorCode, reason: str = "") -> None:
-        """Send GOAWAY for an end that is not graceful. What arrives is not handled any more."""
+        """Send GOAWAY for an end that is not graceful, behind what is framed already.
+
+        What arrives is not handled any more, and the streams are closed; none of them is called for that.
+        """

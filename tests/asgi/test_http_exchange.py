@@ -1,9 +1,12 @@
 """The table of what an HTTP application may say and is told, and every pair of state and message in it."""
 
+import io
+
 import pytest
 
 from asgi_master.asgi.errors import ClientDisconnectedError
 from asgi_master.asgi.http_exchange import HttpExchange, State
+from asgi_master.asgi.http_extensions import EarlyHint, FileBody, Trailers
 from asgi_master.http.message import ResponseHead
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -11,24 +14,44 @@ MORE = {"type": "http.response.body", "body": b"x", "more_body": True}
 LAST = {"type": "http.response.body", "body": b"y"}
 DISCONNECT = {"type": "http.disconnect"}
 
+PATH = {"type": "http.response.pathsend", "path": "/a/file"}
+COPY = {"type": "http.response.zerocopysend", "file": 3}
+HINT = {"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]}
+TRAILERS = {"type": "http.response.trailers", "headers": [(b"Digest", b"x")]}
+ANNOUNCED = {**START, "trailers": True}
+
 REACHED_BY = {
     State.AWAITING: [],
     State.HELD: [START],
     State.STREAMING: [START, MORE],
+    State.SENDING_FILE: [START, PATH],
+    State.IN_TRAILERS: [ANNOUNCED, LAST],
     State.COMPLETE: [START, LAST],
 }
 NEXT = {
     (State.AWAITING, "start"): State.HELD,
+    (State.AWAITING, "hint"): State.AWAITING,
     (State.HELD, "more"): State.STREAMING,
     (State.HELD, "last"): State.COMPLETE,
+    (State.HELD, "path"): State.SENDING_FILE,
+    (State.HELD, "copy"): State.SENDING_FILE,
+    (State.HELD, "hint"): State.HELD,
     (State.STREAMING, "more"): State.STREAMING,
     (State.STREAMING, "last"): State.COMPLETE,
+    (State.STREAMING, "copy"): State.SENDING_FILE,
+    (State.STREAMING, "hint"): State.STREAMING,
+    (State.IN_TRAILERS, "trailers"): State.COMPLETE,
+    (State.IN_TRAILERS, "more trailers"): State.IN_TRAILERS,
 }
 MESSAGES = {
     "start": START,
     "more": MORE,
     "last": LAST,
-    "trailers": {"type": "http.response.trailers", "headers": []},
+    "path": PATH,
+    "copy": COPY,
+    "hint": HINT,
+    "trailers": TRAILERS,
+    "more trailers": {**TRAILERS, "more_trailers": True},
     "push": {"type": "http.response.push"},
     "websocket": {"type": "websocket.accept"},
     "nonsense": {"type": "nonsense"},
@@ -38,9 +61,17 @@ MESSAGES = {
 def exchange_in(state, **options):
     exchange = HttpExchange("GET", has_body=False, **options)
     for message in REACHED_BY[state]:
-        exchange.interpret(message)
+        tell(exchange, message)
     assert exchange.state is state
     return exchange
+
+
+def tell(exchange, message):
+    """What it makes of the message, whose file has ten bytes."""
+    part = exchange.interpret(message)
+    if isinstance(part, FileBody):
+        return exchange.begin_file(part, 10)
+    return part
 
 
 @pytest.mark.parametrize("name", MESSAGES)
@@ -48,7 +79,7 @@ def exchange_in(state, **options):
 def test_every_message_in_every_state(state, name):
     exchange = exchange_in(state)
     if (state, name) in NEXT:
-        exchange.interpret(MESSAGES[name])
+        tell(exchange, MESSAGES[name])
         assert exchange.state is NEXT[state, name]
     else:
         with pytest.raises(RuntimeError, match="cannot be sent"):
@@ -265,3 +296,208 @@ def test_a_response_begins_anew_when_its_head_is_taken_back() -> None:
     assert (exchange.status, exchange.is_stream) == (200, True)
     exchange.head_taken_back()
     assert (exchange.status, exchange.is_stream) == (0, False)
+
+
+# -- extensions ------------------------------------------------------------------------------------
+
+
+def test_an_early_hint_comes_before_the_head_or_not_at_all():
+    exchange = HttpExchange("GET", has_body=False)
+    link = ((b"link", b"</a.css>; rel=preload"),)
+    assert exchange.interpret(HINT) == EarlyHint(link)
+    exchange.interpret(START)
+    assert exchange.interpret(HINT) == EarlyHint(link)
+    exchange.interpret(MORE)
+    assert exchange.interpret(HINT) is None
+    assert exchange.interpret(LAST)[2]
+
+
+@pytest.mark.parametrize(
+    ("links", "error"),
+    [(b"<a>", TypeError), ("<a>", TypeError), (["<a>"], TypeError), ([b"<a>\r\nx: y"], ValueError)],
+)
+def test_links_that_are_none(links, error):
+    with pytest.raises(error):
+        HttpExchange("GET", has_body=False).interpret({**HINT, "links": links})
+
+
+def test_a_file_by_its_path_is_the_whole_response():
+    exchange = exchange_in(State.HELD)
+    body = exchange.interpret(PATH)
+    assert body == FileBody("/a/file", offset=0)
+    (head, *rest), left = exchange.begin_file(body, 10)
+    assert (head.status, rest, left) == (200, [b"", False, 10], 10)
+    exchange.body_bytes += 7
+    assert exchange.end_file(b"abc") == (None, b"abc", True, None)
+    assert (exchange.state, exchange.body_bytes, exchange.is_stream) == (State.COMPLETE, 10, False)
+    assert exchange.next_message() == DISCONNECT
+
+
+@pytest.mark.parametrize(("length", "left"), [(4, 4), (10, 10)])
+def test_of_a_file_that_is_longer_than_its_content_length_as_much_is_sent(length, left):
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.interpret(with_length(length))
+    assert tell(exchange, PATH)[1] == left
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ({**PATH}, "shorter than its content-length"),
+        ({**COPY, "count": 5}, "shorter than its content-length"),
+        ({**COPY, "count": 10, "more_body": True}, None),
+        ({**COPY, "count": 11}, "has 10 bytes there, not 11"),
+    ],
+)
+def test_a_file_that_does_not_fit(message, error):
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.interpret(with_length(12))
+    if error is None:
+        tell(exchange, message)
+        assert exchange.end_file() == (None, b"", False, None)
+        assert exchange.interpret({**LAST, "body": b"yy"})[2]
+        return
+    with pytest.raises((RuntimeError, ValueError), match=error):
+        tell(exchange, message)
+    assert exchange.state is State.HELD
+
+
+def test_parts_of_files_between_pieces_of_a_body():
+    exchange = exchange_in(State.HELD)
+    (head, *rest), left = tell(exchange, {**COPY, "offset": 4, "count": 6, "more_body": True})
+    assert (head.status, rest, left, exchange.is_stream) == (200, [b"", False, None], 6, True)
+    assert exchange.end_file(b"ab") == (None, b"ab", False, None)
+    exchange.interpret(MORE)
+    assert tell(exchange, COPY) == (None, 10)
+    assert exchange.end_file() == (None, b"", True, None)
+    assert exchange.is_complete
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "length"), [("HEAD", 200, 10), ("GET", 204, None), ("GET", 304, None)]
+)
+def test_files_that_are_not_sent(method, status, length):
+    exchange = HttpExchange(method, has_body=False)
+    exchange.interpret({**START, "status": status})
+    (head, *rest), left = tell(exchange, PATH)
+    assert (head.status, rest, left) == (status, [b"", False, length], 0)
+    assert exchange.end_file() == (None, b"", True, None)
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ({"type": PATH["type"]}, KeyError),
+        ({**PATH, "path": "a/file"}, ValueError),
+        ({**PATH, "path": ""}, ValueError),
+        ({**PATH, "path": b"/a/file"}, TypeError),
+        ({"type": COPY["type"]}, KeyError),
+        ({**COPY, "file": "/a/file"}, TypeError),
+        ({**COPY, "offset": -1}, ValueError),
+        ({**COPY, "offset": "1"}, TypeError),
+        ({**COPY, "count": -1}, ValueError),
+        ({**COPY, "count": 1.0}, TypeError),
+    ],
+)
+def test_files_that_are_none(message, error):
+    exchange = exchange_in(State.HELD)
+    with pytest.raises(error):
+        exchange.interpret(message)
+    assert exchange.state is State.HELD
+
+
+def test_an_open_file_and_a_part_of_it():
+    exchange = exchange_in(State.HELD)
+    file = io.BytesIO()
+    part = {**COPY, "file": file, "offset": 3, "count": 2, "more_body": True}
+    assert exchange.interpret(part) == FileBody(file, 3, 2, more_body=True)
+
+
+class WithoutTrailers(HttpExchange):
+    accepts_trailers = False
+
+
+def test_trailers_end_the_response():
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.interpret(ANNOUNCED)
+    assert exchange.interpret(LAST)[1:] == (b"y", False, None)
+    assert not exchange.is_stream
+    assert exchange.interpret({**TRAILERS, "more_trailers": True}) is None
+    assert not exchange.is_complete
+    last = exchange.interpret({**TRAILERS, "headers": [[b"b", bytearray(b"z")]]})
+    assert last == Trailers(((b"digest", b"x"), (b"b", b"z")))
+    assert exchange.is_complete
+
+
+def test_trailers_behind_a_file():
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.interpret(ANNOUNCED)
+    first, left = tell(exchange, PATH)
+    assert (first[1:], left) == ((b"", False, None), 10)
+    assert exchange.end_file(b"ab") == (None, b"ab", False, None)
+    assert exchange.interpret(TRAILERS) == Trailers(((b"digest", b"x"),))
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "headers"),
+    [
+        ("HEAD", HttpExchange, TRAILERS["headers"]),
+        ("GET", WithoutTrailers, TRAILERS["headers"]),
+        ("GET", HttpExchange, []),
+    ],
+)
+def test_trailers_that_are_not_sent(method, kind, headers):
+    exchange = kind(method, has_body=False)
+    exchange.interpret(ANNOUNCED)
+    assert not exchange.interpret(LAST)[2]
+    assert exchange.interpret({**TRAILERS, "headers": headers}) == (None, b"", True, None)
+    assert exchange.is_complete
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [("GET", HttpExchange), ("GET", WithoutTrailers), ("HEAD", HttpExchange)]
+)
+def test_a_response_with_trailers_has_no_content_length_but_keeps_to_it(method, kind):
+    exchange = kind(method, has_body=False)
+    fields = [(b"Content-Length", b"2"), (b"connection", b"close"), (b"a", b"b")]
+    exchange.interpret({**ANNOUNCED, "headers": fields})
+    if method == "GET":
+        with pytest.raises(RuntimeError, match="longer"):
+            exchange.interpret({**LAST, "body": b"abc"})
+    head = exchange.interpret({**LAST, "body": b"ab"})[0]
+    has_length = kind is WithoutTrailers or method == "HEAD"
+    assert (head.content_length is not None) == ((b"Content-Length", b"2") in head.fields) == has_length
+    assert head.close
+    assert (b"a", b"b") in head.fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ([(b"Content-Length", b"1")], ValueError),
+        ([(b"set-cookie", b"a=b")], ValueError),
+        ([(b"a b", b"c")], ValueError),
+        ([(b"a", b"b\r\n")], ValueError),
+        ([("a", b"b")], TypeError),
+        ([(b"a", "b")], TypeError),
+    ],
+)
+def test_trailers_that_are_none(fields, error):
+    exchange = exchange_in(State.IN_TRAILERS)
+    with pytest.raises(error):
+        exchange.interpret({**TRAILERS, "headers": fields})
+    assert exchange.state is State.IN_TRAILERS
+
+
+def test_trailers_may_be_announced_not_to_come():
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.interpret({**START, "trailers": False})
+    assert exchange.interpret(LAST)[2]
+
+
+def test_a_response_that_begins_anew_has_no_trailers():
+    exchange = HttpExchange("GET", has_body=False)
+    exchange.interpret(ANNOUNCED)
+    exchange.interpret({**LAST, "body": b""})
+    exchange.head_taken_back()
+    assert exchange.server_response(ResponseHead(500, []), b"text")[2]

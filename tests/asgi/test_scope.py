@@ -1,5 +1,8 @@
 """The scopes of requests."""
 
+import copy
+import json
+
 import pytest
 
 from asgi_master.asgi.http_exchange import HttpExchange
@@ -32,7 +35,32 @@ def test_an_http_scope():
         "client": ("127.0.0.1", 5),
         "server": ("::1", 80),
         "state": {"a": 1},
+        "extensions": {},
     }
+
+
+def test_the_extensions_are_those_of_the_connection_and_of_the_request():
+    scopes = HttpScopes(
+        client=None, server=None, scheme="http", root_path="", tls={"tls_version": 772}, extensions=("a", "b")
+    )
+    request = Request("GET", b"/", b"/", b"", HEADERS, "1.1")
+    assert scopes.scope(request, {})["extensions"] == {"a": {}, "b": {}, "tls": {"tls_version": 772}}
+    request.accepts_trailers = request.accepts_hints = True
+    scope = scopes.scope(request, {})
+    assert sorted(scope["extensions"]) == [
+        "a",
+        "b",
+        "http.response.early_hint",
+        "http.response.trailers",
+        "tls",
+    ]
+    assert set(scopes.websocket_scope(request, {})["extensions"]) == {"websocket.http.response", "tls"}
+    del scope["extensions"]["a"]
+    with pytest.raises(TypeError):
+        scope["extensions"]["b"]["c"] = 1
+    again = scopes.scope(request, {})["extensions"]
+    assert (again["a"], again["b"]) == ({}, {})
+    assert (copy.deepcopy(again), json.loads(json.dumps(again))) == (again, again)
 
 
 def test_a_websocket_scope():

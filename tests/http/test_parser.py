@@ -320,3 +320,23 @@ def test_the_host_of_the_target_counts(
     request = parser.next_event()
     assert isinstance(request, H1Request)
     assert request.headers == headers
+
+
+@pytest.mark.parametrize(
+    ("version", "fields", "trailers", "hints"),
+    [
+        (b"1.1", b"", False, False),
+        (b"1.1", b"TE: trailers\r\n", True, False),
+        (b"1.1", b"TE: deflate;q=0.5, Trailers\r\n", True, False),
+        (b"1.1", b"TE: trailers\r\nTE: gzip\r\n", True, False),
+        (b"1.1", b"TE: trailersx\r\n", False, False),
+        (b"1.0", b"TE: trailers\r\nSec-Fetch-Mode: navigate\r\n", False, False),
+        (b"1.1", b"Sec-Fetch-Mode: navigate\r\n", False, True),
+        (b"1.1", b"Sec-Fetch-Mode: cors\r\n", False, False),
+    ],
+)
+def test_what_the_peer_accepts_beside_the_response(kind, version, fields, trailers, hints):
+    parser = kind(HttpLimits())
+    parser.receive_data(b"GET / HTTP/" + version + b"\r\nHost: a\r\n" + fields + b"\r\n")
+    request = parser.next_event()
+    assert (request.accepts_trailers, request.accepts_hints) == (trailers, hints)

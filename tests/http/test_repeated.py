@@ -61,6 +61,16 @@ def test_what_they_say_of_the_connection_is_said_again(parser):
         assert request.keep_alive
 
 
+def test_what_they_say_of_responses_is_said_again(parser):
+    for target in (b"/1", b"/2"):
+        request, _ = take(
+            parser,
+            b"GET %b HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nSec-Fetch-Mode: navigate\r\n\r\n" % target,
+        )
+        assert request.accepts_trailers
+        assert request.accepts_hints
+
+
 def test_other_fields_are_read(parser):
     take(parser, b"GET / HTTP/1.1\r\n" + FIELDS)
     request, _ = take(parser, b"GET / HTTP/1.1\r\nHost: b\r\nX-One: 1\r\n\r\n")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_master.http import message
-from asgi_master.http.h1.encoder import HeadEncoder, ResponseEncoder
+from asgi_master.http.h1.encoder import HeadEncoder, ResponseEncoder, interim
 from asgi_master.http.message import ResponseHead
 from asgi_master.http.server_fields import ServerFields
 
@@ -111,6 +111,28 @@ def test_chunks():
     assert encoder.body(b"", more=False) == b"0\r\n\r\n"
     encode(ResponseHead(200, []), encoder=encoder, length=3)
     assert encoder.body(b"abc", more=False) == b"abc"
+
+
+def test_a_piece_that_others_write():
+    encoder = ResponseEncoder(NO_FIELDS)
+    encode(ResponseHead(200, []), encoder=encoder)
+    assert (encoder.file_begins(300), encoder.file_ends()) == (b"12c\r\n", b"\r\n")
+    encode(ResponseHead(200, []), encoder=encoder, length=300)
+    assert (encoder.file_begins(300), encoder.file_ends()) == (b"", b"")
+
+
+def test_trailers():
+    encoder = ResponseEncoder(NO_FIELDS)
+    fields = ((b"a", b"b"), (b"c", b"d"))
+    encode(ResponseHead(200, []), encoder=encoder)
+    assert encoder.trailers(fields) == b"0\r\na: b\r\nc: d\r\n\r\n"
+    encode(ResponseHead(200, []), encoder=encoder, is_1_1=False)
+    assert encoder.trailers(fields) == b""
+
+
+def test_interim_responses():
+    assert interim(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert interim(103, ((b"link", b"<a>"),)) == b"HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n"
 
 
 @pytest.mark.parametrize(

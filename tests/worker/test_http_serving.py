@@ -55,6 +55,7 @@ def test_the_scope(variant):
             "client": list(client.sock.getsockname()),
             "server": ["127.0.0.1", server.port],
             "body": "data",
+            "extensions": {"http.response.pathsend": {}, "http.response.zerocopysend": {}},
         }
 
 

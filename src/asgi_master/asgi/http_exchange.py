@@ -4,15 +4,34 @@
                                                                     │                │  └────────────────────┘
                                                                     └── (last) ── COMPLETE ── (last) ────────
 
+With the extensions, a file takes the place of a piece of the body: the response is in SENDING_FILE meanwhile, and then
+where that piece would have led. If the start announces trailers, IN_TRAILERS comes before COMPLETE. An early hint
+changes nothing.
+
 The head of the response is held until its first body message, so that a small response is one write. Independent of the
 version of HTTP.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
+from typing import Final
 
 from asgi_master.asgi.errors import ClientDisconnectedError
+from asgi_master.asgi.http_extensions import (
+    EARLY_HINT,
+    PATHSEND,
+    TRAILERS,
+    ZEROCOPYSEND,
+    EarlyHint,
+    FileBody,
+    Trailers,
+    early_hint,
+    path_send,
+    zero_copy_send,
+)
 from asgi_master.asgi.types import Message
-from asgi_master.http.message import ResponseHead
+from asgi_master.http.additional_fields import trailers
+from asgi_master.http.message import Fields, ResponseHead
 
 
 class State(StrEnum):
@@ -21,10 +40,12 @@ class State(StrEnum):
     AWAITING = "awaiting"
     HELD = "held"
     STREAMING = "streaming"
+    SENDING_FILE = "sending_file"
+    IN_TRAILERS = "in_trailers"
     COMPLETE = "complete"
 
 
-_AWAITING, _HELD, _STREAMING, _COMPLETE = State
+_AWAITING, _HELD, _STREAMING, _SENDING_FILE, _IN_TRAILERS, _COMPLETE = State
 
 _BODYLESS = (204, 304)
 
@@ -32,13 +53,15 @@ _EXPECTED = {
     State.AWAITING: "the response begins with http.response.start",
     State.HELD: "after http.response.start comes http.response.body",
     State.STREAMING: "the response goes on with http.response.body",
+    State.SENDING_FILE: "a file is being sent",
+    State.IN_TRAILERS: "after the body come http.response.trailers",
     State.COMPLETE: "the response is complete",
 }
 
 
 ResponseChunk = tuple[ResponseHead | None, bytes, bool, int | None]
 """What is to be sent now: the head (in the first part of a response), a piece of the body, whether it is the last part,
-and the length of the whole body if this part is all of it. A bare tuple, since every response makes one."""
+and the length of the whole body if it is known. A bare tuple, since every response makes one."""
 
 
 class HttpExchange:
@@ -48,10 +71,12 @@ class HttpExchange:
         "_head",
         "_inbox",
         "_is_head",
+        "_more_body",
         "_remaining",
         "_stopped",
         "_told_disconnect",
         "_told_end",
+        "_trailers",
         "body_bytes",
         "body_ended",
         "bodyless",
@@ -84,6 +109,12 @@ class HttpExchange:
         self._told_disconnect = False
         self._head: ResponseHead | None = None
         self._remaining: int | None = None
+        self._trailers: Fields | None = None
+
+    @property
+    def accepts_trailers(self) -> bool:
+        """Whether trailer fields reach the peer. Where they do not, they are dropped (RFC 9110 §6.5.1)."""
+        return True
 
     @property
     def status(self) -> int:
@@ -151,8 +182,10 @@ class HttpExchange:
         self._told_disconnect = True
         return {"type": "http.disconnect"}
 
-    def interpret(self, message: Message) -> ResponseChunk | None:
+    def interpret(self, message: Message) -> ResponseChunk | EarlyHint | Trailers | FileBody | None:
         """What a message that the application sends puts on the wire; `None` is nothing yet.
+
+        A `FileBody` has changed nothing: open it, then call `begin_file`.
 
         Raises `ClientDisconnectedError` if the peer is gone, `RuntimeError` for a message that may not come now,
         `KeyError`, `TypeError` and `ValueError` for one that is not well-formed. After
@@ -174,8 +207,14 @@ class HttpExchange:
                 self.bodyless = True  # HEAD and 304 carry the length of a body that does not come
             else:
                 self._remaining = head.content_length
+            if "trailers" in message:
+                self._announce_trailers(head, bool(message["trailers"]))
             self.state = _HELD
             return None
+        elif kind == TRAILERS and state is _IN_TRAILERS:
+            return self._interpret_trailers(message)
+        elif (read := _EXTENSIONS.get((state, kind))) is not None:
+            return read(message)
         if self._told_disconnect:
             raise ClientDisconnectedError("the client disconnected, or has its response")
         raise RuntimeError(f"ASGI message {kind!r} cannot be sent: {_EXPECTED[state]}")
@@ -210,7 +249,7 @@ class HttpExchange:
 
     def head_taken_back(self) -> None:
         """The head has not left, nor has anything behind it: the response may begin anew."""
-        self.head = None
+        self.head = self._trailers = None
         self.is_stream = False
 
     def _complete(self) -> None:
@@ -242,10 +281,90 @@ class HttpExchange:
             if head is not None and head.content_length is None:
                 self.is_stream = True
             return head, body, False, None
+        if self._trailers is not None:
+            self.state = _IN_TRAILERS
+            return head, body, False, None
         if self._inbox:
             self._complete()
         self.state = _COMPLETE
         return head, body, True, length
+
+    # -- extensions --------------------------------------------------------------------------------
+
+    def begin_file(self, body: FileBody, available: int) -> tuple[ResponseChunk | None, int]:
+        """What is to be sent before a file that has `available` bytes to give, and how many of these then follow.
+
+        Until `end_file`, no message may be sent. Raises `ValueError` or `RuntimeError`, and nothing has changed, if
+        these bytes are not what `body` or the response's Content-Length says.
+        """
+        length = self._length_of(body, available)
+        head = self._head
+        self._head = None
+        self._more_body = body.more_body
+        self.state = _SENDING_FILE
+        first: ResponseChunk | None = None
+        if head is not None:
+            self.head = head
+            is_all = not body.more_body and self._trailers is None
+            self.is_stream = not is_all and head.content_length is None
+            first = head, b"", False, length if is_all and head.status not in _BODYLESS else None
+        return first, 0 if self.bodyless else length
+
+    def _length_of(self, body: FileBody, available: int) -> int:
+        length, remaining = body.count, self._remaining
+        if length is None:
+            length = available if remaining is None else min(available, remaining)
+        elif length > available:
+            raise ValueError(f"the file has {available} bytes there, not {length}")
+        if remaining is not None:
+            self._remaining = _rest(remaining, length, not body.more_body)
+        return length
+
+    def end_file(self, data: bytes = b"") -> ResponseChunk:
+        """The last piece of the file, or its end if all of it was sent."""
+        self.body_bytes += len(data)
+        if self._more_body:
+            self.state = _STREAMING
+        elif self._trailers is not None:
+            self.state = _IN_TRAILERS
+        else:
+            self._complete()
+        return None, data, self.state is _COMPLETE, None
+
+    def _announce_trailers(self, head: ResponseHead, announced: bool) -> None:
+        if not announced:
+            return
+        self._trailers = ()
+        if self.accepts_trailers and not self.bodyless:
+            # HTTP/1.1 has trailers only behind a body whose length was not announced (RFC 9112 §7.1.2).
+            self._head = head.without_length()
+
+    def _interpret_trailers(self, message: Message) -> ResponseChunk | Trailers | None:
+        assert self._trailers is not None
+        fields = self._trailers + trailers(message.get("headers", ()))
+        if message.get("more_trailers"):
+            self._trailers = fields
+            return None
+        self._complete()
+        if fields and self.accepts_trailers and not self.bodyless:
+            return Trailers(fields)
+        return None, b"", True, None
+
+
+def _late_hint(message: Message) -> None:
+    """The head has left: what would come before it comes no more."""
+    early_hint(message)
+
+
+_EXTENSIONS: Final[dict[tuple[State, str], Callable[[Message], EarlyHint | FileBody | None]]] = {
+    (State.AWAITING, EARLY_HINT): early_hint,
+    (State.HELD, EARLY_HINT): early_hint,
+    (State.STREAMING, EARLY_HINT): _late_hint,
+    (State.HELD, PATHSEND): path_send,
+    (State.HELD, ZEROCOPYSEND): zero_copy_send,
+    (State.STREAMING, ZEROCOPYSEND): zero_copy_send,
+}
+"""What they may send beside the messages of the core specification, and who reads it."""
 
 
 def _rest(remaining: int, length: int, is_last: bool) -> int:

@@ -1,6 +1,6 @@
 """The ASGI connection scopes of requests and WebSocket handshakes."""
 
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from asgi_master.asgi.types import Address, Scope
@@ -15,6 +15,18 @@ _ASTERISK = b"*"
 """What `OPTIONS *` asks of is the server, wherever the application is mounted (RFC 9112 §3.2.4)."""
 
 
+class _NoDetails(dict[str, Any]):
+    """What stands behind an extension that has no details: one object for all requests, so it cannot be changed."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("what a server says of an extension cannot be changed")
+
+    __setitem__ = setdefault = update = __ior__ = _refuse
+
+
+_NO_DETAILS = _NoDetails()
+
+
 class HttpScopes:
     """Makes the scopes of one connection's requests: what all of them share is put together once.
 
@@ -22,7 +34,7 @@ class HttpScopes:
     get it back, as ASGI wants them.
     """
 
-    __slots__ = ("_common", "_raw_root_path", "_request", "_root_path", "_tls")
+    __slots__ = ("_common", "_extensions", "_raw_root_path", "_request", "_root_path", "_tls")
 
     def __init__(
         self,
@@ -32,9 +44,14 @@ class HttpScopes:
         scheme: str,
         root_path: str,
         tls: dict[str, Any] | None = None,
+        extensions: tuple[str, ...] = (),
     ) -> None:
-        """`tls` is the content of the ASGI `tls` extension."""
+        """`tls` is the content of the ASGI `tls` extension; `extensions` names those that every request here has.
+
+        Trailers and early hints are not among these: whether they reach the peer is said by each request.
+        """
         self._tls = tls
+        self._extensions: dict[str, Any] = dict.fromkeys(extensions, _NO_DETAILS)
         self._root_path = root_path
         self._raw_root_path = root_path.encode()
         self._request: Request | None = None
@@ -52,6 +69,7 @@ class HttpScopes:
             "query_string": b"",
             "headers": None,
             "state": None,
+            "extensions": None,
         }
 
     @property
@@ -81,8 +99,13 @@ class HttpScopes:
         scope["asgi"] = {"version": "3.0", "spec_version": _HTTP_SPEC}
         scope["headers"] = request.headers.copy()
         scope["state"] = state
+        scope["extensions"] = extensions = self._extensions.copy()
         if self._tls is not None:
-            scope["extensions"] = {"tls": _own(self._tls)}
+            extensions["tls"] = _own(self._tls)
+        if request.accepts_trailers:
+            extensions["http.response.trailers"] = _NO_DETAILS
+        if request.accepts_hints:
+            extensions["http.response.early_hint"] = _NO_DETAILS
         return scope
 
     def websocket_scope(self, request: Request, state: dict[str, Any]) -> Scope:
@@ -93,7 +116,10 @@ class HttpScopes:
         scope["type"] = "websocket"
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
         scope["subprotocols"] = []
-        scope["extensions"] = {"websocket.http.response": {}, **scope.get("extensions", {})}
+        extensions: dict[str, Any] = {"websocket.http.response": {}}
+        scope["extensions"] = extensions
+        if self._tls is not None:
+            extensions["tls"] = _own(self._tls)
         return scope
 
 
@@ -111,8 +137,11 @@ class ForwardedScopes(HttpScopes):
         scheme: str,
         root_path: str,
         tls: dict[str, Any] | None = None,
+        extensions: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(client=client, server=server, scheme=scheme, root_path=root_path, tls=tls)
+        super().__init__(
+            client=client, server=server, scheme=scheme, root_path=root_path, tls=tls, extensions=extensions
+        )
         self._forwarded = forwarded
 
     def scope(self, request: Request, state: dict[str, Any]) -> Scope:

@@ -108,7 +108,7 @@ class WebSocketSession:
             raise ClientDisconnectedError(_EXPECTED[State.CLOSED])
         if self._denial is not None and kind == "websocket.http.response.body":
             part = self._denial.interpret({**message, "type": "http.response.body"})
-            assert part is not None
+            assert isinstance(part, tuple)
             return ContinueDenial(part)
         reader = _READERS.get((self.state, kind))
         if reader is None:
@@ -190,7 +190,12 @@ def _read_refusal(_message: Message) -> Refuse:
 
 def _read_denial_start(message: Message) -> StartDenial:
     exchange = HttpExchange("GET", has_body=False)
-    exchange.interpret({**message, "type": "http.response.start"})
+    start = {
+        "type": "http.response.start",
+        "status": message["status"],
+        "headers": message.get("headers", ()),
+    }
+    exchange.interpret(start)
     return StartDenial(exchange)
 
 

@@ -1,7 +1,7 @@
 """Requests and responses, whatever version of HTTP carries them (RFC 9110)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from asgi_master.http.bounded_cache import BoundedCache
@@ -36,6 +36,10 @@ class Request:
     """Whether the peer waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1)."""
     body_length: int | None = 0
     """Bytes of the body; `None` if the peer does not announce them."""
+    accepts_trailers: bool = field(default=False, init=False)
+    """Whether trailer fields of the response reach the peer (RFC 9110 §6.5.1, §10.1.4)."""
+    accepts_hints: bool = field(default=False, init=False)
+    """Whether the peer makes use of 103 (RFC 8297), and can be expected to understand it."""
 
 
 # Fields that decide about framing or replace what the server would add, and those that are personal. All others pass.
@@ -91,7 +95,7 @@ class ResponseHead:
         for name, value in headers:
             noted = _noted_name(name)
             if type(value) is not bytes:
-                value = _as_bytes(name, value)  # noqa: PLW2901 -- an application could change it after this check
+                value = field_bytes(name, value)  # noqa: PLW2901 -- an application could change it after this check
             size += len(name) + len(value)
             if noted is None or self._note(noted, value):
                 fields.append((name, value))
@@ -115,6 +119,14 @@ class ResponseHead:
             if known.size <= _MAX_CACHED_BYTES and not known.is_personal:
                 known.is_cached = _CACHED_HEADS.offer((status, fields), known)
         return known
+
+    def without_length(self) -> "ResponseHead":
+        """The same without Content-Length, for a body whose end is marked otherwise."""
+        head = ResponseHead(
+            self.status, [field for field in self.fields if field[0].lower() != b"content-length"]
+        )
+        head.close = self.close
+        return head
 
     def _note(self, name: bytes, value: bytes) -> bool:
         """Take in a noted field; true if it is also sent as it is."""
@@ -143,7 +155,8 @@ class ResponseHead:
         return False
 
 
-def _as_bytes(name: bytes, value: object) -> bytes:
+def field_bytes(name: bytes, value: object) -> bytes:
+    """A part of the field of this name, as bytes that nobody changes. Raises `TypeError` for what is not bytes."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     raise TypeError(f"header {name!r}: {value!r} is not bytes")

@@ -83,7 +83,7 @@ class _Attempt:
 
     async def _send(self, message: Message) -> None:
         part = self._exchange.interpret(message)
-        head = part[0] if part is not None else None
+        head = part[0] if isinstance(part, tuple) else None
         if head is not None:
             self._status = head.status
         if self._exchange.is_complete:

@@ -2,10 +2,8 @@
 
 from http import HTTPStatus
 
-from asgi_master.http.message import ResponseHead
+from asgi_master.http.message import Fields, ResponseHead
 from asgi_master.http.server_fields import ServerFields
-
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _END = b"\r\n"
 _END_CLOSE = b"connection: close\r\n\r\n"
@@ -24,6 +22,15 @@ _STATUS_LINES = {status: _status_line(status) for status in range(200, 600)}
 
 _MAX_ENCODED_HEADS = 1024
 """Heads whose encoded form is kept."""
+
+
+def interim(status: int, fields: Fields = ()) -> bytes:
+    """An interim response (RFC 9110 §15.2), whose fields were checked."""
+    return b"%b%b\r\n" % (_status_line(status), _lines(fields))
+
+
+def _lines(fields: Fields) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 class HeadEncoder:
@@ -124,3 +131,17 @@ class ResponseEncoder:
         if data:
             return (b"%x\r\n%b\r\n" if more else b"%x\r\n%b\r\n0\r\n\r\n") % (len(data), data)
         return b"" if more else b"0\r\n\r\n"
+
+    def file_begins(self, size: int) -> bytes:
+        """What comes before a piece of the body that is written by others: more than no bytes, and not the last."""
+        return b"%x\r\n" % size if self._chunked else b""
+
+    def file_ends(self) -> bytes:
+        """What comes behind such a piece."""
+        return b"\r\n" if self._chunked else b""
+
+    def trailers(self, fields: Fields) -> bytes:
+        """The end of the body, with trailer fields if its framing has room for them (RFC 9112 §7.1.2)."""
+        if not self._chunked:
+            return b""
+        return b"0\r\n%b\r\n" % _lines(fields)

@@ -61,5 +61,7 @@ class HeadCache:
         request.headers = known.headers
         request.keep_alive = known.keep_alive
         request.body_length = known.body_length
+        request.accepts_trailers = known.accepts_trailers
+        request.accepts_hints = known.accepts_hints
         self.keep(head, line_end, request)
         return request

@@ -13,7 +13,7 @@ _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _SLASH = 0x2F
 
 _LIST_FIELDS = (b"connection", b"transfer-encoding", b"upgrade", b"expect")
-_SPECIAL_FIELDS = frozenset((b"host", b"content-length", *_LIST_FIELDS))
+_SPECIAL_FIELDS = frozenset((b"host", b"content-length", b"sec-fetch-mode", b"te", *_LIST_FIELDS))
 
 
 @dataclass(slots=True)
@@ -102,6 +102,9 @@ def judge_headers(request: H1Request) -> None:
             if host is not None:
                 raise ProtocolError(400, "more than one Host field")
             host = value
+        elif name == b"sec-fetch-mode":
+            # Of browsers alone, and all that send it skip interim responses they do not use (ADR 24).
+            request.accepts_hints = is_1_1 and value == b"navigate"
         elif name == b"content-length":
             if length is not None:
                 raise ProtocolError(400, "more than one Content-Length field")
@@ -118,6 +121,9 @@ def judge_headers(request: H1Request) -> None:
             if upgrade is not None:
                 repeats = True
             upgrade = value
+        elif name == b"te":
+            if is_1_1 and b"trailers" in [item.strip(b" \t") for item in value.lower().split(b",")]:
+                request.accepts_trailers = True
         else:
             if expect is not None:
                 repeats = True

@@ -10,7 +10,7 @@ Rules of this room:
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from asgi_master.http.errors import ProtocolError
@@ -37,6 +37,8 @@ class H2Request(Request):
     """`:protocol` of an extended CONNECT (RFC 8441 §4)."""
     urgency: int = 3
     is_incremental: bool = False
+    accepts_trailers: bool = field(default=True, init=False)
+    accepts_hints: bool = field(default=True, init=False)
 
 
 class EngineStream(ABC):

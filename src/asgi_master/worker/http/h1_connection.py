@@ -5,13 +5,18 @@ kernel. All time-outs are enforced by `sweep`, so a request costs no timer.
 """
 
 import logging
+from http import HTTPStatus
+from typing import Final
 
 from asgi_master.asgi.http_exchange import ResponseChunk, State
+from asgi_master.asgi.http_extensions import PATHSEND, ZEROCOPYSEND
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.h1.request_head import H1Request
 from asgi_master.http.h1.upgrade import is_websocket_upgrade
+from asgi_master.http.message import Fields
 from asgi_master.worker.diagnostics.current_request import bind_context
+from asgi_master.worker.http.h1_files import H1FileSender
 from asgi_master.worker.http.h1_upgrade import H1Upgrade
 from asgi_master.worker.http.h1_writer import H1Writer
 from asgi_master.worker.http.request_task import RequestTask
@@ -34,6 +39,8 @@ _DISCARD_LIMIT = 256 * 1024
 _OPEN, _CLOSING, _LINGERING, _LOST = Ending
 _NO, _MOVE, _STAY, _CLOSE = Leaving
 _COMPLETE = State.COMPLETE
+_EXTENSIONS: Final = {True: (PATHSEND, ZEROCOPYSEND), False: (PATHSEND,)}
+"""Of ASGI, by whether the kernel can send a file: what would be copied is not offered as zero-copy."""
 _IDLE = (Wait.FIRST_BYTE, Wait.NEXT_REQUEST)
 
 
@@ -106,7 +113,8 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         """The connection was accepted, or taken over."""
         self._transport = transport
         self.writer = self.flow = H1Writer(self.context, transport)
-        self._scopes = self.context.scopes(self._given_endpoints or transport.endpoints, transport.tls)
+        ends = self._given_endpoints or transport.endpoints
+        self._scopes = self.context.scopes(ends, transport.tls, _EXTENSIONS[transport.sends_files])
         self._register()
 
     def data_received(self, data: bytes) -> None:
@@ -161,7 +169,7 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
             and not (self._continue_sent or self._ending is not _OPEN or current.head or current.body_ended)
         ):
             self._continue_sent = True
-            self.writer.write_continue()
+            self.writer.write_interim(HTTPStatus.CONTINUE)
 
     def send_chunk(self, current: RequestTask, part: ResponseChunk) -> None:
         head, body, is_last, length = part
@@ -177,18 +185,34 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
             ) or self._may_go_on(current, is_last)
             self.writer.write_first(head, body, is_last, length, current.bodyless, is_1_1, goes_on)
         if is_last:
-            self._served += 1
-            if not self.writer.encoder.keep_alive:
-                self._close_after(current)
-                return
-            self._has_more = True
-            if current.body_ended:
-                self._current = None
-                self._has_more = self._parser.start_next_cycle()
-            if self._leaving is _MOVE:
-                self._loop.call_soon(self._hand_over_if_idle, context=self._transport.context)
-            if not self._advancing and (self._has_more or self._eof or self.holds):
-                self.advance_soon()
+            self._response_written(current)
+
+    def send_trailers(self, current: RequestTask, fields: Fields) -> None:
+        self.writer.write_trailers(fields)
+        self._response_written(current)
+
+    def send_interim(self, current: RequestTask, status: int, fields: Fields) -> None:  # noqa: ARG002 -- it comes first
+        self.writer.write_interim(status, fields)
+
+    @property
+    def file_sender(self) -> H1FileSender | None:
+        if not self._transport.sends_files:
+            return None
+        return H1FileSender(self, self.writer, self._transport)
+
+    def _response_written(self, current: RequestTask) -> None:
+        self._served += 1
+        if not self.writer.encoder.keep_alive:
+            self._close_after(current)
+            return
+        self._has_more = True
+        if current.body_ended:
+            self._current = None
+            self._has_more = self._parser.start_next_cycle()
+        if self._leaving is _MOVE:
+            self._loop.call_soon(self._hand_over_if_idle, context=self._transport.context)
+        if not self._advancing and (self._has_more or self._eof or self.holds):
+            self.advance_soon()
 
     def take_back_head(self) -> bool:
         return self.writer.take_back_head()
@@ -536,7 +560,7 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         if self._ending is _LOST:
             return Wait.NOTHING, 0
         unsent = self._transport.get_write_buffer_size()
-        if unsent:
+        if unsent or self.writer.is_paused:
             # Bytes that the kernel took, not bytes that were queued: a peer that does not read, but goes on asking,
             # makes no progress. TLS adds a little to what was written.
             self._acked = max(self._acked, self.writer.passed_on - unsent)

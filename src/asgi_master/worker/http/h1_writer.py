@@ -1,8 +1,8 @@
 """The writing half of an HTTP/1.1 connection: responses to bytes, and waiting for a peer that reads slowly."""
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.h1.encoder import CONTINUE, ResponseEncoder
-from asgi_master.http.message import PLAIN_TEXT, ResponseHead
+from asgi_master.http.h1.encoder import ResponseEncoder, interim
+from asgi_master.http.message import PLAIN_TEXT, Fields, ResponseHead
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.flow_control import WriteFlow
 from asgi_master.worker.transport.stream_transport import StreamTransport
@@ -80,10 +80,30 @@ class H1Writer(WriteFlow):
         elif not is_last:
             self.waits = True  # who writes nothing may do so for ever
 
-    def write_continue(self) -> None:
-        """Tell the peer to send its body (RFC 9110 §15.2.1)."""
+    def write_interim(self, status: int, fields: Fields = ()) -> None:
+        """Write an interim response (RFC 9110 §15.2)."""
         self._context.stats.responses[1] += 1
-        self._write(CONTINUE)
+        self._write(interim(status, fields))
+
+    def write_trailers(self, fields: Fields) -> None:
+        """End the response with trailer fields."""
+        self._write(self.encoder.trailers(fields))
+
+    def begin_file(self, size: int) -> None:
+        """So many bytes of a file follow, which the transport sends by itself: all that came before leaves."""
+        if data := self.encoder.file_begins(size):
+            self._write(data)
+        self.flush()
+
+    def file_sent(self, sent: int) -> None:
+        """The transport has sent so many of them."""
+        self._written += sent
+        self.passed_on += sent
+
+    def end_file(self) -> None:
+        """The file was sent."""
+        if data := self.encoder.file_ends():
+            self._write(data)
 
     def write_refusal(self, error: ProtocolError) -> None:
         """Answer a request of which no more is known than that it is wrong. It is the last response."""

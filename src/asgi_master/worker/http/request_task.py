@@ -5,19 +5,22 @@ It knows its stream, and nothing of what is below that: bytes, transports and ve
 
 import asyncio
 import logging
+from http import HTTPStatus
 from time import monotonic
 from typing import Any, Protocol
 
 from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
 from asgi_master.asgi.http_exchange import HttpExchange, ResponseChunk, State
+from asgi_master.asgi.http_extensions import FileBody, Trailers
 from asgi_master.asgi.types import Message, Scope
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.message import PLAIN_TEXT, Field, Request, ResponseHead
+from asgi_master.http.message import PLAIN_TEXT, Field, Fields, Request, ResponseHead
 from asgi_master.ipc.counters import SHORT
 from asgi_master.telemetry.code_ownership import ownership
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.request_info import request_info
 from asgi_master.worker.diagnostics.current_request import RequestOwner, runs_the_application, waits_at
+from asgi_master.worker.http.files import PIECE, BodyFile, opened
 from asgi_master.worker.http.timeouts import RequestTimeouts
 from asgi_master.worker.transport.context import ConnectionLog, WorkerContext
 from asgi_master.worker.transport.eager import begin
@@ -28,8 +31,20 @@ log = logging.getLogger("asgi_master")
 
 _COMPLETE = State.COMPLETE
 
+_EARLY_HINTS = HTTPStatus.EARLY_HINTS.value
 _CLIENT_CLOSED_REQUEST = 499
 """The access log's status of a request whose client left before the response began; nginx's number."""
+
+
+class FileSender(Protocol):
+    """What has the kernel send a file, so that its bytes do not pass through here."""
+
+    async def send(self, current: "RequestTask", file: BodyFile, size: int) -> None:
+        """Send the next `size` bytes of a file, which are more than one, as a piece of the body.
+
+        Counts them in `current.body_bytes` as they leave. Raises `ClientDisconnectedError` if the peer is gone, and
+        `RuntimeError` or `OSError` if the file does not give them.
+        """
 
 
 class Stream(RequestOwner, Protocol):
@@ -60,6 +75,19 @@ class Stream(RequestOwner, Protocol):
 
     def send_chunk(self, current: "RequestTask", part: ResponseChunk) -> None:
         """Write a part of the response."""
+
+    def send_trailers(self, current: "RequestTask", fields: Fields) -> None:
+        """Write the end of the response, with these trailer fields (RFC 9110 §6.5); at least one, checked.
+
+        Called in place of `send_chunk` with the last part, and only where the request accepts them.
+        """
+
+    def send_interim(self, current: "RequestTask", status: int, fields: Fields) -> None:
+        """Write an interim response (RFC 9110 §15.2), before the head of the response; only where it is accepted."""
+
+    @property
+    def file_sender(self) -> FileSender | None:
+        """What has the kernel send a file in the midst of a response; `None` if files are read and sent by chunks."""
 
     def take_back_head(self) -> bool:
         """Drop the head of a response that was written last and without a body; false if it has left."""
@@ -100,6 +128,10 @@ class RequestTask(HttpExchange):
         """Calls of `receive` that wait."""
         self._timeouts: RequestTimeouts | None = None
         """Made by the first sweep that finds the request: most are over by then."""
+
+    @property
+    def accepts_trailers(self) -> bool:
+        return self.request.accepts_trailers
 
     @property
     def title(self) -> str:
@@ -157,17 +189,56 @@ class RequestTask(HttpExchange):
         part = self.interpret(message)
         if part is None:
             return
-        self._respond(part)
+        if isinstance(part, tuple):
+            self.respond(part)
+        elif isinstance(part, FileBody):
+            await self._send_file(part)
+        elif isinstance(part, Trailers):
+            self.respond((None, b"", True, None), part.fields)
+        elif self.request.accepts_hints:
+            self._stream.send_interim(self, _EARLY_HINTS, part.fields)
         if self.state is not _COMPLETE and self._stream.flow.waits:
-            stream = self._stream
-            flow = stream.flow
-            if not flow.is_paused:
-                flow.waits = False
-                # A peer that reads as fast as this is written would never let the loop turn.
-                await stream.rest()
-            await flow.wait_until_resumed()
-            if self.disconnected:
-                raise ClientDisconnectedError("the client disconnected")
+            await self.wait_for_room()
+
+    async def _send_file(self, body: FileBody) -> None:
+        """Send a file as a piece of the body: by the kernel if it is large and the stream can, else as chunks.
+
+        What can be known to fail raises before anything was sent.
+        """
+        with opened(body) as file:
+            first, left = self.begin_file(body, file.available)
+            if first is not None:
+                self.respond(first)
+            if left > PIECE and (sender := self._stream.file_sender) is not None:
+                await sender.send(self, file, left)
+                left = 0
+            piece = b""
+            while left:
+                piece = await file.read(min(left, PIECE))
+                self.check_connected()
+                left -= len(piece)
+                if left:
+                    self.body_bytes += len(piece)
+                    self.respond((None, piece, False, None))
+                    if self._stream.flow.waits:
+                        await self.wait_for_room()
+            self.respond(self.end_file(piece))
+
+    async def wait_for_room(self) -> None:
+        """Wait while the peer reads more slowly than is written. Raises `ClientDisconnectedError` if it is gone."""
+        stream = self._stream
+        flow = stream.flow
+        if not flow.is_paused:
+            flow.waits = False
+            # A peer that reads as fast as this is written would never let the loop turn.
+            await stream.rest()
+        await flow.wait_until_resumed()
+        self.check_connected()
+
+    def check_connected(self) -> None:
+        """Raise `ClientDisconnectedError` if the peer is gone."""
+        if self.disconnected:
+            raise ClientDisconnectedError("the client disconnected")
 
     def wake(self) -> None:
         """Have every waiting `receive` look again."""
@@ -210,14 +281,20 @@ class RequestTask(HttpExchange):
         extra = {"request": request}
         log.error("%s: the application %s", request.title, what, exc_info=exc_info(error), extra=extra)
 
-    def _respond(self, part: ResponseChunk) -> None:
-        """Send a part of the response, and account for the response where it begins and where it is complete."""
+    def respond(self, part: ResponseChunk, trailers: Fields = ()) -> None:
+        """Send a part of the response, and account for the response where it begins and where it is complete.
+
+        `trailers` come with the last part, which is empty then.
+        """
         stream = self._stream
         context = stream.context
         head = part[0]
         if head is not None:
             context.stats.responses[head.status_class] += 1
-        stream.send_chunk(self, part)
+        if trailers:
+            stream.send_trailers(self, trailers)
+        else:
+            stream.send_chunk(self, part)
         if self.state is not _COMPLETE:
             return
         if self.receivers:
@@ -237,7 +314,7 @@ class RequestTask(HttpExchange):
     def answer(self, status: int, text: str, *headers: Field) -> None:
         """Answer in the place of the application, whose response has not begun."""
         body = text.encode()
-        self._respond(self.server_response(ResponseHead(status, [PLAIN_TEXT, *headers]), body))
+        self.respond(self.server_response(ResponseHead(status, [PLAIN_TEXT, *headers]), body))
 
     def _answer_failure(self) -> None:
         """The application failed: answer 500 if nothing has left, else reset the stream, so that the peer sees it."""

@@ -183,8 +183,8 @@ class WorkerContext:
         self.poller = Poller(self.loop)
         self.is_timed = self.counts_durations or (self.access_log is not None and self.access_log.is_timed)
 
-    def scopes(self, ends: Endpoints, tls: dict[str, Any] | None) -> HttpScopes:
-        """What makes the scopes of a connection's requests, with `tls` as their extension of that name.
+    def scopes(self, ends: Endpoints, tls: dict[str, Any] | None, extensions: tuple[str, ...]) -> HttpScopes:
+        """What makes the scopes of a connection's requests; for `tls` and `extensions` see `HttpScopes`.
 
         Whether the peer is trusted as a proxy is decided here, once a connection.
         """
@@ -198,4 +198,5 @@ class WorkerContext:
             scheme="https" if ends.is_tls else "http",
             root_path=self.root_path,
             tls=tls,
+            extensions=extensions,
         )

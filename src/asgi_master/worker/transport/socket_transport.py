@@ -8,6 +8,8 @@ Rules of this file:
 
 import asyncio
 import contextvars
+import errno
+import os
 import socket
 from collections import deque
 from itertools import islice
@@ -25,6 +27,8 @@ LOW_WATER = 16 * 1024
 _MOST_PIECES = 64
 """That are sent by one call."""
 _DO_NOT_WAIT = socket.MSG_DONTWAIT
+_FILE_ERRORS = (errno.EINVAL, errno.EIO, errno.EOVERFLOW)
+"""What `sendfile` fails with because of the file."""
 _NOTHING_YET = -1
 """Of a socket that the poller does not know."""
 
@@ -34,6 +38,8 @@ class SocketTransport(StreamTransport):
 
     The protocol is called in one context, whatever code paused or wrote.
     """
+
+    sends_files = True
 
     __slots__ = (
         "_buffer",
@@ -91,8 +97,12 @@ class SocketTransport(StreamTransport):
     # -- the poller --------------------------------------------------------------------------------
 
     def on_ready(self, events: int) -> None:
-        if events & WRITABLE and self._unsent:
-            self._send()
+        if events & WRITABLE:
+            if self._unsent:
+                self._send()
+            elif self._is_write_paused:
+                self._resume_writing()
+                self._watch()
         if self._is_closing or self._is_read_paused or self._eof:
             if events & BROKEN:
                 self.abort()
@@ -106,7 +116,7 @@ class SocketTransport(StreamTransport):
         if self._is_closing and not self._unsent:
             return
         events = 0 if self._is_read_paused or self._eof or self._is_closing else READABLE
-        if self._unsent:
+        if self._unsent or self._is_write_paused:
             events |= WRITABLE
         if events == self._watched_for:
             return
@@ -186,9 +196,8 @@ class SocketTransport(StreamTransport):
         self._unsent += len(data)
         if self._watched_for != _NOTHING_YET:
             self._watch()
-        if self._unsent > HIGH_WATER and not self._is_write_paused:
-            self._is_write_paused = True
-            self._protocol.pause_writing()
+        if self._unsent > HIGH_WATER:
+            self._pause_writing()
 
     def _send(self) -> None:
         buffer = self._buffer
@@ -214,10 +223,39 @@ class SocketTransport(StreamTransport):
                 return
             if self._ends_writing:
                 self._shut_down()
-            self._watch()
         if self._is_write_paused and self._unsent <= LOW_WATER:
-            self._is_write_paused = False
-            self._protocol.resume_writing()
+            self._resume_writing()
+        if not self._unsent:
+            self._watch()
+
+    def _resume_writing(self) -> None:
+        self._is_write_paused = False
+        self._protocol.resume_writing()
+
+    def send_file(self, fd: int, offset: int, count: int) -> int | None:
+        if self._is_closing or self._ends_writing:
+            return None
+        if not self._unsent:
+            try:
+                if self._sock.gettimeout() is None:
+                    self._sock.setblocking(False)  # no flag of the call says that it must not wait
+                return os.sendfile(self._fd, fd, offset, count)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as error:
+                if error.errno in _FILE_ERRORS:
+                    raise
+                self.abort()
+                return None
+        self._pause_writing()
+        if self._watched_for != _NOTHING_YET:
+            self._watch()
+        return None
+
+    def _pause_writing(self) -> None:
+        if not self._is_write_paused:
+            self._is_write_paused = True
+            self._protocol.pause_writing()
 
     def get_write_buffer_size(self) -> int:
         return self._unsent

@@ -50,6 +50,8 @@ class StreamTransport(ABC):
     endpoints: Endpoints
     tls: dict[str, Any] | None
     """The ASGI extension `tls`; `None` without TLS."""
+    sends_files = False
+    """Whether `send_file` is there."""
 
     @abstractmethod
     def set_protocol(self, protocol: StreamProtocol) -> None:
@@ -59,9 +61,17 @@ class StreamTransport(ABC):
     def write(self, data: bytes) -> None:
         """Send, or keep what cannot be sent yet. Ignored once the transport closes."""
 
+    def send_file(self, fd: int, offset: int, count: int) -> int | None:
+        """Have the kernel send up to `count` bytes of a regular file; returns how many it took, 0 at the file's end.
+
+        `None` if it takes none now: then the protocol is paused, or the transport closes. Raises `OSError` if the file
+        cannot be read.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def get_write_buffer_size(self) -> int:
-        """Bytes that were written and that the kernel did not take yet."""
+        """Bytes that were given to `write` and that the kernel did not take yet."""
 
     @abstractmethod
     def write_eof(self) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from asgi_master.http.errors import ProtocolError
+from asgi_master.http.grammar import TARGET_TEXT
 from asgi_master.http.h1.h11_parser import H11Parser
 from asgi_master.http.h1.httptools_parser import HttptoolsParser
 from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA, Parser
@@ -340,3 +341,20 @@ def test_what_the_peer_accepts_beside_the_response(kind, version, fields, traile
     parser.receive_data(b"GET / HTTP/" + version + b"\r\nHost: a\r\n" + fields + b"\r\n")
     request = parser.next_event()
     assert (request.accepts_trailers, request.accepts_hints) == (trailers, hints)
+
+
+@pytest.mark.parametrize("line", [b"GET /a%bb HTTP/1.1", b"GET /a?b=%bc HTTP/1.1", b"GET %b/ HTTP/1.1"])
+def test_no_target_holds_what_must_be_encoded(kind: type[Parser], line: bytes) -> None:
+    for octet in {bytes([number]) for number in range(256)}.difference(
+        bytes([number]) for number in TARGET_TEXT
+    ):
+        assert status_of(kind(HttpLimits()), line % octet + b"\r\nHost: a\r\n\r\n") == 400, octet
+
+
+def test_a_target_holds_all_that_may_stand_there(kind: type[Parser]) -> None:
+    for octet in (bytes([number]) for number in TARGET_TEXT):
+        parser = kind(HttpLimits())
+        parser.receive_data(b"GET /a%bb HTTP/1.1\r\nHost: a\r\n\r\n" % octet)
+        request = parser.next_event()
+        assert isinstance(request, H1Request)
+        assert request.target == b"/a%bb" % octet

@@ -1,7 +1,8 @@
 """The characters and forms that RFC 9110 and 9112 allow, as tables that C code can apply."""
 
 import re
-from functools import lru_cache
+
+from asgi_master.http.bounded_cache import BoundedCache
 
 TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 """tchar, RFC 9110 §5.6.2. `text.translate(None, TOKEN)` leaves what is not allowed."""
@@ -34,5 +35,16 @@ def is_any_host(text: bytes) -> bool:
 LONGEST_NAME = 253
 """Bytes of a host's name in the DNS (RFC 1035 §2.3.4)."""
 
-is_host = lru_cache(maxsize=256)(is_any_host)
-"""The same, and remembered: for texts up to `LONGEST_NAME`, as a client must not fill memory with longer ones."""
+KNOWN_HOSTS: BoundedCache[bytes, None] = BoundedCache(256)
+"""Some that are valid: `is_host` is true of each. To look here first spares a call."""
+
+
+def is_host(text: bytes) -> bool:
+    """The same, and remembered: up to `LONGEST_NAME`, as a client must not fill memory with longer ones."""
+    if text in KNOWN_HOSTS:
+        return True
+    if not is_any_host(text):
+        return False
+    if len(text) <= LONGEST_NAME:
+        KNOWN_HOSTS.offer(text, None)
+    return True

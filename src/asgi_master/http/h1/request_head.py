@@ -4,16 +4,26 @@ import re
 from dataclasses import dataclass
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.grammar import LONGEST_NAME, TARGET_TEXT, is_any_host, is_host
-from asgi_master.http.message import MOST_LENGTH_DIGITS, Headers, Request
+from asgi_master.http.grammar import KNOWN_HOSTS, TARGET_TEXT, is_any_host, is_host
+from asgi_master.http.message import MOST_LENGTH_DIGITS, Fields, Headers, Request
 from asgi_master.http.methods import METHOD_NAMES, other_method
 
 _VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _SLASH = 0x2F
 
-_LIST_FIELDS = (b"connection", b"transfer-encoding", b"upgrade", b"expect")
-_SPECIAL_FIELDS = frozenset((b"host", b"content-length", b"sec-fetch-mode", b"te", *_LIST_FIELDS))
+_SPECIAL_FIELDS = frozenset(
+    (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"upgrade",
+        b"expect",
+        b"te",
+        b"sec-fetch-mode",
+    )
+)
 
 
 @dataclass(slots=True)
@@ -36,6 +46,8 @@ def read_request_line(line: bytes) -> H1Request:
     method, target, protocol = parts
     if protocol[:5] != b"HTTP/":
         raise _version_error(protocol)
+    if not target or target.translate(None, TARGET_TEXT):
+        raise ProtocolError(400, "the target holds a character that must be percent-encoded")
     path, _, query = target.partition(b"?")
     return request_of(method, target, path, query, protocol[5:], [])
 
@@ -45,14 +57,14 @@ def request_of(
 ) -> H1Request:
     """The request with this first line, and these fields, which are not judged here. Raises `ProtocolError`.
 
-    `path` and `query` are what is left and right of the first `?` in `target`; `version` is what follows `HTTP/`.
+    `target` is not empty and holds nothing but `TARGET_TEXT`; `path` and `query` are what is left and right of the
+    first `?` in it; `version` is what follows `HTTP/`.
     """
-    http_version = _VERSIONS.get(version)
+    # What is usual is compared, which is faster than to look it up.
+    http_version = "1.1" if version == b"1.1" else _VERSIONS.get(version)
     if http_version is None:
         raise _version_error(b"HTTP/" + version)
-    name = METHOD_NAMES.get(method) or other_method(method)
-    if not target or target.translate(None, TARGET_TEXT):
-        raise ProtocolError(400, "the target holds a character that must be percent-encoded")
+    name = "GET" if method == b"GET" else METHOD_NAMES.get(method) or other_method(method)
     authority = None
     if target[0] != _SLASH:  # not in origin-form
         if target == b"*":
@@ -90,69 +102,53 @@ def judge_headers(request: H1Request) -> None:
 
     They have lower-case names, and values without surrounding white space.
     """
-    headers = request.headers
     is_1_1 = request.http_version == "1.1"
-    host = length = coding = options = upgrade = expect = None
-    repeats = False
-    for name, value in headers:
-        if name not in _SPECIAL_FIELDS:
-            continue
-        # Host and Content-Length may come once; of the others, several of a name are one list.
-        if name == b"host":
-            if host is not None:
-                raise ProtocolError(400, "more than one Host field")
-            host = value
-        elif name == b"sec-fetch-mode":
-            # Of browsers alone, and all that send it skip interim responses they do not use (ADR 24).
-            request.accepts_hints = is_1_1 and value == b"navigate"
-        elif name == b"content-length":
-            if length is not None:
-                raise ProtocolError(400, "more than one Content-Length field")
-            length = value
-        elif name == b"connection":
-            if options is not None:
-                repeats = True
-            options = value
-        elif name == b"transfer-encoding":
-            if coding is not None:
-                repeats = True
-            coding = value
-        elif name == b"upgrade":
-            if upgrade is not None:
-                repeats = True
-            upgrade = value
-        elif name == b"te":
-            if is_1_1 and b"trailers" in [item.strip(b" \t") for item in value.lower().split(b",")]:
-                request.accepts_trailers = True
-        else:
-            if expect is not None:
-                repeats = True
-            expect = value
-    if repeats:
-        options, coding, upgrade, expect = (_list(headers, name) for name in _LIST_FIELDS)
+    special = _SPECIAL_FIELDS  # of a dozen fields one or two are: to pass over the others is what this costs
+    host = None
+    others: Fields = ()
+    for name, value in request.headers:
+        if name in special:
+            if name == b"host":
+                if host is not None:
+                    raise ProtocolError(400, "more than one Host field")
+                host = value
+            elif name == b"sec-fetch-mode":
+                # Of browsers alone, and all that send it skip interim responses they do not use (ADR 24).
+                request.accepts_hints = is_1_1 and value == b"navigate"
+            elif value != b"keep-alive" or not is_1_1 or name != b"connection":
+                others += ((name, value),)
     if host is not None:
-        if not (is_host(host) if len(host) <= LONGEST_NAME else is_any_host(host)):
+        if host not in KNOWN_HOSTS and not is_host(host):
             raise ProtocolError(400, "the Host field is not valid")
     elif is_1_1:
         raise ProtocolError(400, "the Host field is missing")
     if request.authority is not None:
-        _replace_host(headers, request.authority)
+        _replace_host(request.headers, request.authority)
+    if others:
+        _take_over(request, others, is_1_1)
+
+
+def _take_over(request: H1Request, special: Fields, is_1_1: bool) -> None:
+    """Judge fields that most requests do not have."""
+    fields = dict(special)
+    if len(fields) != len(special):
+        # Content-Length may come once; of the others, several of a name are one list (RFC 9110 §5.2).
+        if len([name for name, _ in special if name == b"content-length"]) > 1:
+            raise ProtocolError(400, "more than one Content-Length field")
+        fields = {name: b",".join([value for other, value in special if other == name]) for name in fields}
+    length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
     if length is not None or coding is not None:
         request.body_length = _body_length(length, coding, is_1_1)
-    if options == b"keep-alive":
-        request.keep_alive = True
-    elif options is not None:
-        _apply_connection(request, options, upgrade)
-    if expect is not None and is_1_1:
+    if (options := fields.get(b"connection")) is not None:
+        _apply_connection(request, options, fields.get(b"upgrade"))
+    if not is_1_1:
+        return
+    if (expect := fields.get(b"expect")) is not None:
         if expect.lower() != b"100-continue":
             raise ProtocolError(417, "only 100-continue can be expected")
         request.expect_continue = request.body_length != 0
-
-
-def _list(headers: Headers, name: bytes) -> bytes | None:
-    """The value of a field that may come several times (RFC 9110 §5.2)."""
-    values = [value for other, value in headers if other == name]
-    return b",".join(values) if values else None
+    if (codings := fields.get(b"te")) is not None:
+        request.accepts_trailers = b"trailers" in [item.strip(b" \t") for item in codings.lower().split(b",")]
 
 
 def _replace_host(headers: Headers, authority: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from asgi_master.http.h2 import huffman
 from asgi_master.http.h2.errors import ConnectionError, ErrorCode  # noqa: A004 -- see there
 from asgi_master.http.h2.field_kinds import kind_of
-from asgi_master.http.h2.static_table import STATIC_FIELDS
+from asgi_master.http.h2.static_table import NAME_INDEXES, STATIC_FIELDS
 from asgi_master.http.message import Field
 
 TABLE_SIZE: Final = 4096
@@ -21,12 +21,14 @@ _ENTRY_OVERHEAD: Final = 32
 
 _INDEXED: Final = 0x80
 _FIRST_DYNAMIC: Final = _INDEXED + 1 + len(STATIC_FIELDS)
-_BYTES: Final = 256
+_LARGEST_STATIC: Final = max(len(name) + len(value) for name, value in STATIC_FIELDS) + _ENTRY_OVERHEAD
+_BYTES: Final = [bytes((byte,)) for byte in range(256)]
+_PATH_INDEX: Final = NAME_INDEXES[b":path"]
 
 _STATIC: Final[list[Field]] = [(b"", b"")] * (_INDEXED + 1) + list(STATIC_FIELDS)
-_STATIC_KINDS: Final = bytes([kind_of(*field) for field in _STATIC]).ljust(_BYTES, b"\0")
+_STATIC_KINDS: Final = bytes([kind_of(*field) for field in _STATIC]).ljust(256, b"\0")
 
-_indexed_run = re.compile(rb"[\x81-\xfe]*").match
+_indexed_run = re.compile(rb"[\x81-\xfe]+").match
 _MOST_INTEGER_BYTES: Final = 4
 """Behind the prefix of an integer: 2^28 is more than any block is long."""
 
@@ -38,20 +40,20 @@ def _error(reason: str) -> ConnectionError:
 class FieldDecoder:
     """Decodes the field blocks of one connection, in the order in which they were sent."""
 
-    __slots__ = ("_capacity", "_kinds", "_most_fields", "_size", "_table", "is_changed", "largest", "target")
+    __slots__ = ("_capacity", "_kinds", "_most_fields", "_size", "_table", "is_changed", "largest", "path")
 
     def __init__(self, most_fields: int) -> None:
         """Of a block with more than `most_fields` fields only the beginning is kept."""
         self._table = _STATIC.copy()
-        self._kinds = bytearray(_STATIC_KINDS)
+        self._kinds = bytearray(_STATIC_KINDS)  # 256 or more, as `translate` takes so many
         self._size = 0
         self._capacity = TABLE_SIZE
         self._most_fields = most_fields
-        self.largest = 0
-        """No entry was larger than this."""
+        self.largest = _LARGEST_STATIC
+        """No entry that is left is larger."""
         self.is_changed = False
         """Whether a block changed the table, since somebody set this to false."""
-        self.target: tuple[int, int] | None = None
+        self.path: tuple[int, int] | None = None
         """Where in the block that was decoded last the string of `:path` stands, if it is not in the table."""
 
     def decode(self, block: bytes) -> tuple[list[Field], bytes]:
@@ -59,63 +61,59 @@ class FieldDecoder:
 
         Raises `ConnectionError` with COMPRESSION_ERROR: what follows cannot be decoded then (RFC 7541 §4.3).
         """
-        try:
-            return self._decode(block)
-        except IndexError:
-            raise _error("an index is not in the table, or a field block ends too early") from None
-        except ValueError as error:
-            raise _error(str(error)) from None
-
-    def _decode(self, block: bytes) -> tuple[list[Field], bytes]:
         table = self._table
-        field_at = table.__getitem__
         fields: list[Field] = []
         kinds = b""
-        self.target = None
+        self.path = None
         size = len(block)
-        position = self._resize(block) if block and 0x20 <= block[0] < 0x40 else 0
-        while position < size:
-            first = block[position]
-            if first >= _INDEXED:
-                end = _indexed_run(block, position).end()  # type: ignore[union-attr]
-                if end > position:
-                    run = block[position:end]
-                    fields += map(field_at, run)
-                    kinds += run.translate(
-                        self._kinds if len(self._kinds) == _BYTES else self._kinds[:_BYTES]
-                    )
-                    position = end
+        try:
+            position = self._resize(block) if size and 0x20 <= block[0] < 0x40 else 0
+            while position < size:
+                first = block[position]
+                if first < _INDEXED:
+                    field, kind, position = self._literal(block, position, first)
+                    if len(fields) <= self._most_fields:
+                        fields.append(field)
+                        kinds += _BYTES[kind]
+                    continue
+                match = _indexed_run(block, position)
+                if match is not None:
+                    run = match[0]
+                    fields += [table[place] for place in run]
+                    kinds += run.translate(self._kinds if len(self._kinds) == 256 else self._kinds[:256])
+                    position += len(run)
                 else:
                     place, position = self._long_index(block, position)
                     fields.append(table[place])
-                    kinds += self._kinds[place : place + 1]
-                continue
-            if first >= 0x40:
-                mask = 0x3F
-            elif first < 0x20:
-                mask = 0x0F
-            else:
-                raise _error("the size of the table is changed within a field block")
-            index = first & mask
-            position += 1
-            if index == mask:
-                index, position = _integer(block, position, index)
-            if index:
-                name = table[_INDEXED + index][0]
-            else:
-                name, position = _string(block, position)
-            start = position
-            value, position = _string(block, position)
-            kind = kind_of(name, value)
-            field = (name, value)
-            if mask == 0x3F:
-                self._insert(field, kind)
-            elif index == 4:
-                self.target = (start, position)
-            if len(fields) <= self._most_fields:
-                fields.append(field)
-                kinds += b"%c" % kind
+                    kinds += _BYTES[self._kinds[place]]
+        except IndexError:
+            raise _error("an index is not in the table, or a field block ends too early") from None
         return fields, kinds
+
+    def _literal(self, block: bytes, position: int, first: int) -> tuple[Field, int, int]:
+        """A field that is not in the table, its kind, and where it ends (RFC 7541 §6.2); `first` is its first byte."""
+        if first >= 0x40:
+            mask = 0x3F
+        elif first < 0x20:
+            mask = 0x0F
+        else:
+            raise _error("the size of the table is changed within a field block")
+        index = first & mask
+        position += 1
+        if index == mask:
+            index, position = _integer(block, position, index)
+        if index:
+            name = self._table[_INDEXED + index][0]
+        else:
+            name, position = _string(block, position)
+        value, end = _string(block, position)
+        field = (name, value)
+        kind = kind_of(name, value)
+        if mask == 0x3F:
+            self._insert(field, kind)
+        elif index == _PATH_INDEX:
+            self.path = (position, end)
+        return field, kind, end
 
     def _long_index(self, block: bytes, position: int) -> tuple[int, int]:
         """The place in the table of an indexed field that is no single byte, and where it ends."""
@@ -144,20 +142,24 @@ class FieldDecoder:
         self.is_changed = True
         size = len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD
         self.largest = max(self.largest, size)
-        self._table.insert(_FIRST_DYNAMIC, field)
-        self._kinds.insert(_FIRST_DYNAMIC, kind)
+        table, kinds = self._table, self._kinds
+        table.insert(_FIRST_DYNAMIC, field)
+        kinds.insert(_FIRST_DYNAMIC, kind)
+        if len(table) <= 256:
+            kinds.pop()
         self._size += size
-        self._evict()
+        if self._size > self._capacity:
+            self._evict()
 
     def _evict(self) -> None:
-        """Drop the oldest entries until the others fit. One that is too large by itself leaves nothing."""
+        """Drop the oldest entries until the others fit. One that is too large by itself leaves nothing (§4.4)."""
         table = self._table
         while self._size > self._capacity:
             name, value = table.pop()
             self._size -= len(name) + len(value) + _ENTRY_OVERHEAD
         if not self._size:
-            self.largest = 0
-        del self._kinds[max(_BYTES, len(table)) :]
+            self.largest = _LARGEST_STATIC
+        del self._kinds[max(256, len(table)) :]
 
 
 def _integer(block: bytes, position: int, value: int) -> tuple[int, int]:
@@ -182,4 +184,9 @@ def _string(block: bytes, position: int) -> tuple[bytes, int]:
     if end > len(block):
         raise _error("a string is longer than its field block")
     data = block[position:end]
-    return (huffman.decode(data) if first >= 0x80 else data), end
+    if first >= 0x80:
+        try:
+            data = huffman.decode(data)
+        except ValueError as error:
+            raise _error(str(error)) from None
+    return data, end

@@ -8,7 +8,7 @@ printable characters but one. Strings with other characters, short ones and wron
 import zlib
 from typing import Final
 
-_LENGTHS_OF_CODES: Final = """
+_TABLE: Final = """
 13 23 28 28 28 28 28 28 28 24 30 28 28 30 28 28 28 28 28 28 28 28 30 28 28 28 28 28 28 28 28 28 6 10 10 12 13 6 8 11
 10 10 8 11 8 6 6 6 5 5 5 6 6 6 6 6 6 6 7 8 15 6 12 10 13 6 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 8 7 8 13 19
 13 14 6 15 5 6 5 6 5 6 6 6 5 7 7 6 6 6 5 6 7 6 5 5 6 7 7 7 7 7 15 11 14 13 28 20 22 20 20 22 22 22 23 22 23 23 23 23
@@ -18,10 +18,10 @@ _LENGTHS_OF_CODES: Final = """
 """
 """Bits of the code of each byte, and of EOS."""
 
-_CODE_LENGTHS: Final = tuple(int(length) for length in _LENGTHS_OF_CODES.split())
+_CODE_LENGTHS: Final = tuple(int(length) for length in _TABLE.split())
 
 _EOS: Final = 256
-_SHORT: Final = 6
+_SHORT: Final = 9
 """Bytes below which the automaton is not slower than the calls of zlib."""
 
 _LONGEST_IN_DEFLATE: Final = 15
@@ -30,103 +30,85 @@ _PADDINGS: Final = (0x00, 0x01, 0x03, 0x07, 0x0F, 0x1F, 0x3F, 0x7F)
 """So many bits of ones."""
 
 
-_Row = list[tuple[int, bytes] | None]
-"""A state of an automaton: by the bits that come, the number of the next state, and what they complete.
-
-`None` where no code goes on.
-"""
-
-
-class _Node(list["tuple[_Node, bytes] | None"]):
-    """The same for half a byte, with the next state itself."""
-
-    __slots__ = ("is_end",)
-
-    is_end: bool
-    """Whether a string may end here: within a byte, after nothing but ones (RFC 7541 §5.2)."""
-
-
-def _bit_rows() -> tuple[list[_Row], list[bool]]:
-    """The automaton that takes bits, and in which of its states a string may end. The first state comes first."""
-    symbols = {}
+def _codes() -> dict[int, str]:
+    """The code of each symbol, as a text of its bits."""
+    codes = {}
     code = former = 0
     for length, symbol in sorted((length, symbol) for symbol, length in enumerate(_CODE_LENGTHS)):
         code <<= length - former
-        symbols[length, code] = symbol
+        codes[symbol] = f"{code:0{length}b}"
         code += 1
         former = length
-    numbers: dict[tuple[int, int], int] = {}
-    for length, code in symbols:
-        for depth in range(length):
-            numbers.setdefault((depth, code >> length - depth), len(numbers))
+    return codes
+
+
+_Row = list[tuple[int, bytes]]
+"""A state of an automaton: by the bits that come next, the number of the state after them, and what they complete."""
+
+
+def _bit_rows() -> tuple[list[_Row], list[bool]]:
+    """The automaton that takes a bit at a time, and in which of its states a string may end.
+
+    The first state is where a code begins; the last is that behind EOS, which does not belong into a string (§5.2).
+    """
+    symbols = {code: symbol for symbol, code in _codes().items()}
+    beginnings: dict[str, int] = {}
+    for code in symbols:
+        for depth in range(len(code)):
+            beginnings.setdefault(code[:depth], len(beginnings))
+    wrong = len(beginnings)
     rows: list[_Row] = []
-    for depth, prefix in numbers:
-        row: _Row = []
-        for code in (prefix << 1, prefix << 1 | 1):
-            symbol_ended = symbols.get((depth + 1, code))
-            if symbol_ended is None:
-                row.append((numbers[depth + 1, code], b""))
+    for beginning in beginnings:
+        row = []
+        for code in (beginning + "0", beginning + "1"):
+            symbol = symbols.get(code)
+            if symbol is None:
+                row.append((beginnings[code], b""))
             else:
-                row.append(None if symbol_ended == _EOS else (0, bytes((symbol_ended,))))
+                row.append((wrong, b"") if symbol == _EOS else (0, bytes((symbol,))))
         rows.append(row)
-    return rows, [depth < len(_PADDINGS) and prefix == _PADDINGS[depth] for depth, prefix in numbers]
+    rows.append([(wrong, b"")] * 2)
+    ends = [len(beginning) < 8 and "0" not in beginning for beginning in beginnings]
+    return rows, [*ends, False]
 
 
 def _two_steps_in_one(rows: list[_Row]) -> list[_Row]:
-    """The automaton that takes twice as many bits at once."""
-    width = len(rows[0])
-    result = []
-    for row in rows:
-        steps: _Row = []
-        for step in row:
-            if step is None:
-                steps += [None] * width
-            else:
-                text = step[1]
-                steps += [None if next_ is None else (next_[0], text + next_[1]) for next_ in rows[step[0]]]
-        result.append(steps)
-    return result
+    """The automaton that takes twice as many bits at a time."""
+    return [[(after, text + more) for number, text in row for after, more in rows[number]] for row in rows]
 
 
-def _automaton() -> _Node:
-    """The one that takes half a byte at once: its first state."""
+def _automaton() -> tuple[_Row, list[bool]]:
+    """The automaton that takes half a byte at a time. Its rows are one list: a state is where its row begins in it."""
     rows, ends = _bit_rows()
-    nodes = [_Node() for _ in rows]
-    for node, row, is_end in zip(nodes, _two_steps_in_one(_two_steps_in_one(rows)), ends, strict=True):
-        node.is_end = is_end
-        node.extend([None if step is None else (nodes[step[0]], step[1]) for step in row])
-    return nodes[0]
+    steps = [
+        (number << 4, text) for row in _two_steps_in_one(_two_steps_in_one(rows)) for number, text in row
+    ]
+    return steps, ends
 
 
 def _deflate_header() -> bytes:
-    """The head of a DEFLATE block with this code; EOB has the code with which the longer ones begin (RFC 1951 §3.2).
+    """The head of a DEFLATE block with this code (RFC 1951 §3.2). EOB has the code that all longer ones begin with.
 
-    It is an even number of bytes long, thanks to three empty blocks before it: so the string can follow as it is.
+    It ends with a byte, thanks to three empty blocks before it, so that strings can follow as they are.
     """
-    bits: list[int] = []
 
-    def put(value: int, size: int) -> None:
-        bits.extend(value >> shift & 1 for shift in range(size))
+    def number(value: int, size: int) -> str:  # from its lowest bit on
+        return f"{value:0{size}b}"[::-1]
 
-    for _ in range(3):
-        put(0b010, 3)  # not the last block; fixed codes
-        put(0, 7)  # its end
-    put(0b101, 3)  # the last block; codes of its own
-    put(0, 5)  # 257 literals
-    put(0, 5)  # one distance
-    put(15, 4)  # 19 lengths of the code in which lengths are written:
+    # Not the last block, with the fixed codes, and its end. Then the last block, with codes of its own: 257 literals,
+    # one distance, and 19 lengths of the codes in which lengths are written, that is, four bits each.
+    bits = 3 * (number(0b010, 3) + "0000000")
+    bits += number(0b101, 3) + number(257 - 257, 5) + number(1 - 1, 5) + number(19 - 4, 4)
     for symbol in (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15):
-        put(4 if symbol <= _LONGEST_IN_DEFLATE else 0, 3)
-    lengths = [length if length <= _LONGEST_IN_DEFLATE else 0 for length in _CODE_LENGTHS[:_EOS]]
-    for length in (*lengths, _LONGEST_IN_DEFLATE, 0):
-        bits.extend(length >> shift & 1 for shift in (3, 2, 1, 0))
-    return bytes(
-        sum(bit << place for place, bit in enumerate(bits[at : at + 8])) for at in range(0, len(bits), 8)
-    )
+        bits += number(4 if symbol <= _LONGEST_IN_DEFLATE else 0, 3)
+    for length in _CODE_LENGTHS[:_EOS]:
+        bits += f"{length if length <= _LONGEST_IN_DEFLATE else 0:04b}"
+    bits += f"{_LONGEST_IN_DEFLATE:04b}{0:04b}"  # of EOB, and of the distance
+    return int(bits[::-1], 2).to_bytes(len(bits) // 8, "little")
 
 
 _LENGTHS: Final = bytes(_CODE_LENGTHS[:_EOS])
-_FIRST: Final = _automaton()
+_STEPS, _ENDS = _automaton()
 _INFLATER: Final = zlib.decompressobj(-9)
 _INFLATER.decompress(_deflate_header())
 
@@ -137,9 +119,9 @@ def decode(data: bytes) -> bytes:
     if size < _SHORT:
         return _decode_by_halves(data)
     inflater = _INFLATER.copy()
-    text = inflater.decompress(data.translate(_REVERSED))
-    # What is left are fewer bits than the longest code has, unless zlib met one that it has not. The sum of bytes is,
-    # modulo 255, the number that they make.
+    text = inflater.decompress(data.translate(_REVERSED), 2 * size)
+    # What is left are fewer bits than the longest code has, unless zlib met one that it has not. A number in base 256
+    # is, modulo 255, the sum of its digits.
     left = (8 * size - int.from_bytes(text.translate(_LENGTHS), "big")) % 255
     if left < 8 and not inflater.eof and data[-1] & _PADDINGS[left] == _PADDINGS[left]:
         return text
@@ -147,16 +129,14 @@ def decode(data: bytes) -> bytes:
 
 
 def _decode_by_halves(data: bytes) -> bytes:
-    node = _FIRST
+    steps = _STEPS
+    state = 0
     pieces = []
-    try:
-        for byte in data:
-            node, text = node[byte >> 4]  # type: ignore[misc]
-            pieces.append(text)
-            node, text = node[byte & 0x0F]  # type: ignore[misc]
-            pieces.append(text)
-    except TypeError:
-        raise ValueError("EOS within a Huffman-coded string") from None
-    if not node.is_end:
+    for byte in data:
+        state, text = steps[state | byte >> 4]
+        pieces.append(text)
+        state, text = steps[state | byte & 0x0F]
+        pieces.append(text)
+    if not _ENDS[state >> 4]:
         raise ValueError("a Huffman-coded string does not end with padding")
     return b"".join(pieces)

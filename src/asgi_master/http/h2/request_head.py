@@ -1,34 +1,19 @@
 """The head of an HTTP/2 request: every rule it must obey (RFC 9113 §8.1 to §8.3, RFC 8441 §4).
 
-What a field breaks by itself is judged in `field_kinds`, when it is decoded. Here are the rules of the whole head; most
-of them are decided once for each layout, that is, for heads whose fields are of the same kinds in the same order.
+What a field breaks by itself is judged in `field_kinds`, when it is decoded; what the fields' kinds and order break, in
+`layouts`. Here is what depends on their values.
 """
 
 import sys
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final
 
-from asgi_master.http.bounded_cache import BoundedCache
 from asgi_master.http.errors import ProtocolError
+from asgi_master.http.h2 import huffman
 from asgi_master.http.h2.engine import H2Request
-from asgi_master.http.h2.errors import ErrorCode, StreamError
-from asgi_master.http.h2.field_kinds import (
-    AUTHORITY,
-    CONNECT,
-    CONTENT_LENGTH,
-    COOKIE,
-    EXPECT,
-    FAULTS,
-    HOST,
-    METHOD,
-    PATH,
-    PRIORITY,
-    PROTOCOL,
-    REGULAR,
-    REGULAR_KINDS,
-    SCHEME,
-)
+from asgi_master.http.h2.field_kinds import PATH, REGULAR_KINDS, kind_of_path
 from asgi_master.http.h2.hpack import FieldDecoder
+from asgi_master.http.h2.layouts import KNOWN_LAYOUTS, Details, Layout, layout_of, malformed
 from asgi_master.http.h2.priority import DEFAULT_URGENCY, read_priority
 from asgi_master.http.limits import HttpLimits
 from asgi_master.http.message import Field, Headers
@@ -37,110 +22,50 @@ from asgi_master.http.methods import METHOD_NAMES, other_method
 _FIELD_OVERHEAD: Final = 32
 """Of each field in the size of a header section, beside its name and its value (RFC 9113 §6.5.2)."""
 
-_LONGEST_STATIC: Final = 64
-"""No field of the static table is larger."""
+_MOST_BYTES: Final = 1024
+"""Larger heads are not kept, so that ten thousand idle connections do not hold much."""
+_LONGEST_PATH: Final = 126
+"""Bytes of a coded path whose length is one byte (RFC 7541 §5.1)."""
 
-_SCHEMES: Final = (b"https", b"http")
-_NONE: Final = -1
-
-
-def _malformed(reason: str) -> StreamError:
-    return StreamError(ErrorCode.PROTOCOL_ERROR, reason)
-
-
-class _Layout(NamedTuple):
-    """Where what stands in a head; `_NONE` for what is not there."""
-
-    method: int
-    scheme: int
-    path: int
-    authority: int
-    protocol: int
-    first: int
-    """The first field that is no pseudo-field."""
-    is_plain: bool
-    """Whether no field behind it needs to be looked at, and there is an authority."""
-    host: int
-    length: int
-    expect: int
-    priorities: tuple[int, ...]
-    cookies: tuple[int, ...]
-    """Those of more than one Cookie field, which become one (RFC 9113 §8.2.3)."""
-
-
-_layouts: BoundedCache[bytes, _Layout] = BoundedCache(256)
-_LONGEST_REMEMBERED = 64
-
-
-def _layout_of(kinds: bytes) -> _Layout:
-    """The layout of a head with fields of these kinds. Raises `StreamError`, or `ProtocolError` for CONNECT."""
-    for kind in kinds:
-        if kind in FAULTS:
-            raise _malformed(FAULTS[kind])
-    first = len(kinds) - len(kinds.lstrip(bytes((METHOD, CONNECT, SCHEME, PATH, AUTHORITY, PROTOCOL))))
-    pseudo, regular = kinds[:first], kinds[first:]
-    if regular.translate(None, REGULAR_KINDS):
-        raise _malformed("a pseudo-field comes after other fields")
-    if len(set(pseudo)) < first or (METHOD in pseudo and CONNECT in pseudo):
-        raise _malformed("a pseudo-field comes more than once")
-    if CONNECT in pseudo:
-        _check_connect(pseudo)
-    elif METHOD not in pseudo or SCHEME not in pseudo or PATH not in pseudo:
-        raise _malformed(":method, :scheme or :path is missing")
-    elif PROTOCOL in pseudo:
-        raise _malformed(":protocol goes with CONNECT only")
-    for kind in (HOST, CONTENT_LENGTH):
-        if regular.count(kind) > 1:
-            raise _malformed("Host, or Content-Length, comes more than once")
-    if AUTHORITY not in pseudo and HOST not in regular:
-        raise ProtocolError(400, "neither :authority nor a Host field")
-    cookies = _places(kinds, COOKIE)
-    return _Layout(
-        method=max(kinds.find(METHOD), kinds.find(CONNECT)),
-        scheme=kinds.find(SCHEME),
-        path=kinds.find(PATH),
-        authority=kinds.find(AUTHORITY),
-        protocol=kinds.find(PROTOCOL),
-        first=first,
-        is_plain=AUTHORITY in pseudo
-        and len(cookies) < 2
-        and not regular.translate(None, bytes((REGULAR, COOKIE))),
-        host=kinds.find(HOST),
-        length=kinds.find(CONTENT_LENGTH),
-        expect=kinds.find(EXPECT),
-        priorities=_places(kinds, PRIORITY),
-        cookies=cookies if len(cookies) > 1 else (),
-    )
-
-
-def _check_connect(pseudo: bytes) -> None:
-    if PROTOCOL not in pseudo:
-        if AUTHORITY not in pseudo or SCHEME in pseudo or PATH in pseudo:
-            raise _malformed("CONNECT has :authority, and neither :scheme nor :path")
-        raise ProtocolError(501, "this method is not implemented")
-    if AUTHORITY not in pseudo or SCHEME not in pseudo or PATH not in pseudo:
-        raise _malformed("extended CONNECT has :authority, :scheme and :path")
-
-
-def _places(kinds: bytes, kind: int) -> tuple[int, ...]:
-    return tuple([place for place, other in enumerate(kinds) if other == kind])
+_MOST_MISSES: Final = 4
+"""Heads in a row that repeat nothing of the one before, after which a connection's heads are not kept."""
+_NEXT_TRY: Final = 64
+"""One of this many is kept then, in case that they repeat themselves again."""
 
 
 class RequestDecoder:
     """Decodes the heads and trailers of one connection's requests, in the order in which they came.
 
     All of them must come here, also those of streams that are closed, as each may change HPACK's table.
+
+    A head is kept with its request while it and the next ones leave the table alone: a client that has sent its fields
+    once repeats the whole head in its next request, or all but the path.
     """
 
-    __slots__ = ("_count_limit", "_fields", "_path_limit", "_request", "_size_limit", "_source")
+    __slots__ = (
+        "_after",
+        "_before",
+        "_block",
+        "_count_limit",
+        "_ends",
+        "_fields",
+        "_misses",
+        "_path_limit",
+        "_request",
+        "_size_limit",
+    )
 
     def __init__(self, limits: HttpLimits) -> None:
         self._count_limit = limits.header_count or sys.maxsize
         self._size_limit = limits.header_bytes or sys.maxsize
         self._path_limit = limits.request_line or sys.maxsize
         self._fields = FieldDecoder(self._size_limit // _FIELD_OVERHEAD)
-        self._source: tuple[bytes, bool] | None = None
+        self._block: bytes | None = None  # of the request that is kept
+        self._ends = False
         self._request: H2Request | None = None
+        self._before = b""  # its block before the string of its path; empty if the path is in the table
+        self._after = b""  # its block behind that
+        self._misses = 0  # heads in a row that repeated nothing of the one before
 
     def decode(self, block: bytes, ends: bool) -> H2Request:
         """The request whose head is this field block; `ends` is whether it has no body and no trailers.
@@ -149,69 +74,130 @@ class RequestDecoder:
         table as it must be: `StreamError` for a malformed request (RFC 9113 §8.1.1), `ProtocolError` for one that is
         well-formed but not served.
         """
-        fields, kinds = self._fields.decode(block)
-        self._check_size(fields, block)
-        layout = _layouts.get(kinds)
-        if layout is None:
-            layout = _layout_of(kinds)
-            if len(kinds) <= _LONGEST_REMEMBERED:
-                _layouts.offer(kinds, layout)
-        return self._request_of(fields, layout, ends)
+        if self._block is not None and ends is self._ends:
+            if block == self._block:
+                assert self._request is not None
+                self._misses = 0
+                return self._request
+            if self._before and block.startswith(self._before) and block.endswith(self._after):
+                request = self._with_other_path(block)
+                if request is not None:
+                    return request
+        fields, kinds, is_changed = self._decoded(block)
+        layout = KNOWN_LAYOUTS.get(kinds) or layout_of(kinds)
+        request = self._request_of(fields, layout, ends)
+        if not is_changed:
+            self._misses += 1
+            if self._misses < _MOST_MISSES or not self._misses % _NEXT_TRY:
+                self._keep(block, ends, request)
+        return request
 
     def decode_trailers(self, block: bytes) -> None:
         """Judge the trailer fields that are this field block, and drop them. Raises as `decode` does."""
-        fields, kinds = self._fields.decode(block)
-        self._check_size(fields, block)
+        fields, kinds, _ = self._decoded(block)
         if len(fields) > self._count_limit:
             raise _too_large()
         if kinds.translate(None, REGULAR_KINDS):
-            raise _malformed("trailers hold a pseudo-field, or a malformed one")
+            raise malformed("trailers hold a pseudo-field, or a malformed one")
 
-    def _check_size(self, fields: list[Field], block: bytes) -> None:
-        """Most heads are small, whatever is in the table; only of the others the size is summed up."""
+    def _decoded(self, block: bytes) -> tuple[list[Field], bytes, bool]:
+        """The fields of a block, their kinds, and whether they changed HPACK's table."""
+        decoder = self._fields
+        fields, kinds = decoder.decode(block)
+        is_changed = decoder.is_changed
+        if is_changed:
+            decoder.is_changed = False
+            self._block = None
+        # Most heads are small, whatever is in the table; only of the others the size is summed up.
         count = len(fields)
-        largest = max(self._fields.largest, _LONGEST_STATIC) + _FIELD_OVERHEAD
         if (
-            count * largest + 2 * len(block) > self._size_limit
+            count * (decoder.largest + _FIELD_OVERHEAD) + 2 * len(block) > self._size_limit
             and sum(map(len, chain.from_iterable(fields))) + count * _FIELD_OVERHEAD > self._size_limit
         ):
             raise _too_large()
+        return fields, kinds, is_changed
 
-    def _request_of(self, fields: list[Field], layout: _Layout, ends: bool) -> H2Request:
-        method_name = fields[layout.method][1]
-        path = fields[layout.path][1]
-        scheme = fields[layout.scheme][1]
-        headers = fields[layout.first :]
-        protocol = None
-        if layout.protocol != _NONE:
-            method = "CONNECT"
-            protocol = fields[layout.protocol][1]
-        else:
-            method = METHOD_NAMES.get(method_name) or other_method(method_name)
+    def _keep(self, block: bytes, ends: bool, request: H2Request) -> None:
+        """Keep this head, which did not change the table."""
+        if len(block) > _MOST_BYTES:
+            self._block = None
+            return
+        self._block, self._ends, self._request = block, ends, request
+        path = self._fields.path
+        self._before, self._after = (block[: path[0]], block[path[1] :]) if path else (b"", b"")
+
+    def _with_other_path(self, block: bytes) -> H2Request | None:
+        """The request of a head that differs from the one that is kept in its path, which it becomes.
+
+        `None` if it differs in something else, or its path must be judged with the rest of it.
+        """
+        start = len(self._before) + 1
+        end = len(block) - len(self._after)
+        if not 0 < end - start <= _LONGEST_PATH or end - start != block[start - 1] & 0x7F:
+            return None
+        path = block[start:end]
+        if block[start - 1] & 0x80:
+            try:
+                path = huffman.decode(path)
+            except ValueError:
+                return None
+        known = self._request
+        assert known is not None
+        if kind_of_path(path) != PATH or len(path) > self._path_limit:
+            return None
+        target, _, query = path.partition(b"?")
+        request = H2Request(
+            known.method,
+            path,
+            target,
+            query,
+            known.headers,
+            "2",
+            known.expect_continue,
+            known.body_length,
+            known.scheme,
+            known.protocol,
+            known.urgency,
+            known.is_incremental,
+        )
+        self._block = block
+        self._request = request
+        self._misses = 0
+        return request
+
+    def _request_of(self, fields: list[Field], layout: Layout, ends: bool) -> H2Request:
+        method_at, scheme_at, path_at, authority_at, first, details = layout
+        method = METHOD_NAMES.get(fields[method_at][1])
+        if method is None:
+            is_extended = details is not None and details.protocol >= 0
+            method = "CONNECT" if is_extended else other_method(fields[method_at][1])
+        path = fields[path_at][1]
         if len(path) > self._path_limit:
             raise ProtocolError(414, "the path is too long")
-        if path == b"*" and method != "OPTIONS":
-            raise _malformed("the path * goes with OPTIONS only")
-        if scheme not in _SCHEMES:
-            raise ProtocolError(400, "the scheme is neither http nor https")
         length = 0 if ends else None
-        expects = False
-        urgency, is_incremental = DEFAULT_URGENCY, False
-        if layout.is_plain:
-            headers.insert(0, (b"host", fields[layout.authority][1]))
+        expects = is_incremental = False
+        urgency = DEFAULT_URGENCY
+        protocol = None
+        if details is None:
+            headers = fields[first:]
+            headers.insert(0, (b"host", fields[authority_at][1]))
         else:
-            if layout.length != _NONE:
-                length = int(fields[layout.length][1])
+            if details.is_asterisk and method != "OPTIONS":
+                raise malformed("the path * goes with OPTIONS only")
+            if details.protocol >= 0:
+                protocol = fields[details.protocol][1]
+            if details.length >= 0:
+                length = int(fields[details.length][1])
                 if ends and length:
-                    raise _malformed("Content-Length announces a body that does not come")
-            if layout.expect != _NONE:
-                if any(value.lower() != b"100-continue" for name, value in headers if name == b"expect"):
+                    raise malformed("Content-Length announces a body that does not come")
+            if details.expects:
+                if len(details.expects) > 1 or fields[details.expects[0]][1].lower() != b"100-continue":
                     raise ProtocolError(417, "only 100-continue can be expected")
                 expects = length != 0
-            if layout.priorities:
-                priority = b",".join([fields[place][1] for place in layout.priorities])
+            if details.priorities:
+                priority = b",".join([fields[place][1] for place in details.priorities])
                 urgency, is_incremental = read_priority(priority)
-            headers = _headers(fields, layout)
+            headers = _headers(fields, first, authority_at, details)
         if len(headers) > self._count_limit:
             raise _too_large()
         target, _, query = path.partition(b"?")
@@ -224,31 +210,30 @@ class RequestDecoder:
             "2",
             expects,
             length,
-            scheme,
+            fields[scheme_at][1],
             protocol,
             urgency,
             is_incremental,
         )
 
 
-def _headers(fields: list[Field], layout: _Layout) -> Headers:
+def _headers(fields: list[Field], first: int, authority_at: int, details: Details) -> Headers:
     """The fields as HTTP/1 has them: Host first if it is :authority, and one Cookie field."""
-    left_out = set(layout.cookies[1:])
+    left_out = set(details.cookies[1:])
     headers: Headers = []
-    if layout.authority != _NONE:
-        authority = fields[layout.authority][1]
+    if authority_at >= 0:
+        authority = fields[authority_at][1]
         headers.append((b"host", authority))
-        if layout.host != _NONE:
-            if fields[layout.host][1].lower() != authority.lower():
-                raise _malformed("the Host field is not :authority")
-            left_out.add(layout.host)
-    headers += [
-        field for place, field in enumerate(fields) if place >= layout.first and place not in left_out
-    ]
-    if layout.cookies:
-        cookie = b"; ".join([fields[place][1] for place in layout.cookies])
-        place = next(place for place, (name, _) in enumerate(headers) if name == b"cookie")
-        headers[place] = (b"cookie", cookie)
+        if details.host >= 0:
+            if fields[details.host][1].lower() != authority.lower():
+                raise malformed("the Host field is not :authority")
+            left_out.add(details.host)
+    cookies = details.cookies
+    for place in range(first, len(fields)):
+        if cookies and place == cookies[0]:
+            headers.append((b"cookie", b"; ".join([fields[cookie][1] for cookie in cookies])))
+        elif place not in left_out:
+            headers.append(fields[place])
     return headers
 
 

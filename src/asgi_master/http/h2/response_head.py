@@ -9,7 +9,7 @@ from typing import Final
 
 from asgi_master.http.h2.field_kinds import CONNECTION_FIELDS
 from asgi_master.http.h2.static_table import NAME_INDEXES, STATIC_INDEXES
-from asgi_master.http.message import Field, Fields, ResponseHead
+from asgi_master.http.message import Fields, ResponseHead
 from asgi_master.http.server_fields import ServerFields
 
 _MAX_ENCODED_HEADS = 1024
@@ -57,7 +57,7 @@ def _name(name: bytes) -> bytes:
     return b"\0" + _string(name) if index is None else _integer(index, 4, 0)
 
 
-def _fields(fields: Fields) -> bytes:
+def _encoded(fields: Fields) -> bytes:
     return b"".join([start + _string(value) for name, value in fields if (start := _name(name))])
 
 
@@ -74,14 +74,19 @@ _LENGTH_NAME = _name(b"content-length")
 class ResponseHeadEncoder:
     """Encodes the responses of all of a worker's connections. Ask `ServerFields.encoder` for it."""
 
-    __slots__ = ("_encoded_heads", "_fields")
+    __slots__ = ("_date", "_encoded_heads", "_fields", "_server")
 
     def __init__(self, fields: ServerFields) -> None:
         self._fields = fields
+        self._server = _encoded(((b"server", fields.server),)) if fields.server else b""
+        self._date = b""
         self._encoded_heads: dict[ResponseHead, bytes] = {}
+        self.date_changed()
 
     def date_changed(self) -> None:
         """See `server_fields.HeadEncoder`."""
+        date = self._fields.date
+        self._date = _encoded(((b"date", date),)) if date else b""
         self._encoded_heads.clear()
 
     def head(self, head: ResponseHead, length: int | None) -> bytes:
@@ -102,18 +107,20 @@ class ResponseHeadEncoder:
 
     def interim(self, status: int, fields: Fields) -> bytes:
         """The field block of an interim response (RFC 9110 §15.2)."""
-        return _status(status) + _fields(fields)
+        return _status(status) + _encoded(fields)
 
     def trailers(self, fields: Fields) -> bytes:
         """The field block of trailers (RFC 9110 §6.5)."""
-        return _fields(fields)
+        return _encoded(fields)
 
     def _encode(self, head: ResponseHead) -> bytes:
-        server = self._fields
-        added: list[Field] = []
-        if server.date and not head.has_date:
-            added.append((b"date", server.date))
-        if server.server and not head.has_server:
-            added.append((b"server", server.server))
-        fields = (*added, *head.fields, *(server.missing(head) if server.extra else ()))
-        return _status(head.status) + _fields(fields)
+        added = self._fields
+        return b"".join(
+            (
+                _status(head.status),
+                b"" if head.has_date else self._date,
+                b"" if head.has_server else self._server,
+                _encoded(head.fields),
+                _encoded(added.missing(head)) if added.extra else b"",
+            )
+        )

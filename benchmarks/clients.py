@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import http2_client
 from varied import Exchange, message, mix, tiny
 
 _TIMEOUT = 10.0
@@ -123,6 +124,15 @@ def _read_all(pieces: Iterable[bytes], exchange: Exchange) -> int:
     return 1
 
 
+def _http2_varied(address: str, connections: int, seconds: float, *, tls: bool) -> int:
+    try:
+        return http2_client.call(partial(_connect, address), connections, seconds, tls=tls)
+    except http2_client.WrongAnswerError as error:
+        raise LoadError(str(error)) from None
+    except ImportError:
+        raise LoadError("needs hpack: pip install hpack") from None
+
+
 def _connect(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     if host:
@@ -156,6 +166,8 @@ KINDS: dict[str, Callable[[str, int, float], int]] = {
     "mix": _mix,
     "full-handshakes": partial(_handshakes, resumed=False),
     "resumed-handshakes": partial(_handshakes, resumed=True),
+    "http2-varied": partial(_http2_varied, tls=False),
+    "http2-varied-tls": partial(_http2_varied, tls=True),
 }
 
 

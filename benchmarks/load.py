@@ -1,4 +1,4 @@
-"""The workloads and their loads: by wrk or the clients of `clients.py`, on a core of their own, bounded in time."""
+"""The workloads and their loads: by wrk, h2load or `clients.py`, on a core of their own, bounded in time."""
 
 import re
 import shutil
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import varied
 from clients import LoadError
@@ -64,6 +65,8 @@ class Workload:
     path: str = "/"
     headers: tuple[tuple[str, str], ...] = ()
     script: str = ""
+    posts: int = 0
+    """Bytes that an HTTP/2 client posts."""
     varied: bool = False
     """Whether the requests are those of `varied.requests`."""
     client: str = ""
@@ -71,7 +74,22 @@ class Workload:
     connections: int = CONNECTIONS
     listener: Listener = Listener.TCP
     access_log: bool = False
+    http2: bool = False
+    """Whether it is h2load's, in HTTP/2."""
 
+
+_HTTP2: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("tiny", "tiny response", {}),
+    ("browser", "browser-size headers (14 fields)", {"headers": tuple(_BROWSER.items())}),
+    ("targets", "the same, 2,000 targets", {"headers": tuple(_BROWSER.items()), "varied": True}),
+    ("page", "10 KB body", {"path": "/page"}),
+    ("post", "1 KB POST", {"path": "/post", "posts": 1024}),
+    ("stream", "20-chunk stream", {"path": "/stream"}),
+)
+HTTP2_CONNECTIONS = 8
+HTTP2_STREAMS = 32
+"""Of each connection, at once."""
+_TARGETS = 2_000
 
 WORKLOADS = (
     Workload("mix", "the mix", client="mix"),
@@ -95,6 +113,29 @@ WORKLOADS = (
         "tls-download", "10 MB download, TLS", "/download", connections=_DOWNLOADS, listener=Listener.TLS
     ),
     Workload("log", "tiny response, access log on", access_log=True),
+    *(
+        Workload(f"{prefix}{name}", f"{title}, {words}", listener=listener, http2=True, **details)
+        for prefix, words, listener in (
+            ("h2-", "HTTP/2", Listener.TCP),
+            ("h2s-", "HTTP/2 over TLS", Listener.TLS),
+        )
+        for name, title, details in _HTTP2
+    ),
+    Workload(
+        "h2-varied",
+        "path and cookie new each time, HTTP/2",
+        client="http2-varied",
+        connections=HTTP2_CONNECTIONS,
+        http2=True,
+    ),
+    Workload(
+        "h2s-varied",
+        "path and cookie new each time, HTTP/2 over TLS",
+        client="http2-varied-tls",
+        connections=HTTP2_CONNECTIONS,
+        listener=Listener.TLS,
+        http2=True,
+    ),
 )
 
 
@@ -102,6 +143,7 @@ def missing_tools() -> list[str]:
     """What the loads need and this host lacks, with the way to get it."""
     wanted = {
         "wrk": "apt-get install wrk",
+        "h2load": "apt-get install nghttp2-client",
         "taskset": "apt-get install util-linux",
         "openssl": "apt-get install openssl",
     }
@@ -117,6 +159,8 @@ def run(workload: Workload, running: Running, seconds: float, core: int, scratch
     if workload.client:
         arguments = [workload.client, running.address, str(workload.connections), str(seconds)]
         return int(_pinned([sys.executable, str(HERE / "clients.py"), *arguments], seconds, core))
+    if workload.http2:
+        return _h2load(workload, running, seconds, core, scratch)
     command = ["wrk", "-t1", f"-c{workload.connections}", f"-d{max(1, round(seconds))}s"]
     for name, value in workload.headers:
         command += ["-H", f"{name}: {value}"]
@@ -133,6 +177,38 @@ def run(workload: Workload, running: Running, seconds: float, core: int, scratch
     if wrong := re.search(r"Non-2xx or 3xx responses: (\d+)", output):
         raise LoadError(f"{wrong[1]} responses were not 2xx")
     return int(re.search(r"(\d+) requests in", output)[1])
+
+
+def _h2load(workload: Workload, running: Running, seconds: float, core: int, scratch: Path) -> int:
+    scheme = "https" if workload.listener is Listener.TLS else "http"
+    url = f"{scheme}://{running.address}{workload.path}"
+    command = [
+        "h2load",
+        "-t1",
+        f"-c{HTTP2_CONNECTIONS}",
+        f"-m{HTTP2_STREAMS}",
+        f"-D{max(1, round(seconds))}",
+    ]
+    for name, value in workload.headers:
+        command += ["-H", f"{name}: {value}"]
+    if workload.posts:
+        body = scratch / "body"
+        body.write_bytes(b"x" * workload.posts)
+        command += ["-d", str(body)]
+    if workload.varied:
+        targets = scratch / "targets"
+        targets.write_text(
+            "".join(f"{url}articles/{number}?page={number * 7}\n" for number in range(_TARGETS))
+        )
+        command += ["-i", str(targets)]
+    else:
+        command.append(url)
+    output = _pinned(command, seconds, core)
+    counts = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", output)
+    statuses = re.search(r"status codes: (\d+) 2xx", output)
+    if counts is None or statuses is None or any(int(counts[place]) for place in (2, 3, 4)):
+        raise LoadError(f"h2load: {counts[0] if counts else 'no counts'}")
+    return int(statuses[1])
 
 
 def _requests(scratch: Path) -> Path:

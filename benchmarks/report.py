@@ -47,6 +47,21 @@ _BARS: dict[str, tuple[Bar, ...]] = {
     "tls": (Bar(H2CORN, 1.10, 1.0), Bar(UVICORN, 0.45)),
     "tls-full": (Bar(UVICORN, 0.85, 0.78),),
     "tls-download": (Bar(UVICORN, 1.0), Bar(GRANIAN, None, 1.0)),
+    **{
+        f"{prefix}{name}": (Bar(GRANIAN, most), Bar(H2CORN, most))
+        for prefix in ("h2-", "h2s-")
+        for name, most in (
+            *(
+                ("tiny", 1.0),
+                ("browser", 1.0),
+                ("targets", 1.0),
+                ("page", 1.0),
+                ("post", 1.0),
+                ("stream", 1.0),
+            ),
+            ("varied", 1.15),
+        )
+    },
 }
 _WHOLE = 1000
 """Microseconds from which on no decimals are shown."""
@@ -77,6 +92,9 @@ chosen. The application is [benchmarks/app.py](../benchmarks/app.py).
 - HTTP is loaded by wrk with {connections} connections, downloads with fewer; the mix, Unix sockets, WebSockets and TLS
   handshakes by [own clients](../benchmarks/clients.py). TLS has a P-256 certificate; *resumed* is with the session of
   the connection before.
+- HTTP/2 is loaded by h2load with {http2_connections} connections of {http2_streams} streams, and its ratios are to
+  granian. h2load repeats its header fields for ever; *path and cookie new each time* is therefore by an
+  [own client](../benchmarks/http2_client.py).
 - Access logs are off except in the last workload, where they go to `/dev/null`; its bar is the median of each round's
   ratio to the same load without it, right before and after.
 
@@ -116,8 +134,9 @@ class Results:
         return statistics.median(cost.each for cost in costs) * 1e6
 
     def ratio(self, workload: Workload, server: str) -> float | None:
-        """To the baseline."""
-        ours, base = self.micros(workload, server), self.micros(workload, BASELINE)
+        """To the baseline; in HTTP/2, which that does not speak, to granian."""
+        baseline = GRANIAN.name if workload.http2 else BASELINE
+        ours, base = self.micros(workload, server), self.micros(workload, baseline)
         return ours / base if ours is not None and base else None
 
     def cell(self, workload: Workload, server: str) -> str:
@@ -188,6 +207,8 @@ def markdown(results: Results, facts: str, command: str) -> str:
         rounds=results.rounds,
         seconds=results.seconds,
         connections=load.CONNECTIONS,
+        http2_connections=load.HTTP2_CONNECTIONS,
+        http2_streams=load.HTTP2_STREAMS,
         varied=varied.COUNT,
         busy=_BUSY,
         table=results.table(),

@@ -107,6 +107,7 @@ class Measurement:
             for workload in results.workloads:
                 for server in results.servers:
                     can = server.workloads is None or workload.name in server.workloads
+                    can = can and (server.http2 or not workload.http2)
                     if can and (workload.name, server.name) not in results.missing:
                         self._measure(number, workload, server)
 

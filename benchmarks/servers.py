@@ -54,6 +54,8 @@ class Server:
     quiet: tuple[str, ...] = ()
     access_log: tuple[str, ...] | None = None
     """What turns the access log on; `None` if it has none."""
+    http2: bool = False
+    """Whether it speaks HTTP/2, in the clear and by ALPN, on the port of HTTP/1.1."""
     workloads: frozenset[str] | None = None
     """The only ones that it can answer, by name; `None` if it serves applications, and so all of them."""
 
@@ -87,6 +89,7 @@ ASGI_MASTER = Server(
     unix=_words("--bind unix:{path}"),
     tls=_words("--bind https://127.0.0.1:{port} --certfile {certfile} --keyfile {keyfile}"),
     access_log=("--access-log",),
+    http2=True,
 )
 UVICORN = Server(
     "uvicorn",
@@ -129,6 +132,7 @@ GRANIAN = Server(
     tls=_words("--host 127.0.0.1 --port {port} --ssl-certificate {certfile} --ssl-keyfile {keyfile}"),
     quiet=("--log-level", "warning"),
     access_log=("--access-log",),
+    http2=True,
 )
 HYPERCORN = Server(
     "hypercorn",
@@ -140,6 +144,7 @@ HYPERCORN = Server(
     tls=_words("--bind 127.0.0.1:{port} --certfile {certfile} --keyfile {keyfile}"),
     quiet=("--log-level", "warning"),
     access_log=("--access-logfile", "-"),
+    http2=True,
 )
 H2CORN = Server(
     "h2corn",
@@ -151,6 +156,7 @@ H2CORN = Server(
     tls=_words("--bind 127.0.0.1:{port} --certfile {certfile} --keyfile {keyfile}"),
     quiet=("--no-access-log",),
     access_log=("--access-log",),
+    http2=True,
 )
 FIXED_REPLY = Server(
     "fixed reply",

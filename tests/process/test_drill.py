@@ -26,7 +26,7 @@ def test_reloads_in_a_row(fleet: Fleet) -> None:
     tls = ("--bind", "https://127.0.0.1:0", "--certfile", "site.pem", "--keyfile", "site.key")
     fleet.serve("probe:app", "--rollback-window", "1", *tls, workers=3)
     secure_port = int(fleet.urls[1].rpartition(":")[2])
-    clients = MixedClients(fleet.port, secure=(secure_port, authority.client()))
+    clients = MixedClients(fleet.port, secure=(secure_port, authority.client))
 
     async def reload() -> None:
         for number in range(RELOADS):
@@ -38,7 +38,7 @@ def test_reloads_in_a_row(fleet: Fleet) -> None:
     with fleet.keeping_descriptors():
         asyncio.run(clients.run_while(reload()))
     assert not clients.failures
-    assert len(clients.answers) == 9, f"some kind of client had no answer: {clients.answers}"
+    assert len(clients.answers) == 12, f"some kind of client had no answer: {clients.answers}"
     print(f"{RELOADS} reloads, no failure: {dict(clients.answers)}")
     fleet.stop()
 

@@ -11,12 +11,17 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Self
 
+import h2.connection
+import h2.events
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from h2_client import survive_goaway
 
 _PATIENCE = 15.0
 _GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 _PIPELINED = 8
+_STREAMS = 6
 _SERVICE_RESTART = 1012
 
 
@@ -27,11 +32,11 @@ class MixedClients:
         self,
         port: int,
         *,
-        secure: tuple[int, ssl.SSLContext] | None = None,
+        secure: tuple[int, Callable[[], ssl.SSLContext]] | None = None,
         silence: float = 2.0,
         pause: float = 0.0,
     ) -> None:
-        """`secure`: the port on which TLS is spoken, and the context of its clients; without it there are none.
+        """`secure`: the port on which TLS is spoken, and what makes contexts for its clients; without it there are none.
 
         `silence`: seconds that the silent ones wait, longer than a worker takes to leave.
 
@@ -50,10 +55,19 @@ class MixedClients:
             (self._silent, 6),
             (self._one_shot, 2),
             (self._websocket, 3),
+            (self._streams, 2),
+            (self._silent_http2, 2),
         ]
         if secure is not None:
-            self._secure = secure
-            self._kinds += [(self._keep_alive_secure, 2), (self._one_shot_secure, 2)]
+            secure_port, make_context = secure
+            self._secure = secure_port, make_context()
+            self._secure_http2 = secure_port, make_context()
+            self._secure_http2[1].set_alpn_protocols(["h2"])
+            self._kinds += [
+                (self._keep_alive_secure, 2),
+                (self._one_shot_secure, 2),
+                (self._streams_secure, 2),
+            ]
 
     @property
     def count(self) -> int:
@@ -159,6 +173,32 @@ class MixedClients:
                     raise
                 self.answers["WebSocket told 1012"] += 1
 
+    async def _streams(self) -> None:
+        await self._ask_side_by_side_on(_Http2Connection(self._port), "HTTP/2")
+
+    async def _streams_secure(self) -> None:
+        await self._ask_side_by_side_on(_Http2Connection(*self._secure_http2), "HTTP/2 over TLS")
+
+    async def _ask_side_by_side_on(self, connection: "_Http2Connection", kind: str) -> None:
+        async with connection:
+            while not self._stopped and not connection.must_close:
+                streams = [await connection.ask("GET", "/") for _ in range(_STREAMS)]
+                streams.append(await connection.ask("POST", "/upload", b"x" * 1000))
+                for stream in streams:
+                    if await connection.answer(stream):
+                        self.answers[kind] += 1
+                await asyncio.sleep(self._pause)
+
+    async def _silent_http2(self) -> None:
+        async with _Http2Connection(self._port) as connection:
+            for _ in range(2):
+                await asyncio.sleep(self._silence)
+                await connection.look()
+                if connection.must_close:
+                    return
+                if await connection.answer(await connection.ask("GET", "/")):
+                    self.answers["HTTP/2, silent, then late"] += 1
+
 
 class _Connection:
     """A connection that reads responses, over TLS if there is a context for it."""
@@ -193,3 +233,86 @@ class _Connection:
     async def is_at_end(self) -> bool:
         async with asyncio.timeout(_PATIENCE):
             return await self._reader.read() == b""
+
+
+class _Http2Connection:
+    """A connection with many requests at once. Those that GOAWAY leaves out may be asked again elsewhere."""
+
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._port = port
+        self._tls = tls
+        self._h2 = h2.connection.H2Connection()
+        survive_goaway(self._h2)
+        self._statuses: dict[int, bytes] = {}
+        self._ended: set[int] = set()
+        self._last: int | None = None
+        self.must_close = False
+
+    async def __aenter__(self) -> Self:
+        self._reader, self._writer = await asyncio.open_connection(
+            "127.0.0.1", self._port, ssl=self._tls, server_hostname="localhost" if self._tls else None
+        )
+        if self._tls is not None:
+            assert self._writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
+        self._h2.initiate_connection()
+        await self._send()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> int:
+        """Send a request; returns its stream."""
+        stream = self._h2.get_next_available_stream_id()
+        head = [(":method", method), (":scheme", "http"), (":authority", "a"), (":path", path)]
+        self._h2.send_headers(stream, head, end_stream=not body)
+        if body:
+            self._h2.send_data(stream, body, end_stream=True)
+        await self._send()
+        return stream
+
+    async def answer(self, stream: int) -> bool:
+        """Whether the stream was answered; false if GOAWAY left it out."""
+        async with asyncio.timeout(_PATIENCE):
+            while stream not in self._ended:
+                if self._last is not None and stream > self._last:
+                    return False
+                await self._read()
+        assert self._statuses[stream] == b"200", self._statuses[stream]
+        return True
+
+    async def look(self) -> None:
+        """Take in what has come meanwhile."""
+        try:
+            async with asyncio.timeout(0.01):
+                while not self.must_close:
+                    await self._read()
+        except (TimeoutError, EOFError):
+            pass
+
+    async def _read(self) -> None:
+        data = await self._reader.read(65536)
+        if not data:
+            self.must_close = True
+            raise EOFError("the server closed the connection")
+        for event in self._h2.receive_data(data):
+            match event:
+                case h2.events.ResponseReceived():
+                    self._statuses[event.stream_id] = dict(event.headers)[b":status"]
+                case h2.events.DataReceived():
+                    self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                case h2.events.StreamEnded():
+                    self._ended.add(event.stream_id)
+                case h2.events.StreamReset():
+                    raise AssertionError(f"stream {event.stream_id} was reset with {event.error_code!r}")
+                case h2.events.ConnectionTerminated():
+                    assert event.error_code == 0, event.additional_data
+                    self.must_close = True
+                    self._last = event.last_stream_id
+                case _:
+                    pass
+        await self._send()
+
+    async def _send(self) -> None:
+        self._writer.write(self._h2.data_to_send())
+        await self._writer.drain()

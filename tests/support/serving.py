@@ -18,7 +18,7 @@ import pytest
 import uvloop
 
 from asgi_master.http.engines import engines_of
-from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.http.limits import Http2Limits, HttpLimits, WebSocketLimits
 from asgi_master.worker.accept.opening import open_connection
 from asgi_master.worker.transport.connection_state import ConnectionState
 from asgi_master.worker.transport.context import WorkerContext
@@ -38,6 +38,8 @@ VARIANTS = [
     for loop in LOOPS
 ]
 """Arguments of `serve`: `@pytest.mark.parametrize("variant", VARIANTS)`."""
+H2_VARIANTS = [pytest.param({"loop": loop}, id=loop) for loop in LOOPS]
+"""The same, where HTTP/2 is spoken."""
 
 
 class Server:
@@ -144,9 +146,11 @@ def serve(
     values: dict[str, Any] = {
         "state": {},
         "http": HttpLimits(**limits),
+        "http2": Http2Limits(),
         "websocket": WebSocketLimits(),
     }
-    context = WorkerContext(app=app, loop=event_loop, engines=engines_of(parser), **{**values, **overrides})
+    engines = engines_of(parser)
+    context = WorkerContext(app=app, loop=event_loop, engines=engines, **{**values, **overrides})
     context.server_fields.set_date(DATE)
     server = Server(context, listener)
     event_loop.set_exception_handler(lambda _loop, details: server.loop_errors.append(details))

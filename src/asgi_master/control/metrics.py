@@ -16,6 +16,7 @@ from asgi_master.records import record
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _PREFIX = "asgi_master_"
+_GOAWAY_CODES = ("no_error", "protocol_error", "enhance_your_calm", "other")
 _COUNTER, _GAUGE, _HISTOGRAM, _SUMMARY = "counter", "gauge", "histogram", "summary"
 
 Labels = Mapping[str, str]
@@ -212,6 +213,14 @@ FAMILIES = (
         _COUNTER,
         "Responses begun, by class: 1xx to 5xx.",
         lambda s: {f"{digit}xx": s.stats.responses[digit] for digit in range(1, 6)},
+    ),
+    _by(
+        "code",
+        "http2_goaways_total",
+        _COUNTER,
+        "HTTP/2 connections that were ended, by the code of GOAWAY: no_error (idle, reload, stop), protocol_error,"
+        " enhance_your_calm (a flood), other.",
+        lambda s: dict(zip(_GOAWAY_CODES, s.stats.http2_goaways[1:], strict=True)),
     ),
     Family(
         "http_request_duration_seconds",

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 from asgi_master.http.h1.httptools_parser import HttptoolsParser
 from asgi_master.http.h1.parser import Parser
-from asgi_master.http.limits import HttpLimits
+from asgi_master.http.h2.builtin import BuiltinEngine
+from asgi_master.http.h2.engine import Engine as H2Engine
+from asgi_master.http.h2.engine import Owner
+from asgi_master.http.h2.response_head import ResponseHeadEncoder
+from asgi_master.http.limits import Http2Limits, HttpLimits
 from asgi_master.http.websocket.fast import FastEngine
 from asgi_master.http.websocket.frames import Engine
 
@@ -18,6 +22,7 @@ class Engines:
     """Of HTTP/1.1."""
     websocket: Callable[..., Engine]
     """Made with `message_size` and `compression`."""
+    http2: Callable[[Owner, HttpLimits, Http2Limits, ResponseHeadEncoder], H2Engine]
 
 
 def engines_of(parser: str) -> Engines:
@@ -30,8 +35,8 @@ def engines_of(parser: str) -> Engines:
         from asgi_master.http.h1.h11_parser import H11Parser  # noqa: PLC0415 -- 3 MiB with wsproto
         from asgi_master.http.websocket.reference import WsprotoEngine  # noqa: PLC0415
 
-        return Engines(H11Parser, WsprotoEngine)
-    return Engines(_fast_parser(parser), FastEngine)
+        return Engines(H11Parser, WsprotoEngine, BuiltinEngine)
+    return Engines(_fast_parser(parser), FastEngine, BuiltinEngine)
 
 
 def _fast_parser(name: str) -> type[Parser]:

@@ -110,6 +110,19 @@ class Stats:
     tls_failures: int = _count(
         23, "tls_handshake_failures_total", "TLS handshakes that failed or took too long."
     )
+    http2_connections: int = _count(
+        48, "http2_connections_total", "Connections on which clients began to speak HTTP/2."
+    )
+    http2_streams: int = _count(
+        49, "http2_streams_total", "Streams that clients opened: requests and WebSockets over HTTP/2."
+    )
+    http2_resets: int = _count(
+        50,
+        "http2_streams_reset_total",
+        "Streams that clients reset, or that were reset for what clients did wrong.",
+    )
+    http2_goaways: list[int] = _counts(51, "_no_error", "_protocol_error", "_enhance_your_calm", "_other")
+    """HTTP/2 connections that were ended, by the code of GOAWAY; index 1 to 4."""
     short_responses: int = _count(FIRST_BUCKET)
     """Complete responses whose time from the request's head to their end is within `SHORT`. Without streams."""
     long_responses: list[int] = _counts(FIRST_BUCKET + 1, *map(str, range(1, BUCKET_COUNT)))

@@ -352,6 +352,16 @@ class HttpSettings:
         choices=("auto", "zttp", "httptools", "h11"),
         help="HTTP/1.1 parser; `auto` uses zttp if it is installed, otherwise httptools. h11 is the slow reference.",
     )
+    http2: bool = setting(
+        True,
+        help="Speak HTTP/2 with clients that ask for it: by ALPN on TLS, by prior knowledge elsewhere.",
+    )
+    http2_max_concurrent_streams: int = setting(
+        128,
+        minimum=1,
+        maximum=65536,
+        help="Maximum number of requests that one HTTP/2 connection may have at once.",
+    )
     root_path: str = setting(
         "", metavar="PATH", help="Path at which the proxy in front mounts the application."
     )

@@ -1,8 +1,8 @@
 """TLS contexts: one for each certificate, selected by server name indication."""
 
 import ssl
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 from asgi_master import unraisable
 from asgi_master.errors import SettingsError
@@ -20,8 +20,9 @@ _CLIENT_CERTIFICATE = {
     "optional": ssl.CERT_OPTIONAL,
     "required": ssl.CERT_REQUIRED,
 }
-_PROTOCOLS = ["http/1.1"]
-"""The protocols offered by ALPN (RFC 7301)."""
+HTTP_1: Final = ("http/1.1",)
+HTTP_2: Final = ("h2", "http/1.1")
+"""Protocols offered by ALPN, in the server's order of preference (RFC 7301)."""
 
 
 class ServerContext(ssl.SSLContext):
@@ -76,15 +77,18 @@ def _ignore_unreadable_name(found: "sys.UnraisableHookArgs") -> bool:
     return isinstance(found.exc_value, UnicodeDecodeError) and isinstance(found.object, bytes)
 
 
-def make_contexts(bundle: Bundle, tls: TlsSettings) -> Contexts:
-    """Create the contexts of a bundle. Raises `SettingsError` with a line for each error."""
+def make_contexts(bundle: Bundle, tls: TlsSettings, protocols: Sequence[str] = HTTP_1) -> Contexts:
+    """Create the contexts of a bundle, which offer `protocols` by ALPN.
+
+    Raises `SettingsError` with a line for each error.
+    """
     errors: list[str] = []
     contexts = []
     for pair in bundle.pairs:
         found = [*_errors_of(pair)]
         if not found:
             try:
-                contexts.append(_context(pair, bundle, tls))
+                contexts.append(_context(pair, bundle, tls, protocols))
             except SettingsError as error:
                 found = error.errors
         errors += found
@@ -106,7 +110,7 @@ def _errors_of(pair: Pair) -> Iterator[str]:
             yield f"keyfile: {show(pair.keyfile)} holds no private key in PEM"
 
 
-def _context(pair: Pair, bundle: Bundle, tls: TlsSettings) -> ServerContext:
+def _context(pair: Pair, bundle: Bundle, tls: TlsSettings, protocols: Sequence[str]) -> ServerContext:
     try:
         der = pem_certificates(pair.certificate)[0]
         certificate = read_certificate(der)
@@ -120,7 +124,7 @@ def _context(pair: Pair, bundle: Bundle, tls: TlsSettings) -> ServerContext:
     context.minimum_version = _VERSIONS[tls.tls_min_version]
     # A client could make the server generate keys again and again.
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(_PROTOCOLS)
+    context.set_alpn_protocols(protocols)
     _set_ciphers(context, tls)
     _load_pair(context, pair, bundle.password)
     _set_client_verification(context, bundle, tls)

@@ -68,7 +68,7 @@ from asgi_master.worker.probe import probe
 from asgi_master.worker.prometheus import forget_this_process
 from asgi_master.worker.randomness import make_different
 from asgi_master.worker.recycling import Recycler, limits_of
-from asgi_master.worker.serving import NewContext
+from asgi_master.worker.serving import NewContext, tls_server
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.tls import TlsServer
 
@@ -234,7 +234,7 @@ class Worker:
         self._new_certificates = -1
         """A descriptor, until the certificates are in use."""
         if self._secure:
-            self._tls = self._inheritance.tls or TlsServer(self._settings.tls, assignment.certificates_fd)
+            self._tls = self._inheritance.tls or tls_server(self._settings, assignment.certificates_fd)
             descriptors.close(assignment.certificates_fd)
 
     async def run(self) -> ExitCode:

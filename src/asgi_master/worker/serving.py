@@ -5,13 +5,15 @@ from functools import partial
 
 from asgi_master.http.engines import engines_of
 from asgi_master.http.forwarded import Forwarded
-from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.http.limits import Http2Limits, HttpLimits, WebSocketLimits
 from asgi_master.http.server_fields import ServerFields
 from asgi_master.settings.fields import same_named
 from asgi_master.settings.headers import parse_header
 from asgi_master.settings.model import ProxySettings, Settings
+from asgi_master.tls.contexts import HTTP_1, HTTP_2
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.endpoints import trust_of
+from asgi_master.worker.transport.tls import TlsServer
 
 NewContext = Callable[..., WorkerContext]
 """Creates the context of a worker from what only the worker has: `app`, `loop`, `state` and `access_log`."""
@@ -29,6 +31,7 @@ def serving(settings: Settings) -> NewContext:
             header_bytes=http.limit_header_bytes,
             body_size=http.limit_body_size,
         ),
+        http2=Http2Limits(max_concurrent_streams=http.http2_max_concurrent_streams) if http.http2 else None,
         websocket=WebSocketLimits(
             message_size=websocket.ws_max_size,
             queue_size=websocket.ws_queue_size,
@@ -50,6 +53,11 @@ def serving(settings: Settings) -> NewContext:
         max_active_requests=http.max_active_requests,
         counts_durations=bool(settings.observation.admin_bind),
     )
+
+
+def tls_server(settings: Settings, certificates_fd: int) -> TlsServer:
+    """What connections speak TLS with; see `TlsServer`."""
+    return TlsServer(settings.tls, certificates_fd, HTTP_2 if settings.http.http2 else HTTP_1)
 
 
 def _forwarded(proxy: ProxySettings) -> Forwarded | None:

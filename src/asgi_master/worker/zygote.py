@@ -48,8 +48,7 @@ from asgi_master.worker.main import Assignment, Inheritance, work
 from asgi_master.worker.privileges import drop_privileges
 from asgi_master.worker.prometheus import forget_process
 from asgi_master.worker.randomness import generators
-from asgi_master.worker.serving import serving
-from asgi_master.worker.transport.tls import TlsServer
+from asgi_master.worker.serving import serving, tls_server
 
 gc.enable()
 
@@ -267,7 +266,7 @@ def _make_contexts(inheritance: Inheritance, certificates_fd: int) -> None:
         inheritance.tls = None
         # The worker tries again, and reports why it cannot start.
         with contextlib.suppress(SettingsError):
-            inheritance.tls = TlsServer(inheritance.settings.tls, certificates_fd)
+            inheritance.tls = tls_server(inheritance.settings, certificates_fd)
 
 
 def _double_fork(master_pid: int) -> bool:

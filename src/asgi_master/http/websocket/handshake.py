@@ -41,7 +41,7 @@ def read_handshake(request: Request, *, per_message_deflate: bool) -> Handshake:
 
     Raises `ProtocolError`: 426 for another version of WebSocket, else 400.
     """
-    if request.body_length != 0:
+    if request.body_length != 0 and request.method != "CONNECT":  # whose stream goes on instead
         raise ProtocolError(400, "a WebSocket handshake has no body")
     if values_of(request, b"sec-websocket-version") != [_VERSION]:
         raise ProtocolError(426, "only version 13 of the WebSocket protocol is spoken here")

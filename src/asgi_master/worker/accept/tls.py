@@ -6,8 +6,11 @@ What it speaks then is what the handshake agreed on (ALPN, RFC 7301).
 import errno
 import logging
 import ssl
+from collections.abc import Callable
+from typing import Final
 
 from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.http.h2_connection import H2Connection
 from asgi_master.worker.transport.connection_state import ConnectionState, TransferConnection
 from asgi_master.worker.transport.context import Connection, WorkerContext
 from asgi_master.worker.transport.rejected_connections import Rejection
@@ -30,7 +33,10 @@ A socket that is closed while something is unread resets the connection, and the
 §9.6). In TLS 1.3 a client whose certificate is refused has mostly sent its request already.
 """
 
-_PROTOCOLS = {"http/1.1": H1Connection}
+_PROTOCOLS: Final[dict[str, Callable[[WorkerContext, ConnectionState], StreamProtocol]]] = {
+    "http/1.1": H1Connection,
+    "h2": H2Connection,
+}
 """By the name that ALPN has for what they speak."""
 
 

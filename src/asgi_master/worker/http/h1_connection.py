@@ -14,11 +14,13 @@ from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h1.parser import END_OF_MESSAGE, NEED_DATA
 from asgi_master.http.h1.request_head import H1Request
 from asgi_master.http.h1.upgrade import is_websocket_upgrade
+from asgi_master.http.h2.engine import PREFACE
 from asgi_master.http.message import Fields
 from asgi_master.worker.diagnostics.current_request import bind_context
 from asgi_master.worker.http.h1_files import H1FileSender
 from asgi_master.worker.http.h1_upgrade import H1Upgrade
 from asgi_master.worker.http.h1_writer import H1Writer
+from asgi_master.worker.http.h2_connection import H2Connection
 from asgi_master.worker.http.request_task import RequestTask
 from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
 from asgi_master.worker.transport.connection_state import NEW, ConnectionState, TransferConnection
@@ -41,6 +43,7 @@ _NO, _MOVE, _STAY, _CLOSE = Leaving
 _COMPLETE = State.COMPLETE
 _EXTENSIONS: Final = {True: (PATHSEND, ZEROCOPYSEND), False: (PATHSEND,)}
 """Of ASGI, by whether the kernel can send a file: what would be copied is not offered as zero-copy."""
+_P = PREFACE[0]
 _IDLE = (Wait.FIRST_BYTE, Wait.NEXT_REQUEST)
 
 
@@ -67,8 +70,10 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         "_running",
         "_scopes",
         "_served",
+        "_speaks_only_http_1",
         "_timer",
         "_transfer",
+        "_undecided",
         "access_log",
         "context",
         "flow",
@@ -100,6 +105,7 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         self._leaving = _NO
         self._transfer: TransferConnection | None = None
         self._received = 0
+        self._undecided = b""  # what may be the beginning of HTTP/2's preface
         self._served = state.served
         self._timer: DeadlineTimer | None = None  # most connections are over before a sweep finds them
         if state.idle_since is not None:
@@ -115,6 +121,8 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         self.writer = self.flow = H1Writer(self.context, transport)
         ends = self._given_endpoints or transport.endpoints
         self._scopes = self.context.scopes(ends, transport.tls, _EXTENSIONS[transport.sends_files])
+        # Over TLS the handshake has agreed on it (RFC 9113 §3.2). One that was used before goes on as it began.
+        self._speaks_only_http_1 = self.context.http2 is None or transport.tls is not None or self._served > 0
         self._register()
 
     def data_received(self, data: bytes) -> None:
@@ -123,9 +131,35 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
             self.context.sweeps.wake(self)
         if self._ending is not _OPEN:
             return
+        if not self._received and (data[0] == _P or self._undecided):
+            data = self._first_bytes(data)
+            if not data:
+                return
         self._received += len(data)
         self._parser.receive_data(data)
         self._advance()
+
+    def _first_bytes(self, data: bytes) -> bytes:
+        """What to give to the parser of the first bytes: none if they begin HTTP/2, or may do so (RFC 9113 §3.3)."""
+        data = self._undecided + data
+        if not PREFACE.startswith(data[: len(PREFACE)]) or self._speaks_only_http_1:
+            self._undecided = b""
+            return data
+        if len(data) < len(PREFACE):
+            self._undecided = data
+            return b""
+        self._become_http_2(data)
+        return b""
+
+    def _become_http_2(self, data: bytes) -> None:
+        """Leave the connection to another protocol, which begins with these bytes."""
+        transport = self._transport
+        self._abandon()
+        self._unregister()
+        following = H2Connection(self.context, ConnectionState(self._given_endpoints))
+        transport.set_protocol(following)
+        following.connection_made(transport)
+        following.data_received(data)
 
     def eof_received(self) -> bool:
         """The peer sends no more. It may be gone, or wait for the rest of its responses: both are served."""
@@ -299,7 +333,7 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
             and self._ending is _OPEN
             and not self._transport.is_closing()
             and self._parser.is_idle
-            and not self._is_queued
+            and not (self._is_queued or self._undecided)
         )
 
     def subject(self) -> str:

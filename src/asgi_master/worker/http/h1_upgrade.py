@@ -16,6 +16,8 @@ class H1Upgrade:
 
     __slots__ = ("_context", "_key", "_request", "_transport")
 
+    accepted_status: int = HTTPStatus.SWITCHING_PROTOCOLS
+
     def __init__(self, context: WorkerContext, transport: StreamTransport, request: H1Request) -> None:
         self._context = context
         self._transport = transport
@@ -43,3 +45,6 @@ class H1Upgrade:
             keep_alive=False,
         )
         self._transport.write(data + body)
+
+    def ended(self) -> None:
+        """The transport was the connection's."""

@@ -12,7 +12,9 @@ from asgi_master.asgi.scope import ForwardedScopes, HttpScopes
 from asgi_master.asgi.types import Address, Scope
 from asgi_master.http.engines import Engines
 from asgi_master.http.forwarded import Forwarded, Trust
-from asgi_master.http.limits import HttpLimits, WebSocketLimits
+from asgi_master.http.h2.engine import Engine, Owner
+from asgi_master.http.h2.response_head import ResponseHeadEncoder
+from asgi_master.http.limits import Http2Limits, HttpLimits, WebSocketLimits
 from asgi_master.http.message import Fields
 from asgi_master.http.server_fields import ServerFields
 from asgi_master.ipc.counters import Stats
@@ -88,12 +90,12 @@ class Connection:
     def cancel(self) -> None:
         """The drain window is over: cancel what the application still does here and close."""
 
-    def _register(self) -> None:
-        """The connection is the worker's from now on."""
+    def _register(self, *, is_counted: bool = True) -> None:
+        """The connection is the worker's from now on. One that runs on another's stream is not counted."""
         context = self.context
         context.connections.add(self)
         context.sweeps.add(self)
-        context.stats.connections += 1
+        context.stats.connections += is_counted
 
     def _transport_lost(self) -> None:
         """The transport is closed, or belongs to another connection: it counts no more."""
@@ -152,6 +154,8 @@ class WorkerContext:
     http: HttpLimits
     websocket: WebSocketLimits
     engines: Engines
+    http2: Http2Limits | None = None
+    """`None` if HTTP/2 is not spoken."""
     root_path: str = ""
     forwarded: Forwarded | None = None
     """Reads the forwarding headers of trusted proxies; `None` if no peer is trusted."""
@@ -171,6 +175,8 @@ class WorkerContext:
     connections: set[Connection] = field(default_factory=set)
     sweeps: Sweeps[Connection] = field(default_factory=Sweeps)
     rejected: RejectedConnectionLog = field(default_factory=RejectedConnectionLog)
+    response_heads: ResponseHeadEncoder = field(init=False)
+    """Of HTTP/2."""
     write_batch: WriteBatch = field(init=False)
     turns: Turns = field(init=False)
     poller: Poller = field(init=False)
@@ -178,10 +184,16 @@ class WorkerContext:
     """Called after a connection left `connections`; the drain waits on it."""
 
     def __post_init__(self) -> None:
+        self.response_heads = self.server_fields.encoder(ResponseHeadEncoder)
         self.write_batch = WriteBatch(self.loop)
         self.turns = Turns(self.loop)
         self.poller = Poller(self.loop)
         self.is_timed = self.counts_durations or (self.access_log is not None and self.access_log.is_timed)
+
+    def h2_engine(self, owner: Owner) -> Engine:
+        """The engine of a connection that speaks HTTP/2, which is enabled."""
+        assert self.http2 is not None
+        return self.engines.http2(owner, self.http, self.http2, self.response_heads)
 
     def scopes(self, ends: Endpoints, tls: dict[str, Any] | None, extensions: tuple[str, ...]) -> HttpScopes:
         """What makes the scopes of a connection's requests; for `tls` and `extensions` see `HttpScopes`.

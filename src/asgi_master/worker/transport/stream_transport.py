@@ -52,6 +52,8 @@ class StreamTransport(ABC):
     """The ASGI extension `tls`; `None` without TLS."""
     sends_files = False
     """Whether `send_file` is there."""
+    is_shared = False
+    """Whether it is one stream of a connection that carries others too."""
 
     @abstractmethod
     def set_protocol(self, protocol: StreamProtocol) -> None:

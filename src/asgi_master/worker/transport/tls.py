@@ -3,12 +3,13 @@
 import logging
 import os
 import ssl
+from collections.abc import Sequence
 from typing import Any, cast
 
 from asgi_master.errors import SettingsError
 from asgi_master.settings.model import TlsSettings
 from asgi_master.tls.bundle import Bundle
-from asgi_master.tls.contexts import Contexts, ServerContext, make_contexts
+from asgi_master.tls.contexts import HTTP_1, Contexts, ServerContext, make_contexts
 from asgi_master.tls.x509 import read_certificate
 
 log = logging.getLogger("asgi_master")
@@ -19,13 +20,18 @@ _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 class TlsServer:
     """What new connections are served with. Those that are open keep what they began with."""
 
-    def __init__(self, settings: TlsSettings, certificates_fd: int) -> None:
+    def __init__(
+        self, settings: TlsSettings, certificates_fd: int, protocols: Sequence[str] = HTTP_1
+    ) -> None:
         """Make the contexts of the bundle behind the descriptor, which stays the caller's. Raises `SettingsError`.
+
+        They offer `protocols` by ALPN.
 
         A context has ticket keys of its own (RFC 8446 §4.6.1): processes that are forked after this resume each
         other's sessions, until one of them renews.
         """
         self._settings = settings
+        self._protocols = protocols
         self._bundle = os.fstat(certificates_fd).st_ino
         self._contexts = self._made(certificates_fd)
 
@@ -56,7 +62,7 @@ class TlsServer:
             bundle = Bundle.of_memory(certificates_fd)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingsError([f"the certificates cannot be read from memory: {error}"]) from None
-        return make_contexts(bundle, self._settings)
+        return make_contexts(bundle, self._settings, self._protocols)
 
 
 def tls_extension(connection: ssl.SSLObject) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
     def start(self) -> None:
         """Check the handshake and let the application answer it."""
         context = self.context
-        self._register()
+        self._register(is_counted=not self._transport.is_shared)
         context.stats.websockets += 1
         try:
             self._opening.read(self._request)
@@ -365,7 +365,8 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
     def connection_lost(self) -> None:
         """The transport is gone."""
         self._ending = Ending.LOST
-        self._transport_lost()
+        if not self._transport.is_shared:
+            self._transport_lost()
         self.context.stats.websockets -= 1
         self._opening.lost()
         self._session.disconnected(CloseCode.ABNORMAL)
@@ -375,8 +376,10 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
 
     def _leave_if_done(self) -> None:
         """The drain waits for the application too: it may still be tidying up."""
-        if self._ending is Ending.LOST and (self._task is None or self._task.done()):
+        has_left = self._ending is Ending.LOST and (self._task is None or self._task.done())
+        if has_left and self in self.context.connections:
             self._unregister()
+            self._opening.ended()
 
     def pause_writing(self) -> None:
         """The peer does not read fast enough."""

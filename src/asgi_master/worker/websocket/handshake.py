@@ -18,6 +18,9 @@ from asgi_master.worker.transport.context import WorkerContext
 class HandshakeStream(Protocol):
     """Where the answer goes: an upgrade from HTTP/1.1, or a stream of HTTP/2."""
 
+    accepted_status: int
+    """Of the answer that opens the WebSocket."""
+
     def check(self) -> None:
         """Check what this version of HTTP asks of a handshake. Raises `ProtocolError`."""
 
@@ -27,6 +30,9 @@ class HandshakeStream(Protocol):
     def send_chunk(self, part: ResponseChunk) -> None:
         """Write a part of another answer, after which the stream ends."""
 
+    def ended(self) -> None:
+        """The application has returned, and the transport is closed."""
+
 
 class OpeningHandshake:
     """From the request to the answer: has it written, counts it and records it in the access log."""
@@ -35,6 +41,7 @@ class OpeningHandshake:
         "_body_bytes",
         "_context",
         "_handshake",
+        "_is_accepted",
         "_response_fields",
         "_scopes",
         "_started_at",
@@ -50,6 +57,7 @@ class OpeningHandshake:
         self._started_at = monotonic()
         self._handshake: Handshake | None = None
         self._status = 0
+        self._is_accepted = False
         self._body_bytes = 0
         self._response_fields: Fields = ()
         self.scope: Scope = {}
@@ -77,7 +85,8 @@ class OpeningHandshake:
         """Open the connection. Raises `ValueError` for what cannot be answered; then nothing was."""
         assert self._handshake is not None
         fields = accept_fields(self._handshake, subprotocol=order.subprotocol, headers=order.headers)
-        self._begin(HTTPStatus.SWITCHING_PROTOCOLS)
+        self._begin(self._stream.accepted_status)
+        self._is_accepted = True
         self._stream.accept(fields)
         self._response_fields = fields
         self._record()
@@ -111,9 +120,13 @@ class OpeningHandshake:
         self._status = status
         self._context.stats.responses[min(status // 100, 5)] += 1
 
+    def ended(self) -> None:
+        """The application has returned, and the transport is closed."""
+        self._stream.ended()
+
     def lost(self) -> None:
         """The connection is gone: count the session, if there was one."""
-        if self._status == HTTPStatus.SWITCHING_PROTOCOLS:
+        if self._is_accepted:
             self._context.stats.websocket_ended(monotonic() - self._started_at)
 
     def _record(self) -> None:

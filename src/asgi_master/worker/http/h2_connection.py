@@ -1,0 +1,333 @@
+"""One HTTP/2 connection: bytes between a transport and the engine, whose streams run requests side by side (RFC 9113).
+
+Rules of this file:
+  - What was written leaves at the end of the turn, as far as the transport takes it; the engine holds the rest.
+  - Frames are read whether or not the peer reads: those that open windows come the same way. What they can make this
+    side hold is bounded by the streams, their windows, and the engine.
+  - All time-outs are enforced by `sweep`, so a request costs no timer.
+"""
+
+import logging
+from typing import Final, cast
+
+from asgi_master.asgi.http_extensions import PATHSEND
+from asgi_master.http.h2.engine import Engine, EngineStream
+from asgi_master.http.h2.errors import ConnectionError, ErrorCode  # noqa: A004 -- the term of RFC 9113
+from asgi_master.worker.diagnostics.current_request import bind_context
+from asgi_master.worker.http.h2_stream import H2Stream
+from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
+from asgi_master.worker.transport.connection_state import NEW, ConnectionState, TransferConnection
+from asgi_master.worker.transport.context import Connection, Ending, WorkerContext
+from asgi_master.worker.transport.stream_transport import StreamProtocol, StreamTransport
+from asgi_master.worker.transport.turns import FREE, TakesTurns
+
+log = logging.getLogger("asgi_master")
+
+_OPEN, _CLOSING, _LINGERING, _LOST = Ending
+_GOAWAYS: Final = {ErrorCode.NO_ERROR: 1, ErrorCode.PROTOCOL_ERROR: 2, ErrorCode.ENHANCE_YOUR_CALM: 3}
+"""Where `Stats.http2_goaways` counts them; all others at 4."""
+_IDLE: Final = (Wait.FIRST_BYTE, Wait.NEXT_REQUEST)
+
+_WRITE_SIZE: Final = 64 * 1024
+"""Bytes that are taken from the engine at once."""
+_WRITES: Final = 8
+"""Of them in one turn: a peer that reads as fast as is written has no more of it."""
+_LULL: Final = 1.0
+"""Seconds in which a drain waits for a moment without a stream, before it announces the end."""
+_GOAWAY_ANSWER: Final = 1.0
+"""Seconds that a peer has to answer the first GOAWAY, before the last stream is named anyway."""
+
+
+class H2Connection(TakesTurns, Connection, StreamProtocol):
+    """The protocol of a connection from its preface until it closes."""
+
+    __slots__ = (
+        "__weakref__",
+        "_acked",
+        "_drained_at",
+        "_ending",
+        "_eof",
+        "_frames",
+        "_given_endpoints",
+        "_is_paused",
+        "_passed_on",
+        "_served",
+        "_shut_down_at",
+        "_timer",
+        "access_log",
+        "context",
+        "engine",
+        "is_cancelled",
+        "rests_until",
+        "scopes",
+        "starting",
+        "transport",
+    )
+
+    def __init__(self, context: WorkerContext, state: ConnectionState = NEW) -> None:
+        super().__init__(context.turns)
+        self.context = context
+        self._given_endpoints = state.ends
+        self.access_log = None if context.access_log is None else context.access_log.of_connection()
+        self.starting: list[H2Stream] = []
+        """Streams whose application is called once what came with their heads was read."""
+        self.is_cancelled = False
+        bind_context(self)
+        self.engine: Engine = context.h2_engine(self)
+        self._ending = _OPEN
+        self._eof = False
+        self._is_paused = False  # whether the peer reads more slowly than is written
+        self._frames = 0
+        self._served = 0
+        self._passed_on = 0  # bytes that were given to the transport
+        self._acked = 0  # of them, those that the kernel took, as far as the sweep saw
+        self._drained_at = 0.0  # loop time of the first call of `drain`; 0 before
+        self._shut_down_at = 0.0  # loop time of the first GOAWAY; 0 before
+        self._timer = DeadlineTimer(context.http)
+
+    # -- called by the transport -------------------------------------------------------------------
+
+    def connection_made(self, transport: StreamTransport) -> None:
+        """The connection was accepted, and speaks HTTP/2."""
+        self.transport = self._transport = transport
+        self.scopes = self.context.scopes(
+            self._given_endpoints or transport.endpoints, transport.tls, (PATHSEND,)
+        )
+        self._register()
+        self.context.stats.http2_connections += 1
+        self.engine.start()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes arrived."""
+        if self.rests_until:
+            self.context.sweeps.wake(self)
+        if self._ending is _OPEN:
+            self.engine.receive_data(data, self.context.loop.time())
+            self._advance()
+
+    def eof_received(self) -> bool:
+        """The peer sends no more. It may be gone, or wait for the rest of its responses."""
+        self._eof = True
+        if self._ending is not _OPEN or not self.engine.streams:
+            self.flush()
+            return False
+        for stream in self._streams():
+            stream.peer_half_closed()
+        return True
+
+    def pause_writing(self) -> None:
+        """The peer reads more slowly than is written."""
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        """The peer caught up."""
+        self._is_paused = False
+        self.output_ready()
+
+    def connection_lost(self) -> None:
+        """The transport is closed."""
+        self._ending = _LOST
+        self._transport_lost()
+        self.engine.connection_lost()
+        self._leave_when_done()
+
+    # -- called by the engine, and by its streams --------------------------------------------------
+
+    def new_stream(self) -> EngineStream:
+        self._served += 1
+        self.context.stats.http2_streams += 1
+        return H2Stream(self)
+
+    def output_ready(self) -> None:
+        self.context.write_batch.add(self)
+
+    def flush(self) -> None:
+        """Give to the transport what was written in this turn, as far as it takes that."""
+        if self._ending is _LOST:
+            return
+        transport, take = self._transport, self.engine.data_to_send
+        for _ in range(_WRITES):
+            if self._is_paused:
+                return
+            data = take(_WRITE_SIZE)
+            if not data:
+                self._close_when_done()
+                return
+            self._passed_on += len(data)
+            transport.write(data)
+        self.output_ready()
+
+    def stream_finished(self, stream: H2Stream) -> None:
+        """The application of a stream has returned."""
+        self.engine.finished(stream)
+        if self._ending is _LOST:
+            self._leave_when_done()
+        elif self.is_cancelled and not self._is_running():
+            self._transport.abort()
+        elif self._drained_at or self._eof:
+            # When this has left, the connection may follow.
+            self.output_ready()
+
+    def _is_running(self) -> bool:
+        """Whether an application runs on one of the streams."""
+        return any(stream.is_running for stream in self._streams())
+
+    def _streams(self) -> list[H2Stream]:
+        return cast("list[H2Stream]", list(self.engine.streams))
+
+    # -- frames ------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Handle the frames that have arrived, as far as this turn of the loop allows."""
+        if self._is_queued:
+            return
+        advance, clock = self.engine.advance, self._turns.clock
+        frames, until = 0, 0.0
+        try:
+            while advance():
+                frames += 1
+                if frames > FREE:
+                    until = until or self._turns.slice()
+                    if clock() >= until:
+                        self._queue_up()
+                        break
+        except ConnectionError as error:
+            self._fail(error)
+        self._frames += frames
+        if self.starting:
+            starting, self.starting = self.starting, []
+            for stream in starting:
+                stream.start()
+
+    def _go_on(self) -> None:
+        if self._ending is _OPEN:
+            self._advance()
+
+    # -- called by the worker ----------------------------------------------------------------------
+
+    def sweep(self, now: float) -> float:
+        """A time-out is at most one sweep late."""
+        is_held_up = self._is_paused or self._is_queued
+        for stream in self._streams():
+            stream.sweep(now, is_held_up=is_held_up)
+        wait, progress = self._waiting()
+        is_leaving = self._shut_down_at > 0
+        if self._timer.is_over(wait, progress, now=now, draining=is_leaving):
+            self._time_out(wait)
+        elif wait in _IDLE and not is_leaving:
+            return self._timer.ends(wait)
+        return 0.0
+
+    def drain(self, transfer: TransferConnection | None = None) -> None:
+        """Announce the end, if nothing else serves at once, and else when no stream is open, or after a while.
+
+        Clients on the Python library h2 give up what is under way when they read GOAWAY. One that has nothing under way
+        needs no round trip either: what it sends meanwhile is behind the last stream, and it may send that again.
+        """
+        if self._ending is not _OPEN:
+            return
+        now, engine = self.context.loop.time(), self.engine
+        self._drained_at = self._drained_at or now
+        if not self._shut_down_at:
+            if engine.streams and transfer is not None and now - self._drained_at < _LULL:
+                return
+            self._shut_down_at = now
+            self._count_goaway(ErrorCode.NO_ERROR)
+            if engine.streams:
+                engine.shut_down()
+            else:
+                engine.finish_shutdown()
+            if self.rests_until:
+                self.context.sweeps.wake(self)
+        elif now - self._shut_down_at >= _GOAWAY_ANSWER:
+            engine.finish_shutdown()
+        self.flush()
+
+    def signal_disconnect(self) -> None:
+        for stream in self._streams():
+            stream.signal_disconnect()
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        for stream in self._streams():
+            stream.cancel()
+        if not self._is_running() and self._ending is not _LOST:
+            self._transport.abort()
+
+    def subject(self) -> str:
+        """What is being served, for a log. May be asked by another thread."""
+        subjects = [subject for stream in self._streams() if (subject := stream.subject())]
+        return ", ".join(subjects[:2]) + (f" and {len(subjects) - 2} more" if len(subjects) > 2 else "")
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _fail(self, error: ConnectionError) -> None:
+        """The peer broke the protocol: what the engine says of it is the last that is sent."""
+        log.debug("ended a connection: %s", error)
+        self._end(error.code)
+
+    def _count_goaway(self, code: ErrorCode) -> None:
+        self.context.stats.http2_goaways[_GOAWAYS.get(code, 4)] += 1
+
+    def _end(self, code: ErrorCode) -> None:
+        """Send what may still leave, which ends with GOAWAY, and tell the streams that they are over."""
+        self._count_goaway(code)
+        self.flush()
+        self._linger()
+        for stream in self._streams():
+            stream.disconnect()
+
+    def _close_when_done(self) -> None:
+        """Close once nothing is left to serve or to send."""
+        if self._ending is not _OPEN:
+            return
+        if self._eof and not self.engine.streams:
+            self._ending = _CLOSING
+            self._transport.close()
+        elif self._shut_down_at and self.engine.is_shut_down and not self.engine.streams:
+            self._linger()
+
+    def _linger(self) -> None:
+        """End our side, and for a while drop what arrives: closing over unread bytes resets the connection."""
+        if self._eof:
+            self._ending = _CLOSING
+            self._transport.close()
+            return
+        self._ending = _LINGERING
+        self._transport.write_eof()
+        self._let_off()
+
+    def _leave_when_done(self) -> None:
+        if self._ending is _LOST and not self.engine.streams:
+            self._unregister()
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def _waiting(self) -> tuple[Wait, int]:
+        """What is waited for now, and a number that changes whenever it makes progress."""
+        if self._ending is _LOST:
+            return Wait.NOTHING, 0
+        unsent = self._transport.get_write_buffer_size()
+        if unsent:
+            self._acked = max(self._acked, self._passed_on - unsent)
+            return Wait.WRITE, self._acked
+        if self._ending is _LINGERING:
+            return Wait.LINGER, 0
+        if self._ending is _CLOSING or self._is_queued:
+            return Wait.NOTHING, 0
+        if self.engine.is_mid_frame:
+            return Wait.HEADER, self._frames
+        if self.engine.streams:
+            return Wait.NOTHING, 0  # a request looks after its own time-outs
+        return (Wait.NEXT_REQUEST if self._served else Wait.FIRST_BYTE), self._served
+
+    def _time_out(self, wait: Wait) -> None:
+        match wait:
+            case Wait.WRITE | Wait.LINGER:
+                self._transport.abort()
+            case Wait.HEADER:
+                self.engine.go_away(ErrorCode.PROTOCOL_ERROR, "a frame did not arrive in time")
+                self._end(ErrorCode.PROTOCOL_ERROR)
+            case _:
+                self.engine.go_away(ErrorCode.NO_ERROR)
+                self._end(ErrorCode.NO_ERROR)

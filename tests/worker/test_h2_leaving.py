@@ -1,0 +1,242 @@
+"""Ends of HTTP/2 connections: GOAWAY, time-outs, cancellation."""
+
+import asyncio
+
+import pytest
+
+from asgi_master.http.h2.engine import PREFACE
+from h2_client import H2Client
+from http_apps import echo, hello, read_body, respond
+from serving import H2_VARIANTS, serve
+
+pytestmark = pytest.mark.parametrize("variant", H2_VARIANTS)
+
+LAST_POSSIBLE = 2**31 - 1
+FAR = 10_000.0
+"""Seconds ahead of the loop's time: all time-outs are over."""
+
+
+def drain(server):
+    def call():
+        server.context.draining = True
+        for connection in list(server.context.connections):
+            connection.drain()
+
+    server.run(call)
+
+
+def sweep_twice(server, seconds=FAR):
+    """The first look begins to measure, the second is so much later."""
+    now = server.loop.time()
+    server.sweep(now)
+    server.sweep(now + seconds)
+
+
+def test_a_drain_lets_streams_finish_and_names_the_last(variant):
+    async def app(scope, receive, send):
+        await go_on.wait()
+        await respond(send, body=b"finished")
+
+    with serve(app, **variant) as server:
+        go_on = server.run(asyncio.Event)
+        client = H2Client(server.connect())
+        before = client.request("GET", "/")
+        server.wait_until(lambda: server.context.stats.in_flight == 1)
+        drain(server)
+        server.run(go_on.set)
+        assert client.response(before).body == b"finished"
+        client.read_to_end()
+        assert [goaway.last_stream_id for goaway in client.goaways] == [LAST_POSSIBLE, before]
+        client.sock.close()
+        server.wait_until(lambda: not server.context.connections)
+
+
+def test_an_idle_connection_leaves_without_a_round_trip(variant):
+    with serve(hello, **variant) as server:
+        client = H2Client(server.connect())
+        client.get("/")
+        server.wait_until(lambda: server.context.stats.in_flight == 0)
+        drain(server)
+        client.read_to_end()
+        assert client.goaways[-1].last_stream_id == 1
+        client.sock.close()
+        server.wait_until(lambda: not server.context.connections)
+
+
+def test_a_peer_that_does_not_answer_is_told_the_last_stream_anyway(variant):
+    async def app(scope, receive, send):
+        await go_on.wait()
+        await respond(send)
+
+    with serve(app, **variant) as server:
+        go_on = server.run(asyncio.Event)
+        client = H2Client(server.connect())
+        client.request("GET", "/")
+        server.wait_until(lambda: server.context.stats.in_flight == 1)
+        drain(server)
+        connection = server.run(lambda: next(iter(server.context.connections)))
+        assert not server.run(lambda: connection.engine.is_shut_down)
+
+        def later():
+            connection._shut_down_at -= 2
+            connection.drain()
+
+        server.run(later)
+        assert server.run(lambda: connection.engine.is_shut_down)
+        server.run(go_on.set)
+        client.read_to_end()
+
+
+def test_where_others_serve_a_moment_without_a_stream_is_waited_for(variant):
+    async def app(scope, receive, send):
+        await go_on.wait()
+        await respond(send)
+
+    with serve(app, **variant) as server:
+        go_on = server.run(asyncio.Event)
+        client = H2Client(server.connect())
+        stream = client.request("GET", "/")
+        server.wait_until(lambda: server.context.stats.in_flight == 1)
+        connection = server.run(lambda: next(iter(server.context.connections)))
+
+        def drain():
+            connection.drain(lambda sock, state: True)
+
+        server.run(drain)
+        server.run(go_on.set)
+        assert client.response(stream).status == 200
+        assert client.goaways == []
+        server.wait_until(lambda: server.context.stats.in_flight == 0)
+        server.run(drain)
+        client.read_to_end()
+        assert client.goaways[-1].last_stream_id == stream
+
+
+def test_time_without_a_stream_is_bounded(variant):
+    with serve(hello, sweeps=False, **variant) as server:
+        client = H2Client(server.connect())
+        client.get("/")
+        server.wait_until(lambda: server.context.stats.in_flight == 0)
+        sweep_twice(server)
+        client.read_to_end()
+        assert [int(goaway.error_code) for goaway in client.goaways] == [0]
+
+
+def test_a_preface_must_come_in_time(variant):
+    with serve(hello, sweeps=False, **variant) as server:
+        sock = server.connect()
+        sock.sendall(PREFACE)
+        server.wait_until(lambda: server.context.stats.http2_connections == 1)
+        sweep_twice(server)
+        data = b""
+        while piece := sock.recv(65536):
+            data += piece
+        assert data.endswith(b"a frame did not arrive in time")
+
+
+def test_a_body_must_come_in_time(variant):
+    with serve(echo, sweeps=False, **variant) as server:
+        client = H2Client(server.connect())
+        stream = client.open("POST", "/", ends=False)
+        server.wait_until(lambda: server.context.stats.in_flight == 1)
+        sweep_twice(server)
+        assert client.response(stream).status == 408
+
+
+def test_the_application_must_begin_in_time(variant, caplog):
+    async def app(scope, receive, send):
+        await asyncio.Event().wait()
+
+    with serve(app, sweeps=False, request_timeout=5.0, **variant) as server:
+        client = H2Client(server.connect())
+        stream = client.request("GET", "/")
+        server.wait_until(lambda: server.context.stats.in_flight == 1)
+        sweep_twice(server, 6.0)
+        assert client.response(stream).status == 504
+        server.wait_until(lambda: server.context.stats.in_flight == 0)
+    assert "GET /: cancelled, as it had not begun to respond" in caplog.text
+
+
+def test_a_peer_that_opens_no_window_loses_its_stream_only(variant):
+    async def app(scope, receive, send):
+        await respond(send, body=b"x" * (100_000 if scope["path"] == "/large" else 3))
+
+    with serve(app, sweeps=False, **variant) as server:
+        client = H2Client(server.connect(), window=10)
+        client.acknowledges = False
+        large = client.request("GET", "/large")
+        client.read_until(lambda: client.responses[large].body)
+        sweep_twice(server)
+        assert client.response(large).reset == 8
+        assert client.get("/").body == b"xxx"
+
+
+def test_a_peer_that_does_not_read_is_cut_off(variant):
+    async def app(scope, receive, send):
+        await respond(send, body=b"x" * 10_000_000)
+
+    with serve(app, sweeps=False, send_buffer=10_000, **variant) as server:
+        client = H2Client(server.connect(receive_buffer=10_000), window=2**24)
+        client.h2.increment_flow_control_window(2**24)
+        client.request("GET", "/")
+        connection = server.wait_until(lambda: next(iter(server.context.connections), None))
+        server.wait_until(connection.transport.get_write_buffer_size)
+        sweep_twice(server)
+        server.wait_until(lambda: not server.context.connections)
+
+
+def test_cancelled_at_the_end_of_the_drain(variant):
+    cancelled = []
+
+    async def app(scope, receive, send):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(scope["path"])
+            raise
+
+    with serve(app, **variant) as server:
+        client = H2Client(server.connect())
+        for number in range(3):
+            client.request("GET", f"/{number}")
+        server.wait_until(lambda: server.context.stats.in_flight == 3)
+        server.run(lambda: [connection.cancel() for connection in list(server.context.connections)])
+        server.wait_until(lambda: not server.context.connections)
+        assert sorted(cancelled) == ["/0", "/1", "/2"]
+
+
+def test_a_stream_is_told_of_the_end_at_half_time(variant):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"begun ", "more_body": True})
+        await receive()
+        assert (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.body", "body": b"ended"})
+
+    with serve(app, **variant) as server:
+        client = H2Client(server.connect())
+        stream = client.request("GET", "/")
+        client.head(stream)
+        drain(server)
+        server.run(lambda: [connection.signal_disconnect() for connection in server.context.connections])
+        assert client.response(stream).body == b"begun ended"
+
+
+def test_a_half_closed_peer_gets_its_responses(variant):
+    async def app(scope, receive, send):
+        body = await read_body(receive)
+        await ended.wait()
+        await respond(send, body=body)
+
+    with serve(app, **variant) as server:
+        ended = server.run(asyncio.Event)
+        client = H2Client(server.connect())
+        streams = [client.request("POST", "/", body=b"data") for _ in range(3)]
+        server.wait_until(lambda: server.context.stats.in_flight == 3)
+        client.sock.shutdown(1)
+        connection = server.run(lambda: next(iter(server.context.connections)))
+        server.wait_until(lambda: connection._eof)
+        server.run(ended.set)
+        assert [client.response(stream).body for stream in streams] == [b"data"] * 3
+        client.read_to_end()
+        server.wait_until(lambda: not server.context.connections)

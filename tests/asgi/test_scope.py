@@ -191,3 +191,23 @@ def test_a_forwarded_prefix_is_put_before_the_path() -> None:
     scope = scopes.scope(request, {})
     assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/told", "/told/a b", b"/told/a%20b")
     assert scopes.client == ("127.0.0.1", 5)
+
+
+def test_scopes_of_another_connection_differ_in_what_is_its_own():
+    request = Request("GET", b"/a", b"/a", b"", [(b"host", b"a"), (b"x-forwarded-proto", b"https")], "1.1")
+    ends = {"server": ("::1", 80), "scheme": "http", "root_path": "/r", "extensions": ("x",)}
+    for scopes, scheme in (
+        (HttpScopes(client=None, **ends), "http"),
+        (ForwardedScopes(Forwarded(Trust([], any_peer=True)), client=None, **ends), "https"),
+    ):
+        before = scopes.scope(request, {})
+        other = scopes.of_connection(("127.0.0.1", 5), {"tls_version": 772})
+        assert other.client == ("127.0.0.1", 5)
+        scope = other.scope(request, {})
+        assert scope == {
+            **before,
+            "client": other.client,
+            "extensions": {"x": {}, "tls": {"tls_version": 772}},
+        }
+        assert scope["scheme"] == scheme
+        assert scopes.scope(request, {}) == before

@@ -22,6 +22,7 @@ from asgi_master.http.limits import Http2Limits, HttpLimits, WebSocketLimits
 from asgi_master.worker.accept.opening import open_connection
 from asgi_master.worker.transport.connection_state import ConnectionState
 from asgi_master.worker.transport.context import WorkerContext
+from asgi_master.worker.transport.endpoints import Endpoints
 from asgi_master.worker.transport.tls import TlsServer
 from http_client import Client
 
@@ -80,7 +81,7 @@ class Server:
     def take(self, sock: socket.socket, state: ConnectionState | None = None) -> None:
         """Serve a connection of another worker, or a new one, from now on."""
         sock.setblocking(False)
-        self.run(lambda: open_connection(self.context, sock, state=state))
+        self.run(lambda: open_connection(self.context, sock, Endpoints.of_socket(sock), state=state))
 
     def client(self, *, receive_buffer: int | None = None) -> Client:
         """A connected client that speaks HTTP."""
@@ -198,7 +199,8 @@ async def _serve(
         with contextlib.suppress(BlockingIOError):
             connection, peer = listener.accept()
             connection.setblocking(False)
-            open_connection(context, connection, peer, tls=tls)
+            ends = Endpoints.of_socket(connection, peer, is_tls=tls is not None)
+            open_connection(context, connection, ends, tls=tls)
 
     async def sweep() -> None:
         while True:

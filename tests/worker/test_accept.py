@@ -17,6 +17,7 @@ from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.scoreboard import Row, RowState, Scoreboard
 from asgi_master.tls.bundle import read_bundle
 from asgi_master.worker.accept.acceptor import Acceptor
+from asgi_master.worker.accept.listener import Listener
 from asgi_master.worker.transport.connection_state import NEW, ConnectionState
 from asgi_master.worker.transport.tls import TlsServer
 from certificates import Authority
@@ -105,9 +106,10 @@ def test_nobody_alive_is_nobody_to_wait_for(acceptor: Acceptor, sibling: Row) ->
 def test_a_long_queue_is_taken_by_the_dozen_and_still_evenly(
     board: Scoreboard, sibling: Row, acceptor: Acceptor
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener, contextlib.ExitStack() as clients:
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as sock, contextlib.ExitStack() as clients:
         for _ in range(100):
-            clients.enter_context(socket.create_connection(listener.getsockname(), TIMEOUT))
+            clients.enter_context(socket.create_connection(sock.getsockname(), TIMEOUT))
+        listener = Listener(sock)
         assert acceptor._pace(listener) == (4, 1), "it does not look before it has to"
         acceptor._may_storm = True
         acceptor._context.stats.connections = 320
@@ -116,9 +118,8 @@ def test_a_long_queue_is_taken_by_the_dozen_and_still_evenly(
         stir(sibling)
         assert not acceptor._defers(11)
         assert acceptor._defers(10)
-        listener.setblocking(False)
         for _ in range(50):
-            listener.accept()[0].close()
+            sock.accept()[0].close()
         assert acceptor._pace(listener) == (4, 1)
 
 
@@ -343,6 +344,23 @@ def test_a_fault_of_ours_does_not_make_the_loop_spin(
             assert Client(client).get().body == b"hello"
 
 
+def test_who_says_nothing_holds_nobody_up_whatever_time_out_the_application_has_set(
+    board: Scoreboard, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    _client, connection = ends
+    with serve(hello) as server, listening(board, server) as (_acceptor, hand_off, copy):
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(10 * TIMEOUT)
+        try:
+            with socket.create_connection(copy.getsockname(), TIMEOUT):
+                assert get(copy) == b"hello"
+                assert hand_off.put(connection, NEW.to_metadata())
+                wait_until(lambda: server.context.stats.connections == 2, "it is taken")
+                assert get(copy) == b"hello"
+        finally:
+            socket.setdefaulttimeout(before)
+
+
 def test_one_listener_that_fails_does_not_stop_the_others(board: Scoreboard) -> None:
     with serve(hello) as server:
         hand_off = HandOff.create()
@@ -379,7 +397,7 @@ def test_a_spare_keeps_new_listeners_for_later(board: Scoreboard) -> None:
             assert get(other) == b"hello"
             server.run(acceptor.stop)
             server.run(lambda: acceptor.renew_listeners([other.dup()], []))
-        assert acceptor._listeners == []
+        assert acceptor._listening == []
         hand_off.close()
 
 
@@ -447,6 +465,7 @@ def test_a_listener_that_cannot_be_watched_now_is_watched_later(board: Scoreboar
     with contextlib.closing(HandOff.create()) as hand_off, socket.socket() as listener:
         acceptor = Acceptor(context, [listener], hand_off, board, board.allocate(), max_connections=0)
         acceptor._running = True
+        acceptor._prepare_listeners()
         acceptor._continue()
         acceptor._watch_handed_off()
         for _ in range(10):

@@ -1,6 +1,6 @@
 """The ASGI connection scopes of requests and WebSocket handshakes."""
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 from urllib.parse import unquote_to_bytes
 
 from asgi_master.asgi.types import Address, Scope
@@ -71,6 +71,18 @@ class HttpScopes:
             "state": None,
             "extensions": None,
         }
+
+    def of_connection(self, client: Address | None, tls: dict[str, Any] | None) -> Self:
+        """Those of another connection, that differs in this alone. Faster than to put together what they share."""
+        other = object.__new__(type(self))
+        other._tls = tls
+        other._extensions = self._extensions
+        other._root_path = self._root_path
+        other._raw_root_path = self._raw_root_path
+        other._request = None
+        other._common = common = self._common.copy()
+        common["client"] = client
+        return other
 
     @property
     def client(self) -> Address | None:
@@ -143,6 +155,12 @@ class ForwardedScopes(HttpScopes):
             client=client, server=server, scheme=scheme, root_path=root_path, tls=tls, extensions=extensions
         )
         self._forwarded = forwarded
+
+    def of_connection(self, client: Address | None, tls: dict[str, Any] | None) -> Self:
+        """See `HttpScopes.of_connection`."""
+        other = super().of_connection(client, tls)
+        other._forwarded = self._forwarded  # noqa: SLF001 -- of the same class
+        return other
 
     def scope(self, request: Request, state: dict[str, Any]) -> Scope:
         """See `HttpScopes.scope`; `client`, `scheme` and `root_path` are what the peer said, if it did."""

@@ -86,7 +86,7 @@ class HandOff:
         self.is_over = False
         return before
 
-    def put(self, connection: socket.socket, metadata: bytes) -> bool:
+    def put(self, connection: socket.SocketType, metadata: bytes) -> bool:
         """Offer a connection to the other workers; false if the queue is full. The caller still closes its own copy.
 
         `metadata`, of two kilobytes at most, describes the connection to the worker that takes it.
@@ -99,11 +99,11 @@ class HandOff:
         faults.fault_point("mid_hand_off")
         return given
 
-    def put_new(self, connection: socket.socket, *, is_tls: bool) -> bool:
+    def put_new(self, connection: socket.SocketType, *, is_tls: bool) -> bool:
         """As `put`, for a connection that was not served yet."""
         return self._send(_NEW_TLS if is_tls else _NEW, connection)
 
-    def _send(self, data: bytes, connection: socket.socket) -> bool:
+    def _send(self, data: bytes, connection: socket.SocketType) -> bool:
         # Never waits: if the queue is full, the worker keeps its connection.
         try:
             descriptors.send(self._put, data, [connection.fileno()])

@@ -38,7 +38,7 @@ async def drain(
 ) -> None:
     """Empty `context.connections` within the order's time less `reserved` seconds, or sooner by a harsher order."""
 
-    def transfer(connection: socket.socket, state: ConnectionState) -> bool:
+    def transfer(connection: socket.SocketType, state: ConnectionState) -> bool:
         return hand_off.put(connection, state.to_metadata())
 
     loop = context.loop

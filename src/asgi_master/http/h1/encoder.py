@@ -36,13 +36,14 @@ def _lines(fields: Fields) -> bytes:
 class HeadEncoder:
     """Encodes the heads of a worker's responses, and remembers what the usual ones came to since the date changed."""
 
-    __slots__ = ("_date_line", "_encoded_heads", "_fields", "_server_line")
+    __slots__ = ("_date_line", "_encoded_heads", "_encoded_last_heads", "_fields", "_server_line")
 
     def __init__(self, fields: ServerFields) -> None:
         self._fields = fields
         self._server_line = b"server: %b\r\n" % fields.server if fields.server else b""
         self._date_line = b""
         self._encoded_heads: dict[ResponseHead, bytes] = {}
+        self._encoded_last_heads: dict[ResponseHead, bytes] = {}  # of connections that end with the response
         self.date_changed()
 
     def date_changed(self) -> None:
@@ -50,6 +51,7 @@ class HeadEncoder:
         date = self._fields.date
         self._date_line = b"date: %b\r\n" % date if date else b""
         self._encoded_heads.clear()
+        self._encoded_last_heads.clear()
 
     def server_lines(self) -> dict[bytes, bytes]:
         """A line of each field that the server adds, by its name in lower case."""
@@ -74,15 +76,16 @@ class HeadEncoder:
             )
         )
 
-    def encode_cached(self, head: ResponseHead) -> bytes:
-        """`encode` for the common case: content-length known, HTTP/1.1, keep-alive. Cached."""
-        data = self._encoded_heads.get(head)
+    def encode_cached(self, head: ResponseHead, keep_alive: bool) -> bytes:
+        """`encode` for the common case: content-length known, HTTP/1.1. Cached."""
+        encoded = self._encoded_heads if keep_alive else self._encoded_last_heads
+        data = encoded.get(head)
         if data is None:
-            data = self.encode(head, b"", _END)
+            data = self.encode(head, b"", _END if keep_alive else _END_CLOSE)
             if head.is_cached:
-                if len(self._encoded_heads) >= _MAX_ENCODED_HEADS:
-                    self._encoded_heads.clear()
-                self._encoded_heads[head] = data
+                if len(encoded) >= _MAX_ENCODED_HEADS:
+                    encoded.clear()
+                encoded[head] = data
         return data
 
 
@@ -119,8 +122,8 @@ class ResponseEncoder:
             keep_alive = False
         self._chunked = chunked
         self.keep_alive = keep_alive
-        if keep_alive and is_1_1 and not framing:
-            return self._heads.encode_cached(head)
+        if is_1_1 and not framing:
+            return self._heads.encode_cached(head, keep_alive)
         end = _END if keep_alive and is_1_1 else _END_KEEP_ALIVE if keep_alive else _END_CLOSE
         return self._heads.encode(head, framing, end)
 

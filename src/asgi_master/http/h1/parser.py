@@ -252,7 +252,9 @@ class Parser(ABC):
         if len(request.headers) > self._count_limit:
             raise ProtocolError(431, "too many header fields")
         self._misses = misses = self._misses + 1
-        if misses <= _MOST_MISSES or not misses % _NEXT_TRY:
+        if not request.keep_alive:
+            self._head_cache = None  # no other head comes
+        elif misses <= _MOST_MISSES or not misses % _NEXT_TRY:
             self._head_cache = HeadCache.of(head, request, cache)
         elif cache is not None:
             self._head_cache = None

@@ -179,6 +179,9 @@ def _body_length(length: bytes | None, coding: bytes | None, is_1_1: bool) -> in
 
 
 def _apply_connection(request: H1Request, options: bytes, upgrade: bytes | None) -> None:
+    if options == b"close":
+        request.keep_alive = False
+        return
     tokens = [option.strip(b" \t") for option in options.lower().split(b",")]
     if b"close" in tokens:
         request.keep_alive = False

@@ -11,22 +11,21 @@ again later, is logged at a limited rate, and never blocks the loop.
 import asyncio
 import logging
 import socket
-import struct
 import time
 from collections.abc import Callable, Collection
-from ipaddress import ip_address
 from typing import Any
 
 from asgi_master.errors import advice
-from asgi_master.ipc.counters import Field
 from asgi_master.ipc.hand_off import HandOff, TransferredConnection
 from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.telemetry.rate_limit import RateLimit
+from asgi_master.worker.accept.listener import Listener
 from asgi_master.worker.accept.opening import open_connection
 from asgi_master.worker.heartbeat import BEAT_PERIOD
 from asgi_master.worker.transport.connection_state import ConnectionState
 from asgi_master.worker.transport.context import WorkerContext
+from asgi_master.worker.transport.endpoints import Endpoints
 from asgi_master.worker.transport.tls import TlsServer
 
 log = logging.getLogger("asgi_master")
@@ -39,8 +38,6 @@ _SHARE_IN_A_STORM = 1 / 32
 """The same in a storm, as a share of its connections: politeness costs time, and a full queue refuses clients."""
 _STORM = 64
 """Connections in the queue of a listener from which on there is a storm."""
-_QUEUED = struct.Struct("@24xI")
-"""Of Linux' `struct tcp_info`, as far as the number of connections in a listener's queue."""
 _RETRY_AFTER = 0.001
 _DEFER_AT_MOST_NS = 5_000_000
 _DEFER_TO_THE_BUSY_NS = 500_000
@@ -71,8 +68,10 @@ class Acceptor:
         """On `secure`, a part of the listeners, `tls` is spoken."""
         self._context = context
         self._loop = context.loop
-        self._listeners = listeners
+        self._listening = listeners
         self._secure = frozenset(secure)
+        self._listeners: list[Listener] = []
+        """Made of these when it starts."""
         self._tls = tls
         self._hand_off = hand_off
         self._scoreboard = scoreboard
@@ -85,10 +84,8 @@ class Acceptor:
         self._owed = 0
         """Connections to take without asking, after one had to wait."""
         self._resume: asyncio.TimerHandle | None = None
-        self._set_aside: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._set_aside: dict[Listener, asyncio.TimerHandle] = {}
         """Listeners that failed, until they are tried again."""
-        self._names: dict[socket.socket, object] = {}
-        """Of listeners: the name that each socket accepted from them has; `None` if that differs."""
         self._failures = FailureLog()
         self._refused = RateLimit()
         self._may_storm = False  # whether the last turn left something in a queue, as far as it saw
@@ -109,16 +106,13 @@ class Acceptor:
             remaining = [listener for listener in remaining if self._take_some(listener)]
             await asyncio.sleep(0)
 
-    def _take_some(self, listener: socket.socket) -> bool:
+    def _take_some(self, listener: Listener) -> bool:
         """Accept a few; false if no more wait there."""
         try:
             for _ in range(_ACCEPTS_PER_TURN):
                 if self._is_full():
                     return False
-                listener.setblocking(False)
-                connection, peer = listener.accept()
-                self._context.stats.accepted += 1
-                self._open(connection, peer, listener)
+                self._accept_one(listener)
         except OSError as error:
             return isinstance(error, ConnectionAbortedError)
         return True
@@ -151,7 +145,7 @@ class Acceptor:
         """Accept there, and nowhere else."""
         self._unwatch()
         self._close_listeners()
-        self._listeners = listeners
+        self._listening = listeners
         self._secure = frozenset(secure)
         self._prepare_listeners()
         if self._is_stopped:
@@ -160,19 +154,15 @@ class Acceptor:
             self._watch()
 
     def _prepare_listeners(self) -> None:
-        for listener in self._listeners:
-            listener.setblocking(False)
-            if listener.family != socket.AF_UNIX:
-                # Accepted sockets have it from their listener: what is written leaves at once.
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._names = {listener: _name(listener) for listener in self._listeners}
+        self._listeners = [Listener(sock, is_secure=sock in self._secure) for sock in self._listening]
 
     def _close_listeners(self) -> None:
         for timer in self._set_aside.values():
             timer.cancel()
         self._set_aside.clear()
-        for listener in self._listeners:
-            listener.close()
+        for sock in self._listening:
+            sock.close()
+        self._listening = []
         self._listeners = []
         self._secure = frozenset()
 
@@ -181,20 +171,20 @@ class Acceptor:
             if listener not in self._set_aside:
                 self._watch_one(listener)
 
-    def _watch_one(self, listener: socket.socket) -> None:
+    def _watch_one(self, listener: Listener) -> None:
         # Not to be left unwatched: the worker would count as one that serves.
         if not self._guarded(listener, "accept", self._add_reader, listener):
             self._set_aside_for_now(listener)
 
-    def _add_reader(self, listener: socket.socket) -> None:
-        self._loop.add_reader(listener, self._on_readable, listener)
+    def _add_reader(self, listener: Listener) -> None:
+        self._loop.add_reader(listener.sock, self._on_readable, listener)
 
-    def _set_aside_for_now(self, listener: socket.socket) -> None:
+    def _set_aside_for_now(self, listener: Listener) -> None:
         self._set_aside[listener] = self._loop.call_later(_PAUSE_AFTER_A_FAULT, self._try_again, listener)
 
     def _unwatch(self) -> None:
         for listener in self._listeners:
-            self._loop.remove_reader(listener)
+            self._loop.remove_reader(listener.sock)
 
     def _watch_handed_off(self) -> None:
         if not self._running or self._hand_off.is_over:
@@ -205,41 +195,37 @@ class Acceptor:
     def _add_taker(self, fd: int) -> None:
         self._loop.add_reader(fd, self._on_handed_off)
 
-    def _on_readable(self, listener: socket.socket) -> None:
+    def _on_readable(self, listener: Listener) -> None:
         if not self._guarded(listener, "accept", self._accept, listener):
             # The queue stays in the kernel, others may take from it meanwhile.
-            self._loop.remove_reader(listener)
+            self._loop.remove_reader(listener.sock)
             self._set_aside_for_now(listener)
 
-    def _try_again(self, listener: socket.socket) -> None:
+    def _try_again(self, listener: Listener) -> None:
         del self._set_aside[listener]
         if self._running and self._resume is None:
             self._watch_one(listener)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: Listener) -> None:
         most, slack = self._pace(listener)
         for _ in range(most):
             if self._defers(slack):
                 self._pause(_RETRY_AFTER)
                 return
-            # It is shared, and so is whether it waits; a request that was just served may have changed that too.
-            listener.setblocking(False)
             try:
-                connection, peer = listener.accept()
+                self._accept_one(listener)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 self._deferred_since = self._owed = 0
                 self._may_storm = False
                 return
             if self._failures.running:
                 self._failures.recovered(listener)
-            self._context.stats.accepted += 1
-            self._open(connection, peer, listener)
         self._may_storm = True
 
-    def _pace(self, listener: socket.socket) -> tuple[int, int]:
+    def _pace(self, listener: Listener) -> tuple[int, int]:
         """How many connections to accept in this turn, and how far to be ahead of others then."""
         # Only once a turn left something in a queue: looking costs as much as accepting nothing.
-        if not self._may_storm or _queued(listener) < _STORM:
+        if not self._may_storm or listener.queued() < _STORM:
             return _ACCEPTS_PER_TURN, _SLACK
         return _ACCEPTS_IN_A_STORM, _SLACK + int(self._mine() * _SHARE_IN_A_STORM)
 
@@ -274,19 +260,24 @@ class Acceptor:
             )
 
     def _open_taken(self, taken: TransferredConnection) -> None:
+        connection = taken.connection
+        connection.setblocking(
+            False
+        )  # it has the time-out that the application set for all sockets, if it did
+        ends = Endpoints.of_socket(connection, is_tls=taken.is_tls)
         if taken.metadata is None:
             self._context.stats.accepted += 1  # by the master, which does not count
             if taken.is_tls:
-                self._open_secure(taken.connection)
+                self._open_secure(connection, ends)
             else:
-                open_connection(self._context, taken.connection)
+                open_connection(self._context, connection, ends)
             return
         try:
             state = ConnectionState.from_metadata(taken.metadata)
         except ValueError:
-            self._hand_off.refuse(taken.connection)
+            self._hand_off.refuse(connection)
         else:
-            open_connection(self._context, taken.connection, state=state)
+            open_connection(self._context, connection, ends, state=state)
 
     def _guarded(self, source: object, what: str, work: Callable[[Any], None], argument: object) -> bool:
         """Do it; false, with a line in the log, if it failed."""
@@ -299,15 +290,18 @@ class Acceptor:
             return False
         return True
 
-    def _open(self, connection: socket.socket, peer: object, listener: socket.socket) -> None:
-        if listener in self._secure:
-            self._open_secure(connection, peer, self._names[listener])
+    def _accept_one(self, listener: Listener) -> None:
+        """Accept and serve a connection. Raises `OSError`, as `Listener.accept`."""
+        connection, ends = listener.accept()
+        self._context.stats.accepted += 1
+        if listener.is_secure:
+            self._open_secure(connection, ends)
         else:
-            open_connection(self._context, connection, peer, self._names[listener])
+            open_connection(self._context, connection, ends)
 
-    def _open_secure(self, connection: socket.socket, peer: object = None, own: object = None) -> None:
+    def _open_secure(self, connection: socket.SocketType, ends: Endpoints) -> None:
         if self._tls is not None:
-            open_connection(self._context, connection, peer, own, tls=self._tls)
+            open_connection(self._context, connection, ends, tls=self._tls)
         else:
             # Of a bind that was removed, and no other speaks TLS: there is no certificate to answer with.
             connection.close()
@@ -319,12 +313,11 @@ class Acceptor:
             return True
         now = time.monotonic_ns()
         # Siblings must see now, not at the next heartbeat, how many there are and that this worker came by.
-        self._row[Field.CONNECTIONS] = mine
-        self._row[Field.HEARTBEAT_NS] = now
+        self._row.stir(mine, now)
         if self._owed:
             self._owed -= 1
             return False
-        if not self._is_ahead(mine - slack, now - _FRESH_NS):
+        if mine <= slack or not self._is_ahead(mine - slack, now - _FRESH_NS):
             self._deferred_since = 0
             return False
         if self._deferred_since == 0:
@@ -361,18 +354,3 @@ class Acceptor:
         self._resume = None
         if self._running:
             self._watch()
-
-
-def _queued(listener: socket.socket) -> int:
-    """How many connections wait in the listener's queue; 0 if the kernel does not say, as of a Unix socket."""
-    if listener.family == socket.AF_UNIX:
-        return 0
-    (queued,) = _QUEUED.unpack(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUED.size))
-    return int(queued)
-
-
-def _name(listener: socket.socket) -> object:
-    """The name of each socket that is accepted from the listener; `None` if it listens on several addresses."""
-    name = listener.getsockname()
-    is_any = isinstance(name, tuple) and ip_address(name[0]).is_unspecified
-    return None if is_any else name

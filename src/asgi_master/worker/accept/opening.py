@@ -17,26 +17,27 @@ _HEADER_TO_COME = ConnectionState(expects_proxy_header=True)
 
 def open_connection(
     context: WorkerContext,
-    sock: socket.socket,
-    peer: object = None,
-    own: object = None,
+    sock: socket.SocketType,
+    ends: Endpoints,
     *,
     tls: TlsServer | None = None,
     state: ConnectionState | None = None,
 ) -> None:
-    """Serve a connection, beginning with what has arrived on it.
+    """Serve a connection between these ends, beginning with what has arrived on it.
 
-    `peer` is the name of the client's socket and `own` that of ours, as far as they are known. `tls` is what TLS is
-    spoken with.
-    `state` is that in another worker, if it comes from there.
+    `tls` is what TLS is spoken with. `state` is that in another worker, if it comes from there.
     """
-    endpoints = Endpoints.of_socket(sock, peer, own, is_tls=tls is not None)
     if state is None:
         state = NEW if context.proxies is None else _HEADER_TO_COME
-
-    transport = SocketTransport(context.loop, context.poller, sock, endpoints)
+    transport = SocketTransport(context.loop, context.poller, sock, ends)
     # A connection notes in its context whom it serves.
-    transport.context.run(lambda: transport.start(first_protocol(context, tls, state)))
+    transport.context.run(_start, transport, context, tls, state)
+
+
+def _start(
+    transport: SocketTransport, context: WorkerContext, tls: TlsServer | None, state: ConnectionState
+) -> None:
+    transport.start(first_protocol(context, tls, state))
 
 
 def first_protocol(context: WorkerContext, tls: TlsServer | None, state: ConnectionState) -> StreamProtocol:

@@ -69,7 +69,7 @@ class ConnectionState:
             raise ValueError(f"not the state of a connection: {error!r}") from None
 
 
-TransferConnection = Callable[[socket.socket, ConnectionState], bool]
+TransferConnection = Callable[[socket.SocketType, ConnectionState], bool]
 """Offers a connection to the other workers, with its state.
 
 False if they cannot take it now. The caller closes its own copy.

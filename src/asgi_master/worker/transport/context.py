@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from asgi_master.asgi.scope import ForwardedScopes, HttpScopes
 from asgi_master.asgi.types import Address, Scope
+from asgi_master.http.bounded_cache import BoundedCache
 from asgi_master.http.engines import Engines
 from asgi_master.http.forwarded import Forwarded, Trust
 from asgi_master.http.h2.engine import Engine, Owner
@@ -180,6 +181,8 @@ class WorkerContext:
     write_batch: WriteBatch = field(init=False)
     turns: Turns = field(init=False)
     poller: Poller = field(init=False)
+    _scopes: BoundedCache[tuple[Address | None, bool, tuple[str, ...], bool], HttpScopes] = field(init=False)
+    """By what they differ in from connection to connection, apart from the client."""
     on_connection_lost: Callable[[], None] | None = None
     """Called after a connection left `connections`; the drain waits on it."""
 
@@ -188,6 +191,7 @@ class WorkerContext:
         self.write_batch = WriteBatch(self.loop)
         self.turns = Turns(self.loop)
         self.poller = Poller(self.loop)
+        self._scopes = BoundedCache(64)
         self.is_timed = self.counts_durations or (self.access_log is not None and self.access_log.is_timed)
 
     def h2_engine(self, owner: Owner) -> Engine:
@@ -201,14 +205,20 @@ class WorkerContext:
         Whether the peer is trusted as a proxy is decided here, once a connection.
         """
         forwarded = self.forwarded
-        make: Callable[..., HttpScopes] = HttpScopes
-        if forwarded is not None and ends.are_trusted_by(forwarded.trust):
-            make = partial(ForwardedScopes, forwarded)
-        return make(
-            client=ends.client,
-            server=ends.server,
-            scheme="https" if ends.is_tls else "http",
-            root_path=self.root_path,
-            tls=tls,
-            extensions=extensions,
-        )
+        if forwarded is not None and not ends.are_trusted_by(forwarded.trust):
+            forwarded = None
+        kind = (ends.server, ends.is_tls, extensions, forwarded is None)
+        known = self._scopes.get(kind)
+        if known is None:
+            make: Callable[..., HttpScopes] = HttpScopes
+            if forwarded is not None:
+                make = partial(ForwardedScopes, forwarded)
+            known = make(
+                client=None,
+                server=ends.server,
+                scheme="https" if ends.is_tls else "http",
+                root_path=self.root_path,
+                extensions=extensions,
+            )
+            self._scopes.offer(kind, known)
+        return known.of_connection(ends.client, tls)

@@ -24,27 +24,21 @@ class Endpoints:
     """Whether the peer came through a Unix socket of ours."""
 
     @classmethod
-    def of_socket(
-        cls, sock: socket.socket, peer: object = None, own: object = None, *, is_tls: bool = False
-    ) -> "Endpoints":
+    def of_socket(cls, sock: socket.SocketType, peer: object = None, *, is_tls: bool = False) -> "Endpoints":
         """As a socket says, on which TLS will be spoken or not.
 
-        `peer` is the client's address and `own` the server's, as sockets name them, as far as they are known.
+        `peer` is the client's address as sockets name it, if it is known.
         """
         if peer is None:
             try:
                 peer = sock.getpeername()
             except OSError:
                 peer = None  # gone already
-        if own is None:
-            try:
-                own = sock.getsockname()
-            except OSError:
-                own = None  # the kernel does not say
-        return cls._named(peer, own, is_tls=is_tls)
-
-    @classmethod
-    def _named(cls, peer: object, own: object, *, is_tls: bool) -> "Endpoints":
+        own: object
+        try:
+            own = sock.getsockname()
+        except OSError:
+            own = None  # the kernel does not say
         client, server = address_of(peer), address_of(own)
         # The peer of a Unix socket has no address, whatever it calls itself.
         is_unix = server is not None and server[1] is None

@@ -62,7 +62,7 @@ class SocketTransport(StreamTransport):
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, poller: Poller, sock: socket.socket, endpoints: Endpoints
+        self, loop: asyncio.AbstractEventLoop, poller: Poller, sock: socket.SocketType, endpoints: Endpoints
     ) -> None:
         """A copy of the present context is that of the protocol's calls. `start` begins to read."""
         self._loop = loop

@@ -167,7 +167,6 @@ class BuiltinEngine(ReceivingEngine):
         if stream is not None and stream.engine_state is not CLOSED:
             self._close(stream)
             stream.closed(error.code)
-        self._return_connection_window()
         self._announce()
 
     def _count_answer(self, size: int) -> None:
@@ -211,7 +210,7 @@ class BuiltinEngine(ReceivingEngine):
         for stream in list(self._streams.values()):
             if stream.engine_state is OPEN or stream.engine_state is HALF_CLOSED_LOCAL:
                 stream.receive_window -= excess
-                self._return_windows(stream)
+                self._give_back(stream, 0)  # what is due may be worth a frame now
 
     def _resize_send_windows(self, initial: int) -> None:
         """RFC 9113 §6.9.2: windows of open streams change by the difference, and may become negative."""

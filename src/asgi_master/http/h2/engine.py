@@ -51,6 +51,7 @@ class EngineStream(ABC):
 
     __slots__ = (
         "body_left",
+        "due",
         "engine_state",
         "has_length",
         "is_finished",
@@ -80,6 +81,8 @@ class EngineStream(ABC):
     """Bytes of the body that were given to `data_received` and not `consumed`."""
     receive_window: int
     """Bytes of the body that the peer may send. Set, like the following, if the request does not end with its head."""
+    due: int
+    """Bytes of the body that were consumed, and that the peer was not told of."""
     body_left: int
     """Bytes of the body that may still come; negative once more came."""
     has_length: bool

@@ -55,6 +55,7 @@ class ReceivingEngine(SendingEngine):
         "_connection_window",
         "_decode",
         "_decoder",
+        "_due",
         "_early_priorities",
         "_expected",
         "_last_served",
@@ -64,7 +65,6 @@ class ReceivingEngine(SendingEngine):
         "_receive_window",
         "_skipped",
         "_stream_window",
-        "_unconsumed",
     )
 
     def __init__(
@@ -80,7 +80,7 @@ class ReceivingEngine(SendingEngine):
         self._stream_window = max(http2.stream_window or LARGEST_WINDOW, DEFAULT_WINDOW)
         self._connection_window = max(http2.connection_window or LARGEST_WINDOW, DEFAULT_WINDOW)
         self._receive_window = self._connection_window
-        self._unconsumed = 0  # bytes of all bodies that were given away
+        self._due = 0  # bytes that were taken, and that the peer was not told of
         self._now = 0.0
         self._buffer: bytes | bytearray = b""
         self._expected: int | None = frames.SETTINGS  # the type of the next frame, if only one may come
@@ -99,7 +99,9 @@ class ReceivingEngine(SendingEngine):
         """RFC 9113 §6.2."""
         if flags & (PADDED | HAS_PRIORITY):
             begin, end = self._strip(flags, begin, end)
-        block = bytes(self._buffer[begin:end])
+        block = self._buffer[begin:end]
+        if type(block) is not bytes:
+            block = bytes(block)
         if flags & END_HEADERS:
             self._on_block(stream_id, block, flags & END_STREAM != 0)
             return
@@ -188,6 +190,7 @@ class ReceivingEngine(SendingEngine):
         if length is not None and length > self._body_limit and refusal is None:
             refusal = _body_too_large()
         stream.receive_window = self._stream_window
+        stream.due = 0
         stream.has_length = False
         if refusal is not None:
             stream.body_left = -1
@@ -258,45 +261,49 @@ class ReceivingEngine(SendingEngine):
             raise ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "more data than the connection's window")
         self._receive_window -= size
         stream = self._streams.get(stream_id)
-        if stream is None or not ((state := stream.engine_state) is OPEN or state is HALF_CLOSED_LOCAL):
-            self._on_late_data(stream_id, stream)
-            return
-        if size > stream.receive_window:
-            raise StreamError(ErrorCode.FLOW_CONTROL_ERROR, "more data than the stream's window")
-        stream.receive_window -= size
-        if flags & PADDED:
-            begin, end = self._strip(PADDED, begin, end)
-        length = end - begin
-        ends = flags & END_STREAM != 0
-        left = stream.body_left = stream.body_left - length
-        is_wanted = left >= 0 and not stream.is_finished
-        if ends:
-            self._remote_end(stream)
-        elif not length:
-            self._guard.chore(self._now)
-        if is_wanted:
-            if length:
-                stream.unconsumed += length
-                self._unconsumed += length
+        try:
+            if stream is None or not ((state := stream.engine_state) is OPEN or state is HALF_CLOSED_LOCAL):
+                self._on_late_data(stream_id, stream, size)
+                return
+            if size > stream.receive_window:
+                raise StreamError(ErrorCode.FLOW_CONTROL_ERROR, "more data than the stream's window")
+            stream.receive_window -= size
+            if flags & PADDED:
+                begin, end = self._strip(PADDED, begin, end)
+            length = end - begin
+            left = stream.body_left = stream.body_left - length
+            if left < 0 and stream.has_length:
+                raise StreamError(ErrorCode.PROTOCOL_ERROR, "more data than Content-Length says")
+            ends = flags & END_STREAM != 0
+            is_wanted = left >= 0 and not stream.is_finished
+            if ends:
+                self._remote_end(stream)
+            elif not length:
+                self._guard.chore(self._now)
+        except StreamError:
+            self._give_back_unread(size)
+            raise
+        if is_wanted and (length or ends):
+            if length != size:
+                self._give_back(stream, size - length)
+            stream.unconsumed += length
             data = self._buffer[begin:end]
             stream.data_received(data if type(data) is bytes else bytes(data), ends)
-        elif left < 0 <= left + length:
-            if stream.has_length:
-                raise StreamError(ErrorCode.PROTOCOL_ERROR, "more data than Content-Length says")
+            return
+        self._give_back(stream, size)
+        if left < 0 <= left + length:
             stream.refused(_body_too_large())
-        if not is_wanted or length != size:
-            self._return_windows(stream)
 
-    def _on_late_data(self, stream_id: int, stream: EngineStream | None) -> None:
+    def _on_late_data(self, stream_id: int, stream: EngineStream | None, size: int) -> None:
         if stream is not None and stream.engine_state is HALF_CLOSED_REMOTE:
             raise StreamError(ErrorCode.STREAM_CLOSED, "DATA after the end of the request")
         self._check_late(stream_id)
-        self._return_connection_window()
+        self._give_back_unread(size)
 
     def _remote_end(self, stream: EngineStream) -> None:
         """END_STREAM arrived."""
         if stream.has_length and stream.body_left:
-            raise StreamError(ErrorCode.PROTOCOL_ERROR, "the body is not as long as Content-Length says")
+            raise StreamError(ErrorCode.PROTOCOL_ERROR, "less data than Content-Length says")
         state = stream.engine_state = AFTER_REMOTE_END[stream.engine_state]
         if state is CLOSED and stream.is_finished:
             del self._streams[stream.stream_id]
@@ -304,10 +311,10 @@ class ReceivingEngine(SendingEngine):
     # -- windows -----------------------------------------------------------------------------------
 
     def consumed(self, stream: EngineStream, size: int) -> None:
-        size = min(size, stream.unconsumed)
-        stream.unconsumed -= size
-        self._unconsumed -= size
-        self._return_windows(stream)
+        unconsumed = stream.unconsumed
+        size = min(size, unconsumed)
+        stream.unconsumed = unconsumed - size
+        self._give_back(stream, size)
 
     def finished(self, stream: EngineStream) -> None:
         stream.is_finished = True
@@ -316,22 +323,25 @@ class ReceivingEngine(SendingEngine):
         if stream.unconsumed:
             self.consumed(stream, stream.unconsumed)
 
-    def _return_windows(self, stream: EngineStream) -> None:
-        """Allow the peer as much again as was taken, once that is worth a frame (RFC 9113 §6.9)."""
+    def _give_back(self, stream: EngineStream, size: int) -> None:
+        """Let the peer send so many bytes again, once that is worth a frame (RFC 9113 §6.9)."""
         state = stream.engine_state
         if state is OPEN or state is HALF_CLOSED_LOCAL:
-            due = self._stream_window - stream.receive_window - stream.unconsumed
-            if due * 2 >= self._stream_window:
-                stream.receive_window += due
-                self._frame_control(frames.window_update(stream.stream_id, due))
+            stream.due += size
+            if stream.due * 2 >= self._stream_window:
+                stream.receive_window += stream.due
+                self._frame_control(frames.window_update(stream.stream_id, stream.due))
+                stream.due = 0
                 self._announce()
-        self._return_connection_window()
+        self._give_back_unread(size)
 
-    def _return_connection_window(self) -> None:
-        due = self._connection_window - self._receive_window - self._unconsumed
-        if due * 2 >= self._connection_window:
-            self._receive_window += due
-            self._frame_control(frames.window_update(0, due))
+    def _give_back_unread(self, size: int) -> None:
+        """The same for the window of the connection, which is all that counts for a stream that is not read."""
+        self._due += size
+        if self._due * 2 >= self._connection_window:
+            self._receive_window += self._due
+            self._frame_control(frames.window_update(0, self._due))
+            self._due = 0
             self._announce()
 
 

@@ -149,7 +149,7 @@ class ReceivingEngine(SendingEngine):
         if not stream_id & 1:
             raise ConnectionError(ErrorCode.PROTOCOL_ERROR, "a client opens streams with odd numbers")
         if stream_id - self._last_stream_id > 2:
-            self._skipped.append(range(self._last_stream_id + 2, stream_id, 2))
+            self._skipped.append(range(self._last_stream_id + 1 | 1, stream_id, 2))
         self._last_stream_id = stream_id
         if stream_id > self._last_served:
             self._drop_block(block)

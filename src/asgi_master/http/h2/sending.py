@@ -250,6 +250,7 @@ class SendingEngine(Engine):
         self._framed.append(frame)
         self._framed_size += len(frame)
         self._guard.parts_sent -= 1
+        self._guard.bytes_sent -= len(frame)
 
     def _announce(self) -> None:
         """Have the owner take what is framed. To be called last, as it may do so at once."""

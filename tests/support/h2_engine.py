@@ -110,7 +110,7 @@ class Output:
         return [
             found
             for found in self.frames
-            if type(found).__name__ == kind.title().replace("_", "") + "Frame"
+            if type(found).__name__.lower() == kind.lower().replace("_", "") + "frame"
             and stream in (None, found.stream_id)
         ]
 

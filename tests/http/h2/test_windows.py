@@ -207,6 +207,7 @@ def test_a_smaller_window_holds_once_the_peer_knows_it():
     peer.engine.start()
     peer.send(PREFACE, settings())
     early = peer.open(1, POST, ends=False)
+    peer.open(5)
     peer.send(*data(1, 30_000))
     peer.engine.consumed(early, 30_000)
     peer.take()
@@ -215,9 +216,9 @@ def test_a_smaller_window_holds_once_the_peer_knows_it():
     (update,) = peer.take().frames
     assert (update.stream_id, update.window_increment) == (1, 30_000)
     peer.send(frame(DATA, 0, 1, bytes(10_000)))
-    peer.open(3, POST, ends=False)
-    peer.send(frame(DATA, 0, 3, bytes(10_000)))
-    peer.send(frame(DATA, 0, 1, b"x"), frame(DATA, 0, 3, b"x"))
+    peer.open(7, POST, ends=False)
+    peer.send(frame(DATA, 0, 7, bytes(10_000)))
+    peer.send(frame(DATA, 0, 1, b"x"), frame(DATA, 0, 7, b"x"))
     assert [found.error_code for found in peer.take().of("RST_STREAM")] == [FLOW_CONTROL_ERROR] * 2
 
 

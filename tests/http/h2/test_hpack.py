@@ -2,14 +2,19 @@
 
 import hpack
 import pytest
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.table import HeaderTable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asgi_master.http.h2 import hpack as hpack_room
 from asgi_master.http.h2.errors import ConnectionError, ErrorCode  # noqa: A004 -- the term of RFC 9113
 from asgi_master.http.h2.field_kinds import kind_of
 from asgi_master.http.h2.hpack import FieldDecoder
 from asgi_master.http.h2.static_table import STATIC_FIELDS
+
+HUFFMAN = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 
 SMALL_TABLE = b"\x3f\xe1\x01"
 """The table's size becomes 256, as in the examples of RFC 7541, Appendix C.5 and C.6."""
@@ -176,7 +181,7 @@ def test_the_static_table():
         (b"\x0f\x70\x01v", "not in the table"),
         (b"\xff", "too early"),
         (b"\x40", "too early"),
-        (b"\x40\x01", "longer than"),
+        (b"\x40\x01", "too early"),
         (b"\x40\x01a", "too early"),
         (b"\x40\x01a\x02b", "longer than"),
         (b"\x40\x01a\x7f\x01", "longer than"),
@@ -309,6 +314,69 @@ def test_the_largest_entry():
     assert fields.largest == 32 + 1 + 64
     fields.decode(b"\x20")
     assert fields.largest == static
+
+
+# -- literal fields that come again --------------------------------------------------------------------
+
+
+def literal(first: int, name: bytes | None, value: bytes, huffman: bool = False) -> bytes:
+    """A field that is not indexed; `first` is its first byte, or more of them for an index that does not fit into one."""
+    block = bytes((first,)) if first < 0x100 else first.to_bytes(2, "big")
+    for text in (name, value):
+        if text is not None:
+            coded = HUFFMAN.encode(text) if huffman else text
+            length = [len(coded)] if len(coded) < 0x7F else [0x7F, *_number(len(coded) - 0x7F)]
+            block += bytes((length[0] | 0x80 * huffman, *length[1:])) + coded
+    return block
+
+
+@pytest.mark.parametrize("huffman", [False, True])
+@pytest.mark.parametrize("value", [b"", b"gzip", b"v" * 120, b"v" * 200], ids=len)
+@pytest.mark.parametrize(
+    ("first", "name", "expected"),
+    [
+        (0x00, b"x-own", b"x-own"),
+        (0x00, b"n" * 130, b"n" * 130),
+        (0x10, b"x-own", b"x-own"),
+        (0x40, b"x-own", b"x-own"),
+        (0x01, None, b":authority"),
+        (0x04, None, b":path"),
+        (0x44, None, b":path"),
+        (0x0F00, None, b"accept-charset"),
+        (0x0F11, None, b"cookie"),
+        (0x0F2E, None, b"www-authenticate"),
+        (0x1F2E, None, b"www-authenticate"),
+        (0x50, None, b"accept-encoding"),
+        (0x60, None, b"cookie"),
+        (0x7D, None, b"www-authenticate"),
+    ],
+)
+def test_a_literal_field_means_the_same_on_each_connection(first, name, expected, value, huffman):
+    block = literal(first, name, value, huffman)
+    for _ in range(3):
+        fields = decoder()
+        for _ in range(2):
+            decoded, kinds = fields.decode(block + b"\x82")
+            assert decoded == [(expected, value), (b":method", b"GET")]
+            assert kinds == bytes((kind_of(expected, value),)) + b"m"
+        assert table(fields) == [(expected, value)] * 2 * (first >= 0x40 and first < 0x100)
+
+
+@pytest.mark.parametrize("block", [b"\x7e\x01v", b"\x0f\x2f\x01v", b"\x1f\x2f\x01v", b"\xbe"])
+def test_what_refers_to_the_dynamic_table_means_another_field_on_another_connection(block):
+    for name in (b"a", b"b", b"c"):
+        fields = decoder()
+        fields.decode(b"\x40\x01%b\x01v" % name)
+        for _ in range(2):
+            assert fields.decode(block)[0] == [(name, b"v")]
+
+
+def test_literal_fields_of_which_there_are_many():
+    """They do not stay for ever, and are right nevertheless."""
+    for index in range(6000):
+        value = b"%d" % index
+        assert fields_of(literal(0x00, b"a", value)) == [(b"a", value)]
+    assert len(hpack_room._known) <= 1024
 
 
 # -- bounds --------------------------------------------------------------------------------------------

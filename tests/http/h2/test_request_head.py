@@ -1,5 +1,7 @@
 """Heads of requests: what they come to, and the rules of RFC 9113 §8.1 to §8.3 and §8.5."""
 
+from contextlib import nullcontext
+
 import hpack
 import pytest
 from hpack import NeverIndexedHeaderTuple
@@ -471,6 +473,29 @@ def test_a_head_with_another_path_is_judged(path, error):
     with pytest.raises(error):
         client.send(head_of(path))
     assert client.send(head_of(b"/c")).target == b"/c"
+
+
+@pytest.mark.parametrize("huffman", [True, False])
+def test_paths_that_come_again(huffman):
+    for _ in range(2):
+        client = Client()
+        for path in (b"/", b"/a", b"/b?c=d", b"/" + b"e" * 70, b"/a", b"/" + b"e" * 70):
+            block = client.encoder.encode(head_of(path), huffman=huffman)
+            request = client.decoder.decode(block, True)
+            assert (request.target, request.raw_path, request.query_string) == (
+                path,
+                *path.partition(b"?")[::2],
+            )
+
+
+def test_a_path_that_is_too_long_for_one_connection_alone():
+    path = b"/just-one-connection"
+    for limit, error in ((100, None), (10, ProtocolError), (100, None)):
+        client = Client(request_line=limit)
+        for other in (b"/", b"/"):
+            client.send(head_of(other))
+        with nullcontext() if error is None else pytest.raises(error):
+            assert client.send(head_of(path)).target == path
 
 
 def test_a_head_that_is_repeated_but_for_its_end():

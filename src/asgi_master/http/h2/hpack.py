@@ -7,6 +7,7 @@ bytes is looked up by one `map`. Beside it the kinds of the fields (`field_kinds
 import re
 from typing import Final
 
+from asgi_master.http.bounded_cache import BoundedCache
 from asgi_master.http.h2 import huffman
 from asgi_master.http.h2.errors import ConnectionError, ErrorCode  # noqa: A004 -- see there
 from asgi_master.http.h2.field_kinds import kind_of
@@ -31,6 +32,46 @@ _STATIC_KINDS: Final = bytes([kind_of(*field) for field in _STATIC]).ljust(256, 
 _indexed_run = re.compile(rb"[\x81-\xfe]+").match
 _MOST_INTEGER_BYTES: Final = 4
 """Behind the prefix of an integer: 2^28 is more than any block is long."""
+
+
+_RESTING: Final = frozenset(range(len(STATIC_FIELDS) + 1)) - {
+    _PATH_INDEX,
+    _PATH_INDEX + 1,
+    NAME_INDEXES[b"cookie"],
+}
+"""Index of the name of fields that are likely to come again with the same value: 0 for a name that is spelt out."""
+
+_NAMED: Final = 3
+
+
+def _form(first: int) -> int:
+    """How many bytes a literal field with this first byte may have before its value; 0 if such fields are not kept.
+
+    `_NAMED` stands for two bytes and the name.
+    """
+    if first >= 0x40:
+        index, most = first & 0x3F, 0x3F
+    elif first < 0x10:
+        index, most = first, 0x0F
+    else:  # a change of the table's size, or a field that is never to be indexed: nobody keeps it
+        return 0
+    if index == most:  # and it goes on in the second byte
+        return 2
+    if index not in _RESTING:
+        return 0
+    return 1 if index else _NAMED
+
+
+_FORMS: Final = bytes(_form(first) for first in range(_INDEXED))
+
+_LONGEST_KNOWN: Final = 160
+"""Bytes of a literal field that is known."""
+
+_known: BoundedCache[bytes, tuple[Field, int]] = BoundedCache(1024)
+"""Literal fields and their kinds, by their bytes: what clients send first on each connection, and proxies always.
+
+No such field is the beginning of another, so a block that begins with one of these begins with that field.
+"""
 
 
 def _error(reason: str) -> ConnectionError:
@@ -71,7 +112,21 @@ class FieldDecoder:
             while position < size:
                 first = block[position]
                 if first < _INDEXED:
-                    field, kind, position = self._literal(block, position, first)
+                    known = None
+                    form = _FORMS[first]
+                    if form:
+                        place = position + form
+                        if form == _NAMED:
+                            place += (block[position + 1] & 0x7F) - 1
+                        end = place + 1 + (block[place] & 0x7F)
+                        known = _known.get(block[position:end])
+                    if known is None:
+                        field, kind, position = self._literal(block, position, first)
+                    else:
+                        field, kind = known
+                        position = end
+                        if first >= 0x40:
+                            self._insert(field, kind)
                     if len(fields) <= self._most_fields:
                         fields.append(field)
                         kinds += _BYTES[kind]
@@ -98,6 +153,7 @@ class FieldDecoder:
             mask = 0x0F
         else:
             raise _error("the size of the table is changed within a field block")
+        start = position
         index = first & mask
         position += 1
         if index == mask:
@@ -109,6 +165,8 @@ class FieldDecoder:
         value, end = _string(block, position)
         field = (name, value)
         kind = kind_of(name, value)
+        if _FORMS[first] and index in _RESTING and end - start <= _LONGEST_KNOWN:
+            _known.offer(block[start:end], (field, kind))
         if mask == 0x3F:
             self._insert(field, kind)
         elif index == _PATH_INDEX:
@@ -153,13 +211,16 @@ class FieldDecoder:
 
     def _evict(self) -> None:
         """Drop the oldest entries until the others fit. One that is too large by itself leaves nothing (§4.4)."""
-        table = self._table
-        while self._size > self._capacity:
+        table, capacity = self._table, self._capacity
+        size = self._size
+        while size > capacity:
             name, value = table.pop()
-            self._size -= len(name) + len(value) + _ENTRY_OVERHEAD
-        if not self._size:
+            size -= len(name) + len(value) + _ENTRY_OVERHEAD
+        self._size = size
+        if not size:
             self.largest = _LARGEST_STATIC
-        del self._kinds[max(256, len(table)) :]
+        if len(self._kinds) > 256:
+            del self._kinds[max(256, len(table)) :]
 
 
 def _integer(block: bytes, position: int, value: int) -> tuple[int, int]:

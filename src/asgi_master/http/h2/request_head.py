@@ -8,6 +8,7 @@ import sys
 from itertools import chain
 from typing import Final
 
+from asgi_master.http.bounded_cache import BoundedCache
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h2 import huffman
 from asgi_master.http.h2.engine import H2Request
@@ -31,6 +32,27 @@ _MOST_MISSES: Final = 4
 """Heads in a row that repeat nothing of the one before, after which a connection's heads are not kept."""
 _NEXT_TRY: Final = 64
 """One of this many is kept then, in case that they repeat themselves again."""
+
+
+_paths: BoundedCache[bytes, tuple[bytes, bytes, bytes]] = BoundedCache(1024)
+_LONGEST_KEPT_PATH: Final = 64
+
+
+def _path_of(string: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """The path of this HPACK string of less than 128 bytes, its target and its query; `None` if it is none."""
+    path = string[1:]
+    if string[0] & 0x80:
+        try:
+            path = huffman.decode(path)
+        except ValueError:
+            return None
+    if kind_of_path(path) != PATH:
+        return None
+    target, _, query = path.partition(b"?")
+    parts = (path, target, query)
+    if len(string) <= _LONGEST_KEPT_PATH:
+        _paths.offer(string, parts)
+    return parts
 
 
 class RequestDecoder:
@@ -131,21 +153,18 @@ class RequestDecoder:
 
         `None` if it differs in something else, or its path must be judged with the rest of it.
         """
-        start = len(self._before) + 1
+        start = len(self._before)
         end = len(block) - len(self._after)
-        if not 0 < end - start <= _LONGEST_PATH or end - start != block[start - 1] & 0x7F:
+        size = end - start - 1
+        if not 0 < size <= _LONGEST_PATH or size != block[start] & 0x7F:
             return None
-        path = block[start:end]
-        if block[start - 1] & 0x80:
-            try:
-                path = huffman.decode(path)
-            except ValueError:
-                return None
+        string = block[start:end]
+        parts = _paths.get(string) or _path_of(string)
+        if parts is None or len(parts[0]) > self._path_limit:
+            return None
+        path, target, query = parts
         known = self._request
         assert known is not None
-        if kind_of_path(path) != PATH or len(path) > self._path_limit:
-            return None
-        target, _, query = path.partition(b"?")
         request = H2Request(
             known.method,
             path,

@@ -28,7 +28,7 @@ _LEAST_READ: Final = 4 * 1024
 _DELIVERY: Final = 64 * 1024
 """Bytes that are given to the protocol together."""
 _ENCRYPTED_AHEAD: Final = 64 * 1024
-"""Bytes that are encrypted for one write to the transport below."""
+"""Bytes that are encrypted for one write to the transport below, by one call: OpenSSL makes records of them."""
 
 
 class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
@@ -232,10 +232,12 @@ class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
         try:
             while plain and not self._is_below_full:
                 while plain and outgoing.pending < _ENCRYPTED_AHEAD:
-                    sent = write(plain[0][:_RECORD]) if plain[0] else 0
+                    piece = plain[0]
+                    sent = write(piece[:_ENCRYPTED_AHEAD]) if piece else 0
                     self._plain_size -= sent
-                    plain[0] = plain[0][sent:]
-                    if not plain[0]:
+                    if sent < len(piece):
+                        plain[0] = piece[sent:]
+                    else:
                         plain.popleft()
                 self._flush()
                 until = until or self._turns.slice()

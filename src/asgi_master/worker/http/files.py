@@ -27,14 +27,11 @@ class BodyFile:
 
     __slots__ = ("_name", "_probe", "available", "fd", "offset")
 
-    def __init__(self, fd: int, name: object, offset: int) -> None:
-        """Raises `ValueError` if it is no regular file, which alone has a length."""
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{name!r} is no regular file")
+    def __init__(self, fd: int, name: object, offset: int, length: int) -> None:
+        """`length` is that of the whole file."""
         self.fd = fd
         self.offset = offset
-        self.available = max(0, status.st_size - offset)
+        self.available = max(0, length - offset)
         self._name = name
         self._probe = bytearray(1)
 
@@ -68,17 +65,24 @@ def opened(body: FileBody) -> Iterator[BodyFile]:
     is_path = isinstance(file, str)
     fd = os.open(file, _FLAGS) if is_path else os.dup(_descriptor(file))
     try:
-        offset = body.offset
-        opened_file = BodyFile(fd, file, _position(file, fd) if offset is None else offset)
-        yield opened_file
-        if offset is None:
-            _move(file, fd, opened_file.offset)
+        length = _length(fd, file)
+        part = BodyFile(fd, file, _position(file, fd) if body.offset is None else body.offset, length)
+        yield part
+        if body.offset is None:
+            _move(file, fd, part.offset)
     finally:
         os.close(fd)
 
 
 def _descriptor(file: Any) -> int:
     return file if isinstance(file, int) else file.fileno()
+
+
+def _length(fd: int, name: object) -> int:
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{name!r} is no regular file")  # which alone has a length
+    return status.st_size
 
 
 def _position(file: Any, fd: int) -> int:

@@ -127,6 +127,7 @@ def test_trailers():
     fields = ((b"a", b"b"), (b"c", b"d"))
     encode(ResponseHead(200, []), encoder=encoder)
     assert encoder.trailers(fields) == b"0\r\na: b\r\nc: d\r\n\r\n"
+    assert encoder.body(b"", more=False) == b""
     encode(ResponseHead(200, []), encoder=encoder, is_1_1=False)
     assert encoder.trailers(fields) == b""
 

@@ -103,7 +103,7 @@ class HttpExchange:
         """Bytes of the response's body that were sent."""
         self.is_stream = False
         """Whether the response comes in pieces, so that its duration is the application's or the client's choice."""
-        self._inbox: list[bytes] = []
+        self._inbox: list[bytes] | tuple[()] = ()  # a list from the first piece on: most requests have none
         self._told_end = False
         self._stopped = False
         self._told_disconnect = False
@@ -139,7 +139,10 @@ class HttpExchange:
     def body_received(self, data: bytes) -> None:
         """A piece of the request's body arrived."""
         if self.state is not _COMPLETE:
-            self._inbox.append(data)
+            if self._inbox:
+                self._inbox.append(data)
+            else:
+                self._inbox = [data]
             self.inbox_size += len(data)
 
     def complete_body_received(self, data: bytes) -> None:
@@ -169,7 +172,7 @@ class HttpExchange:
         inbox = self._inbox
         ended = self.body_ended
         if inbox or (ended and not self._told_end):
-            self._inbox = []
+            self._inbox = ()
             self.inbox_size = 0
             self._told_end = ended
             body = inbox[0] if len(inbox) == 1 else b"".join(inbox)
@@ -254,7 +257,7 @@ class HttpExchange:
 
     def _complete(self) -> None:
         self.state = _COMPLETE
-        self._inbox = []
+        self._inbox = ()
         self.inbox_size = 0
 
     def _interpret_body(self, message: Message) -> ResponseChunk:

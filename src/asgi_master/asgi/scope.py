@@ -1,6 +1,6 @@
 """The ASGI connection scopes of requests and WebSocket handshakes."""
 
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 from urllib.parse import unquote_to_bytes
 
 from asgi_master.asgi.types import Address, Scope
@@ -10,21 +10,10 @@ from asgi_master.http.message import Request
 _HTTP_SPEC = "2.3"
 """Starlette reads it as leave to watch no more for a client that left, from 2.4 on (ADR 18)."""
 _WEBSOCKET_SPEC = "2.4"
+_HTTP_ASGI = {"version": "3.0", "spec_version": _HTTP_SPEC}
 
 _ASTERISK = b"*"
 """What `OPTIONS *` asks of is the server, wherever the application is mounted (RFC 9112 §3.2.4)."""
-
-
-class _NoDetails(dict[str, Any]):
-    """What stands behind an extension that has no details: one object for all requests, so it cannot be changed."""
-
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("what a server says of an extension cannot be changed")
-
-    __setitem__ = setdefault = update = __ior__ = _refuse
-
-
-_NO_DETAILS = _NoDetails()
 
 
 class HttpScopes:
@@ -51,7 +40,7 @@ class HttpScopes:
         Trailers and early hints are not among these: whether they reach the peer is said by each request.
         """
         self._tls = tls
-        self._extensions: dict[str, Any] = dict.fromkeys(extensions, _NO_DETAILS)
+        self._extensions: dict[str, Any] = {name: {} for name in extensions}
         self._root_path = root_path
         self._raw_root_path = root_path.encode()
         self._request: Request | None = None
@@ -108,16 +97,16 @@ class HttpScopes:
             common["query_string"] = request.query_string
         scope = common.copy()
         # What an application may change is its own.
-        scope["asgi"] = {"version": "3.0", "spec_version": _HTTP_SPEC}
+        scope["asgi"] = _HTTP_ASGI.copy()
         scope["headers"] = request.headers.copy()
         scope["state"] = state
-        scope["extensions"] = extensions = self._extensions.copy()
+        scope["extensions"] = extensions = self._extensions.copy()  # behind the names is nothing to change
         if self._tls is not None:
             extensions["tls"] = _own(self._tls)
         if request.accepts_trailers:
-            extensions["http.response.trailers"] = _NO_DETAILS
+            extensions["http.response.trailers"] = {}
         if request.accepts_hints:
-            extensions["http.response.early_hint"] = _NO_DETAILS
+            extensions["http.response.early_hint"] = {}
         return scope
 
     def websocket_scope(self, request: Request, state: dict[str, Any]) -> Scope:

@@ -147,4 +147,5 @@ class ResponseEncoder:
         """The end of the body, with trailer fields if its framing has room for them (RFC 9112 §7.1.2)."""
         if not self._chunked:
             return b""
+        self._chunked = False  # the end that is written next is here already
         return b"0\r\n%b\r\n" % _lines(fields)

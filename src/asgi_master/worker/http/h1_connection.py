@@ -219,11 +219,22 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
             ) or self._may_go_on(current, is_last)
             self.writer.write_first(head, body, is_last, length, current.bodyless, is_1_1, goes_on)
         if is_last:
-            self._response_written(current)
+            self._served += 1
+            if not self.writer.encoder.keep_alive:
+                self._close_after(current)
+                return
+            self._has_more = True
+            if current.body_ended:
+                self._current = None
+                self._has_more = self._parser.start_next_cycle()
+            if self._leaving is _MOVE:
+                self._loop.call_soon(self._hand_over_if_idle, context=self._transport.context)
+            if not self._advancing and (self._has_more or self._eof or self.holds):
+                self.advance_soon()
 
     def send_trailers(self, current: RequestTask, fields: Fields) -> None:
         self.writer.write_trailers(fields)
-        self._response_written(current)
+        self.send_chunk(current, (None, b"", True, None))
 
     def send_interim(self, current: RequestTask, status: int, fields: Fields) -> None:  # noqa: ARG002 -- it comes first
         self.writer.write_interim(status, fields)
@@ -233,20 +244,6 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         if not self._transport.sends_files:
             return None
         return H1FileSender(self, self.writer, self._transport)
-
-    def _response_written(self, current: RequestTask) -> None:
-        self._served += 1
-        if not self.writer.encoder.keep_alive:
-            self._close_after(current)
-            return
-        self._has_more = True
-        if current.body_ended:
-            self._current = None
-            self._has_more = self._parser.start_next_cycle()
-        if self._leaving is _MOVE:
-            self._loop.call_soon(self._hand_over_if_idle, context=self._transport.context)
-        if not self._advancing and (self._has_more or self._eof or self.holds):
-            self.advance_soon()
 
     def take_back_head(self) -> bool:
         return self.writer.take_back_head()

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from asgi_master.asgi.errors import ClientDisconnectedError, is_disconnect
 from asgi_master.asgi.http_exchange import HttpExchange, ResponseChunk, State
-from asgi_master.asgi.http_extensions import FileBody, Trailers
+from asgi_master.asgi.http_extensions import EarlyHint, FileBody, Trailers
 from asgi_master.asgi.types import Message, Scope
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.message import PLAIN_TEXT, Field, Fields, Request, ResponseHead
@@ -189,13 +189,13 @@ class RequestTask(HttpExchange):
         part = self.interpret(message)
         if part is None:
             return
-        if isinstance(part, tuple):
+        if type(part) is tuple:
             self.respond(part)
         elif isinstance(part, FileBody):
             await self._send_file(part)
         elif isinstance(part, Trailers):
             self.respond((None, b"", True, None), part.fields)
-        elif self.request.accepts_hints:
+        elif isinstance(part, EarlyHint) and self.request.accepts_hints:
             self._stream.send_interim(self, _EARLY_HINTS, part.fields)
         if self.state is not _COMPLETE and self._stream.flow.waits:
             await self.wait_for_room()

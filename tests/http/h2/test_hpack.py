@@ -192,6 +192,7 @@ def test_the_static_table():
         (b"\x3f\xe2\x1f", "larger than"),
         (b"\x3f\xff\xff\xff\xff\xff\x00", "too large"),
         (b"\x3f", "too early"),
+        (b"\x20" * 9, "too often"),
         (b"\x82\x20", "within"),
         (b"\x82\x3f\xe1\x1f", "within"),
     ],
@@ -382,17 +383,24 @@ def test_literal_fields_of_which_there_are_many():
 # -- bounds --------------------------------------------------------------------------------------------
 
 
-def test_of_too_many_fields_the_first_are_kept_and_all_enter_the_table():
-    fields = decoder(most_fields=3)
-    decoded, kinds = fields.decode(b"".join([b"\x40\x02%02d\x00" % index for index in range(50)]))
-    assert [name for name, _ in decoded] == [b"00", b"01", b"02", b"03"]
-    assert kinds == b"ffff"
-    assert len(table(fields)) == 50
+def test_far_too_many_fields():
+    literal_fields = b"".join([b"\x00\x02%02d\x00" % index for index in range(50)])
+    for block in (literal_fields, b"\x82" * 50, b"\xff\x00" * 50):
+        for most, is_refused in ((50, False), (49, True)):
+            fields = decoder(most)
+            for _ in range(66):
+                fields.decode(b"\x40\x01a\x00")
+            if not is_refused:
+                assert len(fields.decode(block)[0]) == 50
+                continue
+            with pytest.raises(ConnectionError) as caught:
+                fields.decode(block)
+            assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
 
 
 def test_many_references_to_a_large_field_share_it():
     """A bomb: 60 kB for 240 MB."""
-    fields = decoder()
+    fields = decoder(100_000)
     (large,), _ = fields.decode(b"\x40\x01a\x7f\x81\x1f" + b"b" * 4096)
     assert len(large[1]) == 4096
     fields.decode(b"\x40\x01a\x7f\x81\x1e" + b"b" * 3968)

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from asgi_master.http.bounded_cache import BoundedCache
-from asgi_master.http.grammar import FIELD_TEXT, TARGET_TEXT, is_any_host, is_token
+from asgi_master.http.grammar import FIELD_TEXT, TARGET_TEXT, TOKEN, is_any_host, is_token
 from asgi_master.http.message import MOST_LENGTH_DIGITS
 
 METHOD: Final = ord("m")
@@ -80,11 +80,11 @@ _NAMES: Final = {
     b"te": _TE,
     **dict.fromkeys(CONNECTION_FIELDS, _CONNECTION),
 }
+_NOT_IN_NAME = bytes(byte not in TOKEN or chr(byte).isupper() for byte in range(256))
 _NOT_IN_FIELD = bytes(byte not in FIELD_TEXT for byte in range(256))
 _NOT_IN_TARGET = bytes(byte not in TARGET_TEXT for byte in range(256))
 """For each byte whether it is out of place. A table is faster here than to delete what is allowed."""
 
-_UPPER_CASE = bytes(range(ord("A"), ord("Z") + 1))
 _SCHEME = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.\-]*")
 
 _LONGEST_REMEMBERED = 64
@@ -115,7 +115,7 @@ def _kind_of_name(name: bytes) -> int:
     if kind is None:
         if name[:1] == b":":
             kind = _UNKNOWN
-        elif not is_token(name) or name.translate(None, _UPPER_CASE) != name:
+        elif not name or 1 in name.translate(_NOT_IN_NAME):
             kind = _BAD_NAME
         else:
             kind = REGULAR

@@ -74,6 +74,10 @@ No such field is the beginning of another, so a block that begins with one of th
 """
 
 
+_MOST_CHANGES: Final = 8
+"""Of the table's size in one block, where an encoder needs two (RFC 7541 §4.2)."""
+
+
 def _error(reason: str) -> ConnectionError:
     return ConnectionError(ErrorCode.COMPRESSION_ERROR, reason)
 
@@ -84,7 +88,7 @@ class FieldDecoder:
     __slots__ = ("_capacity", "_kinds", "_most_fields", "_size", "_table", "is_changed", "largest", "path")
 
     def __init__(self, most_fields: int) -> None:
-        """Of a block with more than `most_fields` fields only the beginning is kept."""
+        """A block may have `most_fields` fields, whatever their size."""
         self._table = _STATIC.copy()
         self._kinds = bytearray(_STATIC_KINDS)  # 256 or more, as `translate` takes so many
         self._size = 0
@@ -100,7 +104,8 @@ class FieldDecoder:
     def decode(self, block: bytes) -> tuple[list[Field], bytes]:
         """The fields of a block and their kinds.
 
-        Raises `ConnectionError` with COMPRESSION_ERROR: what follows cannot be decoded then (RFC 7541 §4.3).
+        Raises `ConnectionError`, as what follows cannot be decoded then (RFC 7541 §4.3): COMPRESSION_ERROR, or
+        ENHANCE_YOUR_CALM for far too many fields.
         """
         table = self._table
         fields: list[Field] = []
@@ -127,12 +132,9 @@ class FieldDecoder:
                         position = end
                         if first >= 0x40:
                             self._insert(field, kind)
-                    if len(fields) <= self._most_fields:
-                        fields.append(field)
-                        kinds += _BYTES[kind]
-                    continue
-                match = _indexed_run(block, position)
-                if match is not None:
+                    fields.append(field)
+                    kinds += _BYTES[kind]
+                elif (match := _indexed_run(block, position)) is not None:
                     run = match[0]
                     fields += [table[place] for place in run]
                     kinds += run.translate(self._kinds if len(self._kinds) == 256 else self._kinds[:256])
@@ -141,6 +143,8 @@ class FieldDecoder:
                     place, position = self._long_index(block, position)
                     fields.append(table[place])
                     kinds += _BYTES[self._kinds[place]]
+                if len(fields) > self._most_fields:
+                    raise ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "a field block has too many fields")
         except IndexError:
             raise _error("an index is not in the table, or a field block ends too early") from None
         return fields, kinds
@@ -183,7 +187,11 @@ class FieldDecoder:
     def _resize(self, block: bytes) -> int:
         """Take in the changes of the table's size that a block begins with, and return where its fields begin."""
         position = 0
+        changes = 0
         while position < len(block) and 0x20 <= block[position] < 0x40:
+            changes += 1
+            if changes > _MOST_CHANGES:
+                raise _error("the size of the table is changed too often")
             capacity = block[position] & 0x1F
             position += 1
             if capacity == 0x1F:

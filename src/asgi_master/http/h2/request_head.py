@@ -81,7 +81,8 @@ class RequestDecoder:
         self._count_limit = limits.header_count or sys.maxsize
         self._size_limit = limits.header_bytes or sys.maxsize
         self._path_limit = limits.request_line or sys.maxsize
-        self._fields = FieldDecoder(self._size_limit // _FIELD_OVERHEAD)
+        # A list of twice as many fields as can be within the limit is decoded and refused, a longer one not decoded.
+        self._fields = FieldDecoder(2 * self._size_limit // _FIELD_OVERHEAD)
         self._block: bytes | None = None  # of the request that is kept
         self._ends = False
         self._request: H2Request | None = None
@@ -92,9 +93,9 @@ class RequestDecoder:
     def decode(self, block: bytes, ends: bool) -> H2Request:
         """The request whose head is this field block; `ends` is whether it has no body and no trailers.
 
-        Requests with the same head may be one object. Raises `ConnectionError` for what breaks HPACK, and, with the
-        table as it must be: `StreamError` for a malformed request (RFC 9113 §8.1.1), `ProtocolError` for one that is
-        well-formed but not served.
+        Requests with the same head may be one object. Raises `ConnectionError` for what breaks HPACK and for far too
+        many fields, and, with the table as it must be: `StreamError` for a malformed request (RFC 9113 §8.1.1),
+        `ProtocolError` for one that is well-formed but not served.
         """
         if self._block is not None and ends is self._ends:
             if block == self._block:

@@ -212,6 +212,7 @@ class H2Stream(EngineStream):
         elif body or is_last:
             engine.send_data(self, body, is_last)
         if is_last:
+            self.context.write_batch.held += 1
             if not current.body_ended:
                 self._end_request()
         else:

@@ -34,13 +34,23 @@ class Flushable(Protocol):
 class WriteBatch:
     """Whom to flush at the end of this turn."""
 
-    __slots__ = ("_clean_context", "_delay_debt", "_held_since", "_immediate_until", "_loop", "_waiting")
+    __slots__ = (
+        "_clean_context",
+        "_delay_debt",
+        "_held_since",
+        "_immediate_until",
+        "_loop",
+        "_waiting",
+        "held",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._clean_context = contextvars.copy_context()
         self._waiting: list[Flushable] = []
         self._held_since = 0.0
+        self.held = 0
+        """Responses that are held back: one for each `add`. Who holds back more adds those."""
         self._delay_debt = 0.0
         """Seconds that responses were held back for more than it is worth."""
         self._immediate_until = 0.0
@@ -54,14 +64,16 @@ class WriteBatch:
                 return True
             self._loop.call_soon(self._flush, context=self._clean_context)
         self._waiting.append(waiting)
+        self.held += 1
         return False
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
+        held, self.held = self.held, 0
         now = monotonic()
         # Many small responses pay for a turn that the host interrupts; a few that wait for a slow one do not.
         self._delay_debt = max(
-            0.0, self._delay_debt + now - self._held_since - _MAX_DELAY_PER_RESPONSE * len(waiting)
+            0.0, self._delay_debt + now - self._held_since - _MAX_DELAY_PER_RESPONSE * held
         )
         if self._delay_debt > _MAX_DELAY_DEBT:
             self._delay_debt = 0.0

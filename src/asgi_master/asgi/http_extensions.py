@@ -1,11 +1,11 @@
 """What the messages of ASGI's HTTP extensions say, apart from when they may come (see `http_exchange`)."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from asgi_master.asgi.types import Message
 from asgi_master.http.additional_fields import links
 from asgi_master.http.message import Fields
+from asgi_master.records import record
 
 PATHSEND = "http.response.pathsend"
 ZEROCOPYSEND = "http.response.zerocopysend"
@@ -13,21 +13,21 @@ EARLY_HINT = "http.response.early_hint"
 TRAILERS = "http.response.trailers"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EarlyHint:
     """An interim response with Link fields (RFC 8297)."""
 
     fields: Fields
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trailers:
     """The end of the response, with at least one trailer field."""
 
     fields: Fields
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FileBody:
     """A file, or a part of it, as a piece of the body."""
 

@@ -50,6 +50,8 @@ from asgi_master.worker.prometheus import forget_process
 from asgi_master.worker.randomness import generators
 from asgi_master.worker.serving import serving, tls_server
 
+# What they made stays: the collection that would come at once, and those of the next imports, pass over it.
+gc.freeze()
 gc.enable()
 
 log = logging.getLogger("asgi_master")

@@ -100,7 +100,7 @@ def test_the_number_of_cached_heads_is_bounded():
     for length in range(7000):
         head = ResponseHead.of(200, [(b"content-length", b"%d" % length)])
         assert encode(head, encoder=encoder)[1] == [b"content-length: %d" % length]
-    assert len(NO_FIELDS.encoder(HeadEncoder)._encoded_heads) <= 1024
+    assert len(NO_FIELDS.encoder(HeadEncoder).encoded_heads) <= 1024
 
 
 def test_chunks():

@@ -36,22 +36,24 @@ def _lines(fields: Fields) -> bytes:
 class HeadEncoder:
     """Encodes the heads of a worker's responses, and remembers what the usual ones came to since the date changed."""
 
-    __slots__ = ("_date_line", "_encoded_heads", "_encoded_last_heads", "_fields", "_server_line")
+    __slots__ = ("_date_line", "_fields", "_server_line", "encoded_heads", "encoded_last_heads")
 
     def __init__(self, fields: ServerFields) -> None:
         self._fields = fields
         self._server_line = b"server: %b\r\n" % fields.server if fields.server else b""
         self._date_line = b""
-        self._encoded_heads: dict[ResponseHead, bytes] = {}
-        self._encoded_last_heads: dict[ResponseHead, bytes] = {}  # of connections that end with the response
+        self.encoded_heads: dict[ResponseHead, bytes] = {}
+        """Of the common case: content-length known, HTTP/1.1."""
+        self.encoded_last_heads: dict[ResponseHead, bytes] = {}
+        """Likewise of connections that end with the response."""
         self.date_changed()
 
     def date_changed(self) -> None:
         """See `server_fields.HeadEncoder`."""
         date = self._fields.date
         self._date_line = b"date: %b\r\n" % date if date else b""
-        self._encoded_heads.clear()
-        self._encoded_last_heads.clear()
+        self.encoded_heads.clear()
+        self.encoded_last_heads.clear()
 
     def server_lines(self) -> dict[bytes, bytes]:
         """A line of each field that the server adds, by its name in lower case."""
@@ -76,16 +78,14 @@ class HeadEncoder:
             )
         )
 
-    def encode_cached(self, head: ResponseHead, keep_alive: bool) -> bytes:
-        """`encode` for the common case: content-length known, HTTP/1.1. Cached."""
-        encoded = self._encoded_heads if keep_alive else self._encoded_last_heads
-        data = encoded.get(head)
-        if data is None:
-            data = self.encode(head, b"", _END if keep_alive else _END_CLOSE)
-            if head.is_cached:
-                if len(encoded) >= _MAX_ENCODED_HEADS:
-                    encoded.clear()
-                encoded[head] = data
+    def encode_common(self, head: ResponseHead, keep_alive: bool) -> bytes:
+        """`encode` for the common case; remembers what comes again."""
+        data = self.encode(head, b"", _END if keep_alive else _END_CLOSE)
+        if head.is_cached:
+            encoded = self.encoded_heads if keep_alive else self.encoded_last_heads
+            if len(encoded) >= _MAX_ENCODED_HEADS:
+                encoded.clear()
+            encoded[head] = data
         return data
 
 
@@ -123,7 +123,9 @@ class ResponseEncoder:
         self._chunked = chunked
         self.keep_alive = keep_alive
         if is_1_1 and not framing:
-            return self._heads.encode_cached(head, keep_alive)
+            heads = self._heads
+            encoded = heads.encoded_heads if keep_alive else heads.encoded_last_heads
+            return encoded.get(head) or heads.encode_common(head, keep_alive)
         end = _END if keep_alive and is_1_1 else _END_KEEP_ALIVE if keep_alive else _END_CLOSE
         return self._heads.encode(head, framing, end)
 

@@ -6,25 +6,18 @@ import io
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asgi_master.settings.model import TlsSettings
-from asgi_master.tls.bundle import read_bundle
-from asgi_master.worker.transport.tls import TlsServer
-from certificates import Authority
 from http_apps import respond
 from http_client import Client, request
-from serving import LOOPS, Server, serve
+from serving import LOOPS, Server
+from ways import WAYS, serving
 
-AUTHORITY = Authority()
 SIZE = 3_000_001
-WAYS = ("tcp", "unix", "tls")
-
-Connect = Callable[..., Client]
 
 
 @pytest.fixture(params=LOOPS)
@@ -38,29 +31,6 @@ def path(tmp_path: Path) -> Path:
     file = tmp_path / "file"
     file.write_bytes(os.urandom(SIZE))
     return file
-
-
-@contextlib.contextmanager
-def serving(
-    way: str, app: Callable[..., Any], directory: Path, **options: Any
-) -> Iterator[tuple[Server, Connect]]:
-    """A server on one of `WAYS`, and what makes a client of it."""
-    if way != "tls":
-        options["path"] = str(directory / "socket") if way == "unix" else None
-        with serve(app, **options) as server:
-            yield server, server.client
-        return
-    AUTHORITY.write(directory, "site", "localhost")
-    settings = TlsSettings(certfile=("site.pem",), keyfile=("site.key",))
-    fd = read_bundle(settings, directory).to_memory()
-    tls = TlsServer(settings, fd)
-    os.close(fd)
-    with serve(app, tls=tls, **options) as server:
-
-        def connect(**of_socket: Any) -> Client:
-            return Client(server.connect_tls(AUTHORITY.client(), **of_socket))
-
-        yield server, connect
 
 
 class ByPath:

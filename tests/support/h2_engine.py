@@ -152,6 +152,9 @@ class Peer(Owner):
         self._unnamed.append(stream)
         return stream
 
+    def output_due(self) -> None:
+        """Who is asked to hurry need not."""
+
     def output_ready(self) -> None:
         self.announced += 1
 

@@ -84,16 +84,47 @@ def test_the_owner_is_told_once_that_there_is_output(peer):
 
 def test_a_response_in_pieces(peer):
     stream = peer.open(1)
+    taken = []
     peer.engine.send_head(stream, HEAD, b"a", False, None)
-    peer.engine.send_data(stream, b"b", False)
-    peer.engine.send_data(stream, b"c", True)
-    head, *pieces = peer.take().frames
+    taken += peer.take().frames
+    for piece, ends in ((b"b", False), (b"c", True)):
+        peer.engine.send_data(stream, piece, ends)
+        taken += peer.take().frames
+    head, *pieces = taken
     assert (b"content-length", b"1") not in peer.head(head)
     assert [(found.data, found.flags) for found in pieces] == [
         (b"a", set()),
         (b"b", set()),
         (b"c", {"END_STREAM"}),
     ]
+
+
+def test_pieces_that_leave_together_are_one_frame(peer):
+    stream = peer.open(1)
+    peer.engine.send_head(stream, HEAD, b"a", False, None)
+    peer.engine.send_data(stream, b"b", False)
+    peer.engine.send_data(stream, b"c", True)
+    _head, piece = peer.take().frames
+    assert (piece.data, piece.flags) == (b"abc", {"END_STREAM"})
+
+
+def test_pieces_of_two_streams_are_not_mixed(peer):
+    first, second = peer.open(1), peer.open(3)
+    for stream in (first, second):
+        peer.engine.send_head(stream, HEAD, b"a", False, None)
+    for stream, piece in ((second, b"b"), (first, b"c"), (first, b"d")):
+        peer.engine.send_data(stream, piece, False)
+    pieces = [found for found in peer.take().frames if hasattr(found, "flow_controlled_length")]
+    assert [(found.stream_id, found.data) for found in pieces] == [(1, b"a"), (3, b"ab"), (1, b"cd")]
+
+
+def test_a_frame_of_pieces_is_no_larger_than_a_frame(peer):
+    stream = peer.open(1)
+    peer.engine.send_head(stream, HEAD, bytes(16_000), False, None)
+    peer.engine.send_data(stream, bytes(384), False)
+    peer.engine.send_data(stream, b"a", False)
+    _head, first, second = peer.take().frames
+    assert (len(first.data), second.data) == (16_384, b"a")
 
 
 def test_small_pieces_that_wait_leave_together(peer):

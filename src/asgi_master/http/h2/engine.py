@@ -127,6 +127,9 @@ class Owner(Protocol):
     def output_ready(self) -> None:
         """There is something for `data_to_send` to take, after there was nothing."""
 
+    def output_due(self) -> None:
+        """There is so much to take that it should not wait for more."""
+
 
 class Engine(ABC):
     """One connection of HTTP/2, the server's side."""

@@ -50,6 +50,10 @@ class SendingEngine(Engine):
         "_heads",
         "_initial_send_window",
         "_is_announced",
+        "_last_data",
+        "_last_end",
+        "_last_place",
+        "_last_size",
         "_must_empty_table",
         "_owner",
         "_ready",
@@ -72,6 +76,10 @@ class SendingEngine(Engine):
         self._is_announced = False  # whether the owner knows that there is something to send
         self._send_window = DEFAULT_WINDOW
         self._initial_send_window = DEFAULT_WINDOW
+        self._last_data: EngineStream | None = (
+            None  # whose DATA frame is the last of `_framed`, if it still is
+        )
+        self._last_place = self._last_end = self._last_size = 0
         self._must_empty_table = False
         self._heads: dict[EngineStream, int] = {}  # where in `_framed` those stand that nothing follows yet
         self._reset_streams: dict[int, None] = {}
@@ -114,6 +122,8 @@ class SendingEngine(Engine):
         if self._heads:
             self._heads.pop(stream, None)
         size = len(data)
+        if self._framed_size > _MOST_FRAMED:
+            self._owner.output_due()
         if stream.waiting is not None or (
             size
             and (
@@ -126,17 +136,31 @@ class SendingEngine(Engine):
         ):
             self._wait(stream, data, ends)
             return
-        if size:
-            stream.send_window -= size
-            self._send_window -= size
-            self._framed += (_header(size << 8, ends, stream.stream_id), data)  # DATA is 0, END_STREAM 1
-        elif ends:
-            self._framed.append(_header(0, END_STREAM, stream.stream_id))
-        else:
+        if not (size or ends):
             return
-        self._framed_size += HEADER_SIZE + size
+        framed = self._framed
+        stream.send_window -= size
+        self._send_window -= size
+        if (
+            self._last_data is stream
+            and len(framed) == self._last_end
+            and self._last_size + size <= FRAME_SIZE
+        ):
+            # Pieces of one turn are one frame: its header is written anew.
+            size += self._last_size
+            framed[self._last_place] = _header(size << 8, ends, stream.stream_id)
+            framed.append(data)
+            self._framed_size += size - self._last_size
+        else:
+            self._last_place = len(framed)
+            framed += (_header(size << 8, ends, stream.stream_id), data)  # DATA is 0, END_STREAM 1
+            self._framed_size += HEADER_SIZE + size
         if ends:
             self._local_end(stream)
+        else:
+            self._last_data = stream
+            self._last_size = size
+            self._last_end = len(framed)
         if not self._is_announced:
             self._announce()
 
@@ -198,6 +222,7 @@ class SendingEngine(Engine):
         guard.parts_sent += len(framed)
         guard.bytes_sent += len(data)
         framed.clear()
+        self._last_data = None
         self._framed_size = self._answers_size = 0
         if self._heads:
             self._heads.clear()

@@ -141,6 +141,10 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
     def output_ready(self) -> None:
         self.context.write_batch.add(self)
 
+    def output_due(self) -> None:
+        if not self._is_paused:
+            self.flush()
+
     def flush(self) -> None:
         """Give to the transport what was written in this turn, as far as it takes that."""
         if self._ending is _LOST:

@@ -277,6 +277,37 @@ def test_small_responses_that_are_not_read_wait_with_their_streams(peer):
     assert peer.take().body(1) == b"x" * 300_000
 
 
+@pytest.mark.parametrize("how", ["responses without a body", "resets"])
+def test_a_peer_that_does_not_read_has_no_more_streams_than_others(peer, how):
+    def answer(stream):
+        if how == "resets":
+            peer.engine.reset(stream, ErrorCode.CANCEL)
+        else:
+            peer.engine.send_head(stream, ResponseHead(304, [(b"etag", b"x" * 100)]), b"", True, None)
+        peer.engine.finished(stream)
+
+    peer.on_request = answer
+    with pytest.raises(ConnectionError) as raised:
+        for stream in range(1, 100_001, 2):
+            peer.send(peer.headers(stream))
+    assert raised.value.code is ErrorCode.ENHANCE_YOUR_CALM
+    assert len(peer.engine.data_to_send(1)) < 100_000
+
+
+def test_a_peer_that_reads_again_has_all_its_streams(peer):
+    def answer(stream):
+        peer.engine.send_head(stream, ResponseHead(304, [(b"etag", b"x" * 1000)]), b"", True, None)
+        peer.engine.finished(stream)
+
+    peer.on_request = answer
+    for first in range(1, 20_001, 200):
+        for stream in range(first, first + 200, 2):
+            peer.send(peer.headers(stream))
+        assert len(peer.take().of("HEADERS")) == 100
+        assert not peer.engine.streams
+    assert peer.engine.resets == 0
+
+
 # -- the bucket itself -----------------------------------------------------------------------------
 
 

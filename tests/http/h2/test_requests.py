@@ -582,6 +582,34 @@ def test_a_connection_that_is_lost_closes_its_streams(peer):
     assert not peer.engine.streams
 
 
+@pytest.mark.parametrize("how", ["go away", "lost"])
+def test_nothing_is_given_back_after_the_end(peer, how):
+    for number_ in (1, 3, 5, 7):
+        peer.open(number_, POST, ends=False)
+        peer.send(*[frame(DATA, 0, number_, bytes(16_384))] * 15)
+    if how == "lost":
+        peer.engine.connection_lost()
+    else:
+        peer.engine.go_away(ErrorCode.NO_ERROR)
+    peer.take()
+    for stream in peer.streams.values():
+        peer.engine.consumed(stream, 100_000)
+        peer.engine.finished(stream)
+    assert not peer.take().frames
+    assert not peer.engine.streams
+
+
+def test_a_connection_that_is_lost_keeps_no_stream_for_what_is_framed(peer):
+    large = ResponseHead(304, [(b"etag", b"x" * 15_000)])
+    for number_ in range(1, 21, 2):
+        peer.engine.send_head(peer.open(number_), large, b"", True, None)
+        peer.engine.finished(peer.streams[number_])
+    assert 0 < len(peer.engine.streams) < 10
+    peer.engine.connection_lost()
+    assert not peer.engine.streams
+    assert not peer.engine.data_to_send(65_536)
+
+
 def test_a_call_that_raises_is_not_swallowed(peer):
     def fail(_stream):
         raise ProtocolError(500, "of the test")

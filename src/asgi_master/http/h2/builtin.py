@@ -7,9 +7,10 @@ The engine is one object, since a request passes through all of it. Its halves a
 has what is of the whole connection.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, NoReturn
 
 from asgi_master.http.h2 import frames, settings
 from asgi_master.http.h2.engine import PREFACE, EngineStream, Owner
@@ -37,6 +38,8 @@ from asgi_master.http.limits import Http2Limits, HttpLimits
 
 _read_header = HEADER.unpack_from
 
+_LARGEST_HEADER: Final = FRAME_SIZE << 8 | 0xFF
+"""The first number of a frame's header, if that announces as much as a frame may hold."""
 _PING_SIZE: Final = 8
 _PRIORITY_SIZE: Final = 5
 _GOAWAY_SIZE: Final = 8
@@ -117,51 +120,59 @@ class BuiltinEngine(ReceivingEngine):
         return self._position != len(self._buffer) or (self._expected is not None and not self._is_opening)
 
     def advance(self) -> bool:
-        if self._is_opening:
-            return self._read_preface()
         buffer, start = self._buffer, self._position
         begin = start + HEADER_SIZE
         if begin > len(buffer):
-            return False
-        first, flags, stream_id = _read_header(buffer, start)
-        end = begin + (first >> 8)
-        if end > len(buffer) and end - begin <= FRAME_SIZE:
+            return self._is_opening and self._read_preface()
+        size_and_kind, flags, stream_id = _read_header(buffer, start)
+        end = begin + (size_and_kind >> 8)
+        if self._expected is not None or size_and_kind > _LARGEST_HEADER:
+            if self._is_opening:
+                return self._read_preface()
+            self._check_frame(size_and_kind)
+        if end > len(buffer):
             return False
         self._position = end
-        kind = first & 0xFF
-        stream_id &= STREAM_ID
         try:
-            if end - begin > FRAME_SIZE:
-                raise ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a frame is larger than SETTINGS allow")
-            if self._expected is not None and kind != self._expected:
-                raise ConnectionError(
-                    ErrorCode.PROTOCOL_ERROR, "another frame than the one that must come next"
-                )
-            try:
-                _HANDLERS[kind](self, stream_id, flags, begin, end)
-            except StreamError as error:
-                self._fail_stream(stream_id, error)
+            _HANDLERS[size_and_kind & 0xFF](self, stream_id & STREAM_ID, flags, begin, end)
+        except StreamError as error:
+            self._fail_stream(stream_id & STREAM_ID, error)
         except ConnectionError as error:
-            self.go_away(error.code, error.reason)
-            raise
+            self._fail(error)
         return True
 
     def _read_preface(self) -> bool:
         """RFC 9113 §3.4."""
         beginning = self._buffer[: len(PREFACE)]
         if not PREFACE.startswith(beginning):
-            self.go_away(ErrorCode.PROTOCOL_ERROR)
-            raise ConnectionError(ErrorCode.PROTOCOL_ERROR, "the preface of HTTP/2 did not come")
+            self._fail(ConnectionError(ErrorCode.PROTOCOL_ERROR, "the preface of HTTP/2 did not come"))
         if len(beginning) < len(PREFACE):
             return False
         self._position = len(PREFACE)
         self._is_opening = False
         return True
 
+    def _check_frame(self, size_and_kind: int) -> None:
+        """Judge a frame by its header, whether or not the rest is here."""
+        if size_and_kind > _LARGEST_HEADER:
+            self._fail(ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a frame is larger than SETTINGS allow"))
+        if self._expected is not None and size_and_kind & 0xFF != self._expected:
+            self._fail(
+                ConnectionError(ErrorCode.PROTOCOL_ERROR, "another frame than the one that must come next")
+            )
+
+    def _fail(self, error: ConnectionError) -> NoReturn:
+        """RFC 9113 §5.4.1."""
+        self.go_away(error.code, error.reason)
+        raise error
+
     def _fail_stream(self, stream_id: int, error: StreamError) -> None:
         """RFC 9113 §5.4.2."""
-        self._guard.reset(self._now)
-        self._count_answer(_RST_STREAM_SIZE)
+        try:
+            self._guard.reset(self._now)
+            self._count_answer(_RST_STREAM_SIZE)
+        except ConnectionError as too_many:
+            self._fail(too_many)
         self._reset(stream_id, error.code)
         stream = self._streams.get(stream_id)
         if stream is not None and stream.engine_state is not CLOSED:
@@ -368,7 +379,9 @@ class BuiltinEngine(ReceivingEngine):
         self._announce()
 
     def connection_lost(self) -> None:
-        for stream in self._end():
+        streams = self._end()
+        self._take_framed()
+        for stream in streams:
             stream.closed(ErrorCode.CANCEL)
 
     def _end(self) -> list[EngineStream]:
@@ -377,7 +390,7 @@ class BuiltinEngine(ReceivingEngine):
         self._buffer = b""
         self._position = 0
         self._is_opening = False
-        self._receive_window = LARGEST_WINDOW  # then it is never given back
+        self._connection_window = sys.maxsize  # then nothing of it is ever given back
         streams = [stream for stream in self._streams.values() if stream.engine_state is not CLOSED]
         for stream in streams:
             self._close(stream)

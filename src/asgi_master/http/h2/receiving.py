@@ -306,7 +306,7 @@ class ReceivingEngine(SendingEngine):
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "less data than Content-Length says")
         state = stream.engine_state = AFTER_REMOTE_END[stream.engine_state]
         if state is CLOSED and stream.is_finished:
-            del self._streams[stream.stream_id]
+            self._remove(stream)
 
     # -- windows -----------------------------------------------------------------------------------
 
@@ -319,7 +319,7 @@ class ReceivingEngine(SendingEngine):
     def finished(self, stream: EngineStream) -> None:
         stream.is_finished = True
         if stream.engine_state is CLOSED:
-            del self._streams[stream.stream_id]
+            self._remove(stream)
         if stream.unconsumed:
             self.consumed(stream, stream.unconsumed)
 

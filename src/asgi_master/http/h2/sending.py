@@ -23,7 +23,7 @@ from asgi_master.http.h2.frames import (
 )
 from asgi_master.http.h2.response_head import ResponseHeadEncoder
 from asgi_master.http.h2.scheduler import Scheduler
-from asgi_master.http.h2.streams import AFTER_LOCAL_END, CLOSED, HALF_CLOSED_LOCAL
+from asgi_master.http.h2.streams import AFTER_LOCAL_END, CLOSED, HALF_CLOSED_LOCAL, HALF_CLOSED_REMOTE
 from asgi_master.http.h2.waiting_body import WaitingBody
 from asgi_master.http.message import Fields, ResponseHead
 
@@ -54,6 +54,7 @@ class SendingEngine(Engine):
         "_last_end",
         "_last_place",
         "_last_size",
+        "_leaving",
         "_must_empty_table",
         "_owner",
         "_ready",
@@ -76,12 +77,12 @@ class SendingEngine(Engine):
         self._is_announced = False  # whether the owner knows that there is something to send
         self._send_window = DEFAULT_WINDOW
         self._initial_send_window = DEFAULT_WINDOW
-        self._last_data: EngineStream | None = (
-            None  # whose DATA frame is the last of `_framed`, if it still is
-        )
-        self._last_place = self._last_end = self._last_size = 0
+        self._last_data: EngineStream | None = None  # whose DATA was framed last, and may get longer
+        self._last_size = 0  # of its payload
+        self._last_place = self._last_end = 0  # where in `_framed` it begins, and how long that was then
         self._must_empty_table = False
         self._heads: dict[EngineStream, int] = {}  # where in `_framed` those stand that nothing follows yet
+        self._leaving: list[int] = []  # streams that go when `_framed` does
         self._reset_streams: dict[int, None] = {}
         self._guard = FloodGuard()
 
@@ -156,7 +157,10 @@ class SendingEngine(Engine):
             framed += (_header(size << 8, ends, stream.stream_id), data)  # DATA is 0, END_STREAM 1
             self._framed_size += HEADER_SIZE + size
         if ends:
-            self._local_end(stream)
+            if state is HALF_CLOSED_REMOTE and not stream.is_finished:
+                stream.engine_state = CLOSED  # `_local_end`, without a call for the common case
+            else:
+                self._local_end(stream)
         else:
             self._last_data = stream
             self._last_size = size
@@ -213,20 +217,28 @@ class SendingEngine(Engine):
     def data_to_send(self, limit: int) -> bytes:
         while self._ready and self._send_window > 0 and self._framed_size < limit:
             self._frame_piece()
-        framed = self._framed
-        if not framed:
+        if not self._framed:
             self._is_announced = False
             return b""
-        data = b"".join(framed)
         guard = self._guard
-        guard.parts_sent += len(framed)
+        guard.parts_sent += len(self._framed)
+        data = self._take_framed()
         guard.bytes_sent += len(data)
-        framed.clear()
+        self._is_announced = bool(self._ready) and self._send_window > 0
+        return data
+
+    def _take_framed(self) -> bytes:
+        """Take out all that is framed."""
+        data = b"".join(self._framed)
+        self._framed.clear()
         self._last_data = None
         self._framed_size = self._answers_size = 0
         if self._heads:
             self._heads.clear()
-        self._is_announced = bool(self._ready) and self._send_window > 0
+        if self._leaving:
+            for stream_id in self._leaving:
+                del self._streams[stream_id]
+            self._leaving.clear()
         return data
 
     def _frame_piece(self) -> None:
@@ -309,7 +321,7 @@ class SendingEngine(Engine):
         """END_STREAM was framed."""
         state = stream.engine_state = AFTER_LOCAL_END[stream.engine_state]
         if state is CLOSED and stream.is_finished:
-            del self._streams[stream.stream_id]
+            self._remove(stream)
 
     def _close(self, stream: EngineStream) -> None:
         """The stream ends before its time: nothing of it leaves any more."""
@@ -319,6 +331,16 @@ class SendingEngine(Engine):
         self._heads.pop(stream, None)
         self._scheduler.remove(stream)
         if stream.is_finished:
+            self._remove(stream)
+
+    def _remove(self, stream: EngineStream) -> None:
+        """Free the slot of a stream that is closed and finished, if its end leaves soon.
+
+        A peer that does not read has as many streams as one that waits for its responses, even if those are but heads.
+        """
+        if self._framed_size > _MOST_FRAMED:
+            self._leaving.append(stream.stream_id)
+        else:
             del self._streams[stream.stream_id]
 
     def _reset(self, stream_id: int, code: ErrorCode) -> None:

@@ -259,6 +259,25 @@ def test_a_reset_is_a_disconnect(variant):
         server.wait_until(lambda: server.context.stats.in_flight == 0)
 
 
+def test_a_request_that_is_reset_before_its_turn_is_not_run(variant):
+    started = []
+
+    async def app(scope, receive, send):
+        started.append(scope["path"])
+        await respond(send)
+
+    with serve(app, **variant) as server:
+        client = H2Client(server.connect())
+        assert client.get("/first").status == 200
+        stream = client.open("POST", "/reset", ends=False, flush=False)
+        client.h2.send_data(stream, b"x" * 100)
+        client.h2.reset_stream(stream, CANCEL)
+        assert client.get("/last").status == 200  # in the same segment
+        assert started == ["/first", "/last"]
+        connection = server.run(lambda: next(iter(server.context.connections)))
+        server.wait_until(lambda: not connection.engine.streams)
+
+
 def test_a_client_that_leaves(variant):
     seen = []
 

@@ -116,9 +116,14 @@ class H2Stream(EngineStream):
             )  # what of the body came along is there before the application asks
 
     def start(self) -> None:
-        """Call the application. Called in the connection's context."""
+        """Call the application, unless the stream is over already. Called in the connection's context."""
         current = self.current
         assert current is not None
+        if current.disconnected:
+            self._drop_unread()
+            self.current = None
+            self.connection.stream_finished(self)
+            return
         bind_context(self)
         current.start(self.context.app, self.context.loop)
 

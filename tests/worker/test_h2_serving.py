@@ -256,6 +256,7 @@ def test_a_reset_is_a_disconnect(variant):
         client.flush()
         server.wait_until(lambda: len(seen) == 3)
         assert seen == ["http.request", "http.disconnect", "error"]
+        assert server.run(lambda: server.context.stats.http2_resets) == 1
         server.wait_until(lambda: server.context.stats.in_flight == 0)
 
 
@@ -293,6 +294,7 @@ def test_a_client_that_leaves(variant):
         client.sock.close()
         server.wait_until(lambda: not server.context.connections)
         assert seen == ["http.disconnect"] * 3
+        assert server.context.stats.http2_resets == 0
         assert server.context.stats.connections == 0
 
 

@@ -51,6 +51,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         "_given_endpoints",
         "_is_paused",
         "_passed_on",
+        "_resets",
         "_served",
         "_shut_down_at",
         "_timer",
@@ -78,6 +79,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         self._eof = False
         self._is_paused = False  # whether the peer reads more slowly than is written
         self._frames = 0
+        self._resets = 0  # of the engine's, those that were counted
         self._served = 0
         self._passed_on = 0  # bytes that were given to the transport
         self._acked = 0  # of them, those that the kernel took, as far as the sweep saw
@@ -198,6 +200,9 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         except ConnectionError as error:
             self._fail(error)
         self._frames += frames
+        if self.engine.resets != self._resets:
+            self.context.stats.http2_resets += self.engine.resets - self._resets
+            self._resets = self.engine.resets
         if self.starting:
             starting, self.starting = self.starting, []
             for stream in starting:

@@ -165,7 +165,6 @@ class H2Stream(EngineStream):
         engine.finished(self)
 
     def closed(self, code: ErrorCode) -> None:  # noqa: ARG002 -- why is the peer's affair
-        self.context.stats.http2_resets += 1
         self.disconnect()
 
     def resumed(self) -> None:

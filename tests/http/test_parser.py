@@ -301,6 +301,13 @@ def test_options_of_the_connection_stand_in_several_fields(kind: type[Parser]) -
     assert not request.keep_alive
 
 
+def test_a_request_line_says_all_that_is_not_said_by_fields() -> None:
+    expected = H1Request("GET", b"/a?b", b"/a", b"b", [], "1.1")
+    assert read_request_line(b"GET /a?b HTTP/1.1") == expected
+    expected = H1Request("PUT", b"http://h/", b"/", b"", [], "1.0", keep_alive=False, authority=b"h")
+    assert read_request_line(b"PUT http://h/ HTTP/1.0") == expected
+
+
 def test_more_request_lines_than_are_kept() -> None:
     for number in range(1500):
         assert read_request_line(b"GET /%d HTTP/1.1" % number).raw_path == b"/%d" % number

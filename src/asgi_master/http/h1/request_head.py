@@ -11,6 +11,7 @@ from asgi_master.http.methods import METHOD_NAMES, other_method
 _VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _SLASH = 0x2F
+_NEW = object.__new__
 
 _SPECIAL_FIELDS = frozenset(
     (
@@ -72,9 +73,20 @@ def request_of(
                 raise ProtocolError(400, "the target * goes with OPTIONS only")
         else:
             authority, path = _absolute_form(name, path, query)
-    # All arguments, and by position: then Python makes the object without a call of `__init__` from C.
-    keep_alive = http_version == "1.1"
-    return H1Request(name, target, path, query, headers, http_version, False, 0, keep_alive, None, authority)
+    # Python calls `__init__` of a class with slots from C, which takes as long as all of this.
+    request = _NEW(H1Request)
+    request.method = name
+    request.target = target
+    request.raw_path = path
+    request.query_string = query
+    request.headers = headers
+    request.http_version = http_version
+    request.keep_alive = http_version == "1.1"
+    request.authority = authority
+    request.upgrade = None
+    request.body_length = 0
+    request.expect_continue = request.accepts_trailers = request.accepts_hints = False
+    return request
 
 
 def _version_error(protocol: bytes) -> ProtocolError:

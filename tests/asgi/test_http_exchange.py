@@ -1,6 +1,7 @@
 """The table of what an HTTP application may say and is told, and every pair of state and message in it."""
 
 import io
+import tracemalloc
 
 import pytest
 
@@ -501,3 +502,24 @@ def test_a_response_that_begins_anew_has_no_trailers():
     exchange.interpret({**LAST, "body": b""})
     exchange.head_taken_back()
     assert exchange.server_response(ResponseHead(500, []), b"text")[2]
+
+
+def test_small_pieces_of_a_body_that_wait_take_little_more_than_their_bytes():
+    """A peer that sends two bytes at a time may not have an object kept for each."""
+    exchange = HttpExchange("POST", has_body=True)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for index in range(10_000):
+            exchange.body_received(b"%02d" % (index % 100))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 40_000
+    exchange.body_received(b"-" * 1000)
+    exchange.body_received(b"end")
+    assert exchange.inbox_size == 21_003
+    message = exchange.next_message()
+    body = b"".join([b"%02d" % index for index in range(100)]) * 100 + b"-" * 1000 + b"end"
+    assert message == {"type": "http.request", "body": body, "more_body": True}
+    assert type(message["body"]) is bytes

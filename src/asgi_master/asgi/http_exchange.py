@@ -48,6 +48,8 @@ class State(StrEnum):
 _AWAITING, _HELD, _STREAMING, _SENDING_FILE, _IN_TRAILERS, _COMPLETE = State
 
 _BODYLESS = (204, 304)
+_SMALL_PIECE = 512
+"""Bytes below which pieces of a request's body are put together: an object for each may cost more than it holds."""
 
 _EXPECTED = {
     State.AWAITING: "the response begins with http.response.start",
@@ -103,7 +105,9 @@ class HttpExchange:
         """Bytes of the response's body that were sent."""
         self.is_stream = False
         """Whether the response comes in pieces, so that its duration is the application's or the client's choice."""
-        self._inbox: list[bytes] | tuple[()] = ()  # a list from the first piece on: most requests have none
+        self._inbox: (
+            list[bytes | bytearray] | tuple[()]
+        ) = ()  # a list from the first piece on: most requests have none
         self._told_end = False
         self._stopped = False
         self._told_disconnect = False
@@ -139,10 +143,15 @@ class HttpExchange:
     def body_received(self, data: bytes) -> None:
         """A piece of the request's body arrived."""
         if self.state is not _COMPLETE:
-            if self._inbox:
-                self._inbox.append(data)
-            else:
+            inbox = self._inbox
+            if not inbox:
                 self._inbox = [data]
+            elif len(data) >= _SMALL_PIECE:
+                inbox.append(data)
+            elif type(last := inbox[-1]) is bytearray:
+                last += data
+            else:
+                inbox.append(bytearray(data))
             self.inbox_size += len(data)
 
     def complete_body_received(self, data: bytes) -> None:

@@ -147,6 +147,10 @@ def test_what_the_server_answers_earns_nothing(peer):
     assert count_until_end(peer, frame(PING, 0, 0, bytes(8))) <= 1000
 
 
+def test_a_frame_with_many_settings_counts_as_many(peer):
+    assert count_until_end(peer, settings(*[(3, 1)] * 1600)) == 9
+
+
 # -- resets ----------------------------------------------------------------------------------------
 
 
@@ -265,6 +269,18 @@ def test_resets_that_are_not_read_are_bounded(peer):
     assert raised.value.code is ErrorCode.ENHANCE_YOUR_CALM
     assert peer.engine.resets > 5000
     assert len(peer.engine.data_to_send(1)) < 70_000
+
+
+def test_what_waits_for_no_window_is_told(peer):
+    before = peer.engine.backlog
+    stream = peer.open(1)
+    peer.engine.send_head(stream, ResponseHead(200, [(b"x", b"\xff" * 1000)]), b"", False, None)
+    assert before == 0
+    assert 1000 < peer.engine.backlog < 1100
+    peer.engine.send_data(stream, bytes(100_000), True)
+    assert peer.engine.backlog < 1100
+    peer.take()
+    assert peer.engine.backlog == 0
 
 
 def test_small_responses_that_are_not_read_wait_with_their_streams(peer):

@@ -32,6 +32,7 @@ from asgi_master.http.h2.priority import read_priority
         (b"u = 1", 3, False),
         (b"\xff\0", 3, False),
         (b"u=5, " + b"x" * 1000, 5, False),
+        (b"x," * 200 + b"u=1", 3, False),
     ],
 )
 def test_priorities(value: bytes, urgency: int, is_incremental: bool) -> None:

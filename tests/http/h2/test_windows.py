@@ -516,3 +516,14 @@ def test_what_is_sent_fits_into_the_windows_and_nothing_that_fits_is_left(steps)
                 assert model.written[found].startswith(model.sent[found])
                 assert stream.unsent == len(model.written[found]) - len(model.sent[found])
                 assert not stream.unsent or model.room[found] <= 0 or model.connection_room <= 0
+
+
+def test_only_the_last_window_of_a_frame_of_settings_counts():
+    """Nothing is processed between the values (RFC 9113 §6.5.3)."""
+    peer = Peer()
+    stream = peer.open(1)
+    peer.send(frame(WINDOW_UPDATE, 0, 1, number(LARGEST - 65535)))
+    peer.send(settings((4, LARGEST), (4, 0), (4, 65535)))
+    assert stream.send_window == LARGEST
+    peer.send(settings((4, 0), (4, 65534)))
+    assert stream.send_window == LARGEST - 1

@@ -48,6 +48,8 @@ _CODES: Final = frozenset(ErrorCode)
 
 _MOST_ANSWERS: Final = 64 * 1024
 """Bytes that the peer has this side send, and does not read."""
+_SETTINGS_A_CHORE: Final = 16
+"""Settings in one frame that count as one chore: a frame has room for 2730."""
 _MOST_EARLY_PRIORITIES: Final = 128
 """Of streams that are not opened yet."""
 _FAREWELL: Final = b"shutdown"
@@ -114,6 +116,10 @@ class BuiltinEngine(ReceivingEngine):
         else:
             self._buffer = buffer[position:] + data
         self._position = 0
+
+    @property
+    def backlog(self) -> int:
+        return self._framed_size
 
     @property
     def is_mid_frame(self) -> bool:
@@ -200,15 +206,22 @@ class BuiltinEngine(ReceivingEngine):
                 raise ConnectionError(ErrorCode.PROTOCOL_ERROR, "the acknowledgement of SETTINGS comes first")
             self._on_settings_ack()
             return
-        for identifier, value in settings.decode(self._buffer[begin:end]):
+        values = settings.decode(self._buffer[begin:end])
+        for _ in range(len(values) // _SETTINGS_A_CHORE):
+            self._guard.chore(self._now)
+        window = self._initial_send_window
+        for identifier, value in values:
             if identifier == settings.INITIAL_WINDOW_SIZE:
-                self._resize_send_windows(value)
+                window = value
             elif identifier == settings.HEADER_TABLE_SIZE and value < TABLE_SIZE:
                 self._must_empty_table = (
                     True  # it is not used; but the peer waits to see it shrink (RFC 7541 §4.2)
                 )
             elif identifier == settings.NO_RFC7540_PRIORITIES and value:
                 self._scheduler.is_aware = True
+        if window != self._initial_send_window:
+            # Once a frame, however often it is in there: each change passes over all streams.
+            self._resize_send_windows(window)
         self._expected = None
         self._answer(frames.SETTINGS_ACK)
 

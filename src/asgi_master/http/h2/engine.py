@@ -223,6 +223,14 @@ class Engine(ABC):
     def has_stalled(self, stream: EngineStream) -> bool:
         """Whether the stream has something to send and the peer's windows let none of it through."""
 
+    @property
+    @abstractmethod
+    def backlog(self) -> int:
+        """Bytes that no window holds back: `data_to_send` returns them next. Heads are among them, and answers to PING.
+
+        An engine bounds neither their number nor how many are framed for a peer that does not read; who feeds it does.
+        """
+
     @abstractmethod
     def data_to_send(self, limit: int) -> bytes:
         """What is to be sent next, in whole frames: about `limit` bytes at most. Empty if nothing may leave now."""

@@ -8,6 +8,8 @@ DEFAULT_URGENCY: Final = 3
 
 _MEMBER = re.compile(rb"(u)=([0-7])|(i)(?:=\?([01]))?")
 _LONGEST_REMEMBERED = 32
+_LONGEST = 256
+"""Bytes that are read of a value: a member at each of 64 KiB would cost as much as a hundred requests."""
 
 
 def read_priority(value: bytes) -> tuple[int, bool]:
@@ -15,7 +17,9 @@ def read_priority(value: bytes) -> tuple[int, bool]:
 
     What it has beside, or says wrong, is ignored (RFC 9218 §4), where RFC 8941 has it fail as a whole.
     """
-    return _remembered(value) if len(value) <= _LONGEST_REMEMBERED else _read(value)
+    if len(value) <= _LONGEST_REMEMBERED:
+        return _remembered(value)
+    return _read(value[:_LONGEST])
 
 
 def _read(value: bytes) -> tuple[int, bool]:

@@ -2,8 +2,8 @@
 
 Rules of this file:
   - What was written leaves at the end of the turn, as far as the transport takes it; the engine holds the rest.
-  - Frames are read whether or not the peer reads: those that open windows come the same way. What they can make this
-    side hold is bounded by the streams, their windows, and the engine.
+  - Frames are read while bodies wait for the peer's windows: those that open them come the same way. When so much waits
+    for the peer to read that no window could help, nothing is read either: heads have no window.
   - All time-outs are enforced by `sweep`, so a request costs no timer.
 """
 
@@ -19,7 +19,7 @@ from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
 from asgi_master.worker.transport.connection_state import NEW, ConnectionState, TransferConnection
 from asgi_master.worker.transport.context import Connection, Ending, WorkerContext
 from asgi_master.worker.transport.stream_transport import StreamProtocol, StreamTransport
-from asgi_master.worker.transport.turns import FREE, TakesTurns
+from asgi_master.worker.transport.turns import AHEAD, FREE, TakesTurns
 
 log = logging.getLogger("asgi_master")
 
@@ -32,6 +32,8 @@ _WRITE_SIZE: Final = 64 * 1024
 """Bytes that are taken from the engine at once."""
 _WRITES: Final = 8
 """Of them in one turn: a peer that reads as fast as is written has no more of it."""
+_MOST_BACKLOG: Final = 64 * 1024
+"""Bytes that the engine has framed, beside those that the transport keeps, beyond which nothing is read."""
 _LULL: Final = 1.0
 """Seconds in which a drain waits for a moment without a stream, before it announces the end."""
 _GOAWAY_ANSWER: Final = 1.0
@@ -157,6 +159,9 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
                 return
             data = take(_WRITE_SIZE)
             if not data:
+                if self.holds & AHEAD:
+                    self._queue_up()  # for what was received and not handled
+                    self._release(AHEAD)
                 self._close_when_done()
                 return
             self._passed_on += len(data)
@@ -186,6 +191,9 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
     def _advance(self) -> None:
         """Handle the frames that have arrived, as far as this turn of the loop allows."""
         if self._is_queued:
+            return
+        if self._is_paused and self.engine.backlog > _MOST_BACKLOG:
+            self._hold(AHEAD)
             return
         advance, clock = self.engine.advance, self._turns.clock
         frames, until = 0, 0.0
@@ -282,6 +290,8 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         """Send what may still leave, which ends with GOAWAY, and tell the streams that they are over."""
         self._count_goaway(code)
         self.flush()
+        if self._is_paused and (data := self.engine.data_to_send(_WRITE_SIZE)):
+            self._transport.write(data)  # no body is among that, as the streams are over
         self._linger()
         for stream in self._streams():
             stream.disconnect()

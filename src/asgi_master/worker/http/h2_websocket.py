@@ -52,7 +52,7 @@ class StreamTunnel(StreamTransport):
         self.endpoints = below.endpoints
         self.tls = below.tls
         self._protocol: StreamProtocol = NO_PROTOCOL
-        self._kept: list[bytes] = []  # what arrived while reading is paused
+        self._kept = bytearray()  # what arrived while reading is paused, in pieces of a byte perhaps
         self._peer_ended = False
         self._is_read_paused = False
         self._is_write_paused = False  # whether the protocol was asked to pause
@@ -66,10 +66,11 @@ class StreamTunnel(StreamTransport):
     def data_received(self, data: bytes, ends: bool) -> None:
         """A piece of the tunnel's contents."""
         self._peer_ended = self._peer_ended or ends
-        if data:
-            self._kept.append(data)
+        if self._kept or self._is_read_paused:
+            self._kept += data
+            data = b""
         if not self._is_read_paused:
-            self._deliver()
+            self._deliver(data)
 
     def resumed(self) -> None:
         """What waits is less."""
@@ -80,7 +81,7 @@ class StreamTunnel(StreamTransport):
     def closed(self) -> None:
         """The stream was reset, or the connection is lost."""
         self._is_closing = True
-        self._kept = []
+        self._kept.clear()
         protocol, self._protocol = self._protocol, NO_PROTOCOL
         protocol.connection_lost()
 
@@ -95,10 +96,12 @@ class StreamTunnel(StreamTransport):
             if self._kept or self._peer_ended:
                 self._loop.call_soon(self._deliver, context=self.context)
 
-    def _deliver(self) -> None:
-        """Give the protocol what has come; the peer may send as much again."""
-        while self._kept and not self._is_read_paused:
-            data = self._kept.pop(0)
+    def _deliver(self, data: bytes = b"") -> None:
+        """Give the protocol what has come, `data` if nothing was kept; the peer may send as much again."""
+        if self._kept and not self._is_read_paused:
+            data = bytes(self._kept)
+            self._kept.clear()
+        if data:
             self._engine.consumed(self._stream, len(data))
             if not self._is_closing:
                 self._protocol.data_received(data)

@@ -1,0 +1,237 @@
+"""Peers that attack by HTTP/2: each is told why it is cut off, no application is left running, and others are served.
+
+What the engine counts is tested in `tests/http/h2/test_floods.py`; here is what a worker makes of it.
+"""
+
+import asyncio
+import struct
+from collections.abc import Iterable, Iterator
+
+import hpack
+import pytest
+from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame, RstStreamFrame
+
+from asgi_master.http.h2.engine import PREFACE
+from asgi_master.http.limits import Http2Limits
+from asgi_master.worker.transport.turns import AHEAD
+from h2_client import H2Client, Tunnel
+from h2_engine import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GET,
+    HEADERS,
+    PING,
+    POST,
+    PRIORITY,
+    PRIORITY_UPDATE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    Fields,
+    frame,
+    number,
+    settings,
+)
+from http_apps import read_body, respond
+from serving import H2_VARIANTS, serve
+from websocket_peer import FIN, TEXT
+from websocket_peer import frame as message
+
+pytestmark = pytest.mark.parametrize("variant", H2_VARIANTS)
+
+PROTOCOL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, CALM = 1, 5, 6, 7, 11
+LARGEST = 2**31 - 1
+START = PREFACE + settings() + frame(SETTINGS, ACK)
+CONNECT: Fields = [
+    (b":method", b"CONNECT"),
+    (b":protocol", b"websocket"),
+    *GET[1:],
+    (b"sec-websocket-version", b"13"),
+]
+
+
+def head(stream: int, fields: Fields = GET, flags: int = END_HEADERS | END_STREAM) -> bytes:
+    """HEADERS that leave the table of HPACK alone."""
+    return frame(HEADERS, flags, stream, hpack.Encoder().encode([(*field, True) for field in fields]))
+
+
+def upload(stream: int) -> bytes:
+    return head(stream, POST, END_HEADERS)
+
+
+def odd(count: int) -> Iterable[int]:
+    return range(1, 2 * count, 2)
+
+
+ATTACKS = {
+    "rapid reset": (CALM, b"".join([head(i) + frame(RST_STREAM, 0, i, number(8)) for i in odd(300)])),
+    "made to reset": (CALM, b"".join([head(i) + frame(WINDOW_UPDATE, 0, i, number(0)) for i in odd(300)])),
+    "WebSockets reset": (
+        CALM,
+        b"".join([head(i, CONNECT, END_HEADERS) + frame(RST_STREAM, 0, i, number(8)) for i in odd(300)]),
+    ),
+    "more streams than allowed": (CALM, b"".join([head(i) for i in odd(500)])),
+    "endless field block": (CALM, head(1, GET, 0) + frame(CONTINUATION, 0, 1, bytes(16_384)) * 4),
+    "empty CONTINUATION": (CALM, head(1, GET, 0) + frame(CONTINUATION, 0, 1) * 9),
+    "fields that cost a byte each": (
+        CALM,
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x82\x86\x84\x41\x01a" + b"\x90" * 10_000),
+    ),
+    "PING": (CALM, frame(PING, 0, 0, bytes(8)) * 1100),
+    "SETTINGS": (CALM, settings((3, 1)) * 1100),
+    "SETTINGS acknowledged": (CALM, frame(SETTINGS, ACK) * 1100),
+    "windows changed all the time": (CALM, upload(1) + settings(*[(4, 1), (4, 2)] * 1000) * 12),
+    "PRIORITY": (CALM, b"".join([frame(PRIORITY, 0, i, bytes(5)) for i in odd(1100)])),
+    "PRIORITY_UPDATE": (
+        CALM,
+        b"".join([frame(PRIORITY_UPDATE, 0, 0, number(i) + b"u=1") for i in odd(1100)]),
+    ),
+    "empty DATA": (CALM, upload(1) + frame(DATA, 0, 1) * 1100),
+    "nothing but padding": (CALM, upload(1) + frame(DATA, 8, 1, b"\x09" + bytes(9)) * 1100),
+    "windows opened by a byte": (CALM, head(1) + frame(WINDOW_UPDATE, 0, 1, number(1)) * 1100),
+    "late trailers": (
+        CALM,
+        upload(1)
+        + frame(WINDOW_UPDATE, 0, 1, number(0))
+        + head(1, [(b"a", b"b")], END_HEADERS | END_STREAM) * 1100,
+    ),
+    "GOAWAY": (CALM, frame(7, 0, 0, bytes(8)) * 1100),
+    "unknown frames": (CALM, frame(0x50, 0, 0, b"x") * 1100),
+    "a body after its reset": (
+        STREAM_CLOSED,
+        upload(1) + frame(RST_STREAM, 0, 1, number(8)) + frame(DATA, 0, 1),
+    ),
+    "another protocol": (FRAME_SIZE_ERROR, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+}
+
+
+def frames_to_end(sock) -> Iterator[Frame]:
+    """What the server sends until it closes."""
+    data = b""
+    while piece := sock.recv(65536):
+        data += piece
+    while data:
+        found, size = Frame.parse_frame_header(memoryview(data)[:9])
+        found.parse_body(memoryview(data)[9 : 9 + size])
+        data = data[9 + size :]
+        yield found
+
+
+async def wait_for_the_end(scope, receive, send):
+    """Serve `/served`, and run until the peer is gone for the rest."""
+    if scope["path"] == "/served":
+        await respond(send, body=b"served")
+    while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
+        pass
+
+
+@pytest.mark.parametrize(("code", "data"), ATTACKS.values(), ids=ATTACKS)
+def test_an_attack_ends_its_connection(variant, code, data):
+    with serve(wait_for_the_end, **variant) as server:
+        other = H2Client(server.connect())
+        sock = server.connect()
+        sock.sendall(START + data)
+        *_, last = frames_to_end(sock)
+        assert isinstance(last, GoAwayFrame)
+        assert last.error_code == code
+        sock.close()
+        stats = server.context.stats
+        server.wait_until(lambda: stats.in_flight == stats.websockets == 0)
+        server.wait_until(lambda: len(server.context.connections) == 1)
+        assert other.get("/served").body == b"served"
+
+
+def test_an_application_that_goes_on_keeps_its_slot(variant):
+    """A peer that resets its requests may not have more of them run than one that waits."""
+
+    async def app(scope, receive, send):
+        await release.wait()
+
+    with serve(app, http2=Http2Limits(max_concurrent_streams=10), **variant) as server:
+        release = server.run(asyncio.Event)
+        sock = server.connect()
+        sock.sendall(START + b"".join([head(i) + frame(RST_STREAM, 0, i, number(8)) for i in odd(60)]))
+        sock.sendall(frame(7, 0, 0, bytes(8)) + frame(DATA, 0, 1000))  # an error, which ends the connection
+        refused = [found for found in frames_to_end(sock) if isinstance(found, RstStreamFrame)]
+        assert [found.error_code for found in refused] == [REFUSED_STREAM] * 50
+        assert server.context.stats.in_flight == 10
+        server.run(release.set)
+        server.wait_until(lambda: server.context.stats.in_flight == 0)
+
+
+def test_heads_that_are_not_read_stop_the_requests(variant):
+    """They have no window: 5000 of them would wait in memory."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 204, "headers": [(b"x-fill", b"\xff" * 500)]})
+        await send({"type": "http.response.body"})
+
+    count = 5000
+    unlimited = Http2Limits(max_concurrent_streams=0)
+    with serve(app, http2=unlimited, send_buffer=65536, **variant) as server:
+        sock = server.connect(receive_buffer=65536)
+        sock.sendall(START + b"".join([head(i) for i in odd(count)]))
+        (connection,) = server.wait_until(lambda: list(server.context.connections))
+        server.wait_until(lambda: connection.holds & AHEAD)
+        assert server.run(lambda: server.context.stats.requests) < count
+        assert server.run(lambda: connection.engine.backlog) < count * 250
+        sock.sendall(frame(DATA, 0, 2 * count + 99))  # an error, which ends the connection
+        responses = [found for found in frames_to_end(sock) if isinstance(found, HeadersFrame)]
+        assert len(responses) == count
+
+
+def test_a_window_that_opens_is_read_while_bodies_wait(variant):
+    """What a window holds back is no reason to stop reading."""
+
+    async def app(scope, receive, send):
+        await respond(send, body=b"x" * 3_000_000)
+
+    with serve(app, send_buffer=8192, **variant) as server:
+        client = H2Client(server.connect(receive_buffer=4096))
+        assert len(client.get("/").body) == 3_000_000
+
+
+def test_a_body_in_the_smallest_pieces_that_waits(variant):
+    async def app(scope, receive, send):
+        await release.wait()
+        body = await read_body(receive)
+        await respond(send, body=b"%d %d" % (len(body), body.count(b"xy")))
+
+    with serve(app, **variant) as server:
+        release = server.run(asyncio.Event)
+        client = H2Client(server.connect())
+        stream = client.open("POST", "/", ends=False)
+        client.sock.sendall(frame(DATA, 0, stream, b"xy") * 20_000 + frame(DATA, END_STREAM, stream))
+        client.sock.sendall(frame(PING, 0, 0, bytes(8)))
+        client.read_until(lambda: any(type(event).__name__ == "PingAckReceived" for event in client.events))
+        server.run(release.set)
+        assert client.response(stream).body == b"40000 20000"
+
+
+def test_messages_in_the_smallest_pieces_that_wait(variant):
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await release.wait()
+        while (received := await receive())["type"] == "websocket.receive":
+            texts.append(received["text"])
+
+    texts = []
+    with serve(app, **variant) as server:
+        release = server.run(asyncio.Event)
+        client = H2Client(server.connect())
+        tunnel = Tunnel(client)
+        assert tunnel.answer().status == 200
+        sent = b"".join([message(FIN | TEXT, b"%d" % index) for index in range(2000)])
+        client.sock.sendall(
+            b"".join([frame(DATA, 0, tunnel.stream, struct.pack("B", byte)) for byte in sent])
+        )
+        client.sock.sendall(frame(PING, 0, 0, bytes(8)))
+        client.read_until(lambda: any(type(event).__name__ == "PingAckReceived" for event in client.events))
+        server.run(release.set)
+        server.wait_until(lambda: len(texts) == 2000)
+        assert texts == [str(index) for index in range(2000)]
+        tunnel.reset()

@@ -6,12 +6,13 @@ What the engine counts is tested in `tests/http/h2/test_floods.py`; here is what
 import asyncio
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import hpack
 import pytest
 from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame, RstStreamFrame
 
-from asgi_master.http.h2.engine import PREFACE
+from asgi_master.http.h2.engine import HIGH_WATER, PREFACE
 from asgi_master.http.limits import Http2Limits
 from asgi_master.worker.transport.turns import AHEAD
 from h2_client import H2Client, Tunnel
@@ -113,11 +114,13 @@ def frames_to_end(sock) -> Iterator[Frame]:
     data = b""
     while piece := sock.recv(65536):
         data += piece
-    while data:
-        found, size = Frame.parse_frame_header(memoryview(data)[:9])
-        found.parse_body(memoryview(data)[9 : 9 + size])
-        data = data[9 + size :]
-        yield found
+        while len(data) >= 9:
+            found, size = Frame.parse_frame_header(memoryview(data)[:9])
+            if len(data) < 9 + size:
+                break
+            found.parse_body(memoryview(data)[9 : 9 + size])
+            data = data[9 + size :]
+            yield found
 
 
 async def wait_for_the_end(scope, receive, send):
@@ -178,9 +181,26 @@ def test_heads_that_are_not_read_stop_the_requests(variant):
         server.wait_until(lambda: connection.holds & AHEAD)
         assert server.run(lambda: server.context.stats.requests) < count
         assert server.run(lambda: connection.engine.backlog) < count * 250
-        sock.sendall(frame(DATA, 0, 2 * count + 99))  # an error, which ends the connection
-        responses = [found for found in frames_to_end(sock) if isinstance(found, HeadersFrame)]
-        assert len(responses) == count
+        responses = (found for found in frames_to_end(sock) if isinstance(found, HeadersFrame))
+        assert len(list(islice(responses, count))) == count
+        server.wait_until(lambda: not connection.holds)
+
+
+def test_a_peer_that_reads_late_is_still_told_why_it_was_cut_off(variant):
+    async def app(scope, receive, send):
+        await respond(send, body=b"x" * 3_000_000)
+
+    with serve(app, send_buffer=8192, **variant) as server:
+        sock = server.connect(receive_buffer=4096)
+        window = settings((4, LARGEST)) + frame(WINDOW_UPDATE, 0, 0, number(LARGEST - 65535))
+        sock.sendall(START + window + head(1))
+        (connection,) = server.wait_until(lambda: list(server.context.connections))
+        server.wait_until(lambda: connection.transport.get_write_buffer_size() > HIGH_WATER)
+        sock.sendall(frame(DATA, 0, 99))
+        server.wait_until(lambda: not connection.engine.streams)
+        *_, last = frames_to_end(sock)
+        assert isinstance(last, GoAwayFrame)
+        assert last.error_code == PROTOCOL_ERROR
 
 
 def test_a_window_that_opens_is_read_while_bodies_wait(variant):

@@ -1,7 +1,6 @@
 """The half of the engine that receives requests: field blocks, bodies, and the windows that bodies come through."""
 
 import sys
-from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -86,7 +85,7 @@ class ReceivingEngine(SendingEngine):
         self._expected: int | None = frames.SETTINGS  # the type of the next frame, if only one may come
         self._last_stream_id = 0
         self._last_served = LARGEST_WINDOW  # streams above are not served, as GOAWAY says
-        self._skipped: deque[range] = deque(maxlen=_MOST_SKIPPED)
+        self._skipped: tuple[range, ...] = ()
         self._early_priorities: dict[int, tuple[int, bool]] = {}
         self._block: list[bytes] = []
         self._block_size = self._block_frames = 0
@@ -149,7 +148,8 @@ class ReceivingEngine(SendingEngine):
         if not stream_id & 1:
             raise ConnectionError(ErrorCode.PROTOCOL_ERROR, "a client opens streams with odd numbers")
         if stream_id - self._last_stream_id > 2:
-            self._skipped.append(range(self._last_stream_id + 1 | 1, stream_id, 2))
+            skipped = range(self._last_stream_id + 1 | 1, stream_id, 2)
+            self._skipped = (*self._skipped[1 - _MOST_SKIPPED :], skipped)
         self._last_stream_id = stream_id
         if stream_id > self._last_served:
             self._drop_block(block)

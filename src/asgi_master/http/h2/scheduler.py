@@ -38,7 +38,7 @@ class Scheduler:
     __slots__ = ("_levels", "is_aware", "places")
 
     def __init__(self) -> None:
-        self._levels = tuple([_Level() for _ in range(_LEVELS)])
+        self._levels: list[_Level | None] = [None] * _LEVELS  # most connections need one at most
         self.places: dict[EngineStream, tuple[_Level, bool]] = {}
         """Those streams, each with its level, and whether it takes turns there."""
         self.is_aware = False
@@ -53,6 +53,8 @@ class Scheduler:
         elif not self.is_aware:
             takes_turns = True
         level = self._levels[urgency]
+        if level is None:
+            level = self._levels[urgency] = _Level()
         if takes_turns:
             level.turns.append(stream)
         else:
@@ -71,7 +73,7 @@ class Scheduler:
 
     def next(self) -> EngineStream:
         """The stream whose turn it is; there must be one. It still takes part, behind those it takes turns with."""
-        for level in self._levels:
+        for level in filter(None, self._levels):
             ordered, turns = level.ordered, level.turns
             if turns and (level.prefers_turns or not ordered):
                 level.prefers_turns = False

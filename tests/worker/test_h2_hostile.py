@@ -4,9 +4,10 @@ What the engine counts is tested in `tests/http/h2/test_floods.py`; here is what
 """
 
 import asyncio
+import itertools
+import socket
 import struct
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 import hpack
 import pytest
@@ -43,7 +44,7 @@ from websocket_peer import frame as message
 
 pytestmark = pytest.mark.parametrize("variant", H2_VARIANTS)
 
-PROTOCOL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, CALM = 1, 5, 6, 7, 11
+PROTOCOL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, CALM = 1, 5, 6, 7, 8, 11
 LARGEST = 2**31 - 1
 START = PREFACE + settings() + frame(SETTINGS, ACK)
 CONNECT: Fields = [
@@ -182,7 +183,7 @@ def test_heads_that_are_not_read_stop_the_requests(variant):
         assert server.run(lambda: server.context.stats.requests) < count
         assert server.run(lambda: connection.engine.backlog) < count * 250
         responses = (found for found in frames_to_end(sock) if isinstance(found, HeadersFrame))
-        assert len(list(islice(responses, count))) == count
+        assert len(list(itertools.islice(responses, count))) == count
         server.wait_until(lambda: not connection.holds)
 
 
@@ -255,3 +256,36 @@ def test_messages_in_the_smallest_pieces_that_wait(variant):
         server.wait_until(lambda: len(texts) == 2000)
         assert texts == [str(index) for index in range(2000)]
         tunnel.reset()
+
+
+def test_a_peer_that_ended_its_side_cannot_open_a_window(variant):
+    """Its streams would wait for the write time-out, and their applications with them."""
+
+    async def app(scope, receive, send):
+        await respond(send, body=b"x" * 3_000_000)
+
+    with serve(app, **variant) as server:
+        sock = server.connect()
+        sock.sendall(START + head(1))
+        sock.shutdown(socket.SHUT_WR)
+        *_, last = frames_to_end(sock)
+        assert isinstance(last, RstStreamFrame)
+        assert last.error_code == CANCEL
+        server.wait_until(lambda: not server.context.connections)
+
+
+def test_each_large_head_may_take_a_turn(variant):
+    """Even three are no small events."""
+
+    async def app(scope, receive, send):
+        turns.append(server.context.turns.number)
+        await respond(send)
+
+    turns = []
+    with serve(app, **variant) as server:
+        client = H2Client(server.connect())
+        server.context.turns.clock = itertools.count(0.0, 0.01).__next__  # each look at it finds a slice over
+        fields = [*GET, *[(b"fill", b"v" * 3000)] * 2]
+        client.sock.sendall(b"".join([head(i, fields) for i in odd(3)]))
+        server.wait_until(lambda: len(turns) == 3)
+        assert len(set(turns)) == 3

@@ -32,6 +32,8 @@ _WRITE_SIZE: Final = 64 * 1024
 """Bytes that are taken from the engine at once."""
 _WRITES: Final = 8
 """Of them in one turn: a peer that reads as fast as is written has no more of it."""
+_SMALL_READ: Final = 4096
+"""Bytes that hold no frame which takes long: a large field block takes milliseconds."""
 _MOST_BACKLOG: Final = 64 * 1024
 """Bytes that the engine has framed, beside those that the transport keeps, beyond which nothing is read."""
 _LULL: Final = 1.0
@@ -107,7 +109,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
             self.context.sweeps.wake(self)
         if self._ending is _OPEN:
             self.engine.receive_data(data, self.context.loop.time())
-            self._advance()
+            self._advance(FREE if len(data) <= _SMALL_READ else 0)
 
     def eof_received(self) -> bool:
         """The peer sends no more. It may be gone, or wait for the rest of its responses."""
@@ -188,19 +190,19 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
 
     # -- frames ------------------------------------------------------------------------------------
 
-    def _advance(self) -> None:
-        """Handle the frames that have arrived, as far as this turn of the loop allows."""
+    def _advance(self, free: int = 0) -> None:
+        """Handle the frames that have arrived, as far as this turn allows; `free` of them in any case."""
         if self._is_queued:
             return
         if self._is_paused and self.engine.backlog > _MOST_BACKLOG:
             self._hold(AHEAD)
             return
         advance, clock = self.engine.advance, self._turns.clock
-        frames, until = 0, 0.0
+        frames, until = 0, 0.0 if free else self._turns.slice()
         try:
             while advance():
                 frames += 1
-                if frames > FREE:
+                if frames > free:
                     until = until or self._turns.slice()
                     if clock() >= until:
                         self._queue_up()
@@ -226,7 +228,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         """A time-out is at most one sweep late."""
         is_held_up = self._is_paused or self._is_queued
         for stream in self._streams():
-            stream.sweep(now, is_held_up=is_held_up)
+            stream.sweep(now, is_held_up=is_held_up, has_final_window=self._eof)
         wait, progress = self._waiting()
         is_leaving = self._shut_down_at > 0
         if self._timer.is_over(wait, progress, now=now, draining=is_leaving):

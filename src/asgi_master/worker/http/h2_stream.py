@@ -315,14 +315,17 @@ class H2Stream(EngineStream):
         if self.current is not None:
             self.current.cancel()
 
-    def sweep(self, now: float, *, is_held_up: bool) -> None:
-        """Enforce the time-outs that have run out at loop time `now`."""
+    def sweep(self, now: float, *, is_held_up: bool, has_final_window: bool) -> None:
+        """Enforce the time-outs that have run out at loop time `now`.
+
+        `has_final_window` is whether the peer has ended its side: a window that is used up then is never opened.
+        """
         timer = self._timer
         if timer is None:
             timer = self._timer = DeadlineTimer(self.context.http)
         has_stalled = self.connection.engine.has_stalled(self)
         wait = Wait.WRITE if has_stalled else Wait.NOTHING
-        if timer.is_over(wait, self.unsent, now=now):
+        if timer.is_over(wait, self.unsent, now=now) or (has_stalled and has_final_window):
             self.connection.engine.reset(self, ErrorCode.CANCEL)
             self.disconnect()
         current = self.current

@@ -25,18 +25,26 @@ class Engines:
     http2: Callable[[Owner, HttpLimits, Http2Limits, ResponseHeadEncoder], H2Engine]
 
 
-def engines_of(parser: str) -> Engines:
+def engines_of(parser: str, http2: str = "auto") -> Engines:
     """By the name of the parser: `zttp`, `httptools`, `auto` for the first of these that is installed, or `h11`.
 
-    With `h11` goes the reference of WebSocket. Only what is asked for is imported: call this before workers are forked.
-    Raises `ImportError` for `zttp` where it is not installed.
+    With `h11` goes the reference of WebSocket. `http2` is `auto` or `own` for the engine of production, or `h2` for the
+    reference. Only what is asked for is imported: call this before workers are forked. Raises `ImportError` for `zttp`
+    and `h2` where they are not installed.
     """
+    http2_engine = _reference_engine() if http2 == "h2" else BuiltinEngine
     if parser == "h11":
         from asgi_master.http.h1.h11_parser import H11Parser  # noqa: PLC0415 -- 3 MiB with wsproto
         from asgi_master.http.websocket.reference import WsprotoEngine  # noqa: PLC0415
 
-        return Engines(H11Parser, WsprotoEngine, BuiltinEngine)
-    return Engines(_fast_parser(parser), FastEngine, BuiltinEngine)
+        return Engines(H11Parser, WsprotoEngine, http2_engine)
+    return Engines(_fast_parser(parser), FastEngine, http2_engine)
+
+
+def _reference_engine() -> type[H2Engine]:
+    from asgi_master.http.h2.reference import ReferenceEngine  # noqa: PLC0415 -- h2 may not be installed
+
+    return ReferenceEngine
 
 
 def _fast_parser(name: str) -> type[Parser]:

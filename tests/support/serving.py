@@ -40,6 +40,7 @@ VARIANTS = [
 ]
 """Arguments of `serve`: `@pytest.mark.parametrize("variant", VARIANTS)`."""
 H2_VARIANTS = [pytest.param({"loop": loop}, id=loop) for loop in LOOPS]
+H2_ENGINES = [*H2_VARIANTS, pytest.param({"http2_engine": "h2"}, id="reference")]
 """The same, where HTTP/2 is spoken."""
 
 
@@ -125,6 +126,7 @@ def serve(
     app: Callable[..., Any],
     *,
     parser: str = "auto",
+    http2_engine: str = "auto",
     loop: str = "uvloop",
     path: str | None = None,
     tls: TlsServer | None = None,
@@ -150,7 +152,7 @@ def serve(
         "http2": Http2Limits(),
         "websocket": WebSocketLimits(),
     }
-    engines = engines_of(parser)
+    engines = engines_of(parser, http2_engine)
     context = WorkerContext(app=app, loop=event_loop, engines=engines, **{**values, **overrides})
     context.server_fields.set_date(DATE)
     server = Server(context, listener)

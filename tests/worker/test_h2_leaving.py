@@ -7,9 +7,9 @@ import pytest
 from asgi_master.http.h2.engine import PREFACE
 from h2_client import H2Client
 from http_apps import echo, hello, read_body, respond
-from serving import H2_VARIANTS, serve
+from serving import H2_ENGINES, serve
 
-pytestmark = pytest.mark.parametrize("variant", H2_VARIANTS)
+pytestmark = pytest.mark.parametrize("variant", H2_ENGINES)
 
 LAST_POSSIBLE = 2**31 - 1
 FAR = 10_000.0

@@ -13,9 +13,9 @@ from asgi_master.http.limits import Http2Limits
 from h2_client import H2Client
 from http_apps import echo, hello, mirror, read_body, respond
 from http_client import request
-from serving import H2_VARIANTS, serve
+from serving import H2_ENGINES, serve
 
-pytestmark = pytest.mark.parametrize("variant", H2_VARIANTS)
+pytestmark = pytest.mark.parametrize("variant", H2_ENGINES)
 
 NO_ERROR, INTERNAL_ERROR, CANCEL = 0, 2, 8
 

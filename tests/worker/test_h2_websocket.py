@@ -7,10 +7,10 @@ import pytest
 
 from h2_client import H2Client, Tunnel
 from http_apps import respond
-from serving import H2_VARIANTS, serve
+from serving import H2_ENGINES, serve
 from websocket_peer import BINARY, CLOSE, FIN, TEXT, Peer, close_frame, frame
 
-pytestmark = pytest.mark.parametrize("variant", H2_VARIANTS)
+pytestmark = pytest.mark.parametrize("variant", H2_ENGINES)
 
 CANCEL = 8
 

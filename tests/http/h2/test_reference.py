@@ -72,6 +72,7 @@ def test_a_get_and_its_response(peer: Peer) -> None:
     peer.engine.send_head(stream, HEAD, b"hello", True, 5)
     peer.engine.finished(stream)
     assert not peer.engine.streams
+    assert peer.engine.backlog > 5
     head, data = peer.take().frames
     fields = [(b":status", b"200"), (b"content-type", b"text/plain"), (b"content-length", b"5")]
     assert peer.head(head) == fields
@@ -157,6 +158,7 @@ def test_a_body_waits_for_its_window(peer: Peer) -> None:
     peer.engine.finished(stream)
     assert list(peer.engine.streams) == [stream]
     before = peer.announced
+    assert not peer.engine.backlog
     peer.send(frame(WINDOW_UPDATE, 0, 0, number(100)), frame(WINDOW_UPDATE, 0, 1, number(100)))
     assert peer.announced == before + 1
     assert peer.take().body(1) == b"more"

@@ -201,6 +201,10 @@ class ReferenceSender(Engine):
         state: Sending = stream.engine_state
         return state.head is not None or not state.pieces or self._window(stream) > 0
 
+    @property
+    def backlog(self) -> int:
+        return len(self._out)
+
     def data_to_send(self, limit: int) -> bytes:
         while len(self._out) < limit and self._frame_next():
             pass

@@ -75,6 +75,12 @@ def test_not_if_it_is_switched_off(fleet: Fleet) -> None:
     assert refused.returncode != 0
 
 
+def test_the_reference_engine(fleet: Fleet) -> None:
+    secure, _plain = serve(fleet, "--http2-engine", "h2")
+    with httpx.Client(http1=False, http2=True, verify=AUTHORITY.client(), trust_env=False) as client:
+        assert client.get(f"{secure}/who").http_version == "HTTP/2"
+
+
 def test_the_log_and_the_metrics(fleet: Fleet) -> None:
     _secure, plain = serve(fleet, "--access-log", "--admin-bind", "127.0.0.1:0")
     admin = fleet.wait_line(r"health and metrics on (\S+)")[1]

@@ -25,10 +25,10 @@ class Engines:
     http2: Callable[[Owner, HttpLimits, Http2Limits, ResponseHeadEncoder], H2Engine]
 
 
-def engines_of(parser: str, http2: str = "auto") -> Engines:
+def engines_of(parser: str, http2: str = "own") -> Engines:
     """By the name of the parser: `zttp`, `httptools`, `auto` for the first of these that is installed, or `h11`.
 
-    With `h11` goes the reference of WebSocket. `http2` is `auto` or `own` for the engine of production, or `h2` for the
+    With `h11` goes the reference of WebSocket. `http2` is `own` for the engine of production, or `h2` for the
     reference. Only what is asked for is imported: call this before workers are forked. Raises `ImportError` for `zttp`
     and `h2` where they are not installed.
     """

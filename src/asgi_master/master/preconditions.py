@@ -33,6 +33,8 @@ def check(settings: Settings, directory: Path) -> list[str]:
         errors.append('reload: watchfiles is not installed; `pip install "asgi-master[reload]"` brings it')
     if settings.http.parser == "zttp" and importlib.util.find_spec("zttp") is None:
         errors.append("http: zttp is not installed; use `auto` or `httptools`")
+    if settings.http.http2_engine == "h2" and importlib.util.find_spec("h2") is None:
+        errors.append("http2-engine: h2 is not installed; get it with: pip install asgi-master[h2]")
     try:
         check_format(settings.logging.access_log_format)
     except ValueError as error:

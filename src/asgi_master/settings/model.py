@@ -356,6 +356,11 @@ class HttpSettings:
         True,
         help="Speak HTTP/2 with clients that ask for it: by ALPN on TLS, by prior knowledge elsewhere.",
     )
+    http2_engine: str = setting(
+        "own",
+        choices=("own", "h2"),
+        help="HTTP/2 engine; h2 is the slow reference, without bounds for floods, and has to be installed.",
+    )
     http2_max_concurrent_streams: int = setting(
         128,
         minimum=1,

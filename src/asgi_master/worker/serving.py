@@ -41,7 +41,7 @@ def serving(settings: Settings) -> NewContext:
             write_timeout=http.write_timeout,
             close_timeout=websocket.ws_close_timeout,
         ),
-        engines=engines_of(http.parser),
+        engines=engines_of(http.parser, http.http2_engine),
         root_path=http.root_path,
         forwarded=_forwarded(proxy),
         proxies=trust_of(proxy.proxy_protocol_allow_ips) if proxy.proxy_protocol else None,

@@ -137,6 +137,7 @@ class Peer(Owner):
         self.decoder = hpack.Decoder()
         self.streams: dict[int, RecordedStream] = {}
         self.announced = 0
+        self.probes_answered = 0
         self.now = 1000.0
         self.on_request: Callable[[RecordedStream], object] = _nothing
         self.on_data: Callable[[RecordedStream, bytes], object] = _nothing
@@ -157,6 +158,9 @@ class Peer(Owner):
 
     def output_ready(self) -> None:
         self.announced += 1
+
+    def probe_answered(self) -> None:
+        self.probes_answered += 1
 
     def send(self, *pieces: bytes) -> None:
         """Have the engine handle these bytes, each a piece by itself. Raises what it raises."""

@@ -31,6 +31,20 @@ http {{
 }}
 """
 
+_NGINX_GRPC = """\
+upstream app {{ server {server}; keepalive 32; keepalive_timeout 60s; }}
+server {{
+    {listen}
+    client_max_body_size 32m;
+    location / {{
+        grpc_pass grpc://app;
+        grpc_set_header Host $http_host;
+        grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        grpc_set_header X-Forwarded-Proto $scheme;
+    }}
+}}
+"""
+
 
 def render(name: str, replacements: dict[str, str]) -> str:
     """A shipped configuration with other addresses."""
@@ -71,6 +85,14 @@ class Proxies:
     def haproxy(self, listen: list[str], server: str) -> None:
         """`server`: the application, and how it is checked, as haproxy names it."""
         self._haproxy("haproxy/haproxy.cfg", listen, {_HAPROXY_SERVER: f"server app {server}"})
+
+    def nginx_grpc(self, listen: list[str], server: str) -> None:
+        """nginx as a client of HTTP/2 without TLS, which it is by `grpc_pass`; as docs/howto/http2.md has it."""
+        (self.place / "asgi-master.conf").write_text(
+            _NGINX_GRPC.format(listen="".join(f"listen {address};" for address in listen), server=server)
+        )
+        (self.place / "nginx.conf").write_text(_NGINX_MAIN.format(place=self.place))
+        self._start("nginx", "-e", "stderr", "-p", f"{self.place}/", "-c", f"{self.place}/nginx.conf")
 
     def passthrough(self, listen: list[str], server: str) -> None:
         """Likewise, with the version of the PROXY protocol that is sent."""

@@ -107,7 +107,7 @@ def test_where_others_serve_a_moment_without_a_stream_is_waited_for(variant):
         assert client.response(stream).status == 200
         assert client.goaways == []
         server.wait_until(lambda: server.context.stats.in_flight == 0)
-        server.run(drain)
+        drain_for_others(server)
         client.read_to_end()
         assert client.goaways[-1].last_stream_id == stream
 
@@ -240,3 +240,69 @@ def test_a_half_closed_peer_gets_its_responses(variant):
         assert [client.response(stream).body for stream in streams] == [b"data"] * 3
         client.read_to_end()
         server.wait_until(lambda: not server.context.connections)
+
+
+def drain_for_others(server):
+    """Drain as the worker does again and again while others serve, until a pause was seen."""
+
+    def call():
+        for connection in list(server.context.connections):
+            connection.drain(lambda sock, state: True)
+            connection._lull_at -= 1
+            connection.drain(lambda sock, state: True)
+
+    server.run(call)
+
+
+def test_goaway_leaves_together_with_the_response_of_a_peer_that_asks_one_at_a_time(variant):
+    """Between the two, such a peer would send the next request, which nginx then counts as failed."""
+    with serve(hello, **variant) as server:
+        client = H2Client(server.connect())
+        client.get("/")
+        server.wait_until(lambda: server.context.stats.in_flight == 0)
+        drain_for_others(server)
+        server.wait_until(lambda: next(iter(server.context.connections))._probed_at)
+        stream = client.request("GET", "/")  # sent before the PING was read
+        client.read_to_end()
+        assert client.responses[stream].body == b"hello"
+        assert [goaway.last_stream_id for goaway in client.goaways] == [stream]
+
+
+def test_side_by_side_it_does_not(variant):
+    """Clients on the library h2 would give up the responses that they have not looked at."""
+    with serve(hello, **variant) as server:
+        client = H2Client(server.connect())
+        client.get("/")
+        server.wait_until(lambda: server.context.stats.in_flight == 0)
+        drain_for_others(server)
+        connection = next(iter(server.context.connections))
+
+        def owe():
+            connection.new_stream()
+            assert connection._owes_response
+            connection.new_stream()
+            assert not connection._owes_response
+            connection.new_stream()
+            assert not connection._owes_response
+
+        server.run(owe)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_idle_peer_is_asked_whether_it_reads(variant, answers):
+    with serve(hello, **variant) as server:
+        client = H2Client(server.connect())
+        client.get("/")
+        server.wait_until(lambda: server.context.stats.in_flight == 0)
+        drain_for_others(server)
+        connection = next(iter(server.context.connections))
+        assert not server.run(lambda: connection.engine.is_shut_down)
+        if not answers:
+
+            def later():
+                connection._probed_at -= 1
+                connection.drain(lambda sock, state: True)
+
+            server.run(later)
+        client.read_to_end()
+        assert [goaway.last_stream_id for goaway in client.goaways] == [1]

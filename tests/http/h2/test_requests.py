@@ -509,6 +509,22 @@ def test_an_answer_to_no_ping_ends_nothing(peer):
     assert not peer.engine.is_shut_down
 
 
+def test_a_probe(peer):
+    peer.send(frame(PING, ACK, 0, b"received"))
+    assert not peer.probes_answered
+    peer.engine.probe()
+    (ping,) = peer.take().frames
+    peer.send(frame(PING, ACK, 0, b"another!"))
+    assert not peer.probes_answered
+    for _ in range(2):
+        peer.send(frame(PING, ACK, 0, ping.opaque_data))
+        assert peer.probes_answered == 1
+    peer.engine.go_away(ErrorCode.NO_ERROR)
+    peer.take()
+    peer.engine.probe()
+    assert not peer.take().frames
+
+
 def test_streams_after_the_last_are_ignored(peer):
     peer.open(1, POST, ends=False)
     peer.engine.shut_down()

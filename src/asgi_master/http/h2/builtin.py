@@ -54,6 +54,8 @@ _MOST_EARLY_PRIORITIES: Final = 128
 """Of streams that are not opened yet."""
 _FAREWELL: Final = b"shutdown"
 """The PING behind the first GOAWAY."""
+_PROBE: Final = b"received"
+"""The PING that asks whether the peer has read what was sent."""
 
 
 _HANDLER_NAMES: Final = {
@@ -74,7 +76,15 @@ _HANDLER_NAMES: Final = {
 class BuiltinEngine(ReceivingEngine):
     """See `Engine`."""
 
-    __slots__ = ("_is_opening", "_is_over", "_is_shutting_down", "_position", "_settings", "peer_goaway")
+    __slots__ = (
+        "_is_opening",
+        "_is_over",
+        "_is_probing",
+        "_is_shutting_down",
+        "_position",
+        "_settings",
+        "peer_goaway",
+    )
 
     def __init__(
         self, owner: Owner, limits: HttpLimits, http2: Http2Limits, encoder: ResponseHeadEncoder
@@ -83,6 +93,7 @@ class BuiltinEngine(ReceivingEngine):
         self._settings = settings.own_settings(limits, http2)
         self._position = 0
         self._is_opening = True  # whether the preface is still to come
+        self._is_probing = False  # whether a PING of `probe` is not answered
         self._is_shutting_down = False
         self._is_over = False
         self.peer_goaway: int | None = None
@@ -259,6 +270,9 @@ class BuiltinEngine(ReceivingEngine):
             self._answer(frames.ping(payload, ACK))
         elif self._is_shutting_down and payload == _FAREWELL:
             self.finish_shutdown()
+        elif self._is_probing and payload == _PROBE:
+            self._is_probing = False
+            self._owner.probe_answered()
 
     def _on_goaway(self, stream_id: int, _flags: int, begin: int, end: int) -> None:
         """RFC 9113 §6.8: it names the pushed streams, of which there are none. Those of the client go on."""
@@ -365,6 +379,12 @@ class BuiltinEngine(ReceivingEngine):
         return None if stream is None or stream.engine_state is CLOSED else stream
 
     # -- the end -----------------------------------------------------------------------------------
+
+    def probe(self) -> None:
+        if not self._is_over:
+            self._is_probing = True
+            self._frame_control(frames.ping(_PROBE))
+            self._announce()
 
     def shut_down(self) -> None:
         if not (self._is_shutting_down or self._is_over):

@@ -130,6 +130,9 @@ class Owner(Protocol):
     def output_due(self) -> None:
         """There is so much to take that it should not wait for more."""
 
+    def probe_answered(self) -> None:
+        """The peer answered `Engine.probe`: it has read all that was sent before."""
+
 
 class Engine(ABC):
     """One connection of HTTP/2, the server's side."""
@@ -236,6 +239,10 @@ class Engine(ABC):
         """What is to be sent next, in whole frames: about `limit` bytes at most. Empty if nothing may leave now."""
 
     # -- the end -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def probe(self) -> None:
+        """Send PING (RFC 9113 §6.7); its answer is a call of `Owner.probe_answered`."""
 
     @abstractmethod
     def shut_down(self) -> None:

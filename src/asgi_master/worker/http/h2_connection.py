@@ -38,6 +38,10 @@ _MOST_BACKLOG: Final = 64 * 1024
 """Bytes that the engine has framed, beside those that the transport keeps, beyond which nothing is read."""
 _LULL: Final = 1.0
 """Seconds in which a drain waits for a moment without a stream, before it announces the end."""
+_PAUSE: Final = 0.05
+"""Seconds without a stream before PING is sent: right behind a response, its answer would say nothing of the pause."""
+_PROBE_ANSWER: Final = 0.25
+"""Seconds that a peer without a stream has to answer PING, before GOAWAY is sent to it anyway."""
 _GOAWAY_ANSWER: Final = 1.0
 """Seconds that a peer has to answer the first GOAWAY, before the last stream is named anyway."""
 
@@ -54,7 +58,12 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         "_frames",
         "_given_endpoints",
         "_is_paused",
+        "_is_serial",
+        "_lull",
+        "_lull_at",
+        "_owes_response",
         "_passed_on",
+        "_probed_at",
         "_resets",
         "_served",
         "_shut_down_at",
@@ -88,6 +97,11 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         self._passed_on = 0  # bytes that were given to the transport
         self._acked = 0  # of them, those that the kernel took, as far as the sweep saw
         self._drained_at = 0.0  # loop time of the first call of `drain`; 0 before
+        self._lull = -1  # how many streams there had been when the drain found none open
+        self._lull_at = 0.0  # loop time of that
+        self._probed_at = 0.0  # loop time of the PING before the first GOAWAY; 0 before
+        self._owes_response = False  # whether GOAWAY leaves with the next response that completes
+        self._is_serial = True  # whether the peer had one stream at a time, since the drain began
         self._shut_down_at = 0.0  # loop time of the first GOAWAY; 0 before
         self._timer = DeadlineTimer(context.http)
 
@@ -142,6 +156,10 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
     def new_stream(self) -> EngineStream:
         self._served += 1
         self.context.stats.http2_streams += 1
+        if self._drained_at:
+            # One that comes before the last response has left is beside that.
+            self._is_serial = self._is_serial and not self._owes_response and self._is_answered()
+            self._owes_response = self._is_serial
         return H2Stream(self)
 
     def output_ready(self) -> None:
@@ -159,6 +177,8 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         for _ in range(_WRITES):
             if self._is_paused:
                 return
+            if self._owes_response and self._is_answered():
+                self._announce_end()
             data = take(_WRITE_SIZE)
             if not data:
                 if self.holds & AHEAD:
@@ -238,29 +258,57 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         return 0.0
 
     def drain(self, transfer: TransferConnection | None = None) -> None:
-        """Announce the end, if nothing else serves at once, and else when no stream is open, or after a while.
+        """Announce the end; while others serve, at a moment at which it costs the peer no request.
 
-        Clients on the Python library h2 give up what is under way when they read GOAWAY. One that has nothing under way
-        needs no round trip either: what it sends meanwhile is behind the last stream, and it may send that again.
+        RFC 9113 §6.8 has two GOAWAYs, with a round trip in between. Not every client is up to that: those on the Python
+        library h2 give up what is under way when they read GOAWAY, and nginx fails a request that is behind the last
+        stream, though it could be sent again. So, with one stream at a time, GOAWAY leaves together with the end of a
+        response; in a pause, PING is sent first. A peer that closes idle connections when anything arrives does that
+        (nginx), one that is about to send a request does so; after an answer, or silence, GOAWAY names the last stream
+        at once. With streams side by side, a moment without one is waited for.
         """
         if self._ending is not _OPEN:
             return
         now, engine = self.context.loop.time(), self.engine
         self._drained_at = self._drained_at or now
-        if not self._shut_down_at:
-            if engine.streams and transfer is not None and now - self._drained_at < _LULL:
-                return
-            self._shut_down_at = now
-            self._count_goaway(ErrorCode.NO_ERROR)
-            if engine.streams:
-                engine.shut_down()
-            else:
+        if self._shut_down_at:
+            if now - self._shut_down_at >= _GOAWAY_ANSWER:
                 engine.finish_shutdown()
-            if self.rests_until:
-                self.context.sweeps.wake(self)
-        elif now - self._shut_down_at >= _GOAWAY_ANSWER:
-            engine.finish_shutdown()
+        elif transfer is None or now - self._drained_at >= _LULL:
+            self._announce_end()
+        elif engine.streams:
+            self._is_serial = self._is_serial and len(engine.streams) == 1
+        elif not self._is_serial:
+            self._announce_end()
+        elif self._lull != self._served:
+            self._lull, self._lull_at, self._probed_at = self._served, now, 0.0
+        elif not self._probed_at:
+            if now - self._lull_at >= _PAUSE:
+                self._probed_at = now
+                engine.probe()
+        elif now - self._probed_at >= _PROBE_ANSWER:
+            self._announce_end()
         self.flush()
+
+    def probe_answered(self) -> None:
+        if not (self.engine.streams or self._shut_down_at) and self._lull == self._served:
+            self._announce_end()
+
+    def _announce_end(self) -> None:
+        """Send GOAWAY: with the last stream if all are answered, and else with the last that is possible."""
+        self._shut_down_at = self.context.loop.time()
+        self._owes_response = False
+        self._count_goaway(ErrorCode.NO_ERROR)
+        if self._is_answered():
+            self.engine.finish_shutdown()
+        else:
+            self.engine.shut_down()
+        if self.rests_until:
+            self.context.sweeps.wake(self)
+
+    def _is_answered(self) -> bool:
+        """Whether each stream has its response, as far as this side is concerned."""
+        return all(stream.is_answered for stream in self._streams())
 
     def signal_disconnect(self) -> None:
         for stream in self._streams():

@@ -309,6 +309,12 @@ class H2Stream(EngineStream):
         """Whether an application runs on it."""
         return self.current is not None or self._tunnel is not None
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether all of the response is framed. The application may still run."""
+        current = self.current
+        return self._tunnel is None and not self.unsent and (current is None or current.state is _COMPLETE)
+
     def cancel(self) -> None:
         """Cancel the application, since the worker ends."""
         self.is_cancelled = True

@@ -41,6 +41,7 @@ CHORES = {
     "window update of the connection": frame(WINDOW_UPDATE, 0, 0, number(1)),
     "window update of a closed stream": frame(WINDOW_UPDATE, 0, 3, number(1)),
     "empty data": frame(DATA, 0, 1),
+    "empty data of a closed stream": frame(DATA, 0, 3),
     "reset of a closed stream": frame(RST_STREAM, 0, 3, number(8)),
     "goaway": frame(7, 0, 0, bytes(8)),
     "unknown": frame(0x50, 0, 0, b"x"),

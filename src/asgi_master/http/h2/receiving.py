@@ -298,6 +298,8 @@ class ReceivingEngine(SendingEngine):
         if stream is not None and stream.engine_state is HALF_CLOSED_REMOTE:
             raise StreamError(ErrorCode.STREAM_CLOSED, "DATA after the end of the request")
         self._check_late(stream_id)
+        if not size:
+            self._guard.chore(self._now)
         self._give_back_unread(size)
 
     def _remote_end(self, stream: EngineStream) -> None:

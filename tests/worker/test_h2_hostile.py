@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import hpack
 import pytest
-from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame, RstStreamFrame
+from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame
 
 from asgi_master.http.h2.engine import HIGH_WATER, PREFACE
 from asgi_master.http.limits import Http2Limits
@@ -44,7 +44,7 @@ from websocket_peer import frame as message
 
 pytestmark = pytest.mark.parametrize("variant", H2_VARIANTS)
 
-PROTOCOL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, CALM = 1, 5, 6, 7, 8, 11
+NO_ERROR, PROTOCOL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, CALM = 0, 1, 5, 6, 7, 8, 11
 LARGEST = 2**31 - 1
 START = PREFACE + settings() + frame(SETTINGS, ACK)
 CONNECT: Fields = [
@@ -289,3 +289,20 @@ def test_large_heads_are_not_handled_in_one_turn(variant):
         client.sock.sendall(b"".join([head(i, fields) for i in odd(3)]))
         server.wait_until(lambda: len(turns) == 3)
         assert len(set(turns)) > 1
+
+
+def test_frames_that_drip_do_not_prolong_an_idle_connection(variant):
+    """There is always one that has begun, and each is complete in time."""
+    with serve(wait_for_the_end, sweeps=False, header_timeout=15.0, **variant) as server:
+        sock = server.connect()
+        ping = frame(PING, 0, 0, bytes(8))
+        sock.sendall(START + ping[:5])
+        found = frames_to_end(sock)
+        for second in range(1, 30):
+            sock.sendall(ping[5:] + ping[:5])
+            last = next(other for other in found if isinstance(other, (PingFrame, GoAwayFrame)))
+            if isinstance(last, GoAwayFrame):
+                break
+            server.sweep(1000 + second)
+        assert isinstance(last, GoAwayFrame)
+        assert (last.error_code, second) == (NO_ERROR, 17)

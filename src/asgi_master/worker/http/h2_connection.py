@@ -26,7 +26,6 @@ log = logging.getLogger("asgi_master")
 _OPEN, _CLOSING, _LINGERING, _LOST = Ending
 _GOAWAYS: Final = {ErrorCode.NO_ERROR: 1, ErrorCode.PROTOCOL_ERROR: 2, ErrorCode.ENHANCE_YOUR_CALM: 3}
 """Where `Stats.http2_goaways` counts them; all others at 4."""
-_IDLE: Final = (Wait.FIRST_BYTE, Wait.NEXT_REQUEST)
 
 _WRITE_SIZE: Final = 64 * 1024
 """Bytes that are taken from the engine at once."""
@@ -57,6 +56,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         "_eof",
         "_frames",
         "_given_endpoints",
+        "_idle_timer",
         "_is_paused",
         "_is_serial",
         "_lull",
@@ -104,6 +104,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         self._is_serial = True  # whether the peer had one stream at a time, since the drain began
         self._shut_down_at = 0.0  # loop time of the first GOAWAY; 0 before
         self._timer = DeadlineTimer(context.http)
+        self._idle_timer = DeadlineTimer(context.http)
 
     # -- called by the transport -------------------------------------------------------------------
 
@@ -250,11 +251,14 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         for stream in self._streams():
             stream.sweep(now, is_held_up=is_held_up, has_final_window=self._eof)
         wait, progress = self._waiting()
+        idle = self._idle()
         is_leaving = self._shut_down_at > 0
-        if self._timer.is_over(wait, progress, now=now, draining=is_leaving):
+        if self._timer.is_over(wait, progress, now=now):
             self._time_out(wait)
-        elif wait in _IDLE and not is_leaving:
-            return self._timer.ends(wait)
+        elif self._idle_timer.is_over(idle, self._served, now=now, draining=is_leaving):
+            self._time_out(idle)
+        elif idle is not Wait.NOTHING and wait is Wait.NOTHING and not (is_leaving or self._is_queued):
+            return self._idle_timer.ends(idle)
         return 0.0
 
     def drain(self, transfer: TransferConnection | None = None) -> None:
@@ -373,7 +377,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
     # -- time --------------------------------------------------------------------------------------
 
     def _waiting(self) -> tuple[Wait, int]:
-        """What is waited for now, and a number that changes whenever it makes progress."""
+        """What the peer has begun and is waited for, and a number that changes whenever it makes progress."""
         if self._ending is _LOST:
             return Wait.NOTHING, 0
         unsent = self._transport.get_write_buffer_size()
@@ -386,9 +390,16 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
             return Wait.NOTHING, 0
         if self.engine.is_mid_frame:
             return Wait.HEADER, self._frames
-        if self.engine.streams:
-            return Wait.NOTHING, 0  # a request looks after its own time-outs
-        return (Wait.NEXT_REQUEST if self._served else Wait.FIRST_BYTE), self._served
+        return Wait.NOTHING, 0
+
+    def _idle(self) -> Wait:
+        """What is waited for without a stream: whatever else the peer sends, or does not read, does not prolong that.
+
+        With streams it is nothing, as a request looks after its own time-outs.
+        """
+        if self._ending is not _OPEN or self.engine.streams:
+            return Wait.NOTHING
+        return Wait.NEXT_REQUEST if self._served else Wait.FIRST_BYTE
 
     def _time_out(self, wait: Wait) -> None:
         match wait:

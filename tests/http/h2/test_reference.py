@@ -264,6 +264,20 @@ def test_a_graceful_end(peer: Peer) -> None:
     assert peer.take().body(3) == b"x"
 
 
+def test_a_probe(peer: Peer) -> None:
+    peer.send(frame(PING, ACK, 0, b"received"))
+    assert not peer.probes_answered
+    peer.engine.probe()
+    (ping,) = peer.take().frames
+    for payload in (b"another!", ping.opaque_data, ping.opaque_data):
+        peer.send(frame(PING, ACK, 0, payload))
+    assert peer.probes_answered == 1
+    peer.engine.go_away(ErrorCode.NO_ERROR)
+    peer.take()
+    peer.engine.probe()
+    assert not peer.take().frames
+
+
 def test_an_end_that_is_not_graceful(peer: Peer) -> None:
     stream = peer.open(1, POST, ends=False)
     peer.send(frame(DATA, 0, 1, b"abc"))

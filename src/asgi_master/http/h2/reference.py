@@ -43,6 +43,8 @@ from asgi_master.http.message import Field
 
 _FAREWELL: Final = b"shutdown"
 """The PING behind the first GOAWAY."""
+_PROBE: Final = b"received"
+"""The PING that asks whether the peer has read what was sent."""
 _GOAWAY_SIZE: Final = 8
 _CODES: Final = frozenset(ErrorCode)
 
@@ -62,6 +64,7 @@ class ReferenceEngine(ReferenceSender):
         self._buffer = b""
         self._expected: int | None = frames.SETTINGS  # the type of the next frame, if only one may come
         self._is_opening = True
+        self._is_probing = False  # whether a PING of `probe` is not answered
         self._is_shutting_down = False
         self._last_served = LARGEST_WINDOW
         self._resets = 0
@@ -183,6 +186,9 @@ class ReferenceEngine(ReferenceSender):
             case h2.events.PingAckReceived():
                 if self._is_shutting_down and event.ping_data == _FAREWELL:
                     self.finish_shutdown()
+                elif self._is_probing and event.ping_data == _PROBE:
+                    self._is_probing = False
+                    self._owner.probe_answered()
             case _:
                 pass  # the library answers, and opens windows
 
@@ -264,6 +270,12 @@ class ReferenceEngine(ReferenceSender):
             )
 
     # -- the end -----------------------------------------------------------------------------------
+
+    def probe(self) -> None:
+        if not self._is_over:
+            self._is_probing = True
+            self._connection.ping(_PROBE)
+            self._announce()
 
     def shut_down(self) -> None:
         if not (self._is_shutting_down or self._is_over):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.grammar import KNOWN_HOSTS, TARGET_TEXT, is_any_host, is_host
-from asgi_master.http.message import MOST_LENGTH_DIGITS, Fields, Headers, Request
+from asgi_master.http.message import MOST_LENGTH_DIGITS, Headers, Request
 from asgi_master.http.methods import METHOD_NAMES, other_method
 
 _VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
@@ -117,7 +117,7 @@ def judge_headers(request: H1Request) -> None:
     is_1_1 = request.http_version == "1.1"
     special = _SPECIAL_FIELDS  # of a dozen fields one or two are: to pass over the others is what this costs
     host = None
-    others: Fields = ()
+    others: Headers | None = None  # most requests have none
     for name, value in request.headers:
         if name in special:
             if name == b"host":
@@ -128,7 +128,9 @@ def judge_headers(request: H1Request) -> None:
                 # Of browsers alone, and all that send it skip interim responses they do not use (ADR 24).
                 request.accepts_hints = is_1_1 and value == b"navigate"
             elif value != b"keep-alive" or not is_1_1 or name != b"connection":
-                others += ((name, value),)
+                if others is None:
+                    others = []
+                others.append((name, value))
     if host is not None:
         if host not in KNOWN_HOSTS and not is_host(host):
             raise ProtocolError(400, "the Host field is not valid")
@@ -140,7 +142,7 @@ def judge_headers(request: H1Request) -> None:
         _take_over(request, others, is_1_1)
 
 
-def _take_over(request: H1Request, special: Fields, is_1_1: bool) -> None:
+def _take_over(request: H1Request, special: Headers, is_1_1: bool) -> None:
     """Judge fields that most requests do not have."""
     fields = dict(special)
     if len(fields) != len(special):

@@ -294,7 +294,7 @@ class _Http2Connection:
         data = await self._reader.read(65536)
         if not data:
             self.must_close = True
-            raise EOFError("the server closed the connection")
+            raise asyncio.IncompleteReadError(b"", None)
         for event in self._h2.receive_data(data):
             match event:
                 case h2.events.ResponseReceived():

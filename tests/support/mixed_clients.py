@@ -33,10 +33,13 @@ class MixedClients:
         port: int,
         *,
         secure: tuple[int, Callable[[], ssl.SSLContext]] | None = None,
+        http2: bool = True,
         silence: float = 2.0,
         pause: float = 0.0,
     ) -> None:
         """`secure`: the port on which TLS is spoken, and what makes contexts for its clients; without it there are none.
+
+        `http2`: whether some speak HTTP/2, by prior knowledge.
 
         `silence`: seconds that the silent ones wait, longer than a worker takes to leave.
 
@@ -55,9 +58,9 @@ class MixedClients:
             (self._silent, 6),
             (self._one_shot, 2),
             (self._websocket, 3),
-            (self._streams, 2),
-            (self._silent_http2, 2),
         ]
+        if http2:
+            self._kinds += [(self._streams, 2), (self._silent_http2, 2)]
         if secure is not None:
             secure_port, make_context = secure
             self._secure = secure_port, make_context()

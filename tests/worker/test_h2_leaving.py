@@ -78,7 +78,7 @@ def test_a_peer_that_does_not_answer_is_told_the_last_stream_anyway(variant):
         assert not server.run(lambda: connection.engine.is_shut_down)
 
         def later():
-            connection._shut_down_at -= 2
+            connection._drain._announced_at -= 2
             connection.drain()
 
         server.run(later)
@@ -248,7 +248,7 @@ def drain_for_others(server):
     def call():
         for connection in list(server.context.connections):
             connection.drain(lambda sock, state: True)
-            connection._lull_at -= 1
+            connection._drain._pause_at -= 1
             connection.drain(lambda sock, state: True)
 
     server.run(call)
@@ -261,31 +261,11 @@ def test_goaway_leaves_together_with_the_response_of_a_peer_that_asks_one_at_a_t
         client.get("/")
         server.wait_until(lambda: server.context.stats.in_flight == 0)
         drain_for_others(server)
-        server.wait_until(lambda: next(iter(server.context.connections))._probed_at)
+        server.wait_until(lambda: next(iter(server.context.connections))._drain._probed_at)
         stream = client.request("GET", "/")  # sent before the PING was read
         client.read_to_end()
         assert client.responses[stream].body == b"hello"
         assert [goaway.last_stream_id for goaway in client.goaways] == [stream]
-
-
-def test_side_by_side_it_does_not(variant):
-    """Clients on the library h2 would give up the responses that they have not looked at."""
-    with serve(hello, **variant) as server:
-        client = H2Client(server.connect())
-        client.get("/")
-        server.wait_until(lambda: server.context.stats.in_flight == 0)
-        drain_for_others(server)
-        connection = next(iter(server.context.connections))
-
-        def owe():
-            connection.new_stream()
-            assert connection._owes_response
-            connection.new_stream()
-            assert not connection._owes_response
-            connection.new_stream()
-            assert not connection._owes_response
-
-        server.run(owe)
 
 
 @pytest.mark.parametrize("answers", [True, False])
@@ -300,7 +280,7 @@ def test_an_idle_peer_is_asked_whether_it_reads(variant, answers):
         if not answers:
 
             def later():
-                connection._probed_at -= 1
+                connection._drain._probed_at -= 1
                 connection.drain(lambda sock, state: True)
 
             server.run(later)

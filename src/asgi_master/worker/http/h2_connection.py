@@ -11,6 +11,7 @@ import logging
 from typing import Final, cast
 
 from asgi_master.asgi.http_extensions import PATHSEND
+from asgi_master.http.h2.drain import Drain, Step
 from asgi_master.http.h2.engine import Engine, EngineStream
 from asgi_master.http.h2.errors import ConnectionError, ErrorCode  # noqa: A004 -- the term of RFC 9113
 from asgi_master.worker.diagnostics.current_request import bind_context
@@ -35,14 +36,6 @@ _SMALL_READ: Final = 4096
 """Bytes that hold no frame which takes long: a large field block takes milliseconds."""
 _MOST_BACKLOG: Final = 64 * 1024
 """Bytes that the engine has framed, beside those that the transport keeps, beyond which nothing is read."""
-_LULL: Final = 1.0
-"""Seconds in which a drain waits for a moment without a stream, before it announces the end."""
-_PAUSE: Final = 0.05
-"""Seconds without a stream before PING is sent: right behind a response, its answer would say nothing of the pause."""
-_PROBE_ANSWER: Final = 0.25
-"""Seconds that a peer without a stream has to answer PING, before GOAWAY is sent to it anyway."""
-_GOAWAY_ANSWER: Final = 1.0
-"""Seconds that a peer has to answer the first GOAWAY, before the last stream is named anyway."""
 
 
 class H2Connection(TakesTurns, Connection, StreamProtocol):
@@ -51,22 +44,16 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
     __slots__ = (
         "__weakref__",
         "_acked",
-        "_drained_at",
+        "_drain",
         "_ending",
         "_eof",
         "_frames",
         "_given_endpoints",
         "_idle_timer",
         "_is_paused",
-        "_is_serial",
-        "_lull",
-        "_lull_at",
-        "_owes_response",
         "_passed_on",
-        "_probed_at",
         "_resets",
         "_served",
-        "_shut_down_at",
         "_timer",
         "access_log",
         "context",
@@ -96,13 +83,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         self._served = 0
         self._passed_on = 0  # bytes that were given to the transport
         self._acked = 0  # of them, those that the kernel took, as far as the sweep saw
-        self._drained_at = 0.0  # loop time of the first call of `drain`; 0 before
-        self._lull = -1  # how many streams there had been when the drain found none open
-        self._lull_at = 0.0  # loop time of that
-        self._probed_at = 0.0  # loop time of the PING before the first GOAWAY; 0 before
-        self._owes_response = False  # whether GOAWAY leaves with the next response that completes
-        self._is_serial = True  # whether the peer had one stream at a time, since the drain began
-        self._shut_down_at = 0.0  # loop time of the first GOAWAY; 0 before
+        self._drain: Drain | None = None
         self._timer = DeadlineTimer(context.http)
         self._idle_timer = DeadlineTimer(context.http)
 
@@ -157,10 +138,8 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
     def new_stream(self) -> EngineStream:
         self._served += 1
         self.context.stats.http2_streams += 1
-        if self._drained_at:
-            # One that comes before the last response has left is beside that.
-            self._is_serial = self._is_serial and not self._owes_response and self._is_answered()
-            self._owes_response = self._is_serial
+        if self._drain is not None:
+            self._drain.stream_opens(is_alone=self._is_answered())
         return H2Stream(self)
 
     def output_ready(self) -> None:
@@ -178,8 +157,8 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         for _ in range(_WRITES):
             if self._is_paused:
                 return
-            if self._owes_response and self._is_answered():
-                self._announce_end()
+            if self._drain is not None and self._drain.owes_response and self._is_answered():
+                self._announce_end(self._drain)
             data = take(_WRITE_SIZE)
             if not data:
                 if self.holds & AHEAD:
@@ -198,7 +177,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
             self._leave_when_done()
         elif self.is_cancelled and not self._is_running():
             self._transport.abort()
-        elif self._drained_at or self._eof:
+        elif self._drain is not None or self._eof:
             # When this has left, the connection may follow.
             self.output_ready()
 
@@ -252,7 +231,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
             stream.sweep(now, is_held_up=is_held_up, has_final_window=self._eof)
         wait, progress = self._waiting()
         idle = self._idle()
-        is_leaving = self._shut_down_at > 0
+        is_leaving = self._is_leaving()
         if self._timer.is_over(wait, progress, now=now):
             self._time_out(wait)
         elif self._idle_timer.is_over(idle, self._served, now=now, draining=is_leaving):
@@ -262,46 +241,34 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         return 0.0
 
     def drain(self, transfer: TransferConnection | None = None) -> None:
-        """Announce the end; while others serve, at a moment at which it costs the peer no request.
-
-        RFC 9113 §6.8 has two GOAWAYs, with a round trip in between. Not every client is up to that: those on the Python
-        library h2 give up what is under way when they read GOAWAY, and nginx fails a request that is behind the last
-        stream, though it could be sent again. So, with one stream at a time, GOAWAY leaves together with the end of a
-        response; in a pause, PING is sent first. A peer that closes idle connections when anything arrives does that
-        (nginx), one that is about to send a request does so; after an answer, or silence, GOAWAY names the last stream
-        at once. With streams side by side, a moment without one is waited for.
-        """
+        """Announce the end; while others serve, at a moment at which it costs the peer no request (`Drain`)."""
         if self._ending is not _OPEN:
             return
         now, engine = self.context.loop.time(), self.engine
-        self._drained_at = self._drained_at or now
-        if self._shut_down_at:
-            if now - self._shut_down_at >= _GOAWAY_ANSWER:
-                engine.finish_shutdown()
-        elif transfer is None or now - self._drained_at >= _LULL:
-            self._announce_end()
-        elif engine.streams:
-            self._is_serial = self._is_serial and len(engine.streams) == 1
-        elif not self._is_serial:
-            self._announce_end()
-        elif self._lull != self._served:
-            self._lull, self._lull_at, self._probed_at = self._served, now, 0.0
-        elif not self._probed_at:
-            if now - self._lull_at >= _PAUSE:
-                self._probed_at = now
+        drain = self._drain = self._drain or Drain(now)
+        match drain.next_step(now, self._served, len(engine.streams), others_serve=transfer is not None):
+            case Step.PROBE:
                 engine.probe()
-        elif now - self._probed_at >= _PROBE_ANSWER:
-            self._announce_end()
+            case Step.ANNOUNCE:
+                self._announce_end(drain)
+            case Step.FINISH:
+                engine.finish_shutdown()
+            case Step.WAIT:
+                pass
         self.flush()
 
     def probe_answered(self) -> None:
-        if not (self.engine.streams or self._shut_down_at) and self._lull == self._served:
-            self._announce_end()
+        drain = self._drain
+        if drain is not None and drain.is_over_when_answered(self._served, len(self.engine.streams)):
+            self._announce_end(drain)
 
-    def _announce_end(self) -> None:
+    def _is_leaving(self) -> bool:
+        """Whether GOAWAY announced the end, for no fault of the peer."""
+        return self._drain is not None and self._drain.is_announced
+
+    def _announce_end(self, drain: Drain) -> None:
         """Send GOAWAY: with the last stream if all are answered, and else with the last that is possible."""
-        self._shut_down_at = self.context.loop.time()
-        self._owes_response = False
+        drain.announced(self.context.loop.time())
         self._count_goaway(ErrorCode.NO_ERROR)
         if self._is_answered():
             self.engine.finish_shutdown()
@@ -357,7 +324,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         if self._eof and not self.engine.streams:
             self._ending = _CLOSING
             self._transport.close()
-        elif self._shut_down_at and self.engine.is_shut_down and not self.engine.streams:
+        elif self._is_leaving() and self.engine.is_shut_down and not self.engine.streams:
             self._linger()
 
     def _linger(self) -> None:

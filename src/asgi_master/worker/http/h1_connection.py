@@ -1,7 +1,7 @@
 """One HTTP/1 connection: bytes between a transport, the parser and the running request, whose stream it is.
 
 Requests are served one at a time and in order; what a peer sends ahead waits in the parser, and beyond a bound in the
-kernel. All time-outs are enforced by `sweep`, so a request costs no timer.
+kernel. What is around requests, from time-outs to the hand-over to another worker, is `h1_lifecycle`.
 """
 
 import logging
@@ -18,15 +18,15 @@ from asgi_master.http.h2.engine import PREFACE
 from asgi_master.http.message import Fields
 from asgi_master.worker.diagnostics.current_request import bind_context
 from asgi_master.worker.http.h1_files import H1FileSender
+from asgi_master.worker.http.h1_lifecycle import H1Lifecycle
 from asgi_master.worker.http.h1_upgrade import H1Upgrade
 from asgi_master.worker.http.h1_writer import H1Writer
 from asgi_master.worker.http.h2_connection import H2Connection
 from asgi_master.worker.http.request_task import RequestTask
-from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
-from asgi_master.worker.transport.connection_state import NEW, ConnectionState, TransferConnection
-from asgi_master.worker.transport.context import Connection, Ending, Leaving, WorkerContext
-from asgi_master.worker.transport.stream_transport import StreamProtocol, StreamTransport
-from asgi_master.worker.transport.turns import AHEAD, FREE, TakesTurns
+from asgi_master.worker.transport.connection_state import NEW, ConnectionState
+from asgi_master.worker.transport.context import Ending, Leaving, WorkerContext
+from asgi_master.worker.transport.stream_transport import StreamTransport
+from asgi_master.worker.transport.turns import AHEAD, FREE
 from asgi_master.worker.websocket.connection import WebSocketConnection
 
 log = logging.getLogger("asgi_master")
@@ -38,80 +38,41 @@ _DISCARD_LIMIT = 256 * 1024
 
 
 # Module constants are looked up faster than members.
-_OPEN, _CLOSING, _LINGERING, _LOST = Ending
-_NO, _MOVE, _STAY, _CLOSE = Leaving
+_OPEN, _LOST = Ending.OPEN, Ending.LOST
+_NO, _MOVE = Leaving.NO, Leaving.MOVE
 _COMPLETE = State.COMPLETE
 _EXTENSIONS: Final = {True: (PATHSEND, ZEROCOPYSEND), False: (PATHSEND,)}
 """Of ASGI, by whether the kernel can send a file: what would be copied is not offered as zero-copy."""
 _P = PREFACE[0]
-_IDLE = (Wait.FIRST_BYTE, Wait.NEXT_REQUEST)
 
 
-class H1Connection(TakesTurns, Connection, StreamProtocol):
+class H1Connection(H1Lifecycle):
     """The protocol of an accepted connection until it closes, is given away or becomes a WebSocket."""
 
     __slots__ = (
         "__weakref__",
-        "_acked",
         "_advance_scheduled",
         "_advancing",
         "_continue_sent",
-        "_current",
         "_discarded",
-        "_ending",
-        "_eof",
-        "_given_endpoints",
         "_has_more",
         "_is_last",
-        "_leaving",
-        "_loop",
-        "_parser",
-        "_received",
-        "_running",
         "_scopes",
-        "_served",
         "_speaks_only_http_1",
-        "_timer",
-        "_transfer",
-        "_undecided",
         "access_log",
-        "context",
-        "flow",
-        "is_cancelled",
-        "rests_until",
-        "writer",
     )
 
     def __init__(self, context: WorkerContext, state: ConnectionState = NEW) -> None:
         """`state` is that of the connection in another worker, if it comes from there."""
-        super().__init__(context.turns)
-        self.context = context
-        self._given_endpoints = state.ends
-        self.is_cancelled = False
-        self._loop = context.loop
+        H1Lifecycle.__init__(self, context, state)
         self.access_log = None if context.access_log is None else context.access_log.of_connection()
-        self._parser = context.engines.parser(context.http)
         bind_context(self)
-        self._current: RequestTask | None = None  # whose response, or whose body, is not complete
-        self._running: set[RequestTask] = set()  # whose application has not returned
         self._advancing = False
         self._advance_scheduled = False
         self._is_last = False  # whether the connection ends with the current response in any case
         self._continue_sent = False  # whether `100 Continue` was sent for the current request
         self._discarded = 0  # bytes of the current body that the application did not read
-        self._eof = False
         self._has_more = False  # whether something of the next request came with the last
-        self._ending = _OPEN
-        self._leaving = _NO
-        self._transfer: TransferConnection | None = None
-        self._received = 0
-        self._undecided = b""  # what may be the beginning of HTTP/2's preface
-        self._served = state.served
-        self._timer: DeadlineTimer | None = None  # most connections are over before a sweep finds them
-        if state.idle_since is not None:
-            self._timer = DeadlineTimer(context.http)
-            self._timer.resume(*self._idling(), state.idle_since, now=self._loop.time())
-        self._acked = 0  # bytes that were written and taken by the kernel, as far as the sweep saw
 
     # -- called by the transport -------------------------------------------------------------------
 
@@ -188,11 +149,6 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         if self._current is None and (self._parser.buffered or self._eof or self.holds):
             self.advance_soon()
 
-    def connection_lost(self) -> None:
-        """The transport is closed."""
-        self._abandon()
-        self._leave_when_done()
-
     # -- called by the running request -------------------------------------------------------------
 
     def body_wanted(self, current: RequestTask) -> None:
@@ -267,100 +223,6 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
         if not self._advance_scheduled:
             self._advance_scheduled = True
             self._loop.call_soon(self._advance_scheduled_now, context=self._transport.context)
-
-    # -- called by the worker ----------------------------------------------------------------------
-
-    def sweep(self, now: float) -> float:
-        """A time-out is at most one sweep late."""
-        for running in list(self._running):
-            running.notice_end()
-        timer = self._timer
-        if timer is None:
-            timer = self._timer = DeadlineTimer(self.context.http)
-        wait, progress = self._waiting()
-        is_leaving = self._leaving is _CLOSE or (self._leaving is _NO and self.context.draining)
-        if timer.is_over(wait, progress, now=now, draining=is_leaving):
-            self._time_out(wait)
-        elif self._current is not None:
-            is_held_up = wait is Wait.WRITE or self._is_queued
-            self._current.sweep(now, self._received, is_held_up=is_held_up)
-        elif wait in _IDLE:
-            return timer.ends(wait, draining=is_leaving)
-        return 0.0
-
-    def drain(self, transfer: TransferConnection | None = None) -> None:
-        before = self._leaving
-        if transfer is None:
-            self._leaving = _CLOSE
-        else:
-            self._leaving = _MOVE if self._transport.tls is None else _STAY
-        self._transfer = transfer
-        if self._leaving is _MOVE:
-            self._hand_over_if_idle()
-        elif (
-            self._leaving is _CLOSE
-            and before in (_NO, _STAY)
-            and self._served
-            and self.is_idle()
-            and not self._transport.has_unread_bytes()
-        ):
-            self._close()
-        # Others may have a request on its way: a fresh connection its first, and one whose last response began before
-        # the drain did not announce the end. The sweep closes those without one.
-
-    def signal_disconnect(self) -> None:
-        if self._leaving is _MOVE:
-            self._leaving = _CLOSE
-        current = self._current
-        if current is not None and current.head is not None and not current.is_complete:
-            current.peer_half_closed()
-            current.wake()
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-        if not self._running and self._ending is not _LOST:
-            self._transport.abort()
-        for running in list(self._running):
-            running.cancel()
-
-    def is_idle(self) -> bool:
-        """Whether no request is in flight and no unparsed byte is buffered."""
-        return (
-            self._current is None
-            and self._ending is _OPEN
-            and not self._transport.is_closing()
-            and self._parser.is_idle
-            and not (self._is_queued or self._undecided)
-        )
-
-    def subject(self) -> str:
-        """What is being served, for a log. May be asked by another thread."""
-        served = [request for request in (self._current, *tuple(self._running)) if request is not None]
-        return served[0].title if served else ""
-
-    def hand_over(self, transfer: TransferConnection) -> bool:
-        """Transfer an idle plaintext connection; false if it cannot move, or no other worker takes it.
-
-        Nothing is shut down and unread bytes stay in the kernel; this object leaves the worker's connections.
-        """
-        self.writer.flush()
-        if not self.is_idle() or self._eof:
-            return False
-        now, timer = self._loop.time(), self._timer
-        state = ConnectionState(
-            ends=self._given_endpoints,
-            served=self._served,
-            idle_since=now if timer is None else timer.since(*self._idling(), now=now),
-        )
-        if not self._transport.move(transfer, state):
-            return False
-        self._abandon()
-        self._leave_when_done()
-        return True
-
-    def _hand_over_if_idle(self) -> None:
-        if self._leaving is _MOVE and self._transfer is not None and self.is_idle():
-            self.hand_over(self._transfer)
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -540,79 +402,3 @@ class H1Connection(TakesTurns, Connection, StreamProtocol):
             current.answer(error.status, error.reason)
             current.peer_disconnected()
             current.wake()
-
-    # -- the end -----------------------------------------------------------------------------------
-
-    def _close_after(self, current: RequestTask) -> None:
-        """Close after the last response, such that the peer gets to read it."""
-        if current.body_ended and not self._parser.buffered:
-            self._close()
-        else:
-            self._linger()
-
-    def _close(self) -> None:
-        self.writer.flush()
-        self._ending = _CLOSING
-        self._current = None
-        self._transport.close()
-
-    def _linger(self) -> None:
-        """End our side, and for a while drop what arrives: closing over unread bytes resets the connection."""
-        if self._eof:
-            self._close()
-            return
-        self.writer.flush()
-        self._ending = _LINGERING
-        self._current = None
-        self._transport.write_eof()
-        self._let_off()
-
-    def _abandon(self) -> None:
-        """The transport is no longer ours."""
-        if self._ending is _LOST:
-            return
-        self._ending = _LOST
-        self._current = None
-        self._transport_lost()
-        for running in list(self._running):
-            if not running.is_complete:
-                running.peer_disconnected()
-            running.wake()
-        self.writer.resume()
-
-    def _leave_when_done(self) -> None:
-        if self._ending is _LOST and not self._running:
-            self._unregister()
-
-    # -- time --------------------------------------------------------------------------------------
-
-    def _waiting(self) -> tuple[Wait, int]:
-        """What is waited for now, and a number that changes whenever it makes progress."""
-        if self._ending is _LOST:
-            return Wait.NOTHING, 0
-        unsent = self._transport.get_write_buffer_size()
-        if unsent or self.writer.is_paused:
-            # Bytes that the kernel took, not bytes that were queued: a peer that does not read, but goes on asking,
-            # makes no progress. TLS adds a little to what was written.
-            self._acked = max(self._acked, self.writer.passed_on - unsent)
-            return Wait.WRITE, self._acked
-        if self._ending is _LINGERING:
-            return Wait.LINGER, 0
-        if self._ending is _CLOSING or self._is_queued or self._current is not None:
-            # While its turn has not come, nothing is wanted of the peer; a request looks after its own time-outs.
-            return Wait.NOTHING, 0
-        if not self._parser.is_idle:
-            return Wait.HEADER, self._served
-        return self._idling()
-
-    def _idling(self) -> tuple[Wait, int]:
-        return (Wait.NEXT_REQUEST if self._served else Wait.FIRST_BYTE), self._served
-
-    def _time_out(self, wait: Wait) -> None:
-        match wait:
-            case Wait.WRITE:
-                self._transport.abort()
-            case Wait.HEADER:
-                self.refuse(ProtocolError(408, "the request did not arrive in time"))
-            case _:
-                self._close()

@@ -2,7 +2,9 @@
 
 import math
 
+from asgi_master.http.limits import WebSocketLimits
 from asgi_master.http.websocket.keepalive import KeepAlive, Verdict, WriteStall
+from asgi_master.http.websocket.peer_watch import Action, PeerWatch
 
 
 def verdicts(keep_alive: KeepAlive, *steps: tuple[float, bool]) -> list[Verdict]:
@@ -81,3 +83,50 @@ class TestWriteStall:
 
     def test_without_timeout(self):
         assert not WriteStall(0, 1, timeout=0).is_over(1e6, 1)
+
+
+class TestPeerWatch:
+    LIMITS = WebSocketLimits(ping_interval=20, ping_timeout=10, write_timeout=5, close_timeout=3)
+
+    def judge(self, watch, now, unsent=0, *, heard=False, is_open=True):
+        return watch.judge(now, unsent, was_heard=heard, is_open=is_open)
+
+    def test_silence_is_followed_by_a_ping_and_a_close(self):
+        watch = PeerWatch(self.LIMITS)
+        actions = [self.judge(watch, now, heard=now == 0) for now in (0, 10, 20, 25, 30)]
+        assert actions == [Action.NOTHING, Action.NOTHING, Action.PING, Action.NOTHING, Action.CLOSE]
+
+    def test_a_peer_that_may_be_silent_is_judged_when_that_ends(self):
+        watch = PeerWatch(self.LIMITS)
+        self.judge(watch, 7, heard=True)
+        assert watch.due == 27
+
+    def test_what_waits_for_a_peer_must_get_less(self):
+        watch = PeerWatch(self.LIMITS)
+        watch.writing_paused(0, 100)
+        assert watch.due == 0
+        actions = [self.judge(watch, *looks) for looks in ((4, 99), (8, 99), (9, 99))]
+        assert actions == [Action.NOTHING, Action.NOTHING, Action.ABORT]
+
+    def test_a_peer_that_reads_again_is_judged_by_what_it_says(self):
+        watch = PeerWatch(self.LIMITS)
+        watch.writing_paused(0, 100)
+        watch.writing_resumed(4)
+        assert self.judge(watch, 9, heard=True) is Action.NOTHING
+        assert watch.due == 29
+
+    def test_a_close_is_answered_in_time(self):
+        watch = PeerWatch(self.LIMITS)
+        watch.close_expected(10)
+        assert watch.due == 0
+        assert self.judge(watch, 12, is_open=False) is Action.NOTHING
+        assert self.judge(watch, 13, is_open=False) is Action.ABORT
+
+    def test_time_to_close_begins_anew_once_the_peer_has_read(self):
+        watch = PeerWatch(self.LIMITS)
+        watch.close_expected(10)
+        watch.writing_paused(11, 100)
+        assert self.judge(watch, 14, is_open=False) is Action.NOTHING
+        watch.writing_resumed(14)
+        assert self.judge(watch, 16, is_open=False) is Action.NOTHING
+        assert self.judge(watch, 17, is_open=False) is Action.ABORT

@@ -33,7 +33,7 @@ from asgi_master.http.websocket.frames import (
     Pong,
     WebSocketError,
 )
-from asgi_master.http.websocket.keepalive import KeepAlive, Verdict, WriteStall
+from asgi_master.http.websocket.peer_watch import Action, PeerWatch
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.request_info import request_info
 from asgi_master.worker.diagnostics.current_request import bind_context, runs_the_application
@@ -70,19 +70,17 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
         "_cancelled",
         "_close_sent",
         "_connect_told",
-        "_deadline",
         "_early",
         "_ending",
         "_engine",
         "_heard",
         "_inbox",
-        "_keepalive",
         "_opening",
         "_pongs",
         "_request",
         "_session",
-        "_stall",
         "_task",
+        "_watch",
         "_writable",
         "_write",
         "context",
@@ -122,12 +120,7 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
         self._ending = Ending.OPEN
         # What `sweep` judges.
         self._heard = True
-        self._keepalive = KeepAlive(
-            interval=context.websocket.ping_interval, timeout=context.websocket.ping_timeout
-        )
-        self._stall: WriteStall | None = None
-        self._deadline = 0.0
-        """Until when the connection must have ended; 0 while it need not. Not judged while the peer is behind."""
+        self._watch = PeerWatch(context.websocket)
 
     def start(self) -> None:
         """Check the handshake and let the application answer it."""
@@ -344,8 +337,7 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
                 self._write(self._engine.close(event.code, ""))
             self._session.disconnected(event.code, event.reason)
             self._stop_reading()
-            # Until what is written has left.
-            self._set_deadline()
+            self._expect_close()
             self._transport.close()
             return False
         if isinstance(event, Ping) and not self._close_sent:
@@ -385,23 +377,17 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
         """The peer does not read fast enough."""
         self._wake()
         self._writable = asyncio.Event()
-        self._stall = WriteStall(
-            self.context.loop.time(),
-            self._transport.get_write_buffer_size(),
-            timeout=self.context.websocket.write_timeout,
-        )
+        self._watch.writing_paused(self.context.loop.time(), self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """The peer caught up."""
         self._let_write()
         self._heard = True  # it reads, so it lives
-        if self._deadline:
-            self._set_deadline()
         if self._pongs:
             self._write_pongs()
 
     def _let_write(self) -> None:
-        self._stall = None
+        self._watch.writing_resumed(self.context.loop.time())
         if self._writable is not None:
             self._writable.set()
             self._writable = None
@@ -419,7 +405,7 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
             self._write_pongs()
             self._close_sent = True
             self._write(self._engine.close(code, reason))
-            self._set_deadline()
+            self._expect_close()
             if self.holds and self._ending is _NOT_ENDING:
                 self._pump()
         self._inbox.wake()
@@ -427,7 +413,7 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
     def _hang_up(self) -> None:
         """End our side, and read on: closing at once could reset the connection under our last bytes."""
         self._stop_reading()
-        self._set_deadline()
+        self._expect_close()
         self._let_off()
         self._transport.write_eof()
         self._inbox.wake()
@@ -446,31 +432,29 @@ class WebSocketConnection(TakesTurns, Connection, StreamProtocol):
         if self.rests_until:
             self.context.sweeps.wake(self)
 
-    def _set_deadline(self) -> None:
+    def _expect_close(self) -> None:
+        """The connection is to end soon: by the peer, or once what is written has left."""
         self._wake()
-        self._deadline = self.context.loop.time() + self.context.websocket.close_timeout
+        self._watch.close_expected(self.context.loop.time())
 
     def sweep(self, now: float) -> float:
-        if self._stall is not None:
-            if self._stall.is_over(now, self._transport.get_write_buffer_size()):
-                self._abort()
-        elif self._deadline and now >= self._deadline:
-            self._abort()
-        elif self._session.state is State.OPEN:
-            self._keep_alive(now)
-            if not (self.holds or self._deadline):
-                return self._keepalive.due
-        return 0.0
-
-    def _keep_alive(self, now: float) -> None:
-        assert self._engine is not None
+        is_open = self._session.state is State.OPEN
         # While reading is paused nothing can be heard, and that is not the peer's fault.
-        verdict = self._keepalive.judge(now, heard=self._heard or self.holds > 0)
-        self._heard = False
-        if verdict is Verdict.PING:
-            self._write(self._engine.ping(b""))
-        elif verdict is Verdict.GIVE_UP:
-            self._close(CloseCode.INTERNAL_ERROR, "no pong in time")
+        was_heard = self._heard or self.holds > 0
+        self._heard = self._heard and not is_open
+        match self._watch.judge(
+            now, self._transport.get_write_buffer_size(), was_heard=was_heard, is_open=is_open
+        ):
+            case Action.ABORT:
+                self._abort()
+            case Action.CLOSE:
+                self._close(CloseCode.INTERNAL_ERROR, "no pong in time")
+            case Action.PING:
+                assert self._engine is not None
+                self._write(self._engine.ping(b""))
+            case Action.NOTHING:
+                pass
+        return self._watch.due if is_open and not self.holds else 0.0
 
     def drain(self, transfer: TransferConnection | None = None) -> None:  # noqa: ARG002 -- a WebSocket cannot move
         """A handshake that is not answered yet is closed right after it was."""

@@ -1,9 +1,12 @@
 """The scopes of requests."""
 
+import copy
+import operator
+
 import pytest
 
 from asgi_master.asgi.http_exchange import HttpExchange
-from asgi_master.asgi.scope import ForwardedScopes, HttpScopes
+from asgi_master.asgi.scope import _NO_OPTIONS, ForwardedScopes, HttpScopes
 from asgi_master.http.forwarded import Forwarded, Trust
 from asgi_master.http.message import Request
 
@@ -54,6 +57,23 @@ def test_the_extensions_are_those_of_the_connection_and_of_the_request():
     assert set(scopes.websocket_scope(request, {})["extensions"]) == {"websocket.http.response", "tls"}
     del scope["extensions"]["a"]
     assert "a" in scopes.scope(request, {})["extensions"]
+
+
+def test_what_scopes_share_of_an_extension_cannot_be_changed():
+    scopes = HttpScopes(client=None, server=None, scheme="http", root_path="", extensions=("a",))
+    scope = scopes.scope(Request("GET", b"/", b"/", b"", HEADERS, "1.1"), {})
+    options = scope["extensions"]["a"]
+    for change in (
+        lambda: options.update(b=1),
+        lambda: options.setdefault("b", 1),
+        lambda: operator.setitem(options, "b", 1),
+        lambda: operator.ior(options, {"b": 1}),
+    ):
+        with pytest.raises(TypeError, match="no options"):
+            change()
+    assert options == {}
+    for copied in (copy.deepcopy(scope)["extensions"]["a"], options.copy(), options | {}):
+        assert type(copied) is dict
 
 
 def test_a_websocket_scope():
@@ -127,6 +147,8 @@ TLS = {
 
 def changeable(value):
     """The identities of all that an application could change in there, at any depth."""
+    if value is _NO_OPTIONS:
+        return set()
     if isinstance(value, dict):
         return {id(value)}.union(*(changeable(part) for pair in value.items() for part in pair))
     if isinstance(value, (list, set, bytearray)):
@@ -141,7 +163,13 @@ def changeable(value):
 @pytest.mark.parametrize("root_path", ["", "/api"])
 @pytest.mark.parametrize("forwarded", [False, True])
 def test_no_two_requests_share_what_an_application_can_change(tls, root_path, forwarded):
-    ends = {"client": ("127.0.0.1", 5), "server": ("::1", None), "scheme": "http", "root_path": root_path}
+    ends = {
+        "client": ("127.0.0.1", 5),
+        "server": ("::1", None),
+        "scheme": "http",
+        "root_path": root_path,
+        "extensions": ("a",),
+    }
     kept = None if tls is None else {**tls, "client_cert_chain": tls["client_cert_chain"].copy()}
     if forwarded:
         scopes = ForwardedScopes(Forwarded(Trust([], any_peer=True)), **ends, tls=kept)

@@ -434,6 +434,25 @@ def test_an_exception_after_the_response_began_breaks_the_connection(variant, ca
     assert len(caplog.records) == 2
 
 
+def test_returning_without_a_response_to_a_client_that_left_is_no_error(variant, caplog):
+    """Such clients come in crowds: a line for each would bury the others."""
+
+    async def app(scope, receive, send):
+        await go_on.wait()
+
+    with serve(app, **variant) as server:
+        go_on = server.run(asyncio.Event)
+        client = server.client()
+        client.send(request("GET", "/"))
+        server.wait_until(lambda: server.context.stats.in_flight == 1)
+        client.sock.close()
+        server.wait_until(lambda: all(connection._eof for connection in server.context.connections))
+        server.run(go_on.set)
+        server.wait_until(lambda: not server.context.connections)
+        assert server.context.stats.application_errors == 0
+    assert not caplog.records
+
+
 def test_returning_without_a_response_is_a_500(variant, caplog):
     async def app(scope, receive, send):
         if scope["path"] == "/held":

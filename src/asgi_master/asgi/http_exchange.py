@@ -138,6 +138,11 @@ class HttpExchange:
         """
         return self.disconnected or self._told_disconnect
 
+    @property
+    def peer_has_ended(self) -> bool:
+        """Whether the peer sends no more. It may have left, or wait for its response."""
+        return self._stopped
+
     # -- what the peer does ------------------------------------------------------------------------
 
     def body_received(self, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """The ASGI connection scopes of requests and WebSocket handshakes."""
 
-from typing import Any, Self
+from typing import Any, Final, NoReturn, Self
 from urllib.parse import unquote_to_bytes
 
 from asgi_master.asgi.types import Address, Scope
@@ -14,6 +14,28 @@ _HTTP_ASGI = {"version": "3.0", "spec_version": _HTTP_SPEC}
 
 _ASTERISK = b"*"
 """What `OPTIONS *` asks of is the server, wherever the application is mounted (RFC 9112 §3.2.4)."""
+
+
+class _NoOptions(dict[str, Any]):
+    """What `scope["extensions"]` has for an extension without options.
+
+    Scopes share it: one for each would cost each request its making. So it cannot be changed; a copy is a plain `dict`.
+    """
+
+    __slots__ = ()
+
+    def _refuse(self, *_args: object, **_options: object) -> NoReturn:
+        raise TypeError(
+            "an ASGI extension that has no options cannot be given any: copy the scope's extensions"
+        )
+
+    __setitem__ = __ior__ = update = setdefault = _refuse
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[()]]:
+        return dict, ()
+
+
+_NO_OPTIONS: Final = _NoOptions()
 
 
 class HttpScopes:
@@ -40,7 +62,7 @@ class HttpScopes:
         Trailers and early hints are not among these: whether they reach the peer is said by each request.
         """
         self._tls = tls
-        self._extensions: dict[str, Any] = {name: {} for name in extensions}
+        self._extensions: dict[str, Any] = dict.fromkeys(extensions, _NO_OPTIONS)
         self._root_path = root_path
         self._raw_root_path = root_path.encode()
         self._request: Request | None = None
@@ -100,13 +122,13 @@ class HttpScopes:
         scope["asgi"] = _HTTP_ASGI.copy()
         scope["headers"] = request.headers.copy()
         scope["state"] = state
-        scope["extensions"] = extensions = self._extensions.copy()  # behind the names is nothing to change
+        scope["extensions"] = extensions = self._extensions.copy()
         if self._tls is not None:
             extensions["tls"] = _own(self._tls)
         if request.accepts_trailers:
-            extensions["http.response.trailers"] = {}
+            extensions["http.response.trailers"] = _NO_OPTIONS
         if request.accepts_hints:
-            extensions["http.response.early_hint"] = {}
+            extensions["http.response.early_hint"] = _NO_OPTIONS
         return scope
 
     def websocket_scope(self, request: Request, state: dict[str, Any]) -> Scope:
@@ -117,7 +139,7 @@ class HttpScopes:
         scope["type"] = "websocket"
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
         scope["subprotocols"] = []
-        extensions: dict[str, Any] = {"websocket.http.response": {}}
+        extensions: dict[str, Any] = {"websocket.http.response": _NO_OPTIONS}
         scope["extensions"] = extensions
         if self._tls is not None:
             extensions["tls"] = _own(self._tls)

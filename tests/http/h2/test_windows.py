@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from asgi_master.http.h2.builtin import BuiltinEngine
 from asgi_master.http.h2.engine import HIGH_WATER, LOW_WATER, PREFACE
 from asgi_master.http.h2.errors import ErrorCode
+from asgi_master.http.h2.reference import ReferenceEngine
 from asgi_master.http.limits import Http2Limits, HttpLimits
 from h2_engine import (
     ACK,
@@ -483,6 +485,29 @@ class Model:
             self.room[found.stream_id] -= len(found.data)
             self.connection_room -= len(found.data)
             self.sent[found.stream_id] += found.data
+
+
+@pytest.mark.parametrize("engine", [BuiltinEngine, ReferenceEngine])
+@pytest.mark.parametrize("has_trailers", [True, False])
+def test_nothing_is_sent_behind_an_end_that_waits(engine, has_trailers):
+    peer = Peer(engine=engine)
+    stream = peer.open(1)
+    peer.engine.send_head(stream, HEAD, bytes(DEFAULT), False, None)
+    if has_trailers:
+        peer.engine.send_data(stream, b"waits", False)
+        peer.engine.send_trailers(stream, ((b"x-sum", b"1"),))
+    else:
+        peer.engine.send_data(stream, b"waits", True)
+    peer.engine.send_data(stream, b"more", True)
+    peer.engine.send_trailers(stream, ((b"x-sum", b"2"),))
+    peer.take()
+    peer.send(window_update(0, 100), window_update(1, 100))
+    output = peer.take()
+    assert output.body(1) == b"waits"
+    assert [peer.decoder.decode(found.data) for found in output.of("HEADERS")] == (
+        [[("x-sum", "1")]] if has_trailers else []
+    )
+    assert output.frames[-1].flags >= {"END_STREAM"}
 
 
 @given(STEPS)

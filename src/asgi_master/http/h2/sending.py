@@ -176,8 +176,9 @@ class SendingEngine(Engine):
         block = self._encoder.trailers(fields)
         waiting: WaitingBody | None = stream.waiting
         if waiting is not None:
-            waiting.trailers = block
-            waiting.is_last = True
+            if not waiting.is_last:
+                waiting.trailers = block
+                waiting.is_last = True
             return
         self._frame_block(stream.stream_id, block, END_STREAM)
         self._local_end(stream)
@@ -302,6 +303,8 @@ class SendingEngine(Engine):
         waiting: WaitingBody | None = stream.waiting
         if waiting is None:
             waiting = stream.waiting = WaitingBody()
+        elif waiting.is_last:
+            return  # nothing comes behind the end
         waiting.is_last = ends
         if data:
             waiting.append(data)

@@ -264,7 +264,12 @@ class RequestTask(HttpExchange):
             self._failed(error)
         else:
             if self.state is not _COMPLETE and not self.peer_is_gone:
-                if not stream.is_cancelled:
+                if self.peer_has_ended:
+                    # Most such peers have left. They come in crowds, and those that stayed would find the same fault.
+                    log.debug(
+                        "%s: the application did not complete its response; the peer had ended", self.title
+                    )
+                elif not stream.is_cancelled:
                     self._log_failure("returned without completing its response")
                 self._answer_failure()
         self._ended()

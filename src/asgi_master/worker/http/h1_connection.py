@@ -23,6 +23,7 @@ from asgi_master.worker.http.h1_upgrade import H1Upgrade
 from asgi_master.worker.http.h1_writer import H1Writer
 from asgi_master.worker.http.h2_connection import H2Connection
 from asgi_master.worker.http.request_task import RequestTask
+from asgi_master.worker.http.running_request import RunningRequest
 from asgi_master.worker.transport.connection_state import NEW, ConnectionState
 from asgi_master.worker.transport.context import Ending, Leaving, WorkerContext
 from asgi_master.worker.transport.stream_transport import StreamTransport
@@ -151,7 +152,7 @@ class H1Connection(H1Lifecycle):
 
     # -- called by the running request -------------------------------------------------------------
 
-    def body_wanted(self, current: RequestTask) -> None:
+    def body_wanted(self, current: RunningRequest) -> None:
         """Send `100 Continue` to a peer that waits for it (RFC 9110 §10.1.1)."""
         if (
             current is self._current
@@ -161,7 +162,7 @@ class H1Connection(H1Lifecycle):
             self._continue_sent = True
             self.writer.write_interim(HTTPStatus.CONTINUE)
 
-    def send_chunk(self, current: RequestTask, part: ResponseChunk) -> None:
+    def send_chunk(self, current: RunningRequest, part: ResponseChunk) -> None:
         head, body, is_last, length = part
         if head is None:
             self.writer.write_next(body, is_last)
@@ -188,11 +189,11 @@ class H1Connection(H1Lifecycle):
             if not self._advancing and (self._has_more or self._eof or self.holds):
                 self.advance_soon()
 
-    def send_trailers(self, current: RequestTask, fields: Fields) -> None:
+    def send_trailers(self, current: RunningRequest, fields: Fields) -> None:
         self.writer.write_trailers(fields)
         self.send_chunk(current, (None, b"", True, None))
 
-    def send_interim(self, current: RequestTask, status: int, fields: Fields) -> None:  # noqa: ARG002 -- it comes first
+    def send_interim(self, current: RunningRequest, status: int, fields: Fields) -> None:  # noqa: ARG002 -- it comes first
         self.writer.write_interim(status, fields)
 
     @property
@@ -207,7 +208,7 @@ class H1Connection(H1Lifecycle):
     def reset(self) -> None:
         self._transport.abort()
 
-    def application_returned(self, current: RequestTask) -> None:
+    def application_returned(self, current: RunningRequest) -> None:
         self._running.discard(current)
         if self._ending is _OPEN:
             if current.state is not _COMPLETE:
@@ -279,7 +280,7 @@ class H1Connection(H1Lifecycle):
         ):
             self._regulate_reading()
 
-    def _take_body(self, current: RequestTask) -> bool:
+    def _take_body(self, current: RunningRequest) -> bool:
         """Give the request a piece of its body, or what is left of it away; false if there is nothing to do now."""
         if current.inbox_size > _READ_AHEAD:
             return False
@@ -366,7 +367,7 @@ class H1Connection(H1Lifecycle):
 
     # -- responses ---------------------------------------------------------------------------------
 
-    def _may_go_on(self, current: RequestTask, is_all: bool) -> bool:
+    def _may_go_on(self, current: RunningRequest, is_all: bool) -> bool:
         """Whether the connection can serve another request after this response; `is_all`: it is complete already."""
         # One that is given away needs no end; else the drain closes the connection after this response.
         leaving = self._leaving

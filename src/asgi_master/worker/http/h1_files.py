@@ -4,7 +4,7 @@ from typing import Final
 
 from asgi_master.worker.http.files import BodyFile
 from asgi_master.worker.http.h1_writer import H1Writer
-from asgi_master.worker.http.request_task import RequestTask
+from asgi_master.worker.http.running_request import RunningRequest
 from asgi_master.worker.transport.stream_transport import StreamTransport
 from asgi_master.worker.transport.turns import TakesTurns
 
@@ -22,7 +22,7 @@ class H1FileSender:
         self._writer = writer
         self._transport = transport
 
-    async def send(self, current: RequestTask, file: BodyFile, size: int) -> None:
+    async def send(self, current: RunningRequest, file: BodyFile, size: int) -> None:
         """See `FileSender.send`."""
         writer, transport = self._writer, self._transport
         writer.begin_file(size)

@@ -8,7 +8,7 @@ from abc import abstractmethod
 
 from asgi_master.http.errors import ProtocolError
 from asgi_master.worker.http.h1_writer import H1Writer
-from asgi_master.worker.http.request_task import RequestTask
+from asgi_master.worker.http.running_request import RunningRequest
 from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
 from asgi_master.worker.transport.connection_state import ConnectionState, TransferConnection
 from asgi_master.worker.transport.context import Connection, Ending, Leaving, WorkerContext
@@ -56,8 +56,8 @@ class H1Lifecycle(TakesTurns, Connection, StreamProtocol):
         self.is_cancelled = False
         self._loop = context.loop
         self._parser = context.engines.parser(context.http)
-        self._current: RequestTask | None = None  # whose response, or whose body, is not complete
-        self._running: set[RequestTask] = set()  # whose application has not returned
+        self._current: RunningRequest | None = None  # whose response, or whose body, is not complete
+        self._running: set[RunningRequest] = set()  # whose application has not returned
         self._eof = False
         self._ending = _OPEN
         self._leaving = _NO
@@ -176,7 +176,7 @@ class H1Lifecycle(TakesTurns, Connection, StreamProtocol):
 
     # -- the end -----------------------------------------------------------------------------------
 
-    def _close_after(self, current: RequestTask) -> None:
+    def _close_after(self, current: RunningRequest) -> None:
         """Close after the last response, such that the peer gets to read it."""
         if current.body_ended and not self._parser.buffered:
             self._close()

@@ -14,6 +14,7 @@ from asgi_master.http.message import PLAIN_TEXT, Fields, ResponseHead
 from asgi_master.worker.diagnostics.current_request import bind_context
 from asgi_master.worker.http.h2_websocket import StreamTunnel, tunnel_websocket
 from asgi_master.worker.http.request_task import RequestTask
+from asgi_master.worker.http.running_request import RunningRequest
 from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
 from asgi_master.worker.transport.context import ConnectionLog, WorkerContext
 from asgi_master.worker.transport.flow_control import WriteFlow
@@ -70,7 +71,7 @@ class H2Stream(EngineStream):
         self.connection = connection
         self.context: WorkerContext = connection.context
         self.access_log: ConnectionLog | None = connection.access_log
-        self.current: RequestTask | None = None
+        self.current: RunningRequest | None = None
         self.is_cancelled = False
         self.holds = 0
         self.credit = CREDIT
@@ -182,7 +183,7 @@ class H2Stream(EngineStream):
             self._regulate_writing()
         return self._flow
 
-    def body_wanted(self, current: RequestTask) -> None:
+    def body_wanted(self, current: RunningRequest) -> None:
         if (
             not self._continue_sent
             and current.request.expect_continue
@@ -192,7 +193,7 @@ class H2Stream(EngineStream):
             self.context.stats.responses[1] += 1
             self.connection.engine.send_interim(self, 100, ())
 
-    def send_interim(self, current: RequestTask, status: int, fields: Fields) -> None:  # noqa: ARG002
+    def send_interim(self, current: RunningRequest, status: int, fields: Fields) -> None:  # noqa: ARG002
         self.context.stats.responses[1] += 1
         self.connection.engine.send_interim(self, status, fields)
 
@@ -208,7 +209,7 @@ class H2Stream(EngineStream):
         if taken:
             self.connection.engine.consumed(self, taken)
 
-    def send_chunk(self, current: RequestTask, part: ResponseChunk) -> None:
+    def send_chunk(self, current: RunningRequest, part: ResponseChunk) -> None:
         head, body, is_last, length = part
         engine = self.connection.engine
         if head is not None:
@@ -224,7 +225,7 @@ class H2Stream(EngineStream):
             if self._flow is not None:
                 self._regulate_writing()
 
-    def send_trailers(self, current: RequestTask, fields: Fields) -> None:
+    def send_trailers(self, current: RunningRequest, fields: Fields) -> None:
         self.connection.engine.send_trailers(self, fields)
         if not current.body_ended:
             self._end_request()
@@ -252,7 +253,7 @@ class H2Stream(EngineStream):
         self.connection.engine.reset(self, ErrorCode.INTERNAL_ERROR)
         self.disconnect()
 
-    def application_returned(self, current: RequestTask) -> None:
+    def application_returned(self, current: RunningRequest) -> None:
         if current.state is not _COMPLETE:
             # It saw that the peer is gone and left it at that.
             self.connection.engine.reset(self, ErrorCode.CANCEL)

@@ -101,8 +101,9 @@ def test_the_memory():
         ("master",): 40,
         ("worker", "0"): 50,
         ("worker", "1"): 51,
+        ("service", "beat"): 60,
     }
-    assert sum(values(SNAPSHOT, "process_pss_bytes").values()) == 61
+    assert sum(values(SNAPSHOT, "process_pss_bytes").values()) == 78
     assert values(SNAPSHOT, "process_uss_bytes")["worker", "1"] == 11
 
 

@@ -11,7 +11,7 @@ from asgi_master.cli import ctl
 from asgi_master.control import api
 from asgi_master.control.reloads import Outcome, Result
 from asgi_master.control.stack_dumps import WorkerStacks
-from asgi_master.control.status import FleetStatus, SlotWaiting, WorkerStatus
+from asgi_master.control.status import FleetStatus, ServiceStatus, SlotWaiting, WorkerStatus
 from asgi_master.ipc.messages import TaskGroup
 from asgi_master.supervision.states import Phase
 
@@ -44,7 +44,7 @@ def test_every_exit_status_is_told() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [FleetStatus, WorkerStatus, SlotWaiting, WorkerStacks, TaskGroup, Outcome],
+    [FleetStatus, WorkerStatus, ServiceStatus, SlotWaiting, WorkerStacks, TaskGroup, Outcome],
     ids=lambda k: k.__name__,
 )
 def test_every_key_is_told(kind: type) -> None:

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from asgi_master.ipc.conduct import WORKER, ZYGOTE, BreachError, Conduct, Sender
+from asgi_master.ipc.conduct import SERVICE, WORKER, ZYGOTE, BreachError, Conduct, Sender
 from asgi_master.ipc.messages import (
     ApplicationImported,
     ApplicationImportFailed,
@@ -25,6 +25,8 @@ from asgi_master.ipc.messages import (
 FOR_CHILDREN = {
     "Boot",
     "Fork",
+    "ForkService",
+    "StartService",
     "StartAccepting",
     "UseAccessLog",
     "UseCertificates",
@@ -44,7 +46,7 @@ def conduct(role: Sender, *said: Message) -> Conduct:
 
 
 def test_every_word_is_somebodys():
-    words = {kind.__name__ for role in (ZYGOTE, WORKER) for kind in role.once | role.often}
+    words = {kind.__name__ for role in (ZYGOTE, WORKER, SERVICE) for kind in role.once | role.often}
     assert words | FOR_CHILDREN == {kind.__name__ for kind in get_args(Message)}
     assert not words & FOR_CHILDREN
 
@@ -56,6 +58,7 @@ def test_every_word_is_somebodys():
         (ZYGOTE, [ZygoteStarted(), ApplicationImportFailed("why")]),
         (WORKER, [WorkerForked(1), WorkerBooted(), ReplacementRequested("a"), WorkerDrainStarted("b")]),
         (WORKER, [WorkerForked(1), WorkerBootFailed("why")]),
+        (SERVICE, [WorkerForked(1), WorkerBooted(), ReplacementRequested("a")]),
     ],
 )
 def test_ordinary_lives(role, life):

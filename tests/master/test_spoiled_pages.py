@@ -85,6 +85,7 @@ class Master(Household):
             reload=list,
             started_at=0.0,
             totals=self.scoreboard.totals,
+            service_restarts=dict,
             health_state=self.fleet_view.health_state,
         )
         self.service_manager = ServiceManager(Notifier({}), self.supervisor, self.children.rows, {})

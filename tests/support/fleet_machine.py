@@ -16,8 +16,10 @@ from asgi_master.supervision.actions import (
     KillWorker,
     KillZygote,
     RetireZygote,
+    SpawnService,
     SpawnWorker,
     StartZygote,
+    StopService,
 )
 from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.events import (
@@ -56,19 +58,26 @@ POLICIES = st.builds(
     spares=st.sampled_from([0, 0, 1, 2]),
     backoff_cap=st.just(4.0),
     exit_on_first_failure=st.booleans(),
+    services=st.sampled_from([(), (), ("a",), ("a", "b")]),
+    service_overlap=st.booleans(),
+    service_stop_timeout=st.just(4.0),
 )
 WAITS = frozenset({WorkerState.BOOTING, WorkerState.FAILED, WorkerState.DRAINING, WorkerState.KILLED})
 
 
 class FakeProcess:
-    def __init__(self, slot: int, generation: int, standby: bool) -> None:
-        self.slot, self.generation, self.standby = slot, generation, standby
+    def __init__(self, slot: int, generation: int, standby: bool, service: str = "") -> None:
+        self.slot, self.generation, self.standby, self.service = slot, generation, standby, service
         self.answered = self.answered_badly = 0
         self.ready = self.failed = self.told = self.killed = self.left = self.asked = False
 
     @property
     def serves(self) -> bool:
-        return self.ready and not (self.standby or self.told or self.left or self.killed or self.failed)
+        return not self.service and self.runs and not self.standby
+
+    @property
+    def runs(self) -> bool:
+        return self.ready and not (self.told or self.left or self.killed or self.failed)
 
 
 class FleetMachine(RuleBasedStateMachine):
@@ -124,6 +133,19 @@ class FleetMachine(RuleBasedStateMachine):
                 old, new = self.supervisor.state.desired.committed_policy, self.supervisor.policy
                 most = max(old.workers, new.workers) + max(old.max_surge, new.max_surge, 1)
                 assert len(self.supervisor.fleet.serving()) <= most
+            case SpawnService(worker, service, generation):
+                assert worker == self.seen_workers + 1
+                self.seen_workers = worker
+                self.check_never_twice(service, generation)
+                self.workers[worker] = FakeProcess(-1, generation, standby=False, service=service)
+            case StopService(worker, timeout):
+                process = self.workers[worker]
+                assert 0 < timeout <= self.supervisor.policy.service_stop_timeout
+                assert not process.told
+                assert not process.killed
+                assert not process.failed
+                self.check_stop(process)
+                process.told = True
             case AdmitWorker(worker):
                 process = self.workers[worker]
                 assert process.standby
@@ -152,6 +174,31 @@ class FleetMachine(RuleBasedStateMachine):
                 self.exited = action
             case Announce():
                 pass
+
+    def check_never_twice(self, service: str, generation: int) -> None:
+        """No process of a service starts before every other one has ended; with overlap, of this generation."""
+        desired = self.supervisor.state.desired
+        assert self.zygotes[generation] == "ready"
+        assert not self.stopping
+        assert generation == desired.committed
+        assert service in desired.committed_policy.services
+        assert service not in self.supervisor.state.services.completed
+        others = [
+            w for w in self.supervisor.fleet.services() if w.service == service and w.id != self.seen_workers
+        ]
+        if desired.committed_policy.service_overlap:
+            assert len(others) <= 1
+            assert not {other.generation for other in others} & desired.settled
+        else:
+            assert others == []
+
+    def check_stop(self, process: FakeProcess) -> None:
+        """A service is stopped for a committed generation, for a SIGTERM, or once no worker lives."""
+        desired = self.supervisor.state.desired
+        if self.supervisor.phase is Phase.STOPPING:
+            assert self.supervisor.fleet.living() == []
+        elif not process.asked and process.service in desired.committed_policy.services:
+            assert process.generation not in desired.settled
 
     def check_capacity(self, process: FakeProcess) -> None:
         """No serving worker is drained for an exchange unless enough others are ready."""
@@ -220,7 +267,7 @@ class FleetMachine(RuleBasedStateMachine):
         elif what == "asks" and process.ready:
             process.asked = True
             self.tell(WorkerReplacementRequested(worker, "old"))
-        elif what == "leaving" and not process.failed:
+        elif what == "leaving" and not process.failed and not process.service:
             process.left = True
             self.tell(WorkerLeaving(worker, "SIGTERM"))
         elif what == "exited":
@@ -314,6 +361,13 @@ class FleetMachine(RuleBasedStateMachine):
         if self.supervisor.phase is not Phase.STOPPED:
             assert set(self.supervisor.fleet.workers) == set(self.workers)
             assert set(self.supervisor.fleet.zygotes) == set(self.zygotes)
+
+    @invariant()
+    def no_service_has_two_processes_of_a_generation(self) -> None:
+        if self.supervisor.phase is not Phase.STOPPED:
+            living = Counter((w.service, w.generation) for w in self.supervisor.fleet.services())
+            assert max(living.values(), default=1) == 1
+            assert max(Counter(name for name, _ in living).values(), default=1) <= 2
 
     @invariant()
     def a_spare_accepts_only_once_it_is_admitted(self) -> None:
@@ -418,6 +472,8 @@ class FleetMachine(RuleBasedStateMachine):
                     "every requested replacement happens in the end"
                 )
                 assert list(self.zygotes.values()) == ["ready"]
+                running = sorted(p.service for p in self.workers.values() if p.service and p.runs)
+                assert running == sorted(set(policy.services) - self.supervisor.state.services.completed)
         # The worst end: no process ever responds, not even to SIGKILL.
         if self.exited is None:
             self.stopping = True

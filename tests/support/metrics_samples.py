@@ -1,6 +1,6 @@
 """A fleet's measurements, on paper."""
 
-from asgi_master.control.metrics import Process, Queue, SlotGauges, Snapshot
+from asgi_master.control.metrics import Process, Queue, ServiceCounts, SlotGauges, Snapshot
 from asgi_master.ipc.counters import BUCKET_COUNT, Stats
 
 STATS = Stats(
@@ -38,5 +38,7 @@ SNAPSHOT = Snapshot(
         Process("master", None, rss=40, pss=30, uss=20),
         Process("worker", 0, rss=50, pss=15, uss=10),
         Process("worker", 1, rss=51, pss=16, uss=11),
+        Process("service", None, rss=60, pss=17, uss=12, service="beat"),
     ],
+    services={"beat": ServiceCounts(running=1, is_completed=False, restarts={"crashed": 4})},
 )

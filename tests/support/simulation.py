@@ -18,8 +18,10 @@ from asgi_master.supervision.actions import (
     KillWorker,
     KillZygote,
     RetireZygote,
+    SpawnService,
     SpawnWorker,
     StartZygote,
+    StopService,
 )
 from asgi_master.supervision.error_watch import Tally
 from asgi_master.supervision.events import (
@@ -50,6 +52,7 @@ class Code:
     boot_time: float = 0.2
     boot_error: str = ""
     dies_after: float = NEVER  # once ready
+    returns_after: float = NEVER  # once ready, of a service
     hangs_after: float = NEVER  # once ready
     drain_time: float = 0.1
     unkillable: bool = False
@@ -64,10 +67,11 @@ class FakeWorker:
     generation: int
     code: Code
     ready_at: float | None = None
-    draining: DrainWorker | None = None
+    draining: DrainWorker | StopService | None = None
     beats_until: float = NEVER
     moves_until: float = -NEVER  # seen to get on though it does not beat
     standby: bool = False
+    service: str = ""
 
 
 @dataclass
@@ -78,6 +82,7 @@ class Simulation:
     now: float = 1000.0
     codes: dict[int, Code] = field(default_factory=dict)
     scripts: dict[int, Code] = field(default_factory=dict)  # by worker, before the generation's
+    services: dict[str, Code] = field(default_factory=dict)  # by name
     heartbeat_period: float = 0.5
 
     def __post_init__(self) -> None:
@@ -167,7 +172,14 @@ class Simulation:
         return [w for w in self._booted_ones() if w.standby]
 
     def _booted_ones(self) -> list[FakeWorker]:
+        return [w for w in self._running() if not w.service]
+
+    def _running(self) -> list[FakeWorker]:
         return [w for w in self.workers.values() if w.ready_at is not None and w.draining is None]
+
+    def running(self, service: str) -> list[FakeWorker]:
+        """The processes in which the service runs."""
+        return [w for w in self._running() if w.service == service]
 
     def generations(self) -> list[int]:
         """The generation that serves each slot, by slot."""
@@ -217,6 +229,10 @@ class Simulation:
             case SpawnWorker(worker, slot, generation, role):
                 self._spawn(worker, slot, generation)
                 self.workers[worker].standby = role is Role.SPARE
+            case SpawnService(worker, service, generation):
+                self._spawn(worker, -1, generation, self.services.get(service, Code()), service)
+            case StopService(worker, timeout):
+                self._drain(self.workers[worker], action, timeout)
             case AdmitWorker(worker):
                 assert self.workers[worker].ready_at is not None
                 assert self.workers[worker].draining is None
@@ -243,10 +259,13 @@ class Simulation:
         else:
             self.tell(ZygoteReady(generation))
 
-    def _spawn(self, worker: int, slot: int, generation: int) -> None:
+    def _spawn(
+        self, worker: int, slot: int, generation: int, code: Code | None = None, service: str = ""
+    ) -> None:
         assert worker not in self.workers
-        code = self.scripts.get(worker, self.codes.get(generation, Code()))
-        fake = self.workers[worker] = FakeWorker(worker, slot, generation, code)
+        if code is None:
+            code = self.scripts.get(worker, self.codes.get(generation, Code()))
+        fake = self.workers[worker] = FakeWorker(worker, slot, generation, code, service=service)
         if generation not in self.zygotes:
             # As the edge does for an order that finds no zygote.
             self.at(0, lambda: self._failed(fake, "its zygote is gone", 1))
@@ -263,6 +282,7 @@ class Simulation:
         fake.beats_until = self.now + fake.code.hangs_after
         self.tell(WorkerReady(fake.id))
         self.at(fake.code.dies_after, lambda: self.die(fake, -11))
+        self.at(fake.code.returns_after, lambda: self.die(fake, 0))
         if fake.draining is not None:
             self._drain(fake, fake.draining, fake.draining.timeout)
 
@@ -271,7 +291,9 @@ class Simulation:
             self.tell(WorkerFailed(fake.id, reason))
             self.at(0.01, lambda: self.die(fake, status))
 
-    def _drain(self, fake: FakeWorker, order: DrainWorker, timeout: float) -> None:
+    def _drain(self, fake: FakeWorker, order: DrainWorker | StopService, timeout: float) -> None:
         fake.draining = replace(order)
         if fake.ready_at is not None and fake.beats_until > self.now:
-            self.at(min(timeout, fake.code.drain_time), lambda: self.die(fake, 0))
+            # A worker sees to the end of its time itself; the function of a service need not.
+            time = fake.code.drain_time if fake.service else min(timeout, fake.code.drain_time)
+            self.at(time, lambda: self.die(fake, 0))

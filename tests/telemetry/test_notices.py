@@ -10,6 +10,7 @@ from asgi_master.telemetry.notices import render
 
 INFO, WARN, ERROR = logging.INFO, logging.WARNING, logging.ERROR
 WHO = (12, 3, 7)
+SERVICE = (4, "beat", 7)
 
 LINES = [
     (n.MasterReady(8, 1), INFO, "ready: 8 workers serving generation 1"),
@@ -236,6 +237,55 @@ LINES = [
             "the serving workers stay; trying again in 120 s"
         ),
     ),
+    (n.ServiceStarted(*SERVICE), INFO, "service beat (generation 7) runs"),
+    (
+        n.ServiceStopping(*SERVICE, n.WhyStopped.REPLACED),
+        INFO,
+        "service beat (generation 7) is told to stop: another generation has its own",
+    ),
+    (
+        n.ServiceStopping(*SERVICE, n.WhyStopped.TERMINATED),
+        INFO,
+        "service beat (generation 7) is told to stop: its process received SIGTERM; it is started again",
+    ),
+    (
+        n.ServiceCompleted(*SERVICE, 63.21),
+        INFO,
+        "service beat (generation 7) returned after 63.2 s: it is completed until the next reload",
+    ),
+    (
+        n.ServiceLost(*SERVICE, n.Died(-1, 1, 63.21), 0.5),
+        ERROR,
+        "service beat (generation 7) ended after 63.2 s: exit status 1; it starts again in 0.5 s",
+    ),
+    (
+        n.ServiceLost(*SERVICE, n.BootRefused(-1, "no module named beat"), None),
+        ERROR,
+        "service beat (generation 7) could not start: no module named beat; it is not started again",
+    ),
+    (
+        n.ServiceDiedStopping(*SERVICE, 8),
+        WARN,
+        (
+            "service beat (generation 7) stopped in time: "
+            "exit status 8 (threads of the application or exit handlers had not ended)"
+        ),
+    ),
+    (
+        n.ServiceDiedStopping(*SERVICE, 1),
+        ERROR,
+        "service beat (generation 7) failed while stopping: exit status 1",
+    ),
+    (
+        n.ServiceKilled(*SERVICE, 11.0),
+        ERROR,
+        "service beat (generation 7) had not stopped after 11 s; killed",
+    ),
+    (
+        n.ServiceAbandoned(*SERVICE, 10.0),
+        ERROR,
+        "service beat (generation 7) is still there 10 s after SIGKILL; no longer waiting for it",
+    ),
 ]
 
 
@@ -256,5 +306,7 @@ def test_signals_are_named():
 def test_a_notice_without_a_line_is_an_error():
     with pytest.raises(TypeError):
         render(n.OfWorker(*WHO))
+    with pytest.raises(TypeError):
+        render(n.OfService(*SERVICE))
     with pytest.raises(TypeError):
         render(n.WorkerLost(*WHO, n.ImportFailed("not of a worker"), 0.0))

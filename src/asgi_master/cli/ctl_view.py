@@ -77,6 +77,10 @@ def show_status(status: dict[str, Any], rates: Rates | None = None) -> None:
         )
         console.print(Text(one_line(line), "red"))
     console.print(_workers(status["workers"], rates or Rates({}, {})))
+    # A master of an earlier version has none.
+    if status.get("services"):
+        console.print()
+        console.print(_services(status["services"]))
 
 
 def _totals(status: dict[str, Any], rates: Rates | None) -> Text:
@@ -166,6 +170,28 @@ def _workers(workers: Sequence[dict[str, Any]], rates: Rates) -> Table:
     return table
 
 
+def _services(services: Sequence[dict[str, Any]]) -> Table:
+    table = _table("SERVICE", "PID", "GEN", "STATE", "AGE", "RESTARTS", "PSS")
+    for service in services:
+        table.add_row(
+            _text(service["name"]),
+            _text(_or_dash(service["pid"])),
+            _text(_or_dash(service["generation"])),
+            _service_state(service),
+            "-" if service["age"] is None else _duration(service["age"]),
+            Text(one_line(str(service["restarts"])), "red" if service["failures"] else ""),
+            _memory(service["pid"]),
+        )
+    return table
+
+
+def _service_state(service: dict[str, Any]) -> Text:
+    state = one_line(service["state"])
+    if service["retry_in"] is not None:
+        return Text(f"{state}, starts in {service['retry_in']:.1f} s", "red")
+    return Text(state, "green" if state in {"running", "completed"} else "yellow")
+
+
 def _known(number: float | None, form: str) -> str:
     return "-" if number is None else form.format(number)
 
@@ -188,7 +214,7 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(
-            column, justify="left" if column in {"NAME", "PHASE", "STATE", "SOCKET"} else "right"
+            column, justify="left" if column in {"NAME", "PHASE", "STATE", "SOCKET", "SERVICE"} else "right"
         )
     return table
 

@@ -53,12 +53,26 @@ class Process:
     """The memory of one process, in bytes."""
 
     kind: str
-    """`master`, `zygote` or `worker`."""
+    """`master`, `zygote`, `worker` or `service`."""
     slot: int | None
     rss: int
     pss: int | None
     uss: int | None
     """Both are `None` if the master cannot read them."""
+    service: str = ""
+    """The name of the service; empty for other kinds."""
+
+
+@record
+class ServiceCounts:
+    """One service."""
+
+    running: int
+    """Processes that run it: 0 or 1, and 2 for a moment of a reload with `--service-overlap`."""
+    is_completed: bool
+    """Whether it returned."""
+    restarts: Mapping[str, int]
+    """By reason."""
 
 
 @record
@@ -84,6 +98,8 @@ class Snapshot:
     slots: Mapping[int, SlotGauges] = field(default_factory=dict)
     queues: Iterable[Queue] = ()
     processes: Iterable[Process] = ()
+    services: Mapping[str, ServiceCounts] = field(default_factory=dict)
+    """By name."""
 
 
 @record
@@ -155,9 +171,23 @@ def _memory_gauge(name: str, help_: str, value: Callable[[Process], int | None])
             size = value(process)
             if size is not None:
                 slot = {} if process.slot is None else {"worker": str(process.slot)}
-                yield "", {"process": process.kind, **slot}, size
+                service = {"service": process.service} if process.service else {}
+                yield "", {"process": process.kind, **slot, **service}, size
 
-    return Family(name, _GAUGE, help_, samples, ("process", "worker"))
+    return Family(name, _GAUGE, help_, samples, ("process", "worker", "service"))
+
+
+def _service_gauge(name: str, help_: str, value: Callable[[ServiceCounts], int]) -> Family:
+    def samples(snapshot: Snapshot) -> Iterator[Sample]:
+        return (("", {"service": name}, value(counts)) for name, counts in snapshot.services.items())
+
+    return Family(name, _GAUGE, help_, samples, ("service",))
+
+
+def _service_restarts(snapshot: Snapshot) -> Iterator[Sample]:
+    for name, counts in snapshot.services.items():
+        for reason, count in counts.restarts.items():
+            yield "", {"service": name, "reason": reason}, count
 
 
 FAMILIES = (
@@ -198,6 +228,24 @@ FAMILIES = (
         "Workers replaced other than by a reload or a scaling: crashed, out_of_memory, hung, boot_failed,"
         " left (signalled by another process), recycled.",
         lambda s: s.restarts,
+    ),
+    _service_gauge(
+        "service_up",
+        "Processes in which the service runs: 1, or 2 for a moment of a reload with --service-overlap.",
+        lambda counts: counts.running,
+    ),
+    _service_gauge(
+        "service_completed",
+        "1 if the service has returned, which is no failure; it runs again after the next reload.",
+        lambda counts: int(counts.is_completed),
+    ),
+    Family(
+        "service_restarts_total",
+        _COUNTER,
+        "Services started again other than by a reload: crashed, out_of_memory, boot_failed (its import, or longer than"
+        " --boot-timeout), left (SIGTERM from another process).",
+        _service_restarts,
+        ("service", "reason"),
     ),
     _by(
         "result",

@@ -1,5 +1,7 @@
 """The reply to `GET /status`: the fleet at one moment, as plain values. The field names are the JSON's keys."""
 
+from dataclasses import field
+
 from asgi_master.records import record
 
 
@@ -29,6 +31,26 @@ class WorkerStatus:
     requests: int
     responses_5xx: int
     application_errors: int
+
+
+@record
+class ServiceStatus:
+    """A process of a service, or a service without one."""
+
+    name: str
+    state: str
+    """See `asgi_master.supervision.service_view.ServiceState`."""
+    generation: int | None
+    pid: int | None
+    """These are `None` without a process."""
+    age: float | None
+    """Seconds since the process was ordered."""
+    restarts: int
+    """How often it was started again other than by a reload, since the master started."""
+    failures: int
+    """Consecutive failures."""
+    retry_in: float | None
+    """Seconds until it is started again; `None` if it does not wait for that."""
 
 
 @record
@@ -73,3 +95,5 @@ class FleetStatus:
     workers: list[WorkerStatus]
     """By slot, older first."""
     waiting: list[SlotWaiting]
+    services: list[ServiceStatus] = field(default_factory=list)
+    """By name; those that are being replaced have a row for each process."""

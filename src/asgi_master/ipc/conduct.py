@@ -53,6 +53,11 @@ WORKER = Sender(
     once=frozenset({WorkerForked, WorkerBooted, WorkerBootFailed, AcceptingStopped}),
     often=frozenset({WorkerDrainStarted, ReplacementRequested, TasksReported}),
 )
+SERVICE = Sender(
+    WorkerForked,
+    once=frozenset({WorkerForked, WorkerBooted, WorkerBootFailed}),
+    often=frozenset({ReplacementRequested}),
+)
 
 
 @mutable_record

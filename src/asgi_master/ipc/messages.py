@@ -213,6 +213,19 @@ class Fork:
 
 
 @record
+class ForkService:
+    """To a zygote: fork a process for the service of this name. Its channel and its stack pipe come along."""
+
+    worker: int
+    service: str
+
+
+@record
+class StartService:
+    """To the process of a service: run it. Until then it runs no code of the service, and the master may drop it."""
+
+
+@record
 class WorkerReaped:
     """To a zygote: the worker with this process ID has ended. Remove the files that it left."""
 
@@ -249,7 +262,7 @@ class UseListeners:
 
 @record
 class Drain:
-    """To a worker: finish and exit within `timeout` seconds."""
+    """To a worker: finish and exit within `timeout` seconds. To a service, before SIGTERM: the same."""
 
     timeout: float
     hand_off: bool
@@ -284,6 +297,8 @@ Message = (
     | TasksReported
     | Boot
     | Fork
+    | ForkService
+    | StartService
     | WorkerReaped
     | StartAccepting
     | UseAccessLog

@@ -105,11 +105,13 @@ def assemble(
     process: Process,
     reread: Callable[[], Settings],
     new_zygote: Callable[[], tuple[int, Channel]],
+    *,
+    runs_services: bool = True,
 ) -> tuple[Master, Listeners]:
     """The master and its listeners, open; `held` closes all of it. Raises `AsgiMasterError`, `OSError`.
 
     `reread` reads the settings for a reload and raises `SettingsError`; `new_zygote` starts a process that waits for
-    its `Boot`.
+    its `Boot`. Without `runs_services`, services are imported but never started.
     """
     started, directory = settings.current, Path(process.start.directory)
     _write_pid_file(held, state, started)
@@ -164,7 +166,7 @@ def assemble(
     if control is not None:
         held.callback(control.close)
 
-    supervisor = _supervisor(state, started)
+    supervisor = _supervisor(state, started, runs_services=runs_services)
     executor = Executor(children, listeners, resources, settings, process.start.directory)
     dispatcher = Dispatcher(events, supervisor, executor, guarded)
     signal_actions = SignalActions(process.signals, guarded)
@@ -198,6 +200,7 @@ def assemble(
         reload=lambda: reload.request("control"),
         started_at=totals.started_at,
         totals=scoreboard.totals,
+        service_restarts=lambda: totals.service_restarts,
         health_state=fleet_view.health_state,
     )
     upgrade = Upgrade(
@@ -306,10 +309,13 @@ def _hand_off(state: UpgradeState) -> HandOff:
     )
 
 
-def _supervisor(state: UpgradeState, settings: Settings) -> Supervisor:
+def _supervisor(state: UpgradeState, settings: Settings, *, runs_services: bool) -> Supervisor:
+    policy = policy_of(settings)
+    if not runs_services:
+        policy = replace(policy, services=())
     return state.register(
         "supervisor",
-        create=lambda: Supervisor(policy_of(settings), time.monotonic(), random.random),
+        create=lambda: Supervisor(policy, time.monotonic(), random.random),
         restore=lambda left: snapshot.load(left.values, random.random),
         export=lambda supervisor: StateSection(snapshot.dump(supervisor)),
     )

@@ -6,7 +6,7 @@ from dataclasses import field
 from asgi_master import codec
 from asgi_master.ipc import messages
 from asgi_master.ipc.channel import Channel
-from asgi_master.ipc.conduct import WORKER, ZYGOTE, Conduct
+from asgi_master.ipc.conduct import SERVICE, WORKER, ZYGOTE, Conduct
 from asgi_master.ipc.messages import Boot
 from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.master.process import Process
@@ -45,10 +45,11 @@ class ZygoteHandle:
 
 @mutable_record
 class WorkerHandle:
-    """A worker's process, from the order to fork it."""
+    """The process of a worker or of a service, from the order to fork it."""
 
     worker: int
     slot: int
+    """-1 for a service."""
     generation: int
     row: Row
     channel: Channel
@@ -56,10 +57,16 @@ class WorkerHandle:
     """Read end of the pipe its stacks come through; -1 once it is closed."""
     process: Process | None = None
     """Known once it sent `WorkerForked`."""
-    conduct: Conduct = field(default_factory=lambda: Conduct(WORKER))
+    service: str = ""
+    """The name of the service that it runs; empty for a worker."""
+    conduct: Conduct = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.conduct = Conduct(SERVICE if self.service else WORKER)
 
     def __str__(self) -> str:
-        return f"worker {self.slot} gen {self.generation} [{self.pid or 'not begun'}]"
+        what = f"service {self.service}" if self.service else f"worker {self.slot}"
+        return f"{what} gen {self.generation} [{self.pid or 'not begun'}]"
 
     @property
     def pid(self) -> int | None:
@@ -95,6 +102,7 @@ class SavedWorker:
     channel: int
     """Its descriptor, as `stack` is; -1 if it is closed."""
     stack: int
+    service: str = ""
 
 
 @record
@@ -127,6 +135,7 @@ def export_state(zygotes: Iterable[ZygoteHandle], workers: Iterable[WorkerHandle
                 worker.row.index,
                 worker.channel.fileno(),
                 worker.stack_fd,
+                worker.service,
             )
             for worker in workers
         ],
@@ -166,6 +175,7 @@ def workers_of(saved: SavedChildren, scoreboard: Scoreboard) -> list[WorkerHandl
             channel=_channel(one.channel),
             stack_fd=one.stack,
             process=None if one.pid is None else Process(one.pid),
+            service=one.service,
         )
         for one in saved.workers
     ]

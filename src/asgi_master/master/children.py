@@ -29,10 +29,12 @@ from asgi_master.ipc.messages import (
     Drain,
     Fork,
     ForkFailed,
+    ForkService,
     Message,
     ReplacementRequested,
     ReportTasks,
     StartAccepting,
+    StartService,
     TasksReported,
     Unknown,
     UseAccessLog,
@@ -150,11 +152,8 @@ class Children(ProcessTable):
                 faults.fault_point("before_spawn_order", generation=generation, slot=slot)
                 child, lent = self._prepare(worker, slot, generation, theirs)
             except (OSError, RuntimeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else error
-                self._report(WorkerFailed(worker, f"no channel for it: {reason}"))
-                self._report(WorkerExited(worker, _NEVER_STARTED))
+                self._cannot_spawn(worker, error)
                 return
-            self._add_worker(child)
             fds = (*self._hand_off.fds, *lent, *places.certificates, *places.access_log, *places.listeners)
             order = Fork(
                 worker,
@@ -164,15 +163,49 @@ class Children(ProcessTable):
                 list(places.secure),
                 bool(places.access_log),
             )
-            if asked := zygote is not None and zygote.channel.send(order, fds):
-                zygote.conduct.asked()
+            asked = self._order_fork(zygote, child, order, fds)
         faults.fault_point("after_spawn_order", generation=generation, slot=slot)
         if not asked:
-            self._report(WorkerFailed(worker, "its zygote is gone"))
-            self._forget(child, _NEVER_STARTED)
+            self._never_asked(child)
+
+    def spawn_service(self, worker: int, service: str, generation: int) -> None:
+        """Have the zygote of `generation` fork a process that runs the service. It inherits no listener."""
+        with contextlib.ExitStack() as theirs:
+            try:
+                child, lent = self._prepare(worker, -1, generation, theirs, service)
+            except (OSError, RuntimeError) as error:
+                self._cannot_spawn(worker, error)
+                return
+            zygote = self._zygotes.get(generation)
+            asked = self._order_fork(zygote, child, ForkService(worker, service), lent)
+        if not asked:
+            self._never_asked(child)
+
+    def _order_fork(
+        self,
+        zygote: ZygoteHandle | None,
+        child: WorkerHandle,
+        order: Fork | ForkService,
+        fds: tuple[int, ...],
+    ) -> bool:
+        """Whether the zygote was ordered to fork it."""
+        self._add_worker(child)
+        if zygote is None or not zygote.channel.send(order, fds):
+            return False
+        zygote.conduct.asked()
+        return True
+
+    def _never_asked(self, child: WorkerHandle) -> None:
+        self._report(WorkerFailed(child.worker, "its zygote is gone"))
+        self._forget(child, _NEVER_STARTED)
+
+    def _cannot_spawn(self, worker: int, error: OSError | RuntimeError) -> None:
+        reason = error.strerror if isinstance(error, OSError) else error
+        self._report(WorkerFailed(worker, f"no channel for it: {reason}"))
+        self._report(WorkerExited(worker, _NEVER_STARTED))
 
     def _prepare(
-        self, worker: int, slot: int, generation: int, theirs: contextlib.ExitStack
+        self, worker: int, slot: int, generation: int, theirs: contextlib.ExitStack, service: str = ""
     ) -> tuple[WorkerHandle, tuple[int, int]]:
         """A worker's channel, stack pipe and row, and its ends of them, which `theirs` closes. Raises `OSError`."""
         with contextlib.ExitStack() as ours:
@@ -187,7 +220,8 @@ class Children(ProcessTable):
             os.set_blocking(stack_read, False)
             row = self._scoreboard.allocate()
             ours.pop_all()
-        return WorkerHandle(worker, slot, generation, row, channel, stack_read), (end.fileno(), stack_write)
+        child = WorkerHandle(worker, slot, generation, row, channel, stack_read, service=service)
+        return child, (end.fileno(), stack_write)
 
     def admit_worker(self, worker: int) -> None:
         """Have a spare accept."""
@@ -202,7 +236,7 @@ class Children(ProcessTable):
         Returns whether all were sent it.
         """
         all_sent = True
-        for child in self._workers.values():
+        for child in self.serving():
             if child.generation in generations and not child.channel.send(
                 UseCertificates(), (certificates_fd,)
             ):
@@ -214,7 +248,7 @@ class Children(ProcessTable):
         """Have workers of these generations, all or some, write to the file; returns those that were not sent it."""
         children = [
             child
-            for child in self._workers.values()
+            for child in self.serving()
             if child.generation in generations and (workers is None or child.worker in workers)
         ]
         not_told = self._not_sent(children, UseAccessLog(), (fd,))
@@ -223,7 +257,7 @@ class Children(ProcessTable):
 
     def give_hand_off(self) -> set[int]:
         """Have all workers use the hand-off queue as it is now; returns those that could not be sent it."""
-        return self._not_sent(self._workers.values(), UseHandOff(), self._hand_off.fds)
+        return self._not_sent(self.serving(), UseHandOff(), self._hand_off.fds)
 
     def give_listeners(self, workers: Iterable[int], places: InheritedFds) -> set[int]:
         """Have these workers accept on these listeners alone; returns those that could not be sent it."""
@@ -243,6 +277,15 @@ class Children(ProcessTable):
             return
         if child.process is not None:
             # It lost its channel (an application that closes unknown descriptors); SIGTERM means the same.
+            child.process.signal(signal.SIGTERM)
+
+    def stop_service(self, worker: int, timeout: float) -> None:
+        """Have the service stop: the message says that it is the master who sends SIGTERM."""
+        child = self._workers.get(worker)
+        if child is None:
+            return
+        child.channel.send(Drain(timeout, hand_off=False))
+        if child.process is not None:
             child.process.signal(signal.SIGTERM)
 
     def dump_stacks(self, worker: int) -> None:
@@ -420,6 +463,9 @@ class Children(ProcessTable):
         match message:
             case WorkerForked(pid):
                 child.process = Process(self._checked(pid, sender))
+                if child.service:
+                    # From here on it ends by its pid alone. If the message is lost, the boot timeout ends it.
+                    child.channel.send(StartService())
             case WorkerBooted():
                 self._report(WorkerReady(child.worker))
             case WorkerBootFailed(reason):

@@ -17,8 +17,10 @@ from asgi_master.supervision.actions import (
     KillWorker,
     KillZygote,
     RetireZygote,
+    SpawnService,
     SpawnWorker,
     StartZygote,
+    StopService,
 )
 
 
@@ -55,6 +57,10 @@ class Executor:
             case SpawnWorker(worker, slot, generation, role):
                 lent = self._resources.lent_to(self._children.settings_of(generation))
                 self._children.spawn_worker(worker, slot, generation, lent, role)
+            case SpawnService(worker, service, generation):
+                self._children.spawn_service(worker, service, generation)
+            case StopService(worker, timeout):
+                self._children.stop_service(worker, timeout)
             case AdmitWorker(worker):
                 self._children.admit_worker(worker)
             case DrainWorker(worker, timeout, hand_off):

@@ -2,12 +2,12 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from asgi_master import __version__
 from asgi_master.control.health import HealthState
 from asgi_master.control.stack_dumps import StackDumpRequest
-from asgi_master.control.status import FleetStatus, SlotWaiting, Totals, WorkerStatus
+from asgi_master.control.status import FleetStatus, ServiceStatus, SlotWaiting, Totals, WorkerStatus
 from asgi_master.ipc.counters import Field, Stats
 from asgi_master.ipc.scoreboard import Row
 from asgi_master.master.children import Children
@@ -21,6 +21,7 @@ from asgi_master.supervision.events import (
     WorkerReplacementRequested,
 )
 from asgi_master.supervision.fleet import WorkerRecord
+from asgi_master.supervision.service_view import ServiceView, view_services
 from asgi_master.supervision.supervisor import Supervisor
 
 
@@ -38,6 +39,7 @@ class FleetControl:
         reload: Callable[[], list[str]],
         started_at: float,
         totals: Callable[[], Stats],
+        service_restarts: Callable[[], Mapping[str, Mapping[str, int]]],
         health_state: Callable[[], HealthState],
     ) -> None:
         self._supervisor = supervisor
@@ -48,6 +50,7 @@ class FleetControl:
         self._reload = reload
         self._started_at = started_at
         self._totals = totals
+        self._service_restarts = service_restarts
         self.health_state = health_state
 
     @property
@@ -85,6 +88,23 @@ class FleetControl:
                 for slot, backoff in sorted(fleet.backoffs.items())
                 if backoff.until > now and slot not in {worker.slot for worker in fleet.serving()}
             ],
+            services=[
+                self._service_status(service, pids, now)
+                for service in view_services(self._supervisor.state, now)
+            ],
+        )
+
+    def _service_status(self, service: ServiceView, pids: Mapping[int, int], now: float) -> ServiceStatus:
+        process = service.process
+        return ServiceStatus(
+            name=service.name,
+            state=service.state,
+            generation=None if process is None else process.generation,
+            pid=None if process is None else pids.get(process.id),
+            age=None if process is None else now - process.ordered_at,
+            restarts=sum(self._service_restarts().get(service.name, {}).values()),
+            failures=service.failures,
+            retry_in=service.retry_in,
         )
 
     def reload(self) -> list[str]:

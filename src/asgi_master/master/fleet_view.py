@@ -9,7 +9,7 @@ from collections.abc import Callable
 from asgi_master import __version__
 from asgi_master.control.component import Component
 from asgi_master.control.health import HealthState, WorkerHealth
-from asgi_master.control.metrics import SlotGauges, Snapshot
+from asgi_master.control.metrics import ServiceCounts, SlotGauges, Snapshot
 from asgi_master.ipc.counters import Field
 from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.master.accept_queue import queues
@@ -21,6 +21,7 @@ from asgi_master.master.running_settings import RunningSettings
 from asgi_master.master.totals import Totals
 from asgi_master.supervision.fleet import WorkerRecord
 from asgi_master.supervision.notices import Notice
+from asgi_master.supervision.service_view import ServiceState, view_services
 from asgi_master.supervision.states import Phase, WorkerState
 from asgi_master.supervision.supervisor import Supervisor
 
@@ -110,7 +111,19 @@ class FleetView(Component):
             slots=_by_slot(living, self._children.rows(), now),
             queues=list(queues(self._listeners.of(settings.sockets))),
             processes=list(self._memory.processes()),
+            services=self._services(now),
         )
+
+    def _services(self, now: float) -> dict[str, ServiceCounts]:
+        seen: dict[str, ServiceCounts] = {}
+        for service in view_services(self._supervisor.state, now):
+            before = seen.get(service.name)
+            seen[service.name] = ServiceCounts(
+                running=(before.running if before else 0) + (service.state is ServiceState.RUNNING),
+                is_completed=service.state is ServiceState.COMPLETED,
+                restarts=self._totals.restarts_of(service.name),
+            )
+        return seen
 
     def _leaving(self, now: float) -> str:
         if self._supervisor.phase in _LEAVING:
@@ -125,8 +138,13 @@ class FleetView(Component):
             for worker in self._supervisor.fleet.living()
             if worker.id in pids
         ]
+        services = [
+            SampledProcess(pids[service.id], "service", service=service.service)
+            for service in self._supervisor.fleet.services()
+            if service.id in pids
+        ]
         zygotes = [SampledProcess(pid, "zygote") for pid in self._children.zygote_pids()]
-        return [SampledProcess(os.getpid(), "master"), *zygotes, *workers]
+        return [SampledProcess(os.getpid(), "master"), *zygotes, *workers, *services]
 
 
 def _state(worker: WorkerRecord) -> str:

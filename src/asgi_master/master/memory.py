@@ -21,11 +21,12 @@ _SHARE = 50
 
 @record
 class SampledProcess:
-    """A process to look at. Its `kind` and slot are the labels that it is shown under."""
+    """A process to look at. Its `kind`, slot and service are the labels that it is shown under."""
 
     pid: int
     kind: str
     slot: int | None = None
+    service: str = ""
 
 
 class MemorySampler:
@@ -67,18 +68,20 @@ class MemorySampler:
         self._due = now + max(_PERIOD, _SHARE * (now - began))
 
     def processes(self) -> Iterator[Process]:
-        """What is known, those of one kind and slot added up."""
-        sums: dict[tuple[str, int | None], list[Memory]] = {}
+        """What is known, those of one kind and slot, or service, added up."""
+        sums: dict[tuple[str, int | None, str], list[Memory]] = {}
         for process, memory in self._found.items():
             if memory is not None:
-                sums.setdefault((process.kind, process.slot), []).append(memory)
-        for (kind, slot), found in sorted(sums.items(), key=lambda item: (item[0][0], item[0][1] or 0)):
+                sums.setdefault((process.kind, process.slot, process.service), []).append(memory)
+        by_label = sorted(sums.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2]))
+        for (kind, slot, service), found in by_label:
             yield Process(
                 kind,
                 slot,
                 rss=sum(memory.rss for memory in found),
                 pss=_sum(memory.pss for memory in found),
                 uss=_sum(memory.uss for memory in found),
+                service=service,
             )
 
 

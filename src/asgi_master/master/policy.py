@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from asgi_master.settings.fields import same_named
 from asgi_master.settings.model import Settings
+from asgi_master.settings.services import parse_service
 from asgi_master.supervision.policy import Policy
 
 
@@ -12,6 +13,8 @@ def policy_of(settings: Settings) -> Policy:
     process, development = settings.process, settings.development
     policy = Policy(
         **same_named(Policy, process),
+        **same_named(Policy, settings.services),
+        services=tuple(parse_service(text).name for text in settings.services.service),
         exit_on_oom=process.on_oom == "exit",
         exit_on_first_failure=not development.reload,
     )

@@ -1,4 +1,4 @@
-"""The zygotes and workers of the master, and what can be read of them."""
+"""The zygotes, workers and services of the master, and what can be read of them."""
 
 import time
 
@@ -10,13 +10,17 @@ from asgi_master.supervision.events import HeartbeatsRead
 
 
 class ProcessTable:
-    """All zygotes and workers."""
+    """All zygotes, workers and services."""
 
     def __init__(self) -> None:
         self._zygotes: dict[int, ZygoteHandle] = {}
         """By generation."""
         self._workers: dict[int, WorkerHandle] = {}
-        """By the worker's number."""
+        """By the worker's number; those of services are among them."""
+
+    def serving(self) -> list[WorkerHandle]:
+        """The workers, without services: they have connections, listeners and numbers on the scoreboard."""
+        return [child for child in self._workers.values() if not child.service]
 
     def settings_of(self, generation: int) -> Settings | None:
         """The settings of the generation; `None` if its zygote is gone."""
@@ -38,28 +42,28 @@ class ProcessTable:
         return HeartbeatsRead(
             {
                 child.worker: stamp
-                for child in self._workers.values()
+                for child in self.serving()
                 if (stamp := child.row.heartbeat(now)) is not None
             },
-            {child.worker: _tally(child.row) for child in self._workers.values()},
-            {child.worker: child.row.progress(now) for child in self._workers.values()},
+            {child.worker: _tally(child.row) for child in self.serving()},
+            {child.worker: child.row.progress(now) for child in self.serving()},
         )
 
     def rows(self) -> dict[int, Row]:
         """The scoreboard row of each worker, by its number."""
-        return {child.worker: child.row for child in self._workers.values()}
+        return {child.worker: child.row for child in self.serving()}
 
     def zygote_pids(self) -> list[int]:
         """The pids of the zygotes."""
         return [zygote.process.pid for zygote in self._zygotes.values()]
 
     def worker_pids(self) -> dict[int, int]:
-        """The pids of the workers that reported them, by the worker's number."""
+        """The pids of the workers and services that reported them, by the worker's number."""
         return {child.worker: child.pid for child in self._workers.values() if child.pid is not None}
 
     def generations(self) -> dict[int, int]:
         """The generation of each worker, by its number."""
-        return {child.worker: child.generation for child in self._workers.values()}
+        return {child.worker: child.generation for child in self.serving()}
 
 
 def _tally(row: Row) -> Tally:

@@ -31,7 +31,10 @@ def rehearse(read: Callable[[], Settings], early_zygote: EarlyZygote) -> ExitCod
     with ExitStack() as held:
         state, running = UpgradeState(), RunningSettings(settings)
         process = set_up_process(held, state, running, early_zygote)
-        master, _ = assemble(held, state, running, process, lambda: settings, early_zygote.zygote)
+        # Another master may run the services.
+        master, _ = assemble(
+            held, state, running, process, lambda: settings, early_zygote.zygote, runs_services=False
+        )
         audience = _Audience(master.stop)
         master.add(audience)
         status = master.run()

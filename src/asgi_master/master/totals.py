@@ -21,6 +21,9 @@ from asgi_master.supervision.notices import (
     ReloadFailed,
     ReloadRefused,
     ReloadSuperseded,
+    ServiceLost,
+    ServiceStopping,
+    WhyStopped,
     WorkerCause,
     WorkerLost,
     WorkerReplacementStarted,
@@ -28,6 +31,7 @@ from asgi_master.supervision.notices import (
 )
 
 _REASONS = ("crashed", "out_of_memory", "hung", "boot_failed", "left", "recycled")
+_SERVICE_REASONS = ("crashed", "out_of_memory", "boot_failed", "left")
 _RESULTS = ("committed", "failed", "superseded", "refused")
 
 
@@ -45,6 +49,9 @@ class Totals:
     """Workers that were replaced other than by a reload or a scaling, by reason."""
     reloads: dict[str, int] = field(default_factory=dict)
     """By result."""
+
+    service_restarts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Services that were started again other than by a reload, by name and reason."""
 
     def __post_init__(self) -> None:
         self.restarts = {reason: self.restarts.get(reason, 0) for reason in _REASONS}
@@ -68,6 +75,16 @@ class Totals:
                 self.restarts["recycled"] += 1
             case WorkerLost(cause=cause, retry_in=float() | int()):
                 self.restarts[_reason(cause)] += 1
+            case ServiceLost(service=service, cause=cause, retry_in=float() | int()):
+                self.restarts_of(service)[_reason(cause)] += 1
+            case ServiceStopping(service=service, why=WhyStopped.TERMINATED):
+                self.restarts_of(service)["left"] += 1
+
+    def restarts_of(self, service: str) -> dict[str, int]:
+        """How often the service was started again, for every reason."""
+        known = self.service_restarts.get(service, {})
+        self.service_restarts[service] = {reason: known.get(reason, 0) for reason in _SERVICE_REASONS}
+        return self.service_restarts[service]
 
     @classmethod
     def load(cls, data: Mapping[str, Any], now: float, today: float) -> "Totals":

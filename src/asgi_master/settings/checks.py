@@ -1,5 +1,6 @@
 """Checks of settings against each other and against this machine; each value by itself is checked by its type."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from asgi_master.settings.exclusions import parse_exclusion
 from asgi_master.settings.headers import parse_header
 from asgi_master.settings.model import Settings
 from asgi_master.settings.peers import parse_peer
+from asgi_master.settings.services import parse_callable, parse_service
 from asgi_master.settings.target import parse_target
 from asgi_master.settings.values import SECONDS, show
 
@@ -67,6 +69,7 @@ class _Checks:
     def findings(self) -> Iterator[_Finding]:
         yield from self._application()
         yield from self._processes()
+        yield from self._services()
         yield from self._privileges()
         yield from self._addresses()
         yield from self._tls()
@@ -122,6 +125,22 @@ class _Checks:
             yield _Finding("health_path", f"{show(path)} is not a path: it must begin with / and be escaped")
         if "/" in process.name or not process.name.isprintable():
             yield _Finding("name", f"{show(process.name)} is not a plain name")
+
+    def _services(self) -> Iterator[_Finding]:
+        lifespan, services = self._settings.lifespan, self._settings.services
+        for name, hook in (
+            ("hook_worker_start", lifespan.hook_worker_start),
+            ("hook_worker_exit", lifespan.hook_worker_exit),
+        ):
+            yield from _each(name, filter(None, [hook]), parse_callable)
+        yield from _each("service", services.service, parse_service)
+        seen: set[str] = set()
+        for text in services.service:
+            with contextlib.suppress(ValueError):
+                name = parse_service(text).name
+                if name in seen:
+                    yield _Finding("service", f"{show(name)} names two services: give NAME=MODULE:CALLABLE")
+                seen.add(name)
 
     def _privileges(self) -> Iterator[_Finding]:
         wanted = self._settings.privileges

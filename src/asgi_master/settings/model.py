@@ -11,6 +11,7 @@ from asgi_master.settings.values import (
     LINES,
     LIST,
     MODE,
+    NAMED_LIST,
     PATH,
     PEERS,
     SECRET,
@@ -210,6 +211,27 @@ class ProcessSettings:
         "master, found by asgi-masterctl.",
     )
     name: str = setting("", short="-n", help="Name shown in process titles instead of the application's.")
+
+
+@record
+class ServiceSettings:
+    """Services: functions that run in one process each for the whole server."""
+
+    service: tuple[str, ...] = setting(
+        (),
+        value_type=NAMED_LIST,
+        metavar="[NAME=]TARGET",
+        help="Function or coroutine function, MODULE:CALLABLE, to run in one process for the whole server beside the "
+        "workers, such as scheduler=app.jobs:run; may be repeated. Without a name, it has the callable's.",
+    )
+    service_overlap: bool = setting(
+        False,
+        help="At a reload, start the new generation's services before the old ones are stopped, so that two of each "
+        "run for a moment; by default the old one ends first.",
+    )
+    service_stop_timeout: float = setting(
+        10.0, minimum=0.1, help="Time a service may take to end after SIGTERM, before it is killed."
+    )
 
 
 @record
@@ -510,6 +532,18 @@ class LifespanSettings:
     startup_timeout: float = setting(
         30.0, minimum=0.1, help="Time the application's lifespan startup may take."
     )
+    hook_worker_start: str = setting(
+        "",
+        metavar="TARGET",
+        help="Function, MODULE:CALLABLE, that each worker calls after the import and before the lifespan startup; if "
+        "it raises, the worker does not start. For what has no lifespan.",
+    )
+    hook_worker_exit: str = setting(
+        "",
+        metavar="TARGET",
+        help="Function, MODULE:CALLABLE, that each worker calls after its last request, its lifespan shutdown and the "
+        "end of its event loop. A worker that is killed does not call it.",
+    )
 
 
 @record
@@ -622,6 +656,7 @@ class Settings:
         default_factory=ApplicationSettings, metadata=group_title("Application")
     )
     process: ProcessSettings = field(default_factory=ProcessSettings, metadata=group_title("Processes"))
+    services: ServiceSettings = field(default_factory=ServiceSettings, metadata=group_title("Services"))
     privileges: PrivilegeSettings = field(
         default_factory=PrivilegeSettings, metadata=group_title("Privileges")
     )

@@ -20,7 +20,9 @@ CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 _PROJECT_FILE = "pyproject.toml"
 _PROJECT_TABLE = ("tool", "asgi-master")
 
-_OURS = {f"{ENVIRONMENT_PREFIX}{name}" for name in ("CONFIG", "WORKER", "GENERATION", "FAULT")}
+_OURS = {
+    f"{ENVIRONMENT_PREFIX}{name}" for name in ("CONFIG", "WORKER", "GENERATION", "SERVICE_NAME", "FAULT")
+}
 # Kubernetes sets these in every container of a namespace with a Service named asgi-master.
 _KUBERNETES = re.compile(
     f"{ENVIRONMENT_PREFIX}(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
@@ -139,10 +141,12 @@ def _from_document(document: Mapping[str, Any], lines: "_Lines", name: str) -> S
     for key, raw in document.items():
         line = lines.find(key)
         origin = f"{name}, line {line}" if line else name
-        if isinstance(raw, dict) or (isinstance(raw, list) and any(isinstance(item, dict) for item in raw)):
+        setting = by_key.get(key)
+        is_table = isinstance(raw, dict) and not (setting and setting.option.value_type.is_table)
+        if is_table or (isinstance(raw, list) and any(isinstance(item, dict) for item in raw)):
             source.errors.append(f"{key}: settings must be top-level keys, not inside a table ({origin})")
-        elif key in by_key:
-            source.values[by_key[key].name] = RawValue(raw, origin)
+        elif setting is not None:
+            source.values[setting.name] = RawValue(raw, origin)
         else:
             close = nearest(key.replace("_", "-"), by_key)
             hint = f"; did you mean {close}?" if close else ""

@@ -48,6 +48,8 @@ class ValueType:
     """The value as TOML; the inverse of `read`."""
     is_list: bool = False
     """Whether the flag may be repeated."""
+    is_table: bool = False
+    """Whether it may be a TOML table."""
     is_secret: bool = False
     """Whether the value must not be shown: `write` then only shows whether there is one."""
 
@@ -179,6 +181,15 @@ def _read_list(separator: str) -> Callable[[Raw], tuple[str, ...]]:
     return read
 
 
+def read_named_list(raw: Raw) -> tuple[str, ...]:
+    """A list whose items may have names, `NAME=TEXT`; a table has them as its keys."""
+    if not isinstance(raw, dict):
+        return _read_list(",")(raw)
+    if not all(isinstance(item, str) for item in raw.values()):
+        raise ValueError("is not a table of strings")
+    return tuple(read_text(f"{name}={item}") for name, item in raw.items())
+
+
 def _write_number(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(value)
 
@@ -226,6 +237,14 @@ PEERS = ValueType(
     lambda raw: tuple(peer for item in LIST.read(raw) for peer in LIST.read(item)),
     _write_list,
     is_list=True,
+)
+NAMED_LIST = ValueType(
+    "[NAME=]TEXT",
+    "a list, or a table of names; in a variable, separated by commas",
+    read_named_list,
+    _write_list,
+    is_list=True,
+    is_table=True,
 )
 LINES = ValueType(
     "TEXT", "a list; in a variable, separated by line ends", _read_list("\n"), _write_list, is_list=True

@@ -39,6 +39,23 @@ class SpawnWorker:
 
 
 @record
+class SpawnService:
+    """Have the generation's zygote fork a process that runs the service. `worker` is unique for ever, as of workers."""
+
+    worker: int
+    service: str
+    generation: int
+
+
+@record
+class StopService:
+    """Have the service stop: SIGTERM. It has `timeout` seconds."""
+
+    worker: int
+    timeout: float
+
+
+@record
 class AdmitWorker:
     """Tell the spare to accept from now on."""
 
@@ -64,7 +81,7 @@ class DumpStacks:
 
 @record
 class KillWorker:
-    """SIGKILL the worker."""
+    """SIGKILL the worker, or the process of a service."""
 
     worker: int
 
@@ -93,6 +110,8 @@ Action = (
     | RetireZygote
     | KillZygote
     | SpawnWorker
+    | SpawnService
+    | StopService
     | AdmitWorker
     | DrainWorker
     | DumpStacks

@@ -24,6 +24,7 @@ from asgi_master.supervision.events import (
 from asgi_master.supervision.fleet import Urgency, WorkerRecord, ZygoteRecord
 from asgi_master.supervision.orders import UNKILLABLE_AFTER, Orders
 from asgi_master.supervision.rollout import Generations
+from asgi_master.supervision.services import Services
 from asgi_master.supervision.slots import Slots
 from asgi_master.supervision.state import SupervisorState
 from asgi_master.supervision.states import Phase, WorkerState, WorkerTrigger, ZygoteState, ZygoteTrigger
@@ -48,6 +49,7 @@ class Facts:
         orders: Orders,
         generations: Generations,
         slots: Slots,
+        services: Services,
         stopping: Stopping,
     ) -> None:
         self._state = state
@@ -56,6 +58,7 @@ class Facts:
         self._orders = orders
         self._generations = generations
         self._slots = slots
+        self._services = services
         self._stopping = stopping
 
     def record(self, event: Event, now: float) -> None:
@@ -67,7 +70,9 @@ class Facts:
                     self._record_zygote(event, zygote, now)
             case WorkerReady() | WorkerFailed() | WorkerLeaving() | WorkerExited():
                 worker = self._fleet.workers.get(event.worker)
-                if worker is not None:
+                if worker is not None and worker.is_service:
+                    self._services.record(event, worker, now)
+                elif worker is not None:
                     self._record_worker(event, worker, now)
             case WorkerStoppedAccepting(worker_id):
                 if worker_id in self._fleet.workers:
@@ -101,6 +106,9 @@ class Facts:
         for worker in [
             w for w in self._fleet.workers.values() if w.deadline is not None and w.deadline <= now
         ]:
+            if worker.is_service:
+                self._services.overdue(worker, now)
+                continue
             served = worker.serves
             if worker.state is WorkerState.KILLED:
                 worker.move(WorkerTrigger.TIMED_OUT)

@@ -64,7 +64,9 @@ class WorkerRecord:
     tally: Tally = field(default_factory=Tally)
     """What it answered so far, as last read."""
     role: Role = Role.WORKER
-    """A spare does not count for the slots that are to be served, admitted or not."""
+    """A spare does not count for the slots that are to be served, admitted or not; a service has no slot (-1)."""
+    service: str = ""
+    """The name of the service that it runs; empty for workers and spares."""
     standby: bool = False
     """Forked as a spare and not admitted yet: it does not accept."""
 
@@ -84,9 +86,18 @@ class WorkerRecord:
         return self.state not in {WorkerState.ABANDONED, WorkerState.GONE}
 
     @property
+    def is_service(self) -> bool:
+        """Whether it runs a service, and no slot."""
+        return self.role is Role.SERVICE
+
+    @property
     def beats(self) -> bool:
-        """Whether heartbeats are expected of it: its loop runs, and it was not killed."""
-        return self.ready_at is not None and self.state in {WorkerState.READY, WorkerState.DRAINING}
+        """Whether heartbeats are expected of it: its loop runs, and it was not killed. Services have none."""
+        return (
+            self.ready_at is not None
+            and self.state in {WorkerState.READY, WorkerState.DRAINING}
+            and not self.is_service
+        )
 
     def move(self, trigger: WorkerTrigger, deadline: float | None = None) -> None:
         """Enter the state that the table names; a change sets the deadline."""
@@ -118,9 +129,10 @@ class ZygoteRecord:
 
 @mutable_record
 class Fleet:
-    """All workers and zygotes, and each slot's history of failures."""
+    """All workers, services and zygotes, and the history of failures of each slot."""
 
     workers: dict[int, WorkerRecord] = field(default_factory=dict)
+    """Services are among them, with their role."""
     zygotes: dict[int, ZygoteRecord] = field(default_factory=dict)
     """By generation."""
     backoffs: dict[int, Backoff] = field(default_factory=dict)
@@ -141,8 +153,12 @@ class Fleet:
         return [worker for worker in self.workers.values() if worker.serves and worker.role is Role.SPARE]
 
     def living(self) -> list[WorkerRecord]:
-        """The workers whose end is awaited."""
-        return [worker for worker in self.workers.values() if worker.lives]
+        """The workers whose end is awaited; spares included, services not."""
+        return [worker for worker in self.workers.values() if worker.lives and not worker.is_service]
+
+    def services(self) -> list[WorkerRecord]:
+        """The processes of services whose end is awaited, oldest first."""
+        return [worker for worker in self.workers.values() if worker.lives and worker.is_service]
 
     def living_zygotes(self) -> list[ZygoteRecord]:
         """The zygotes whose end is awaited."""

@@ -265,6 +265,77 @@ class WorkerAbandoned(OfWorker):
     seconds: float
 
 
+# --- one service
+
+
+@record
+class OfService:
+    """Which process of a service: `worker` is unique for ever, `service` is the name of the service."""
+
+    worker: int
+    service: str
+    generation: int
+
+
+@record
+class ServiceStarted(OfService):
+    """The service runs."""
+
+
+class WhyStopped(StrEnum):
+    """Why a service is stopped while the fleet serves."""
+
+    REPLACED = "replaced"
+    """A newer generation, or the one that a rollback returned to, has its own."""
+    REMOVED = "removed"
+    """The settings do not name it any more."""
+    TERMINATED = "terminated"
+    """Its process received SIGTERM from someone else: it is started anew."""
+
+
+@record
+class ServiceStopping(OfService):
+    """The service was told to stop, because of `why`."""
+
+    why: WhyStopped
+
+
+@record
+class ServiceCompleted(OfService):
+    """The service returned after `ran_for` seconds; it is not started again before the next generation."""
+
+    ran_for: float
+
+
+@record
+class ServiceLost(OfService):
+    """The service failed, or its process ended unasked. It is started again in `retry_in` seconds (`None`: not)."""
+
+    cause: BootRefused | BootTimedOut | Died
+    retry_in: float | None
+
+
+@record
+class ServiceDiedStopping(OfService):
+    """The process of a service ended with a failure when it was told to stop."""
+
+    status: int
+
+
+@record
+class ServiceKilled(OfService):
+    """The service was told to stop and still ran `seconds` later: it was killed."""
+
+    seconds: float
+
+
+@record
+class ServiceAbandoned(OfService):
+    """The killed process of a service does not go away (stuck in the kernel). It is no longer waited for."""
+
+    seconds: float
+
+
 # --- generations
 
 
@@ -388,6 +459,13 @@ Notice = (
     | WorkerKilled
     | WorkerDiedLeaving
     | WorkerAbandoned
+    | ServiceStarted
+    | ServiceStopping
+    | ServiceCompleted
+    | ServiceLost
+    | ServiceDiedStopping
+    | ServiceKilled
+    | ServiceAbandoned
     | ReloadStarted
     | RollbackStarted
     | NothingToRollBackTo

@@ -14,8 +14,10 @@ from asgi_master.supervision.actions import (
     KillWorker,
     KillZygote,
     RetireZygote,
+    SpawnService,
     SpawnWorker,
     StartZygote,
+    StopService,
 )
 from asgi_master.supervision.fleet import Fleet, Urgency, WorkerRecord, ZygoteRecord
 from asgi_master.supervision.notices import Notice, SpareAdmitted
@@ -83,6 +85,35 @@ class Orders:
         )
         self._fleet.workers[worker.id] = worker
         self._actions.append(SpawnWorker(worker.id, slot, generation, role))
+
+    def spawn_service(self, name: str, generation: int, now: float, policy: Policy) -> None:
+        """Fork a process for the service."""
+        self._fleet.last_worker += 1
+        service = WorkerRecord(
+            self._fleet.last_worker,
+            -1,
+            generation,
+            ordered_at=now,
+            deadline=now + policy.boot_timeout,
+            role=Role.SERVICE,
+            service=name,
+        )
+        self._fleet.workers[service.id] = service
+        self._actions.append(SpawnService(service.id, name, generation))
+
+    def stop_service(self, service: WorkerRecord, urgency: Urgency, now: float, policy: Policy) -> None:
+        """Have it stop, this urgently. One that stops already gets less time, never more, and no second signal."""
+        timeout = policy.service_stop_timeout
+        if urgency is Urgency.QUICK:
+            timeout = min(timeout, policy.shutdown_timeout)
+        deadline = now + timeout + policy.kill_grace
+        service.urgency = urgency
+        if service.serves:
+            service.leaving_since = now
+            service.move(WorkerTrigger.TOLD_TO_LEAVE, deadline)
+            self._actions.append(StopService(service.id, timeout))
+        elif service.deadline is not None:
+            service.deadline = min(service.deadline, deadline)
 
     def admit(self, worker: WorkerRecord) -> None:
         """Let a ready spare accept."""

@@ -49,6 +49,12 @@ class Policy:
     """A worker that was ready this long resets its slot's back-off."""
     exit_on_first_failure: bool = True
     """False in development (`--reload`): a first boot that fails waits for the next reload."""
+    services: tuple[str, ...] = ()
+    """The names of the services that run beside the workers."""
+    service_overlap: bool = False
+    """Whether a new generation's service starts before the old one stops; without it, after the old one has ended."""
+    service_stop_timeout: float = 10.0
+    """From the order to stop until the service must be gone."""
 
     @property
     def surge(self) -> int:

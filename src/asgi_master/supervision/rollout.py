@@ -29,6 +29,7 @@ class Generations:
     def __init__(self, state: SupervisorState, orders: Orders, jitter: Callable[[], float]) -> None:
         self._desired = state.desired
         self._fleet = state.fleet
+        self._services = state.services
         self._orders = orders
         self._jitter = jitter
 
@@ -174,6 +175,8 @@ class Generations:
         self._desired.settled = frozenset({rollout.generation})
         self._desired.rollout = None
         self._desired.stand_in_backoff = Backoff()
+        # Each generation that is committed runs its services anew.
+        self._services.completed.clear()
         self._desired.move(PhaseTrigger.COMMITTED)
         return True
 

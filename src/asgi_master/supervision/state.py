@@ -3,6 +3,7 @@
 from dataclasses import field
 
 from asgi_master.records import mutable_record
+from asgi_master.supervision.backoff import Backoff
 from asgi_master.supervision.desired import Desired
 from asgi_master.supervision.fleet import Fleet
 from asgi_master.supervision.hang import ClockWatch
@@ -30,10 +31,21 @@ class ShutdownState:
 
 
 @mutable_record
+class ServicesState:
+    """What is known of the services beyond their processes."""
+
+    backoffs: dict[str, Backoff] = field(default_factory=dict)
+    """The history of failures, by service."""
+    completed: set[str] = field(default_factory=set)
+    """Services that returned since the committed generation was committed."""
+
+
+@mutable_record
 class SupervisorState:
-    """Plain data: observed, desired, the master's own punctuality, and the course of a stop."""
+    """Plain data: observed, desired, the master's own punctuality, the course of a stop, and the services."""
 
     fleet: Fleet
     desired: Desired
     clock: ClockWatch
     shutdown: ShutdownState = field(default_factory=ShutdownState)
+    services: ServicesState = field(default_factory=ServicesState)

@@ -15,6 +15,8 @@ class Role(StrEnum):
     """Serves its slot."""
     SPARE = "spare"
     """Stands by: accepts only while another worker is missing."""
+    SERVICE = "service"
+    """Runs a function of the application, one process for the whole server; accepts no connections."""
 
 
 class WorkerState(StrEnum):

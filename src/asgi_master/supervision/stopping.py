@@ -4,6 +4,7 @@ Rules of this file:
   - The first graceful stop of a fleet that serves waits for `Policy.shutdown_delay`. Readiness is gone at once and the
     workers serve on: a load balancer learns only after seconds that this instance leaves. A second stop ends the wait.
   - Each further stop is one level harsher.
+  - Services are stopped once no worker lives; by force, at once.
   - New connections are refused once every worker has stopped accepting, or could have.
 """
 
@@ -96,12 +97,23 @@ class Stopping:
                 self.kill(worker, WorkerTrigger.STOPPED_BY_FORCE, now)
             else:
                 self._orders.drain(worker, urgency, now, self._desired.policy)
+        self._empty_of_services(urgency, now)
         if urgency is Urgency.KILL:
             for zygote in self._fleet.living_zygotes():
                 if zygote.state is not ZygoteState.KILLED:
                     self._orders.kill_zygote(zygote, ZygoteTrigger.STOPPED_BY_FORCE, now)
         if is_stopping:
             self._refuse_new_connections(now)
+
+    def _empty_of_services(self, urgency: Urgency, now: float) -> None:
+        workers = self._fleet.living()
+        for service in self._fleet.services():
+            if service.urgency >= urgency or service.state is WorkerState.KILLED:
+                continue
+            if urgency is Urgency.KILL:
+                self.kill(service, WorkerTrigger.STOPPED_BY_FORCE, now)
+            elif not workers:
+                self._orders.stop_service(service, urgency, now, self._desired.policy)
 
     def kill(self, worker: WorkerRecord, trigger: WorkerTrigger, now: float) -> None:
         """SIGKILL it. During a stop, the exit status reports that."""
@@ -114,6 +126,7 @@ class Stopping:
         if (
             self._desired.phase is Phase.STOPPING
             and not self._fleet.living()
+            and not self._fleet.services()
             and not self._fleet.living_zygotes()
         ):
             code = self._exit_code()

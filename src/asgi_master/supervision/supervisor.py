@@ -15,6 +15,7 @@ from asgi_master.supervision.fleet import Fleet
 from asgi_master.supervision.orders import Orders
 from asgi_master.supervision.policy import Policy
 from asgi_master.supervision.rollout import Generations
+from asgi_master.supervision.services import Services
 from asgi_master.supervision.slots import Slots
 from asgi_master.supervision.state import SupervisorState
 from asgi_master.supervision.states import Phase
@@ -38,7 +39,10 @@ class Supervisor:
         self._generations = Generations(state, self._orders, jitter)
         self._slots = Slots(state, self._orders, self._generations, jitter)
         self._stopping = Stopping(state, self._orders)
-        self._facts = Facts(state, self._orders, self._generations, self._slots, self._stopping)
+        self._services = Services(state, self._orders, self._stopping, jitter)
+        self._facts = Facts(
+            state, self._orders, self._generations, self._slots, self._services, self._stopping
+        )
 
     @property
     def fleet(self) -> Fleet:
@@ -95,7 +99,7 @@ class Supervisor:
 
     def reconciled_at(self) -> list[float]:
         """When the desired state may ask for something that it does not yet; times in the past mean nothing."""
-        return [*self._generations.deadlines(), *self._slots.deadlines()]
+        return [*self._generations.deadlines(), *self._slots.deadlines(), *self._services.deadlines()]
 
     def _check_clock(self, now: float) -> float:
         """The time that counts; workers are not blamed for the master being late."""
@@ -113,6 +117,8 @@ class Supervisor:
         self._generations.start_zygotes(now)
         if self.state.desired.serves:
             self._slots.reconcile(now)
+            # What a commit has just changed is theirs to follow.
+            self._services.reconcile(now)
         else:
             self._stopping.empty(now)
         self._generations.retire_zygotes(now)

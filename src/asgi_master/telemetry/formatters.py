@@ -27,14 +27,22 @@ _STYLES = {Style.OURS: "1", Style.FOLDED: "2", Style.ENDING: "31"}
 
 @mutable_record
 class Identity:
-    """Role, worker and generation of this process, shown in each line."""
+    """Role, worker or service, and generation of this process, shown in each line."""
 
     role: str = "-"
     worker: int | None = None
     generation: int | None = None
+    service: str | None = None
+    """The name of the service."""
+
+    @property
+    def runs_application(self) -> bool:
+        """Whether this is a process that was forked to run code of the application: a worker or a service."""
+        return self.role in {"worker", "service"}
 
     def __str__(self) -> str:
-        place = self.role if self.worker is None else f"{self.role} {self.worker}"
+        number = self.service if self.worker is None else self.worker
+        place = self.role if number is None else f"{self.role} {number}"
         return place if self.generation is None else f"{place} gen {self.generation}"
 
 
@@ -47,6 +55,7 @@ def identity_fields(prefix: str, pid: int | None) -> dict[str, Any]:
     fields = {
         "role": identity.role,
         "worker": identity.worker,
+        "service": identity.service,
         "generation": identity.generation,
         "pid": pid,
     }
@@ -140,6 +149,8 @@ class JsonFormatter(logging.Formatter):
         }
         if identity.worker is not None:
             fields["worker"] = identity.worker
+        if identity.service is not None:
+            fields["service"] = identity.service
         if identity.generation is not None:
             fields["generation"] = identity.generation
         return json.dumps(fields | _details(record))

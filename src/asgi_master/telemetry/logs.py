@@ -45,6 +45,7 @@ def configure(
     request_ids: Sequence[str] = (),
     worker: int | None = None,
     generation: int | None = None,
+    service: str | None = None,
 ) -> None:
     """Send the log of this process to standard error, or where `log_config` says.
 
@@ -55,6 +56,7 @@ def configure(
     """
     previous = identity.role
     identity.role, identity.worker, identity.generation = role, worker, generation
+    identity.service = service
     preferences.full_tracebacks = traceback == "full"
     _set_zone(zone)
     if request_ids:
@@ -127,7 +129,7 @@ def _forget_buffered() -> None:
     """Drop the records that a `MemoryHandler` held at the fork: the parent process emits them."""
     for logger in _loggers():
         for handler in logger.handlers:
-            if isinstance(buffer := getattr(handler, "buffer", None), list) and identity.role == "worker":
+            if isinstance(buffer := getattr(handler, "buffer", None), list) and identity.runs_application:
                 buffer.clear()
 
 
@@ -136,7 +138,7 @@ def _attend_handlers() -> None:
 
     _add_identity_to_handlers()
     handlers = {handler: None for logger in _loggers() for handler in logger.handlers}
-    serve_queues(handlers, in_threads=identity.role == "worker")
+    serve_queues(handlers, in_threads=identity.runs_application)
 
 
 def _set_zone(name: str) -> None:

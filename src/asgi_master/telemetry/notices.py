@@ -12,6 +12,8 @@ def render(notice: n.Notice) -> tuple[int, str]:
     """The logging level and the text for a notice."""
     if isinstance(notice, n.OfWorker):
         return _of_worker(notice, f"worker {notice.slot} (generation {notice.generation})")
+    if isinstance(notice, n.OfService):
+        return _of_service(notice, f"service {notice.service} (generation {notice.generation})")
     match notice:
         case n.MasterReady(workers, generation):
             return logging.INFO, f"ready: {_workers(workers)} serving generation {generation}"
@@ -88,6 +90,48 @@ def _of_worker(notice: n.OfWorker, who: str) -> tuple[int, str]:
             )
         case _:
             raise TypeError(f"no sentence for {notice!r}")
+
+
+def _of_service(notice: n.OfService, who: str) -> tuple[int, str]:
+    match notice:
+        case n.ServiceStarted():
+            return logging.INFO, f"{who} runs"
+        case n.ServiceStopping(why=why):
+            return logging.INFO, f"{who} is told to stop: {_SERVICE_STOPPED[why]}"
+        case n.ServiceCompleted(ran_for=ran_for):
+            return (
+                logging.INFO,
+                f"{who} returned after {_seconds(ran_for)}: it is completed until the next reload",
+            )
+        case n.ServiceLost(cause=n.Died(ready_for=float(ran_for)) as cause, retry_in=retry_in):
+            return (
+                logging.ERROR,
+                f"{who} ended after {_seconds(ran_for)}: {_ending(cause)}; {_restarts(retry_in)}",
+            )
+        case n.ServiceLost(cause=cause, retry_in=retry_in):
+            return logging.ERROR, f"{who} {_what_happened(cause)}; {_restarts(retry_in)}"
+        case n.ServiceDiedStopping(status=ExitCode.LEFT_BEHIND):
+            return logging.WARNING, f"{who} stopped in time: {describe_status(ExitCode.LEFT_BEHIND)}"
+        case n.ServiceDiedStopping(status=status):
+            return logging.ERROR, f"{who} failed while stopping: {describe_status(status, served=True)}"
+        case n.ServiceKilled(seconds=seconds):
+            return logging.ERROR, f"{who} had not stopped after {_seconds(seconds)}; killed"
+        case n.ServiceAbandoned(seconds=seconds):
+            line = f"{who} is still there {_seconds(seconds)} after SIGKILL; no longer waiting for it"
+            return logging.ERROR, line
+        case _:
+            raise TypeError(f"no sentence for {notice!r}")
+
+
+_SERVICE_STOPPED = {
+    n.WhyStopped.REPLACED: "another generation has its own",
+    n.WhyStopped.REMOVED: "the settings name it no more",
+    n.WhyStopped.TERMINATED: "its process received SIGTERM; it is started again",
+}
+
+
+def _restarts(retry_in: float | None) -> str:
+    return "it is not started again" if retry_in is None else f"it starts again {_when(retry_in)}"
 
 
 def _of_generation(

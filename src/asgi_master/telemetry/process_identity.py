@@ -5,11 +5,18 @@ from asgi_master.telemetry import logs, titles
 
 
 def configure_process_identity(
-    role: str, settings: Settings, *, worker: int | None = None, generation: int | None = None
+    role: str,
+    settings: Settings,
+    *,
+    worker: int | None = None,
+    generation: int | None = None,
+    service: str | None = None,
 ) -> None:
     """Set title and log of this process from the settings. Raises `SettingsError` if the log cannot be configured."""
     name = settings.process.name or settings.application.app
-    titles.set_title(role, worker=worker, generation=generation, application=name)
+    titles.set_title(
+        role, worker=worker if service is None else service, generation=generation, application=name
+    )
     logs.configure(
         role,
         level=settings.logging.log_level,
@@ -20,4 +27,5 @@ def configure_process_identity(
         request_ids=settings.logging.request_id_header,
         worker=worker,
         generation=generation,
+        service=service,
     )

@@ -9,9 +9,9 @@ _MAX_LENGTH = 200
 
 
 def set_title(
-    role: str, *, worker: int | None = None, generation: int | None = None, application: str
+    role: str, *, worker: int | str | None = None, generation: int | None = None, application: str
 ) -> None:
-    """Show this process as, for example, `asgi-master: worker 3 gen 7 app:app`."""
+    """Show this process as, for example, `asgi-master: worker 3 gen 7 app:app`. `worker` may be a service's name."""
     shown = title(role, worker=worker, generation=generation, application=application)
     setproctitle.setproctitle(shown)
     # The kernel truncated the short name (comm) from the title. `/proc/self/stat` does not quote it: if it contains a
@@ -19,7 +19,9 @@ def set_title(
     setproctitle.setthreadtitle(shown.replace(" ", ""))
 
 
-def title(role: str, *, worker: int | None = None, generation: int | None = None, application: str) -> str:
+def title(
+    role: str, *, worker: int | str | None = None, generation: int | None = None, application: str
+) -> str:
     """The text of a title."""
     place = role if worker is None else f"{role} {worker}"
     if generation is not None:

@@ -1,5 +1,6 @@
 """Loads the application that a target names, with helpful errors."""
 
+import contextlib
 import importlib
 import inspect
 import os
@@ -78,6 +79,21 @@ def load_application(target: str, *, factory: bool) -> Application:
         _check(found, f'"{parsed}"')
     application: Application = found
     return application
+
+
+def load_callable(target: str, *, arguments: int = 0) -> Callable[..., Any]:
+    """The callable at `target`, which takes that many arguments, or none. Raises `ApplicationError`."""
+    parsed = parse_target(target)
+    found = _look_up(_import(parsed), parsed)
+    if not callable(found):
+        raise ApplicationError(f'"{parsed}" is not callable but {_type(found)}')
+    with contextlib.suppress(TypeError, ValueError):
+        signature = inspect.signature(found)
+        if not any(_accepts(signature, count) for count in {0, arguments}):
+            takes = "no argument" if not arguments else "no argument, or one"
+            raise ApplicationError(f'"{parsed}" must take {takes}')
+    callable_: Callable[..., Any] = found
+    return callable_
 
 
 def _import(target: Target) -> ModuleType:

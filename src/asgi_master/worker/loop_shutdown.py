@@ -81,7 +81,7 @@ async def _end_tasks() -> bool:
     return not stubborn
 
 
-def leave_at_once(code: ExitCode) -> NoReturn:
+def leave_at_once(code: int) -> NoReturn:
     """Exit without closing the loop, which would wait for its tasks; runs the application's `atexit` handlers."""
     atexit._run_exitfuncs()  # noqa: SLF001 -- as multiprocessing does before its own `os._exit`
     standard_output.flush()

@@ -2,7 +2,6 @@
 
 import asyncio
 import atexit
-import faulthandler
 import logging
 import os
 import random
@@ -22,8 +21,6 @@ from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.counters import Field
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.messages import (
-    STACK_SIGNAL,
-    STACKS_SIGNAL,
     AcceptingStopped,
     Drain,
     Fork,
@@ -41,7 +38,6 @@ from asgi_master.ipc.messages import (
     WorkerDrainStarted,
     WorkerForked,
 )
-from asgi_master.ipc.prctl import signal_when_parent_dies
 from asgi_master.ipc.scoreboard import Row, RowState, Scoreboard
 from asgi_master.records import mutable_record
 from asgi_master.settings.access_headers import sort_access_headers
@@ -53,7 +49,7 @@ from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.telemetry.failures import describe
 from asgi_master.telemetry.process_identity import configure_process_identity
 from asgi_master.telemetry.tracebacks import for_another_process
-from asgi_master.worker import child_processes, unhandled_errors
+from asgi_master.worker import child_processes, process_signals, unhandled_errors
 from asgi_master.worker.accept.acceptor import Acceptor
 from asgi_master.worker.application import load_application
 from asgi_master.worker.diagnostics.progress import Progress
@@ -62,6 +58,7 @@ from asgi_master.worker.diagnostics.task_dump import dump_tasks, stacks_of_threa
 from asgi_master.worker.drain import drain
 from asgi_master.worker.exit_watch import Deadline, ExitWatch
 from asgi_master.worker.heartbeat import Heartbeat
+from asgi_master.worker.hooks import Hooks, call_worker_exit, call_worker_start, load_hooks
 from asgi_master.worker.lifespan import Lifespan
 from asgi_master.worker.loop_shutdown import leave_at_once, run_and_end
 from asgi_master.worker.probe import probe
@@ -73,8 +70,6 @@ from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.tls import TlsServer
 
 log = logging.getLogger("asgi_master")
-
-_ORPHAN_SIGNAL = signal.SIGUSR2
 
 REPLACEMENT_TIMEOUT = 5.0
 """Seconds that a worker, terminated by a signal, waits for its replacement before it leaves anyway."""
@@ -97,6 +92,10 @@ class Inheritance:
     new_context: NewContext
     generators: list[Any] = field(default_factory=list)
     """Random generators created by the import."""
+    services: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    """The functions of the services, by name; empty if each process imports for itself."""
+    hooks: Hooks | None = None
+    """`None` if each worker imports for itself."""
     tls: TlsServer | None = None
     """Of the certificates that the next worker begins with; `None` without TLS, or if they cannot be used now."""
 
@@ -120,7 +119,10 @@ class Assignment:
 
 def work(assignment: Assignment) -> NoReturn:
     """Run the worker, from the first line after the fork, and exit. Its signals are blocked on entry."""
-    _take_over_signals(assignment)
+    child_processes.close_in_children(assignment.listeners)
+    process_signals.take_over(
+        assignment.stack_fd, assignment.master_pid, assignment.inheritance.settings.process.drain_timeout
+    )
     faults.set_location(slot=assignment.order.slot)
     faults.fault_point("after_fork")
     if not assignment.channel.send(WorkerForked(os.getpid())):
@@ -177,27 +179,6 @@ def _prepare_process(assignment: Assignment) -> None:
     configure_process_identity("worker", settings, worker=slot, generation=generation)
     if assignment.inheritance.application is not None:
         make_different(assignment.inheritance.generators)
-
-
-def _take_over_signals(assignment: Assignment) -> None:
-    drain_timeout = assignment.inheritance.settings.process.drain_timeout
-
-    def orphaned(_signum: int, _frame: object) -> None:
-        # The loop detects the lost channel and drains; this bounds it if the loop is stuck. The timer is in C.
-        faulthandler.dump_traceback_later(drain_timeout + 1, exit=True)
-
-    child_processes.close_in_children(assignment.listeners)
-    child_processes.ignore_signals((signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
-    # Until the loop runs, SIGTERM ends a starting worker at once.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    child_processes.handle(_ORPHAN_SIGNAL, orphaned)
-    os.set_blocking(assignment.stack_fd, False)
-    faulthandler.register(STACKS_SIGNAL, file=assignment.stack_fd, all_threads=True)
-    faulthandler.register(STACK_SIGNAL, file=assignment.stack_fd, all_threads=False)
-    signal_when_parent_dies(_ORPHAN_SIGNAL)
-    if os.getppid() != assignment.master_pid:
-        sys.exit(ExitCode.MASTER_LOST)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 _GROUP_SIGNALLED = 0.3
@@ -322,17 +303,21 @@ class Worker:
             app = load_application(self._settings.application.app, factory=self._settings.application.factory)
         self._app = app
         ownership.set_application(self._settings.application.app.partition(":")[0])
+        # For applications that divide work among the workers.
+        place = {"worker": self._slot, "generation": self._inheritance.generation}
+        hooks = self._inheritance.hooks or load_hooks(self._settings.lifespan)
+        if hooks.worker_start is not None:
+            call_worker_start(hooks.worker_start, place)
+        if hooks.worker_exit is not None:
+            atexit.register(call_worker_exit, hooks.worker_exit, place)
         lifespan = Lifespan(
             app,
             self._settings.lifespan.mode,
             startup_timeout=self._settings.lifespan.startup_timeout,
             shutdown_timeout=self._settings.process.shutdown_timeout,
         )
-        # For applications that divide work among the workers. The prefix of the key avoids collisions.
-        lifespan.state["asgi_master"] = {
-            "worker": self._slot,
-            "generation": self._inheritance.generation,
-        }
+        # The prefix of the key avoids collisions.
+        lifespan.state["asgi_master"] = place
         faults.fault_point("before_lifespan")
         await lifespan.start()
         try:

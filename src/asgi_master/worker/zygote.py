@@ -31,6 +31,7 @@ from asgi_master.ipc.messages import (
     Boot,
     Fork,
     ForkFailed,
+    ForkService,
     Message,
     WorkerReaped,
     ZygoteStarted,
@@ -44,10 +45,12 @@ from asgi_master.worker import standard_output, unhandled_errors
 from asgi_master.worker.application import load_application, prepare_environment
 from asgi_master.worker.child_processes import ignore_signals, reset_in_children
 from asgi_master.worker.fork_hazards import ForkHazards
+from asgi_master.worker.hooks import load_hooks
 from asgi_master.worker.main import Assignment, Inheritance, work
 from asgi_master.worker.privileges import drop_privileges
 from asgi_master.worker.prometheus import forget_process
 from asgi_master.worker.randomness import generators
+from asgi_master.worker.service import ServiceAssignment, load_services, run_service
 from asgi_master.worker.serving import serving, tls_server
 
 # What they made stays: the collection that would come at once, and those of the next imports, pass over it.
@@ -175,6 +178,8 @@ def _import(inheritance: Inheritance, *, preload_refused: bool) -> list[str]:
         inheritance.application = load_application(
             settings.application.app, factory=settings.application.factory
         )
+        inheritance.hooks = load_hooks(settings.lifespan)
+        load_services(inheritance)
     inheritance.generators = generators()
     return hazards.found()
 
@@ -221,6 +226,8 @@ def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:
         match received.message:
             case Fork() as order:
                 _fork(order, received.fds, channel, inheritance, master_pid)
+            case ForkService() as order:
+                _fork_service(order, received.fds, channel, inheritance, master_pid)
             case WorkerReaped(pid):
                 forget_process(pid)
 
@@ -232,14 +239,7 @@ def _fork(order: Fork, fds: list[int], channel: Channel, inheritance: Inheritanc
     access_log_fd = listener_fds.pop(0) if order.access_log else -1
     if order.secure:
         _make_contexts(inheritance, certificates_fd)
-    try:
-        faults.fault_point("before_fork", slot=order.slot)
-        in_worker = _double_fork(master_pid)
-    except OSError as error:
-        in_worker = False
-        # If the message cannot be sent, end of file on the worker's channel reports it.
-        channel.send(ForkFailed(order.worker, f"fork failed: {error.strerror}"))
-    if in_worker:
+    if _is_forked(order.worker, order.slot, channel, master_pid):
         channel.close()
         listeners = [socket.socket(fileno=fd) for fd in listener_fds]
         worker_channel = Channel.of_fd(worker_channel_fd)
@@ -259,6 +259,29 @@ def _fork(order: Fork, fds: list[int], channel: Channel, inheritance: Inheritanc
         )
     for fd in fds:
         descriptors.close(fd)
+
+
+def _fork_service(
+    order: ForkService, fds: list[int], channel: Channel, inheritance: Inheritance, master_pid: int
+) -> None:
+    """Fork the process of a service, which does not return from here."""
+    channel_fd, stack_fd = fds
+    if _is_forked(order.worker, None, channel, master_pid):
+        channel.close()
+        run_service(ServiceAssignment(inheritance, order, Channel.of_fd(channel_fd), stack_fd, master_pid))
+    for fd in fds:
+        descriptors.close(fd)
+
+
+def _is_forked(worker: int, slot: int | None, channel: Channel, master_pid: int) -> bool:
+    """Fork; true in the new process, false here, where the master is informed of a failure."""
+    try:
+        faults.fault_point("before_fork", slot=slot)
+        return _double_fork(master_pid)
+    except OSError as error:
+        # If the message cannot be sent, end of file on the worker's channel reports it.
+        channel.send(ForkFailed(worker, f"fork failed: {error.strerror}"))
+        return False
 
 
 def _make_contexts(inheritance: Inheritance, certificates_fd: int) -> None:

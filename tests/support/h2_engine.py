@@ -22,6 +22,7 @@ from asgi_master.http.h2.builtin import BuiltinEngine
 from asgi_master.http.h2.engine import PREFACE, Engine, EngineStream, H2Request, Owner
 from asgi_master.http.h2.errors import ConnectionError, ErrorCode  # noqa: A004 -- the term of RFC 9113
 from asgi_master.http.h2.response_head import ResponseHeadEncoder
+from asgi_master.http.h2.stream_quota import StreamQuota
 from asgi_master.http.limits import Http2Limits, HttpLimits
 from asgi_master.http.message import ResponseHead
 from asgi_master.http.server_fields import ServerFields
@@ -128,11 +129,13 @@ class Peer(Owner):
         http2: Http2Limits | None = None,
         *,
         engine: Callable[..., Engine] = BuiltinEngine,
+        quota: StreamQuota | None = None,
         opens: bool = True,
     ) -> None:
         """`opens` is whether both sides have exchanged their prefaces."""
         encoder = ServerFields(server_header=False, date_header=False).encoder(ResponseHeadEncoder)
-        self.engine = engine(self, limits or HttpLimits(), http2 or Http2Limits(), encoder)
+        self.quota = quota or StreamQuota(0)
+        self.engine = engine(self, limits or HttpLimits(), http2 or Http2Limits(), encoder, self.quota)
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
         self.streams: dict[int, RecordedStream] = {}

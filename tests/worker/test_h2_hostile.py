@@ -146,6 +146,7 @@ def test_an_attack_ends_its_connection(variant, code, data):
         server.wait_until(lambda: stats.in_flight == stats.websockets == 0)
         server.wait_until(lambda: len(server.context.connections) == 1)
         assert other.get("/served").body == b"served"
+        server.wait_until(lambda: server.context.stream_quota.running == 0)
 
 
 def test_an_application_that_goes_on_keeps_its_slot(variant):
@@ -164,6 +165,30 @@ def test_an_application_that_goes_on_keeps_its_slot(variant):
         assert server.context.stats.in_flight == 10
         server.run(release.set)
         server.wait_until(lambda: server.context.stats.in_flight == 0)
+
+
+def test_many_connections_of_many_streams_leave_room_for_others(variant, caplog):
+    async def app(scope, receive, send):
+        if scope["path"] == "/served":
+            await respond(send, body=b"served")
+        else:
+            await release.wait()
+
+    with serve(app, http2=Http2Limits(max_streams=40), **variant) as server:
+        release = server.run(asyncio.Event)
+        quota = server.context.stream_quota
+        socks = [server.connect() for _ in range(4)]
+        for sock in socks:
+            sock.sendall(START + b"".join([head(i) for i in odd(100)]))
+        server.wait_until(lambda: server.context.stats.http2_resets == 400 - quota.running)
+        assert 40 <= quota.running <= 84
+        assert H2Client(server.connect()).get("/served").body == b"served"
+        for sock in socks:
+            sock.close()
+        server.run(release.set)
+        server.wait_until(lambda: quota.running == 0)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "http2-max-streams" in caplog.text
 
 
 def test_heads_that_are_not_read_stop_the_requests(variant):

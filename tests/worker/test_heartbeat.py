@@ -1,5 +1,6 @@
 """What the worker's timer does at each beat, without waiting for it."""
 
+import asyncio
 from collections import Counter
 from types import SimpleNamespace
 
@@ -25,6 +26,12 @@ class Swept(H1Connection):
     def sweep(self, now):
         self.counts[self] += 1
         return 0.0
+
+
+@pytest.fixture(autouse=True)
+def _time_enough(monkeypatch):
+    """One turn of the loop is enough for the sweeps of a beat, however busy the machine is."""
+    monkeypatch.setattr("asgi_master.worker.heartbeat._SWEEP_SLICE", 60.0)
 
 
 @pytest.fixture
@@ -76,6 +83,21 @@ def test_many_connections_are_not_swept_at_one_beat(heartbeat, context):
         heartbeat._beat()
         seen.append(counts.total())
     assert seen == [250, 500, 750, 1000]
+
+
+def test_connections_that_take_long_are_not_swept_in_one_turn(heartbeat, context, monkeypatch):
+    monkeypatch.setattr("asgi_master.worker.heartbeat._SWEEP_SLICE", 0.0)
+    counts = Counter()
+    _connections(context, 8, counts)
+    heartbeat._beat()
+    assert counts.total() == 1
+    context.loop.run_until_complete(asyncio.sleep(0.01))
+    assert counts.total() == 2
+    heartbeat._beat()
+    heartbeat._beat()  # before the loop has turned
+    assert counts.total() == 3
+    context.loop.run_until_complete(asyncio.sleep(0.01))
+    assert counts.total() >= 5
 
 
 def test_a_connection_that_is_gone_is_not_swept(heartbeat, context):

@@ -9,6 +9,7 @@ from asgi_master.http.h2.builtin import BuiltinEngine
 from asgi_master.http.h2.engine import Engine as H2Engine
 from asgi_master.http.h2.engine import Owner
 from asgi_master.http.h2.response_head import ResponseHeadEncoder
+from asgi_master.http.h2.stream_quota import StreamQuota
 from asgi_master.http.limits import Http2Limits, HttpLimits
 from asgi_master.http.websocket.fast import FastEngine
 from asgi_master.http.websocket.frames import Engine
@@ -22,7 +23,7 @@ class Engines:
     """Of HTTP/1.1."""
     websocket: Callable[..., Engine]
     """Made with `message_size` and `compression`."""
-    http2: Callable[[Owner, HttpLimits, Http2Limits, ResponseHeadEncoder], H2Engine]
+    http2: Callable[[Owner, HttpLimits, Http2Limits, ResponseHeadEncoder, StreamQuota], H2Engine]
 
 
 def engines_of(parser: str, http2: str = "own") -> Engines:

@@ -37,6 +37,8 @@ class Http2Limits:
     """Bytes of one body that may wait for the application (RFC 9113 §5.2)."""
     connection_window: int = 1024 * 1024
     """The same of all bodies of the connection."""
+    max_streams: int = 4096
+    """Streams of all connections of a worker, beyond which each has but its share of them."""
 
 
 @record

@@ -389,6 +389,12 @@ class HttpSettings:
         maximum=65536,
         help="Maximum number of requests that one HTTP/2 connection may have at once.",
     )
+    http2_max_streams: int = setting(
+        4096,
+        minimum=0,
+        help="Requests that all HTTP/2 connections of a worker may have at once. Beyond, a connection with its fair "
+        "share of them, or more, gets REFUSED_STREAM. 0 means unlimited.",
+    )
     root_path: str = setting(
         "", metavar="PATH", help="Path at which the proxy in front mounts the application."
     )

@@ -18,6 +18,8 @@ BEAT_PERIOD = 0.25
 
 _SWEEP_EVERY = 4
 """Beats in which every connection is swept once: about a second."""
+_SWEEP_SLICE = 0.002
+"""Seconds of one turn of the loop for that."""
 
 
 class Heartbeat:
@@ -29,6 +31,8 @@ class Heartbeat:
         self._row = row
         self._beats = 0
         self._unswept: list[Connection] = []
+        self._due_sweeps = 0  # of them, those of this beat
+        self._goes_on = False  # whether they are looked at in the next turn of the loop
         self._due = context.loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -67,11 +71,24 @@ class Heartbeat:
 
     def _sweep(self, now: float, beats_left: int) -> None:
         """A part of the connections at each beat: thousands at once would hold up the requests of all."""
-        connections, sweeps = self._context.connections, self._context.sweeps
-        for _ in range(math.ceil(len(self._unswept) / beats_left)):
+        self._due_sweeps = math.ceil(len(self._unswept) / beats_left)
+        if not self._goes_on:
+            self._sweep_on(now)
+
+    def _sweep_on(self, now: float) -> None:
+        """Of that part what a slice of the loop's turn allows, and then the rest: one of HTTP/2 has many requests."""
+        self._goes_on = False
+        context = self._context
+        until = time.monotonic() + _SWEEP_SLICE
+        while self._due_sweeps and self._unswept:
+            self._due_sweeps -= 1
             connection = self._unswept.pop()
-            if connection in connections:
-                sweeps.rest(connection, connection.sweep(now), now)
+            if connection in context.connections:
+                context.sweeps.rest(connection, connection.sweep(now), now)
+            if time.monotonic() >= until:
+                self._goes_on = True
+                context.loop.call_soon(self._sweep_on, now)
+                return
 
     def _publish(self) -> None:
         row = self._row

@@ -31,7 +31,7 @@ def serving(settings: Settings) -> NewContext:
             header_bytes=http.limit_header_bytes,
             body_size=http.limit_body_size,
         ),
-        http2=Http2Limits(max_concurrent_streams=http.http2_max_concurrent_streams) if http.http2 else None,
+        http2=_http2(settings),
         websocket=WebSocketLimits(
             message_size=websocket.ws_max_size,
             queue_size=websocket.ws_queue_size,
@@ -52,6 +52,15 @@ def serving(settings: Settings) -> NewContext:
         ),
         max_active_requests=http.max_active_requests,
         counts_durations=bool(settings.observation.admin_bind),
+    )
+
+
+def _http2(settings: Settings) -> Http2Limits | None:
+    http = settings.http
+    if not http.http2:
+        return None
+    return Http2Limits(
+        max_concurrent_streams=http.http2_max_concurrent_streams, max_streams=http.http2_max_streams
     )
 
 

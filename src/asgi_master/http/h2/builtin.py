@@ -31,8 +31,9 @@ from asgi_master.http.h2.frames import (
 )
 from asgi_master.http.h2.hpack import TABLE_SIZE
 from asgi_master.http.h2.priority import read_priority
-from asgi_master.http.h2.receiving import ReceivingEngine
+from asgi_master.http.h2.receiving import RST_STREAM_SIZE, ReceivingEngine
 from asgi_master.http.h2.response_head import ResponseHeadEncoder
+from asgi_master.http.h2.stream_quota import StreamQuota
 from asgi_master.http.h2.streams import CLOSED, HALF_CLOSED_LOCAL, OPEN
 from asgi_master.http.limits import Http2Limits, HttpLimits
 
@@ -43,11 +44,8 @@ _LARGEST_HEADER: Final = FRAME_SIZE << 8 | 0xFF
 _PING_SIZE: Final = 8
 _PRIORITY_SIZE: Final = 5
 _GOAWAY_SIZE: Final = 8
-_RST_STREAM_SIZE: Final = HEADER_SIZE + NUMBER.size
 _CODES: Final = frozenset(ErrorCode)
 
-_MOST_ANSWERS: Final = 64 * 1024
-"""Bytes that the peer has this side send, and does not read."""
 _SETTINGS_A_CHORE: Final = 16
 """Settings in one frame that count as one chore: a frame has room for 2730."""
 _MOST_EARLY_PRIORITIES: Final = 128
@@ -87,9 +85,14 @@ class BuiltinEngine(ReceivingEngine):
     )
 
     def __init__(
-        self, owner: Owner, limits: HttpLimits, http2: Http2Limits, encoder: ResponseHeadEncoder
+        self,
+        owner: Owner,
+        limits: HttpLimits,
+        http2: Http2Limits,
+        encoder: ResponseHeadEncoder,
+        quota: StreamQuota,
     ) -> None:
-        super().__init__(owner, limits, http2, encoder)
+        super().__init__(owner, limits, http2, encoder, quota)
         self._settings = settings.own_settings(limits, http2)
         self._position = 0
         self._is_opening = True  # whether the preface is still to come
@@ -99,6 +102,7 @@ class BuiltinEngine(ReceivingEngine):
         self.peer_goaway: int | None = None
 
     def start(self) -> None:
+        self._quota.connections += 1
         self._frame_control(frames.settings(settings.encode(self._settings)))
         if self._connection_window > DEFAULT_WINDOW:
             self._frame_control(frames.window_update(0, self._connection_window - DEFAULT_WINDOW))
@@ -187,7 +191,7 @@ class BuiltinEngine(ReceivingEngine):
         """RFC 9113 §5.4.2."""
         try:
             self._guard.reset(self._now)
-            self._count_answer(_RST_STREAM_SIZE)
+            self._count_answer(RST_STREAM_SIZE)
         except ConnectionError as too_many:
             self._fail(too_many)
         self._reset(stream_id, error.code)
@@ -196,12 +200,6 @@ class BuiltinEngine(ReceivingEngine):
             self._close(stream)
             stream.closed(error.code)
         self._announce()
-
-    def _count_answer(self, size: int) -> None:
-        """So many bytes are framed since the peer asked for them."""
-        self._answers_size += size
-        if self._answers_size > _MOST_ANSWERS:
-            raise ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "the peer does not read what it asks for")
 
     # -- frames of the connection ------------------------------------------------------------------
 
@@ -412,6 +410,7 @@ class BuiltinEngine(ReceivingEngine):
         self._announce()
 
     def connection_lost(self) -> None:
+        self._quota.connections -= 1
         streams = self._end()
         self._take_framed()
         for stream in streams:

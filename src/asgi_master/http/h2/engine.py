@@ -181,6 +181,13 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def renew_stream_limit(self) -> None:
+        """Allow the peer as many streams again as the connection may have, if fewer were announced in SETTINGS.
+
+        They are when a stream is refused since the worker runs too many; to be called now and then.
+        """
+
+    @abstractmethod
     def finished(self, stream: EngineStream) -> None:
         """The application of the stream has returned. Called once for each stream that was made."""
 

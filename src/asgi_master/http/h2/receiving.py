@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.h2 import frames
+from asgi_master.http.h2 import frames, settings
 from asgi_master.http.h2.engine import EngineStream, H2Request, Owner
 from asgi_master.http.h2.errors import (
     ConnectionError,  # noqa: A004 -- the term of RFC 9113 §5.4.1
@@ -20,15 +20,21 @@ from asgi_master.http.h2.frames import (
     END_STREAM,
     FRAME_SIZE,
     HAS_PRIORITY,
+    HEADER_SIZE,
     LARGEST_WINDOW,
+    NUMBER,
     PADDED,
 )
 from asgi_master.http.h2.request_head import RequestDecoder
 from asgi_master.http.h2.response_head import ResponseHeadEncoder
 from asgi_master.http.h2.sending import SendingEngine
+from asgi_master.http.h2.stream_quota import StreamQuota
 from asgi_master.http.h2.streams import AFTER_REMOTE_END, CLOSED, HALF_CLOSED_LOCAL, HALF_CLOSED_REMOTE, OPEN
 from asgi_master.http.limits import Http2Limits, HttpLimits
 
+RST_STREAM_SIZE: Final = HEADER_SIZE + NUMBER.size
+_MOST_ANSWERS: Final = 64 * 1024
+"""Bytes that the peer has this side send, and does not read."""
 _MOST_CONTINUATIONS: Final = 8
 _MOST_SKIPPED: Final = 16
 """Ranges of stream identifiers that were left out, and are known."""
@@ -61,20 +67,29 @@ class ReceivingEngine(SendingEngine):
         "_last_stream_id",
         "_most_streams",
         "_now",
+        "_quota",
         "_receive_window",
         "_skipped",
+        "_stream_limit",
         "_stream_window",
     )
 
     def __init__(
-        self, owner: Owner, limits: HttpLimits, http2: Http2Limits, encoder: ResponseHeadEncoder
+        self,
+        owner: Owner,
+        limits: HttpLimits,
+        http2: Http2Limits,
+        encoder: ResponseHeadEncoder,
+        quota: StreamQuota,
     ) -> None:
         super().__init__(owner, encoder)
         self._decoder = RequestDecoder(limits)
         self._decode = self._decoder.decode
         self._body_limit = limits.body_size or sys.maxsize
         self._block_limit = max(limits.header_bytes, FRAME_SIZE) if limits.header_bytes else sys.maxsize
+        self._quota = quota
         self._most_streams = http2.max_concurrent_streams or sys.maxsize
+        self._stream_limit = self._most_streams  # as it was announced last
         # The peer takes its windows to be the default until it has our SETTINGS; that of the connection cannot shrink.
         self._stream_window = max(http2.stream_window or LARGEST_WINDOW, DEFAULT_WINDOW)
         self._connection_window = max(http2.connection_window or LARGEST_WINDOW, DEFAULT_WINDOW)
@@ -160,9 +175,11 @@ class ReceivingEngine(SendingEngine):
         except ProtocolError as error:
             refusal = error
             request = _REFUSED
-        streams = self._streams
-        if len(streams) >= self._most_streams:
-            raise StreamError(ErrorCode.REFUSED_STREAM, "more streams than SETTINGS allow")
+        streams, quota = self._streams, self._quota
+        running = quota.running
+        if (running >= quota.most or len(streams) >= self._most_streams) and self._is_refused(stream_id):
+            return
+        quota.running = running + 1
         stream = self._owner.new_stream()
         stream.stream_id = stream_id
         stream.request = request
@@ -182,6 +199,39 @@ class ReceivingEngine(SendingEngine):
             stream.request_received(request, ends)
         else:
             stream.refused(refusal)
+
+    def _is_refused(self, stream_id: int) -> bool:
+        """Refuse a stream beyond what the connection, or the worker, may have (RFC 9113 §5.1.2, §8.7)."""
+        held, share = len(self._streams), self._quota.share
+        if held >= self._most_streams:
+            raise StreamError(ErrorCode.REFUSED_STREAM, "more streams than SETTINGS allow")
+        if held < share:
+            return False
+        # It is not the peer's fault, so that it is none of the resets that a peer may cause.
+        self._guard.resets += 1
+        self._quota.refused += 1
+        self._count_answer(RST_STREAM_SIZE)
+        self._reset(stream_id, ErrorCode.REFUSED_STREAM)
+        if share < self._stream_limit:
+            self._announce_stream_limit(share)
+        self._announce()
+        return True
+
+    def _announce_stream_limit(self, limit: int) -> None:
+        self._stream_limit = limit
+        self._frame_control(frames.settings(settings.encode({settings.MAX_CONCURRENT_STREAMS: limit})))
+
+    def renew_stream_limit(self) -> None:
+        if self._stream_limit != self._most_streams and self._quota.has_room:
+            self._announce_stream_limit(min(self._most_streams, LARGEST_WINDOW))
+            self._stream_limit = self._most_streams
+            self._announce()
+
+    def _count_answer(self, size: int) -> None:
+        """So many bytes are framed since the peer asked for them."""
+        self._answers_size += size
+        if self._answers_size > _MOST_ANSWERS:
+            raise ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "the peer does not read what it asks for")
 
     def _expect_body(self, stream: EngineStream, refusal: ProtocolError | None) -> ProtocolError | None:
         """Set what a body is measured by; refuse one that is announced to be too large."""
@@ -320,6 +370,7 @@ class ReceivingEngine(SendingEngine):
 
     def finished(self, stream: EngineStream) -> None:
         stream.is_finished = True
+        self._quota.running -= 1
         if stream.engine_state is CLOSED:
             self._remove(stream)
         if stream.unconsumed:

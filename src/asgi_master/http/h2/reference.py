@@ -11,7 +11,7 @@ end. What it lacks beside the engine of production:
 """
 
 import sys
-from typing import Final
+from typing import Final, NoReturn
 
 import h2.events
 import h2.exceptions
@@ -38,6 +38,7 @@ from asgi_master.http.h2.frames import (
 from asgi_master.http.h2.reference_head import check_trailers, request_of
 from asgi_master.http.h2.reference_sender import ReferenceSender, Sending
 from asgi_master.http.h2.response_head import ResponseHeadEncoder
+from asgi_master.http.h2.stream_quota import StreamQuota
 from asgi_master.http.limits import Http2Limits, HttpLimits
 from asgi_master.http.message import Field
 
@@ -53,13 +54,19 @@ class ReferenceEngine(ReferenceSender):
     """See `Engine`."""
 
     def __init__(
-        self, owner: Owner, limits: HttpLimits, http2: Http2Limits, encoder: ResponseHeadEncoder
+        self,
+        owner: Owner,
+        limits: HttpLimits,
+        http2: Http2Limits,
+        encoder: ResponseHeadEncoder,
+        quota: StreamQuota,
     ) -> None:
-        super().__init__(owner, encoder)
+        super().__init__(owner, encoder, quota)
         self._limits = limits
         self._http2 = http2
         self._body_limit = limits.body_size or sys.maxsize
         self._most_streams = http2.max_concurrent_streams or sys.maxsize
+        self._stream_limit = self._most_streams  # as it was announced last
         self._connection.decoder.max_header_list_size = 2 * limits.header_bytes or sys.maxsize
         self._buffer = b""
         self._expected: int | None = frames.SETTINGS  # the type of the next frame, if only one may come
@@ -71,6 +78,7 @@ class ReferenceEngine(ReferenceSender):
         self.peer_goaway: int | None = None
 
     def start(self) -> None:
+        self._quota.connections += 1
         connection, own = self._connection, settings.own_settings(self._limits, self._http2)
         # One stream too many is an error of the connection to the library: it is not to count them.
         known = {SettingCodes.MAX_CONCURRENT_STREAMS: LARGEST_WINDOW, SettingCodes.ENABLE_PUSH: 0}
@@ -203,6 +211,9 @@ class ReferenceEngine(ReferenceSender):
             request = H2Request("", b"", b"", b"", [], "2")
         if len(self._streams) >= self._most_streams:
             raise StreamError(ErrorCode.REFUSED_STREAM, "more streams than SETTINGS allow")
+        if self._quota.running >= self._quota.most and len(self._streams) >= self._quota.share:
+            self._refuse(self._quota.share)
+        self._quota.running += 1
         if (request.body_length or 0) > self._body_limit:
             refusal = refusal or _body_too_large()
         stream = self._streams[stream_id] = self._owner.new_stream()
@@ -217,6 +228,23 @@ class ReferenceEngine(ReferenceSender):
         else:
             stream.body_left = -1
             stream.refused(refusal)
+
+    def _refuse(self, share: int) -> NoReturn:
+        """Refuse a stream beyond what the worker may have (RFC 9113 §8.7)."""
+        self._quota.refused += 1
+        if share < self._stream_limit:
+            self._announce_stream_limit(share)
+        raise StreamError(ErrorCode.REFUSED_STREAM, "the worker runs too many streams")
+
+    def _announce_stream_limit(self, limit: int) -> None:
+        self._stream_limit = limit
+        self._out += frames.settings(settings.encode({settings.MAX_CONCURRENT_STREAMS: limit}))
+
+    def renew_stream_limit(self) -> None:
+        if self._stream_limit != self._most_streams and self._quota.has_room:
+            self._announce_stream_limit(min(self._most_streams, LARGEST_WINDOW))
+            self._stream_limit = self._most_streams
+            self._announce()
 
     def _on_data(self, event: h2.events.DataReceived) -> None:
         stream = self._streams.get(event.stream_id)
@@ -302,6 +330,7 @@ class ReferenceEngine(ReferenceSender):
             self._announce()
 
     def connection_lost(self) -> None:
+        self._quota.connections -= 1
         for stream in self._end():
             stream.closed(ErrorCode.CANCEL)
 

@@ -14,6 +14,7 @@ from asgi_master.http.h2.engine import HIGH_WATER, LOW_WATER, Engine, EngineStre
 from asgi_master.http.h2.errors import ErrorCode
 from asgi_master.http.h2.frames import FRAME_SIZE
 from asgi_master.http.h2.response_head import ResponseHeadEncoder
+from asgi_master.http.h2.stream_quota import StreamQuota
 from asgi_master.http.message import Field, Fields, ResponseHead
 
 _MOST_FRAMED: Final = 64 * 1024
@@ -52,9 +53,10 @@ class Sending:
 class ReferenceSender(Engine):
     """What `ReferenceEngine` is of the direction to the peer."""
 
-    def __init__(self, owner: Owner, encoder: ResponseHeadEncoder) -> None:
+    def __init__(self, owner: Owner, encoder: ResponseHeadEncoder, quota: StreamQuota) -> None:
         self._owner = owner
         self._encoder = encoder
+        self._quota = quota
         configuration = h2.config.H2Configuration(
             client_side=False,
             # The library ends the connection for a malformed request, RFC 9113 §8.1.1 the stream.
@@ -78,6 +80,7 @@ class ReferenceSender(Engine):
 
     def finished(self, stream: EngineStream) -> None:
         stream.is_finished = True
+        self._quota.running -= 1
         self._forget_if_over(stream)
         self.consumed(stream, stream.unconsumed)
 

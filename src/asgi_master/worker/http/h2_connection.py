@@ -211,6 +211,8 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
             self._fail(error)
         self._frames += frames
         if self.engine.resets != self._resets:
+            if self.context.stream_quota.refused:
+                self.context.refused_streams.log(self.context.stream_quota, self.context.loop.time())
             self.context.stats.http2_resets += self.engine.resets - self._resets
             self._resets = self.engine.resets
         if self.starting:
@@ -229,6 +231,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         is_held_up = self._is_paused or self._is_queued
         for stream in self._streams():
             stream.sweep(now, is_held_up=is_held_up, has_final_window=self._eof)
+        self.engine.renew_stream_limit()
         wait, progress = self._waiting()
         idle = self._idle()
         is_leaving = self._is_leaving()

@@ -327,14 +327,16 @@ class H2Stream(EngineStream):
 
         `has_final_window` is whether the peer has ended its side: a window that is used up then is never opened.
         """
-        timer = self._timer
-        if timer is None:
-            timer = self._timer = DeadlineTimer(self.context.http)
-        has_stalled = self.connection.engine.has_stalled(self)
-        wait = Wait.WRITE if has_stalled else Wait.NOTHING
-        if timer.is_over(wait, self.unsent, now=now) or (has_stalled and has_final_window):
-            self.connection.engine.reset(self, ErrorCode.CANCEL)
-            self.disconnect()
+        has_stalled = self.unsent > 0 and self.connection.engine.has_stalled(self)
+        if has_stalled:
+            timer = self._timer
+            if timer is None:
+                timer = self._timer = DeadlineTimer(self.context.http)
+            if timer.is_over(Wait.WRITE, self.unsent, now=now) or has_final_window:
+                self.connection.engine.reset(self, ErrorCode.CANCEL)
+                self.disconnect()
+        else:
+            self._timer = None
         current = self.current
         if current is not None:
             current.notice_end()

@@ -15,6 +15,7 @@ from asgi_master.http.engines import Engines
 from asgi_master.http.forwarded import Forwarded, Trust
 from asgi_master.http.h2.engine import Engine, Owner
 from asgi_master.http.h2.response_head import ResponseHeadEncoder
+from asgi_master.http.h2.stream_quota import StreamQuota
 from asgi_master.http.limits import Http2Limits, HttpLimits, WebSocketLimits
 from asgi_master.http.message import Fields
 from asgi_master.http.server_fields import ServerFields
@@ -22,6 +23,7 @@ from asgi_master.ipc.counters import Stats
 from asgi_master.worker.transport.connection_state import TransferConnection
 from asgi_master.worker.transport.endpoints import Endpoints
 from asgi_master.worker.transport.poller import Poller
+from asgi_master.worker.transport.refused_streams import RefusedStreamLog
 from asgi_master.worker.transport.rejected_connections import RejectedConnectionLog
 from asgi_master.worker.transport.sweeps import Sweeps
 from asgi_master.worker.transport.turns import Turns
@@ -176,8 +178,11 @@ class WorkerContext:
     connections: set[Connection] = field(default_factory=set)
     sweeps: Sweeps[Connection] = field(default_factory=Sweeps)
     rejected: RejectedConnectionLog = field(default_factory=RejectedConnectionLog)
+    refused_streams: RefusedStreamLog = field(default_factory=RefusedStreamLog)
     response_heads: ResponseHeadEncoder = field(init=False)
     """Of HTTP/2."""
+    stream_quota: StreamQuota = field(init=False)
+    """The streams of HTTP/2."""
     write_batch: WriteBatch = field(init=False)
     turns: Turns = field(init=False)
     poller: Poller = field(init=False)
@@ -188,6 +193,7 @@ class WorkerContext:
 
     def __post_init__(self) -> None:
         self.response_heads = self.server_fields.encoder(ResponseHeadEncoder)
+        self.stream_quota = StreamQuota(0 if self.http2 is None else self.http2.max_streams)
         self.write_batch = WriteBatch(self.loop)
         self.turns = Turns(self.loop)
         self.poller = Poller(self.loop)
@@ -197,7 +203,7 @@ class WorkerContext:
     def h2_engine(self, owner: Owner) -> Engine:
         """The engine of a connection that speaks HTTP/2, which is enabled."""
         assert self.http2 is not None
-        return self.engines.http2(owner, self.http, self.http2, self.response_heads)
+        return self.engines.http2(owner, self.http, self.http2, self.response_heads, self.stream_quota)
 
     def scopes(self, ends: Endpoints, tls: dict[str, Any] | None, extensions: tuple[str, ...]) -> HttpScopes:
         """What makes the scopes of a connection's requests; for `tls` and `extensions` see `HttpScopes`.

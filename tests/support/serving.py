@@ -24,6 +24,7 @@ from asgi_master.worker.transport.connection_state import ConnectionState
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.endpoints import Endpoints
 from asgi_master.worker.transport.tls import TlsServer
+from asgi_master.worker.wsgi.pool import ThreadPool, call_by_wsgi
 from http_client import Client
 
 TIMEOUT = 10.0
@@ -132,12 +133,13 @@ def serve(
     tls: TlsServer | None = None,
     send_buffer: int | None = None,
     sweeps: bool = True,
+    threads: int = 0,
     **overrides: Any,
 ) -> Iterator[Server]:
     """Serve `app` on a free port of 127.0.0.1, or on a Unix socket at `path`; by TLS, if that is given.
 
     The kernel takes so much to send, if `send_buffer` is given, and else as much as it likes, which may be megabytes.
-    Without `sweeps`, time-outs are looked at when the test says so: `Server.sweep`.
+    With `threads`, `app` is called by WSGI, in so many of them. Without `sweeps`, time-outs are looked at when the test says so: `Server.sweep`.
     `overrides` are fields of `WorkerContext`, `HttpLimits` (by name) or whole `http=` and `websocket=` limits.
     """
     listener = _listen(path)
@@ -155,6 +157,9 @@ def serve(
     engines = engines_of(parser, http2_engine)
     context = WorkerContext(app=app, loop=event_loop, engines=engines, **{**values, **overrides})
     context.server_fields.set_date(DATE)
+    pool = ThreadPool(app, event_loop, size=threads, multiprocess=False) if threads else None
+    if pool is not None:
+        call_by_wsgi(context, pool)
     server = Server(context, listener)
     event_loop.set_exception_handler(lambda _loop, details: server.loop_errors.append(details))
     started = threading.Event()
@@ -171,6 +176,8 @@ def serve(
         event_loop.call_soon_threadsafe(stopped.set)
         thread.join(TIMEOUT)
         assert not thread.is_alive(), "the loop does not end"
+        if pool is not None:
+            pool.stop()
         event_loop.run_until_complete(event_loop.shutdown_asyncgens())
         event_loop.close()
     assert server.loop_errors == []

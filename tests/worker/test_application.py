@@ -207,12 +207,7 @@ def test_a_factory_that_does_not_work(project, source, reason):
         ("app = 3", '"s_wrong:app" is not callable but of type int'),
         ("app = None", '"s_wrong:app" is not callable but None'),
         ("import os as app", '"s_wrong:app" is a module, not an application'),
-        ("def app(environ, start_response): ...", '"s_wrong:app" looks like a WSGI application'),
-        (
-            "class A:\n    def __call__(self, environ, start_response): ...\napp = A()",
-            '"s_wrong:app" looks like a WSGI application',
-        ),
-        ("def app(): ...", "as ASGI applications are: use --factory"),
+        ("def app(): ...", "environ and start_response (WSGI): use --factory"),
         ("async def app(scope): ...", '"s_wrong:app" cannot be called with scope, receive and send'),
         (
             "class app:\n    async def __call__(self, scope, receive, send): ...",
@@ -220,9 +215,29 @@ def test_a_factory_that_does_not_work(project, source, reason):
         ),
     ],
 )
-def test_what_surely_is_no_asgi_application_is_refused(project, source, reason):
+def test_what_surely_is_no_application_is_refused(project, source, reason):
     project(s_wrong=source)
     assert reason in str(_fail("s_wrong:app"))
+
+
+@pytest.mark.parametrize(
+    ("interface", "source", "reason"),
+    [
+        ("asgi", "def app(environ, start_response): ...", "looks like a WSGI application"),
+        (
+            "asgi",
+            "class A:\n    def __call__(self, environ, start_response): ...\napp = A()",
+            "looks like a WSGI application",
+        ),
+        ("wsgi", "async def app(scope, receive, send): ...", "looks like an ASGI application"),
+        ("wsgi", "async def app(one, two): ...", "called with environ and start_response, as WSGI"),
+        ("asgi", "def app(one): ...", "called with scope, receive and send, as ASGI applications are"),
+    ],
+)
+def test_what_cannot_be_called_by_the_wanted_interface_is_refused(project, interface, source, reason):
+    project(s_wanted=source)
+    with pytest.raises(ApplicationError, match=reason):
+        load_application("s_wanted:app", factory=False, interface=interface)
 
 
 def test_the_application_directory_is_first_and_once_on_the_path(tmp_path, monkeypatch):

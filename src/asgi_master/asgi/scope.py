@@ -6,6 +6,7 @@ from urllib.parse import unquote_to_bytes
 from asgi_master.asgi.types import Address, Scope
 from asgi_master.http.forwarded import Forwarded
 from asgi_master.http.message import Request
+from asgi_master.records import record
 
 _HTTP_SPEC = "2.3"
 """Starlette reads it as leave to watch no more for a client that left, from 2.4 on (ADR 18)."""
@@ -38,6 +39,18 @@ class _NoOptions(dict[str, Any]):
 _NO_OPTIONS: Final = _NoOptions()
 
 
+@record
+class Origin:
+    """Whose a request is and where it arrived, as far as the connection and trusted proxies say."""
+
+    client: Address | None
+    server: Address | None
+    scheme: str
+    """`http` or `https`."""
+    root_path: str
+    """Where the application is mounted, decoded; empty if at the root."""
+
+
 class HttpScopes:
     """Makes the scopes of one connection's requests: what all of them share is put together once.
 
@@ -45,7 +58,7 @@ class HttpScopes:
     get it back, as ASGI wants them.
     """
 
-    __slots__ = ("_common", "_extensions", "_raw_root_path", "_request", "_root_path", "_tls")
+    __slots__ = ("_common", "_extensions", "_raw_root_path", "_request", "_root_path", "_tls", "environ")
 
     def __init__(
         self,
@@ -66,6 +79,8 @@ class HttpScopes:
         self._root_path = root_path
         self._raw_root_path = root_path.encode()
         self._request: Request | None = None
+        self.environ: tuple[Request, dict[str, Any]] | None = None
+        """The last request of a WSGI application with its environ, which is what its client may repeat."""
         self._common: Scope = {
             "type": "http",
             "asgi": None,
@@ -90,7 +105,7 @@ class HttpScopes:
         other._extensions = self._extensions
         other._root_path = self._root_path
         other._raw_root_path = self._raw_root_path
-        other._request = None
+        other._request = other.environ = None
         other._common = common = self._common.copy()
         common["client"] = client
         return other
@@ -100,6 +115,11 @@ class HttpScopes:
         """Whose connection it is, whatever a request on it says."""
         client: Address | None = self._common["client"]
         return client
+
+    def origin(self, request: Request) -> Origin:  # noqa: ARG002 -- of which a proxy may say more
+        """Whose a request is, in the words of its scope."""
+        common = self._common
+        return Origin(common["client"], common["server"], common["scheme"], self._root_path)
 
     def scope(self, request: Request, state: dict[str, Any]) -> Scope:
         """The scope of a request. `state` becomes the application's own: give it a copy."""
@@ -172,6 +192,16 @@ class ForwardedScopes(HttpScopes):
         other = super().of_connection(client, tls)
         other._forwarded = self._forwarded  # noqa: SLF001 -- of the same class
         return other
+
+    def origin(self, request: Request) -> Origin:
+        """See `HttpScopes.origin`; as `scope` reads it."""
+        said, seen = self._forwarded.origin(request.headers), super().origin(request)
+        return Origin(
+            said.client if said.has_client else seen.client,
+            seen.server,
+            said.scheme or seen.scheme,
+            _decoded(said.prefix) if said.prefix else seen.root_path,
+        )
 
     def scope(self, request: Request, state: dict[str, Any]) -> Scope:
         """See `HttpScopes.scope`; `client`, `scheme` and `root_path` are what the peer said, if it did."""

@@ -10,11 +10,13 @@ _HOOKS = "not needed: the handlers of --log-config do that"
 _HTTP2 = "not needed: HTTP/2 is spoken unless there is --no-http2 (docs/howto/http2.md)"
 _HTTP2_FIXED = "not offered: sizes and windows of HTTP/2 are fixed (docs/howto/http2.md)"
 _KEEP_ALIVE = "use --keep-alive-timeout SECONDS"
-_KIND = "not needed: there is one kind of worker, for ASGI"
+_KIND = "not needed: one kind of worker serves ASGI and WSGI; --threads N is for WSGI"
 _LENIENT = "not offered: requests that violate RFC 9112 are refused"
 _LOG_FILE = "not needed: the log goes to standard error; redirect that, or use --log-config FILE"
 _METRICS = "use --admin-bind HOST:PORT, which serves Prometheus' /metrics"
-_ONE_THREAD = "not needed: a worker is one event loop in one thread; use --workers N for more"
+_ONE_THREAD = (
+    "not needed: one event loop in one thread speaks HTTP; --workers N for more, --threads N for WSGI"
+)
 _POOL = "not offered: there is no second pool of workers; workers share what the import left in memory"
 _PROXIES = "use --forwarded-allow-ips ADDRESS: no proxy is trusted by default"
 _RELOAD_IGNORE = (
@@ -30,7 +32,9 @@ _STATSD = "not offered: Prometheus collects the numbers from --admin-bind HOST:P
 _SYSLOG = "use --log-config FILE, with a SysLogHandler"
 _UWSGI = "not offered: HTTP is the only protocol for the proxy in front"
 _WATCHER = "not needed: changes are reported by the kernel (watchfiles)"
-_WSGI = "not offered: only ASGI applications are served; asgiref.wsgi.WsgiToAsgi wraps a WSGI application"
+_WSGI = (
+    "not offered: name the application itself, MODULE:ATTRIBUTE; ASGI and WSGI are told apart (--interface)"
+)
 
 OTHER_SERVERS = {
     # gunicorn, and others with the same names
@@ -108,7 +112,6 @@ OTHER_SERVERS = {
     "--statsd-prefix": _STATSD,
     "--strip-header-spaces": _LENIENT,
     "--suppress-ragged-eofs": "not needed: a connection that breaks off is no server error",
-    "--threads": _ONE_THREAD,
     "--timeout": "use --hang-timeout SECONDS, or --request-timeout SECONDS to bound a request",
     "--uwsgi-allow-from": _UWSGI,
     "--websocket-max-message-size": "use --ws-max-size SIZE",
@@ -119,7 +122,6 @@ OTHER_SERVERS = {
     "--fd": "use --bind fd://N",
     "--h11-max-incomplete-event-size": "use --limit-header-bytes SIZE",
     "--host": "use --bind HOST:PORT",
-    "--interface": _WSGI,
     "--limit-concurrency": "use --max-active-requests N",
     "--limit-max-requests": "use --max-requests N",
     "--limit-max-requests-jitter": "use --max-requests-jitter N",
@@ -146,7 +148,7 @@ OTHER_SERVERS = {
     # granian
     "--access-log-fmt": "use --access-log-format FORMAT",
     "--backpressure": "use --max-active-requests N",
-    "--blocking-threads": _RUST,
+    "--blocking-threads": "use --threads N",
     "--blocking-threads-idle-timeout": _RUST,
     "--env-files": "use --env-file FILE",
     "--http1-buffer-size": "not needed: buffers are bounded by the limits on requests (--limit-header-bytes)",

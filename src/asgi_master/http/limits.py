@@ -39,6 +39,8 @@ class Http2Limits:
     """The same of all bodies of the connection."""
     max_streams: int = 4096
     """Streams of all connections of a worker, beyond which each has but its share of them."""
+    extended_connect: bool = True
+    """Whether WebSockets are announced (RFC 8441 §3)."""
 
 
 @record

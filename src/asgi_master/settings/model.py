@@ -36,6 +36,19 @@ class ApplicationSettings:
     factory: bool = setting(
         False, help="Treat APP as a factory: call it without arguments to get the application."
     )
+    interface: str = setting(
+        "auto",
+        choices=("auto", "asgi", "wsgi"),
+        help="How the application is called; auto: by WSGI if it takes two arguments and is no coroutine "
+        "function, else by ASGI.",
+    )
+    threads: int = setting(
+        8,
+        minimum=1,
+        maximum=1000,
+        help="Number of threads in each worker that call a WSGI application; 1 calls it for one request at a "
+        "time. Does not apply to ASGI.",
+    )
     chdir: str = setting(
         "",
         value_type=PATH,

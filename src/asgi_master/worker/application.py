@@ -17,15 +17,12 @@ from asgi_master.settings.model import ApplicationSettings
 from asgi_master.settings.spelling import nearest
 from asgi_master.settings.target import Target, parse_target
 from asgi_master.telemetry.failures import describe
+from asgi_master.worker.interface import Interface, accepts, accepts_interface
 
 Application = Callable[..., Any]
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 _MAX_NAMES = 8
-# scope, receive, send
-_ASGI_ARGUMENTS = 3
-# environ, start_response
-_WSGI_ARGUMENTS = 2
 
 
 def prepare_environment(application: ApplicationSettings, *, is_known: bool = False) -> None:
@@ -55,11 +52,11 @@ def _read_env_file(path: Path) -> dict[str, str]:
     return variables
 
 
-def load_application(target: str, *, factory: bool) -> Application:
-    """The ASGI application at `target`; with `factory`, the result of the function there.
+def load_application(target: str, *, factory: bool, interface: str = "auto") -> Application:
+    """The application at `target`; with `factory`, the result of the function there.
 
-    Raises `ApplicationError` with one line that names what was found. If the application's own code failed, its
-    exception is the `__cause__`.
+    `interface` is how it is to be called: `auto`, `asgi` or `wsgi`. Raises `ApplicationError` with one line that names
+    what was found. If the application's own code failed, its exception is the `__cause__`.
     """
     try:
         parsed = parse_target(target)
@@ -74,9 +71,9 @@ def load_application(target: str, *, factory: bool) -> Application:
     found = _look_up(module, parsed)
     if factory:
         found = _call_factory(found, parsed)
-        _check(found, f'what the factory "{parsed}" returned')
+        _check(found, f'what the factory "{parsed}" returned', interface)
     else:
-        _check(found, f'"{parsed}"')
+        _check(found, f'"{parsed}"', interface)
     application: Application = found
     return application
 
@@ -211,8 +208,8 @@ def _call_factory(factory: Any, target: Target) -> Any:
     return made
 
 
-def _check(found: Any, called: str) -> None:
-    """Refuse what is certainly no ASGI application; doubtful objects are decided by their first call."""
+def _check(found: Any, called: str, wanted: str) -> None:
+    """Refuse what can certainly not be called so; doubtful objects are decided by their first call."""
     if isinstance(found, ModuleType):
         raise ApplicationError(
             f"{called} is a module, not an application: {_found('app', _candidates(found))}"
@@ -229,33 +226,28 @@ def _check(found: Any, called: str) -> None:
                 f"{called} is a class, not an application: use --factory if calling it returns one"
             )
         return
-    try:
-        signature = inspect.signature(found)
-    except (TypeError, ValueError):
+    is_asgi = accepts_interface(found, Interface.ASGI)
+    is_wsgi = accepts_interface(found, Interface.WSGI)
+    if {"auto": is_asgi or is_wsgi, Interface.ASGI: is_asgi, Interface.WSGI: is_wsgi}[wanted]:
         return
-    if _accepts(signature, _ASGI_ARGUMENTS):
-        return
-    if _accepts(signature, _WSGI_ARGUMENTS) and not inspect.iscoroutinefunction(found):
+    if is_wsgi:
         raise ApplicationError(
-            f"{called} looks like a WSGI application (it takes two arguments): asgi-master serves ASGI ones, "
-            "which take scope, receive and send"
+            f"{called} looks like a WSGI application (it takes two arguments), but --interface is asgi"
         )
-    hint = ": use --factory if calling it returns one" if _accepts(signature, 0) else ""
-    raise ApplicationError(
-        f"{called} cannot be called with scope, receive and send, as ASGI applications are{hint}"
-    )
+    if is_asgi:
+        raise ApplicationError(
+            f"{called} looks like an ASGI application (it takes three arguments), but --interface is wsgi"
+        )
+    hint = ": use --factory if calling it returns one" if accepts(found, 0) else ""
+    arguments = {
+        "asgi": "scope, receive and send, as ASGI applications are",
+        "wsgi": "environ and start_response, as WSGI applications are",
+    }.get(wanted, "scope, receive and send (ASGI), nor with environ and start_response (WSGI)")
+    raise ApplicationError(f"{called} cannot be called with {arguments}{hint}")
 
 
 def _candidates(module: ModuleType) -> list[str]:
     return [name for name, value in vars(module).items() if _may_be_meant(name, value, module)]
-
-
-def _accepts(signature: inspect.Signature, count: int) -> bool:
-    try:
-        signature.bind(*(None,) * count)
-    except TypeError:
-        return False
-    return True
 
 
 def _type(value: object) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import uvloop
 
 from asgi_master import faults
-from asgi_master.errors import AsgiMasterError, ExitCode
+from asgi_master.errors import ApplicationError, AsgiMasterError, ExitCode
 from asgi_master.ipc import descriptors
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.counters import Field
@@ -59,6 +59,7 @@ from asgi_master.worker.drain import drain
 from asgi_master.worker.exit_watch import Deadline, ExitWatch
 from asgi_master.worker.heartbeat import Heartbeat
 from asgi_master.worker.hooks import Hooks, call_worker_exit, call_worker_start, load_hooks
+from asgi_master.worker.interface import Interface, choose_interface
 from asgi_master.worker.lifespan import Lifespan
 from asgi_master.worker.loop_shutdown import leave_at_once, run_and_end
 from asgi_master.worker.probe import probe
@@ -68,6 +69,7 @@ from asgi_master.worker.recycling import Recycler, limits_of
 from asgi_master.worker.serving import NewContext, tls_server
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.tls import TlsServer
+from asgi_master.worker.wsgi.pool import ThreadPool, call_by_wsgi
 
 log = logging.getLogger("asgi_master")
 
@@ -209,6 +211,8 @@ class Worker:
         self._is_admitted = not assignment.order.standby
         self._acceptor: Acceptor | None = None
         self._tls: TlsServer | None = None
+        self._threads: ThreadPool | None = None
+        """Those that call a WSGI application."""
         self._access_log: AccessLog | AccessLogger | None = None
         self._access_log_fd = assignment.access_log_fd
         """Until the access log owns it."""
@@ -276,6 +280,8 @@ class Worker:
             reserved=shutdown_slice,
             hand_off=self._hand_off,
         )
+        if self._threads is not None:
+            self._threads.stop()
         stall_watch.stop()
         faults.fault_point("drain_end")
         await lifespan.stop()
@@ -300,8 +306,12 @@ class Worker:
     async def _boot(self) -> Lifespan:
         app = self._inheritance.application
         if app is None:
-            app = load_application(self._settings.application.app, factory=self._settings.application.factory)
+            application = self._settings.application
+            app = load_application(
+                application.app, factory=application.factory, interface=application.interface
+            )
         self._app = app
+        self._interface = self._choose_interface(app)
         ownership.set_application(self._settings.application.app.partition(":")[0])
         # For applications that divide work among the workers.
         place = {"worker": self._slot, "generation": self._inheritance.generation}
@@ -312,7 +322,7 @@ class Worker:
             atexit.register(call_worker_exit, hooks.worker_exit, place)
         lifespan = Lifespan(
             app,
-            self._settings.lifespan.mode,
+            "off" if self._interface is Interface.WSGI else self._settings.lifespan.mode,
             startup_timeout=self._settings.lifespan.startup_timeout,
             shutdown_timeout=self._settings.process.shutdown_timeout,
         )
@@ -326,6 +336,17 @@ class Worker:
             await lifespan.stop()
             raise
         return lifespan
+
+    def _choose_interface(self, app: Callable[..., Any]) -> Interface:
+        """How the application is called. The first worker of a generation logs it."""
+        name, wanted = self._settings.application.app, self._settings.application.interface
+        choice = choose_interface(app, wanted)
+        if choice.interface is Interface.WSGI and self._settings.lifespan.mode == "on":
+            raise ApplicationError(f'"{name}" is served by WSGI, which has no lifespan, but lifespan is on')
+        level = logging.INFO if choice.interface is Interface.WSGI else logging.DEBUG
+        if self._slot == 0:
+            log.log(level, "%s is served by %s: %s", name, choice.interface.upper(), choice.reason)
+        return choice.interface
 
     async def _probe(self, lifespan: Lifespan) -> None:
         process = self._settings.process
@@ -358,12 +379,21 @@ class Worker:
             await asyncio.sleep(_PAUSE)
 
     def _context(self, lifespan: Lifespan) -> WorkerContext:
-        return self._inheritance.new_context(
+        context = self._inheritance.new_context(
             app=self._app,
             loop=asyncio.get_running_loop(),
             state=lifespan.state,
             access_log=self._open_access_log(),
         )
+        if self._interface is Interface.WSGI:
+            self._threads = ThreadPool(
+                context.app,
+                context.loop,
+                size=self._settings.application.threads,
+                multiprocess=self._settings.process.workers > 1,
+            )
+            call_by_wsgi(context, self._threads)
+        return context
 
     def _open_access_log(self) -> AccessLog | AccessLogger | None:
         logging_settings = self._settings.logging

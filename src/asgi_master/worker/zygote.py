@@ -176,7 +176,9 @@ def _import(inheritance: Inheritance, *, preload_refused: bool) -> list[str]:
         return []
     with ForkHazards() as hazards:
         inheritance.application = load_application(
-            settings.application.app, factory=settings.application.factory
+            settings.application.app,
+            factory=settings.application.factory,
+            interface=settings.application.interface,
         )
         inheritance.hooks = load_hooks(settings.lifespan)
         load_services(inheritance)

@@ -28,7 +28,7 @@ def own_settings(limits: HttpLimits, http2: Http2Limits) -> dict[int, int]:
         MAX_CONCURRENT_STREAMS: http2.max_concurrent_streams,
         INITIAL_WINDOW_SIZE: http2.stream_window or LARGEST_WINDOW,
         MAX_HEADER_LIST_SIZE: limits.header_bytes,
-        ENABLE_CONNECT_PROTOCOL: 1,  # RFC 8441 §3
+        ENABLE_CONNECT_PROTOCOL: int(http2.extended_connect),
         NO_RFC7540_PRIORITIES: 1,  # RFC 9218 §2.1
     }
     return {identifier: value for identifier, value in settings.items() if value}

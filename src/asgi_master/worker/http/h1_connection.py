@@ -307,8 +307,13 @@ class H1Connection(H1Lifecycle):
         if request.upgrade is not None and self._upgrade(request):
             return
         context = self.context
-        scope = self._scopes.scope(request, context.state.copy())
-        current = self._current = RequestTask(self, request, scope)
+        new_request = context.new_request
+        if new_request is None:
+            scope = self._scopes.scope(request, context.state.copy())
+            current: RunningRequest = RequestTask(self, request, scope)
+        else:
+            current = new_request(self, request, self._scopes)
+        self._current = current
         self._is_last = not request.keep_alive
         if context.max_active_requests and context.stats.in_flight >= context.max_active_requests:
             current.answer(503, "Service Unavailable", (b"retry-after", b"1"))
@@ -333,6 +338,8 @@ class H1Connection(H1Lifecycle):
 
     def _upgrade(self, request: H1Request) -> bool:
         """Become a WebSocket, if that is what is asked for; any other upgrade is ignored (RFC 9110 §7.8)."""
+        if self.context.new_request is not None:
+            return False  # only ASGI has WebSockets
         if request.method != "GET" or request.body_length != 0 or not is_websocket_upgrade(request):
             return False
         transport = self._transport

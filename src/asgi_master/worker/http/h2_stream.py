@@ -88,6 +88,9 @@ class H2Stream(EngineStream):
     def request_received(self, request: H2Request, ends: bool) -> None:
         connection, context = self.connection, self.context
         if request.protocol is not None:
+            if context.new_request is not None:
+                self.refused(ProtocolError(501, "extended CONNECT is not served here"))
+                return
             bind_context(self)
             self._tunnel, websocket = tunnel_websocket(
                 context,
@@ -100,9 +103,13 @@ class H2Stream(EngineStream):
             )
             websocket.start()
             return
-        current = self.current = RequestTask(
-            self, request, connection.scopes.scope(request, context.state.copy())
-        )
+        new_request = context.new_request
+        if new_request is None:
+            scope = connection.scopes.scope(request, context.state.copy())
+            current: RunningRequest = RequestTask(self, request, scope)
+        else:
+            current = new_request(self, request, connection.scopes)
+        self.current = current
         current.body_ended = ends
         if context.max_active_requests and context.stats.in_flight >= context.max_active_requests:
             current.answer(503, "Service Unavailable", (b"retry-after", b"1"))

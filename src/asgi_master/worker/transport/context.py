@@ -157,6 +157,9 @@ class WorkerContext:
     http: HttpLimits
     websocket: WebSocketLimits
     engines: Engines
+    new_request: Callable[..., Any] | None = None
+    """Makes the running request of an application that is not called by ASGI, of its stream, the request and the
+    connection's `HttpScopes`. See `http.running_request`."""
     http2: Http2Limits | None = None
     """`None` if HTTP/2 is not spoken."""
     root_path: str = ""

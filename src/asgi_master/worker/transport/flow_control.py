@@ -1,6 +1,7 @@
 """Flow control of what an application writes: it waits while the peer reads more slowly."""
 
 import asyncio
+from collections.abc import Callable
 
 
 class WriteFlow:
@@ -26,6 +27,17 @@ class WriteFlow:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def call_when_resumed(self, function: Callable[[], None]) -> None:
+        """Call a function in a later turn of the loop, once the peer caught up or is gone. It is paused now."""
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+
+        def resumed(_: object) -> None:
+            self._waiters.remove(waiter)
+            function()
+
+        waiter.add_done_callback(resumed)
 
     async def wait_until_resumed(self) -> None:
         """Return once the peer caught up or is gone."""

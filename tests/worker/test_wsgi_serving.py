@@ -95,6 +95,7 @@ def test_the_environ(way):
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
+            "wsgi.input_terminated": True,
             "body": "data",
         }
         if way[0] != "2":

@@ -1,6 +1,5 @@
 """Loads the application that a target names, with helpful errors."""
 
-import contextlib
 import importlib
 import inspect
 import os
@@ -84,11 +83,9 @@ def load_callable(target: str, *, arguments: int = 0) -> Callable[..., Any]:
     found = _look_up(_import(parsed), parsed)
     if not callable(found):
         raise ApplicationError(f'"{parsed}" is not callable but {_type(found)}')
-    with contextlib.suppress(TypeError, ValueError):
-        signature = inspect.signature(found)
-        if not any(_accepts(signature, count) for count in {0, arguments}):
-            takes = "no argument" if not arguments else "no argument, or one"
-            raise ApplicationError(f'"{parsed}" must take {takes}')
+    if all(accepts(found, count) is False for count in {0, arguments}):
+        takes = "no argument" if not arguments else "no argument, or one"
+        raise ApplicationError(f'"{parsed}" must take {takes}')
     callable_: Callable[..., Any] = found
     return callable_
 

@@ -1,6 +1,6 @@
 """The ASGI connection scopes of requests and WebSocket handshakes."""
 
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Self
 from urllib.parse import unquote_to_bytes
 
 from asgi_master.asgi.types import Address, Scope
@@ -15,28 +15,6 @@ _HTTP_ASGI = {"version": "3.0", "spec_version": _HTTP_SPEC}
 
 _ASTERISK = b"*"
 """What `OPTIONS *` asks of is the server, wherever the application is mounted (RFC 9112 §3.2.4)."""
-
-
-class _NoOptions(dict[str, Any]):
-    """What `scope["extensions"]` has for an extension without options.
-
-    Scopes share it: one for each would cost each request its making. So it cannot be changed; a copy is a plain `dict`.
-    """
-
-    __slots__ = ()
-
-    def _refuse(self, *_args: object, **_options: object) -> NoReturn:
-        raise TypeError(
-            "an ASGI extension that has no options cannot be given any: copy the scope's extensions"
-        )
-
-    __setitem__ = __ior__ = update = setdefault = _refuse
-
-    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[()]]:
-        return dict, ()
-
-
-_NO_OPTIONS: Final = _NoOptions()
 
 
 @record
@@ -58,7 +36,16 @@ class HttpScopes:
     get it back, as ASGI wants them.
     """
 
-    __slots__ = ("_common", "_extensions", "_raw_root_path", "_request", "_root_path", "_tls", "environ")
+    __slots__ = (
+        "_common",
+        "_extensions",
+        "_options",
+        "_raw_root_path",
+        "_request",
+        "_root_path",
+        "_tls",
+        "environ",
+    )
 
     def __init__(
         self,
@@ -75,7 +62,8 @@ class HttpScopes:
         Trailers and early hints are not among these: whether they reach the peer is said by each request.
         """
         self._tls = tls
-        self._extensions: dict[str, Any] = dict.fromkeys(extensions, _NO_OPTIONS)
+        self._options: dict[str, Any] = {}  # of extensions, of which none has any
+        self._extensions: dict[str, Any] = dict.fromkeys(extensions, self._options)
         self._root_path = root_path
         self._raw_root_path = root_path.encode()
         self._request: Request | None = None
@@ -102,7 +90,9 @@ class HttpScopes:
         """Those of another connection, that differs in this alone. Faster than to put together what they share."""
         other = object.__new__(type(self))
         other._tls = tls
-        other._extensions = self._extensions
+        options: dict[str, Any] = {}
+        other._options = options
+        other._extensions = dict.fromkeys(self._extensions, options)
         other._root_path = self._root_path
         other._raw_root_path = self._raw_root_path
         other._request = other.environ = None
@@ -142,13 +132,18 @@ class HttpScopes:
         scope["asgi"] = _HTTP_ASGI.copy()
         scope["headers"] = request.headers.copy()
         scope["state"] = state
-        scope["extensions"] = extensions = self._extensions.copy()
+        if self._options or request.accepts_hints:
+            # The application has written into them, or streams run side by side. Else they are made once a connection.
+            extensions: dict[str, Any] = {name: {} for name in self._extensions}
+        else:
+            extensions = self._extensions.copy()
+        scope["extensions"] = extensions
         if self._tls is not None:
             extensions["tls"] = _own(self._tls)
         if request.accepts_trailers:
-            extensions["http.response.trailers"] = _NO_OPTIONS
+            extensions["http.response.trailers"] = {}
         if request.accepts_hints:
-            extensions["http.response.early_hint"] = _NO_OPTIONS
+            extensions["http.response.early_hint"] = {}
         return scope
 
     def websocket_scope(self, request: Request, state: dict[str, Any]) -> Scope:
@@ -159,7 +154,7 @@ class HttpScopes:
         scope["type"] = "websocket"
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
         scope["subprotocols"] = []
-        extensions: dict[str, Any] = {"websocket.http.response": _NO_OPTIONS}
+        extensions: dict[str, Any] = {"websocket.http.response": {}}
         scope["extensions"] = extensions
         if self._tls is not None:
             extensions["tls"] = _own(self._tls)

@@ -32,7 +32,7 @@ collect: $(VENV)/developing ## what to do ahead of the tests, beside something e
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq $(PYTEST_ARGS) >/dev/null
 
 # The rooms of which the tests in the folder of the same name reach every branch, and those of which they need not.
-COVERED := asgi http ipc settings supervision
+COVERED := asgi history http ipc settings supervision
 REPORTED := cli control master telemetry tls worker
 
 coverage: $(addprefix coverage-,$(COVERED) $(REPORTED)) ## which branches of a room its own tests reach: all, of the pure ones

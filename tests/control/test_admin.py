@@ -9,11 +9,16 @@ from dataclasses import replace
 
 import pytest
 
-from asgi_master.control.admin import AdminServer, respond
+from asgi_master.control.admin import AdminServer, read_question
 from asgi_master.control.api import Refusal
+from asgi_master.control.commands import show_status
 from asgi_master.control.health import HealthState, WorkerHealth
 from asgi_master.control.http_server import Limits
+from asgi_master.control.live_feed import LiveFeed
 from asgi_master.control.metrics import Queue
+from asgi_master.control.reloads import Reloads
+from control_server import STATUS
+from live_samples import PaperSource
 from metrics_samples import SNAPSHOT
 
 PATIENCE = 10.0
@@ -45,13 +50,19 @@ class Admin:
     def __init__(self, limits: Limits | None = WIDE) -> None:
         """`None`: the limits that it has by itself."""
         self.observer = PaperObserver()
+        self.live = PaperSource(show_status(STATUS, Reloads()))
         self.now = 1000.0
         self.selector = selectors.DefaultSelector()
         self.sockets = [socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))]
         for sock in self.sockets:
             sock.setblocking(False)
         self.server = AdminServer(
-            self.sockets, self.selector, self.observer, limits=limits, clock=lambda: self.now
+            self.sockets,
+            self.selector,
+            self.observer,
+            LiveFeed(self.live),
+            limits=limits,
+            clock=lambda: self.now,
         )
 
     def turn(self) -> None:
@@ -109,8 +120,9 @@ def test_the_paths(admin: Admin) -> None:
     status, text = admin.get("/metrics")
     assert status == 200
     assert "asgi_master_generation 7\n" in text
-    status, text = admin.get("/")
-    assert (status, text) == (404, "not found; available: /livez, /readyz, /startupz, /metrics\n")
+    status, text = admin.get("/nowhere")
+    assert status == 404
+    assert text == "not found; available: /livez, /readyz, /startupz, /metrics, /status.json, /events, /\n"
 
 
 def test_not_ready_says_why(admin: Admin) -> None:
@@ -146,7 +158,7 @@ def test_both_addresses_answer(admin: Admin) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_no_command_is_reachable(path: str, method: str) -> None:
     with pytest.raises(Refusal) as refused:
-        respond(method, path, PaperObserver())
+        read_question(method, path)
     assert refused.value.status == 404
 
 

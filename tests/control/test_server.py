@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from asgi_master.control.live_feed import LiveFeed
 from asgi_master.control.server import ControlServer
 from asgi_master.control.status import FleetStatus
 from asgi_master.supervision.notices import (
@@ -35,6 +36,7 @@ from asgi_master.supervision.notices import (
     WorkerLost,
 )
 from control_server import PATIENCE, STACKS, STATUS, Recorder, Served, parse, read_all
+from live_samples import PaperSource
 
 
 def exchange(served: Served, request: bytes) -> bytes:
@@ -418,7 +420,9 @@ def _with_long_list(status: FleetStatus) -> FleetStatus:
 
 def test_without_a_socket_it_only_follows() -> None:
     with selectors.DefaultSelector() as selector:
-        server = ControlServer(None, selector, Recorder(), settle=lambda: None, uid=0)
+        server = ControlServer(
+            None, selector, Recorder(), LiveFeed(PaperSource({})), settle=lambda: None, uid=0
+        )
         server.note(ReloadStarted(2))
         server.note(ReloadRefused("SIGHUP", ("x",)))
         server.sweep()

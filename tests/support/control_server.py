@@ -9,14 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from asgi_master.control.commands import show_status
 from asgi_master.control.health import HealthState
 from asgi_master.control.http_server import Limits
+from asgi_master.control.live_feed import LiveFeed
+from asgi_master.control.reloads import Reloads
 from asgi_master.control.server import ControlServer
 from asgi_master.control.socket_paths import open_control_socket
 from asgi_master.control.stack_dumps import StackDumpRequest, WorkerStacks
 from asgi_master.control.status import FleetStatus, SlotWaiting, Totals, WorkerStatus
 from asgi_master.ipc.messages import TaskGroup
 from asgi_master.supervision.notices import Notice
+from live_samples import PaperSource
 
 PATIENCE = 10.0
 
@@ -139,6 +143,7 @@ class Served:
         self.control = control
         self.path = control.path
         self.steering = Recorder()
+        self.live = PaperSource(show_status(STATUS, Reloads()))
         self.now = 1000.0
         self.turns = 0
         self._selector = selectors.DefaultSelector()
@@ -151,6 +156,7 @@ class Served:
             control.sock,
             self._selector,
             self.steering,
+            LiveFeed(self.live),
             settle=lambda: None,
             uid=uid,
             limits=limits,

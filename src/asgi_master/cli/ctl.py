@@ -153,6 +153,19 @@ def stacks(
 
 
 @app.command()
+def top(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Print it once and exit.")] = False,
+    as_json: _Json = False,
+    pid: _Pid = None,
+    socket: _Socket = None,
+    name: _Name = None,
+) -> None:
+    """Show the fleet live: load, latency, memory, what requests wait for; with keys to reload, drain and more."""
+    commands.show_top(_selection(pid, socket, name), once=once, as_json=as_json)
+
+
+@app.command()
 def stop(
     *,
     quick: Annotated[bool, typer.Option("--quick", help="Cancel requests in flight.")] = False,

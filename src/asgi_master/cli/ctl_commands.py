@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 PROGRAM = "asgi-masterctl"
 _ANSWER_TIMEOUT = 10.0
+_LIVE_TIMEOUT = 3.0
 _RATE_PERIOD = 0.5
 """Seconds between the two samples that give requests a second and CPU."""
 _SOCKET_VARIABLE = "ASGI_MASTER_CONTROL_SOCKET"
@@ -162,6 +163,27 @@ def show_stacks(selection: Selection, slot: int | None, *, everything: bool, as_
     from asgi_master.cli.ctl_view import show_stacks as show  # noqa: PLC0415 -- Rich, only for tables
 
     _show(partial(show, everything=everything), reply.body)
+
+
+def show_top(selection: Selection, *, once: bool, as_json: bool) -> None:
+    """Show the fleet live until the user quits; without a terminal, or if `once`, as it is now."""
+    chosen = _choose(selection)
+    from asgi_master.cli.top.fetcher import STATUS  # noqa: PLC0415 -- only for this command
+
+    document = _request(chosen, "GET", STATUS).body
+    if as_json:
+        _print(json.dumps(document, indent=2))
+    elif once or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        from asgi_master.cli.top.once import show  # noqa: PLC0415 -- Rich
+
+        stacks = None
+        if any(worker["in_flight"] for worker in document["status"]["workers"]):
+            stacks = _request(chosen, "POST", "/stacks").body
+        _show(partial(show, stacks=stacks), document)
+    else:
+        from asgi_master.cli.top.screen import run  # noqa: PLC0415 -- Rich
+
+        run(lambda *request: ask(chosen.path, *request, timeout=_LIVE_TIMEOUT, expected_pid=chosen.pid))
 
 
 def stop(selection: Selection, *, quick: bool, wait: bool, timeout: float | None) -> None:

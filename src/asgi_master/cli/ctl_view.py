@@ -99,9 +99,9 @@ def _totals(status: dict[str, Any], rates: Rates | None) -> Text:
     return Text(one_line("".join(words)), "red" if failed or errors else "")
 
 
-def show_stacks(found: dict[str, Any], *, everything: bool = True) -> None:
+def show_stacks(found: dict[str, Any], *, everything: bool = True, console: Console | None = None) -> None:
     """The tasks and threads of each worker; frames of asgi-master itself only if `everything`."""
-    console = _console()
+    console = console or _console()
     for number, worker in enumerate(found["workers"]):
         if number:
             console.print()

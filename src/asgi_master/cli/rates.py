@@ -1,16 +1,14 @@
 """Rates: the difference of two samples of counters."""
 
-import os
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Self
 
 from asgi_master.records import record
+from asgi_master.telemetry.resources import cpu_seconds
 
 _SHORTEST = 0.1
 """Minimum number of seconds between two samples."""
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @record
@@ -40,7 +38,7 @@ class Sample:
             for worker in status.get("workers", [])
             if worker["pid"] and worker["heartbeat_age"] is not None
         }
-        used = {pid: seconds for pid in pids if pid and (seconds := _cpu_of(pid)) is not None}
+        used = {pid: seconds for pid in pids if pid and (seconds := cpu_seconds(pid)) is not None}
         return cls(now, requests, used)
 
     def since(self, before: Self) -> Rates:
@@ -53,12 +51,3 @@ class Sample:
         period = max(self.at - before.at, _SHORTEST)
         cpu = {pid: (used - before.cpu[pid]) / period for pid, used in self.cpu.items() if pid in before.cpu}
         return Rates(requests, cpu)
-
-
-def _cpu_of(pid: int) -> float | None:
-    """CPU seconds that the process has used; `None` if it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
-    except (OSError, ValueError, IndexError):
-        return None

@@ -6,20 +6,24 @@ It listens on a network, so it is read-only.
 import selectors
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from asgi_master.control import metrics
-from asgi_master.control.api import Refusal
+from asgi_master.control.api import Refusal, Span, read_span
 from asgi_master.control.component import Component
 from asgi_master.control.connection import Connection, Request, Response
 from asgi_master.control.health import HealthResult, HealthState, check_live, check_ready, check_started
 from asgi_master.control.http_server import HttpServer, Limits
+from asgi_master.control.live_feed import LiveFeed
+from asgi_master.control.live_stream import LiveStream
+from asgi_master.records import record
 
 _METHODS = ("GET", "HEAD", "OPTIONS")
 _TEXT = "text/plain; charset=utf-8"
 _LIMITS = Limits(connections=64, evicts_oldest=True, request_bytes=16 * 1024)
+_PATHS = ("/livez", "/readyz", "/startupz", "/metrics", "/status.json", "/events", "/")
 
 
 class MasterView(Protocol):
@@ -32,42 +36,56 @@ class MasterView(Protocol):
         """The input of the metrics."""
 
 
-def _health(result: HealthResult, *, verbose: bool) -> Response:
-    return Response(200 if result.passes else 503, result.text(verbose=verbose).encode(), _TEXT)
+@record
+class Question:
+    """A request: one of the paths, and the names in its query."""
+
+    path: str
+    parameters: Mapping[str, str]
 
 
-def _metrics(master: MasterView) -> Response:
-    return Response(200, metrics.render(master.snapshot()).encode(), metrics.CONTENT_TYPE)
-
-
-_ROUTES: dict[str, Callable[[MasterView, bool], Response]] = {
-    "/livez": lambda _master, verbose: _health(check_live(), verbose=verbose),
-    "/readyz": lambda master, verbose: _health(check_ready(master.health_state()), verbose=verbose),
-    "/startupz": lambda master, verbose: _health(check_started(master.health_state()), verbose=verbose),
-    "/metrics": lambda master, _verbose: _metrics(master),
-}
-"""For each path, the response to a GET; the flag is the parameter `verbose` of the query."""
-
-
-def respond(method: str, target: str, master: MasterView) -> Response:
-    """The response to a request. Raises `Refusal`."""
+def read_question(method: str, target: str) -> Question:
+    """Parse a request. Raises `Refusal`."""
     try:
         parts = urlsplit(target)
-        verbose = "verbose" in dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=10))
+        parameters = dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=10))
     except ValueError:
         raise Refusal(400, "the request's target is not a path") from None
     path = parts.path.removesuffix("/") or "/"
-    if method == "OPTIONS" and path in {"/", "*", *_ROUTES}:
-        # The request of haproxy's health check by default.
-        return Response(
-            200, f"there are {', '.join(_ROUTES)}\n".encode(), _TEXT, [("allow", ", ".join(_METHODS))]
-        )
-    route = _ROUTES.get(path)
-    if route is None:
-        raise Refusal(404, f"not found; available: {', '.join(_ROUTES)}")
+    if path not in _PATHS and not (path == "*" and method == "OPTIONS"):
+        raise Refusal(404, f"not found; available: {', '.join(_PATHS)}")
     if method not in _METHODS:
         raise Refusal(405, f"{path} is for GET", allow=", ".join(_METHODS))
-    return route(master, verbose)
+    return Question(path if method != "OPTIONS" else "*", parameters)
+
+
+def respond(question: Question, master: MasterView, live: LiveFeed) -> Response:
+    """The response to a question, other than for a stream."""
+    verbose = "verbose" in question.parameters
+    match question.path:
+        case "/livez":
+            return _health(check_live(), verbose=verbose)
+        case "/readyz":
+            return _health(check_ready(master.health_state()), verbose=verbose)
+        case "/startupz":
+            return _health(check_started(master.health_state()), verbose=verbose)
+        case "/metrics":
+            return Response(200, metrics.render(master.snapshot()).encode(), metrics.CONTENT_TYPE)
+        case "/status.json":
+            return live.status(span=read_span(question.parameters.get("history", Span.NONE)))
+        case "/":
+            from asgi_master.control.status_page import status_page  # noqa: PLC0415 -- hashes, and the page
+
+            return status_page()
+        case _:
+            # `OPTIONS / HTTP/1.0` is haproxy's health check by default.
+            return Response(
+                200, f"there are {', '.join(_PATHS)}\n".encode(), _TEXT, [("allow", ", ".join(_METHODS))]
+            )
+
+
+def _health(result: HealthResult, *, verbose: bool) -> Response:
+    return Response(200 if result.passes else 503, result.text(verbose=verbose).encode(), _TEXT)
 
 
 class AdminServer(Component):
@@ -80,6 +98,7 @@ class AdminServer(Component):
         sockets: Sequence[socket.socket],
         selector: selectors.BaseSelector,
         master: MasterView,
+        live: LiveFeed,
         *,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -87,9 +106,12 @@ class AdminServer(Component):
         self._master = master
         limits = limits if limits is not None else _LIMITS
         self._http = HttpServer(sockets, selector, self, limits=limits, clock=clock)
+        self._feed = live
+        self._live = LiveStream(live, self._http)
 
     def sweep(self) -> None:
-        """End connections that take too long; to be called at least about once a second."""
+        """Push the newest second, end connections that take too long; to be called at least about once a second."""
+        self._live.push()
         self._http.sweep()
 
     def close(self) -> None:
@@ -103,7 +125,11 @@ class AdminServer(Component):
         return ""
 
     def handle(self, connection: Connection, request: Request) -> None:
-        self._http.answer(connection, respond(request.method, request.target, self._master))
+        question = read_question(request.method, request.target)
+        if question.path == "/events":
+            self._live.open(connection)
+        else:
+            self._http.answer(connection, respond(question, self._master, self._feed))
 
     def refuse(self, refusal: Refusal) -> Response:
         headers = [("allow", refusal.allow)] if refusal.allow else []

@@ -6,6 +6,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import field
+from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -15,12 +16,40 @@ from asgi_master.supervision.policy import MOST_WORKERS
 # --- commands
 
 
+class Span(StrEnum):
+    """How much of the past `GET /status.json` shows."""
+
+    NONE = "none"
+    MINUTE = "minute"
+    """The last minute, second by second."""
+    ALL = "all"
+    """That, and the last fifteen minutes."""
+
+
 @record
 class ShowStatus:
     """`GET /status`."""
 
     def __str__(self) -> str:
         return "status"
+
+
+@record
+class ShowLive:
+    """`GET /status.json`: the fleet now, and in a time before."""
+
+    span: Span
+
+    def __str__(self) -> str:
+        return "live status"
+
+
+@record
+class WatchLive:
+    """`GET /events`: the same as a stream of server-sent events, one in each second."""
+
+    def __str__(self) -> str:
+        return "event stream"
 
 
 @record
@@ -95,6 +124,8 @@ class Stop:
 
 
 Command = ShowStatus | ShowHealth | Reload | Rollback | Scale | Drain | ShowStacks | Stop
+View = ShowLive | WatchLive
+"""What is answered by the live feed."""
 
 
 class Refusal(Exception):  # noqa: N818 -- an answer of the interface, not a fault of the program
@@ -125,6 +156,14 @@ def refuse(refusal: Refusal) -> Reply:
 # --- requests
 
 
+def read_span(value: Any) -> Span:
+    """The value of the parameter `history`. Raises `Refusal`."""
+    try:
+        return Span(value)
+    except ValueError:
+        raise Refusal(400, f"history must be one of {', '.join(Span)}") from None
+
+
 class _Parameters:
     """The query and JSON body of a request by name; parameters that the path does not define are refused."""
 
@@ -148,6 +187,9 @@ class _Parameters:
             raise Refusal(400, f"{name} must be a whole number from {minimum} to {maximum}")
         return value
 
+    def span(self, name: str) -> Span:
+        return read_span(self._values.pop(name, Span.NONE))
+
     def switch(self, name: str) -> bool:
         value = self._values.pop(name, False)
         known = {"1": True, "true": True, "": True, "0": False, "false": False}
@@ -165,9 +207,11 @@ class _Parameters:
 
 _MAX_SLOT = 10_000
 
-_Reader = Callable[[_Parameters], Command]
+_Reader = Callable[[_Parameters], Command | View]
 _ROUTES: dict[str, tuple[str, _Reader]] = {
     "/status": ("GET", lambda _given: ShowStatus()),
+    "/status.json": ("GET", lambda given: ShowLive(given.span("history"))),
+    "/events": ("GET", lambda _given: WatchLive()),
     "/livez": ("GET", lambda _given: ShowHealth("livez")),
     "/readyz": ("GET", lambda _given: ShowHealth("readyz")),
     "/startupz": ("GET", lambda _given: ShowHealth("startupz")),
@@ -183,7 +227,7 @@ _ROUTES: dict[str, tuple[str, _Reader]] = {
 }
 
 
-def read_request(method: str, target: str, body: bytes) -> Command:
+def read_request(method: str, target: str, body: bytes) -> Command | View:
     """Parse a request. Raises `Refusal`."""
     try:
         parts = urlsplit(target)

@@ -67,7 +67,7 @@ def execute(command: Command, master: MasterControl, reloads: Reloads) -> Reply 
         raise Refusal(503, "the master is stopping")
     match command:
         case ShowStatus():
-            return Reply(200, _status(master.status(), reloads))
+            return Reply(200, show_status(master.status(), reloads))
         case ShowHealth(question):
             result = check_health(question, master.health_state())
             text = result.text(verbose=False).strip()
@@ -107,7 +107,8 @@ def _accepted() -> Reply:
     return Reply(202, {"result": "accepted"})
 
 
-def _status(status: FleetStatus, reloads: Reloads) -> dict[str, Any]:
+def show_status(status: FleetStatus, reloads: Reloads) -> dict[str, Any]:
+    """The reply to `GET /status`."""
     last = None if reloads.last is None else asdict(reloads.last)
     return asdict(status) | {
         "generation": reloads.generation,

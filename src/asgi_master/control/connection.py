@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from collections.abc import Mapping
 from dataclasses import field
 from http import HTTPStatus
 
@@ -21,16 +22,30 @@ class Request:
     method: str
     target: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """By name in lower case; of several of one name, the last."""
 
 
 @record
 class Response:
-    """A complete response."""
+    """A complete response, or the head and the begin of one that goes on as a stream."""
 
     status: int
     body: bytes
     content_type: str
     headers: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Chunk:
+    """A part of a stream, which is framed once for all connections."""
+
+    __slots__ = ("framed", "plain")
+
+    def __init__(self, data: bytes) -> None:
+        """`data` is not empty."""
+        self.plain = data
+        self.framed = b"%x\r\n%b\r\n" % (len(data), data)
+        """As a chunk of HTTP/1.1 (RFC 9112 §7.1)."""
 
 
 class Connection:
@@ -45,6 +60,9 @@ class Connection:
         self.is_done = False
         """Whether the connection can be closed."""
         self.is_answered = False
+        self.is_stream = False
+        """Whether the response goes on until one side closes the connection."""
+        self._is_chunked = False
         self._limit = limit
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
         self._received = 0
@@ -56,6 +74,8 @@ class Connection:
         """Read or write what is possible now; returns the request once it is complete. Raises `Refusal`."""
         if self.is_answered:
             self.flush()
+            if self.is_stream:
+                self._discard()
             return None
         try:
             data = self.sock.recv(_CHUNK)
@@ -92,7 +112,11 @@ class Connection:
                     method, target = (
                         part.decode("ascii", "replace") for part in (self._head.method, self._head.target)
                     )
-                    return Request(method, target, bytes(self._body))
+                    headers = {
+                        name.decode("ascii", "replace"): value.decode("latin-1")
+                        for name, value in self._head.headers
+                    }
+                    return Request(method, target, bytes(self._body), headers)
                 case h11.ConnectionClosed():
                     self.is_done = True
                     return None
@@ -111,6 +135,36 @@ class Connection:
             self._send(h11.Data(data=response.body))
         self._send(h11.EndOfMessage())
 
+    def begin_stream(self, response: Response) -> None:
+        """Queue the head of a response that `push` continues; its body is the first part of the stream."""
+        self.is_answered = True
+        self._send(_head_of(response, is_stream=True))
+        head = self._head
+        self.is_stream = head is not None and head.method != b"HEAD"
+        # A client of HTTP/1.0 gets the stream unframed, to the end of the connection.
+        self._is_chunked = (self._http.their_http_version or b"") >= b"1.1"
+        if self.is_stream:
+            self.push(Chunk(response.body))
+
+    def push(self, chunk: Chunk) -> None:
+        """Queue a part of the stream."""
+        self._outgoing += chunk.framed if self._is_chunked else chunk.plain
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Number of bytes that the client has not taken yet."""
+        return len(self._outgoing)
+
+    def _discard(self) -> None:
+        """Note that the client of a stream left. It has nothing more to send: whatever comes ends the connection."""
+        try:
+            self.sock.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.is_done = True
+
     def flush(self) -> None:
         """Write as much as possible now."""
         try:
@@ -121,7 +175,7 @@ class Connection:
         except OSError:
             self.is_done = True
             return
-        self.is_done = self.is_done or self.is_answered
+        self.is_done = self.is_done or (self.is_answered and not self.is_stream)
 
     def _send(self, event: h11.Event) -> None:
         self._outgoing += self._http.send(event) or b""
@@ -134,10 +188,10 @@ def encode(response: Response) -> bytes:
     return b"".join(filter(None, (http.send(event) for event in events)))
 
 
-def _head_of(response: Response) -> h11.Response:
+def _head_of(response: Response, *, is_stream: bool = False) -> h11.Response:
     headers = [
         ("content-type", response.content_type),
-        ("content-length", str(len(response.body))),
+        *([] if is_stream else [("content-length", str(len(response.body)))]),
         ("cache-control", "no-store"),
         ("connection", "close"),
         *response.headers,

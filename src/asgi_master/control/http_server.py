@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from asgi_master.control.api import Refusal
-from asgi_master.control.connection import Connection, Request, Response, encode
+from asgi_master.control.connection import Chunk, Connection, Request, Response, encode
 from asgi_master.records import record
 from asgi_master.telemetry.failure_log import FailureLog
 
@@ -28,6 +28,10 @@ class Limits:
     """Of a complete request."""
     request_time: float = 5.0
     """For a request to arrive, and again for its response to be read."""
+    streams: int = 128
+    """Connections whose response is a stream; they do not count as connections above."""
+    stream_bytes: int = 1024 * 1024
+    """That wait for a client of a stream: one that takes its stream more slowly is closed."""
     accept_pause: float = 1.0
     """After `accept` failed, for example for lack of descriptors."""
 
@@ -69,6 +73,10 @@ class HttpServer:
         self._clock = clock
         self._connections: dict[Connection, None] = {}
         """In the order of their arrival."""
+        self._streams: dict[Connection, None] = {}
+        """Those of them whose response is a stream."""
+        self._events: dict[Connection, int] = {}
+        """The events that each is registered for."""
         self._pausing: dict[socket.socket, float] = {}
         """Listeners that are not watched, and the time until which."""
         self._failures = FailureLog(clock)
@@ -89,6 +97,42 @@ class HttpServer:
                 f"{self._service.name}: an answer", error, "its connection is closed", logging.ERROR
             )
             connection.is_done = True
+        self._update_events(connection)
+
+    def open_stream(self, connection: Connection, response: Response) -> None:
+        """Send the head and the begin of a stream, which `push` continues. Raises `Refusal` if there are too many."""
+        if connection not in self._connections or connection.is_answered:
+            return
+        if len(self._streams) >= self._limits.streams:
+            raise Refusal(503, f"too many {self._service.name} streams")
+        connection.deadline = None
+        connection.begin_stream(response)
+        if connection.is_stream:
+            self._streams[connection] = None
+        self._send(connection)
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether anybody would get what is pushed."""
+        return bool(self._streams)
+
+    def push(self, chunk: Chunk) -> None:
+        """Send a part of the stream to each client of one; those that have not taken what came before are closed."""
+        for connection in list(self._streams):
+            if connection.waiting_bytes + len(chunk.framed) > self._limits.stream_bytes:
+                self._close(connection)
+                continue
+            connection.push(chunk)
+            self._send(connection)
+
+    def _send(self, connection: Connection) -> None:
+        """Write what the client of a stream takes now; it may be late with the rest for the time of a response."""
+        was_waiting = connection.deadline is not None
+        connection.flush()
+        if not connection.waiting_bytes:
+            connection.deadline = None
+        elif not was_waiting:
+            connection.deadline = self._clock() + self._limits.request_time
         self._update_events(connection)
 
     def sweep(self) -> None:
@@ -128,7 +172,8 @@ class HttpServer:
         try:
             sock.setblocking(False)
             peer = self._service.admit(sock)
-            if len(self._connections) >= self._limits.connections and not self._made_room():
+            asking = len(self._connections) - len(self._streams)
+            if asking >= self._limits.connections and not self._made_room():
                 raise Refusal(503, f"too many {self._service.name} connections")
         except Refusal as refusal:
             _reject(sock, self._service.refuse(refusal))
@@ -140,6 +185,7 @@ class HttpServer:
         connection = Connection(sock, peer, self._limits.request_bytes)
         connection.deadline = self._clock() + self._limits.request_time
         self._connections[connection] = None
+        self._events[connection] = selectors.EVENT_READ
         self._selector.register(sock, selectors.EVENT_READ, lambda: self._on_ready(connection))
 
     def _made_room(self) -> bool:
@@ -160,6 +206,8 @@ class HttpServer:
             if request is not None:
                 connection.deadline = None
                 self._service.handle(connection, request)
+            elif connection.is_stream and not connection.waiting_bytes:
+                connection.deadline = None
         except Refusal as refusal:
             self.answer(connection, self._service.refuse(refusal))
             return
@@ -176,12 +224,18 @@ class HttpServer:
             self._close(connection)
         elif connection in self._connections:
             wanted = selectors.EVENT_WRITE if connection.is_answered else selectors.EVENT_READ
-            self._selector.modify(connection.sock, wanted, lambda: self._on_ready(connection))
+            if connection.is_stream:
+                # Reading shows that the client has left.
+                wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.waiting_bytes else 0)
+            if wanted != self._events[connection]:
+                self._events[connection] = wanted
+                self._selector.modify(connection.sock, wanted, lambda: self._on_ready(connection))
 
     def _close(self, connection: Connection) -> None:
         if connection not in self._connections:
             return
-        del self._connections[connection]
+        del self._connections[connection], self._events[connection]
+        self._streams.pop(connection, None)
         self._selector.unregister(connection.sock)
         _close(connection.sock)
         self._service.closed(connection)

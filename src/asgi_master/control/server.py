@@ -9,11 +9,24 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from asgi_master.control.api import Command, Refusal, Reply, ShowHealth, ShowStatus, read_request, refuse
+from asgi_master.control.api import (
+    Command,
+    Refusal,
+    Reply,
+    ShowHealth,
+    ShowLive,
+    ShowStacks,
+    ShowStatus,
+    View,
+    read_request,
+    refuse,
+)
 from asgi_master.control.commands import MasterControl, execute
 from asgi_master.control.component import Component
 from asgi_master.control.connection import Connection, Request, Response
 from asgi_master.control.http_server import HttpServer, Limits
+from asgi_master.control.live_feed import LiveFeed
+from asgi_master.control.live_stream import LiveStream
 from asgi_master.control.pending_replies import PendingReply
 from asgi_master.control.reloads import Reloads
 from asgi_master.supervision.notices import Notice
@@ -35,6 +48,7 @@ class ControlServer(Component):
         sock: socket.socket | None,
         selector: selectors.BaseSelector,
         master: MasterControl,
+        live: LiveFeed,
         reloads: Reloads | None = None,
         *,
         settle: Callable[[], object],
@@ -48,11 +62,12 @@ class ControlServer(Component):
         self._uid = uid
         self._reloads = reloads if reloads is not None else Reloads()
         self._failures = FailureLog(clock)
-        self._commands: deque[tuple[Connection, Command]] = deque()
+        self._commands: deque[tuple[Connection, Command | View]] = deque()
         self._pending: dict[Connection, PendingReply] = {}
         self._clock = clock
         sockets = [] if sock is None else [sock]
         self._http = HttpServer(sockets, selector, self, limits=limits, clock=clock)
+        self._live = LiveStream(live, self._http)
 
     def note(self, notice: Notice) -> None:
         self._reloads.note(notice, time.time())
@@ -69,13 +84,17 @@ class ControlServer(Component):
             if answer is not None:
                 del self._pending[connection]
                 self._answer(connection, answer)
+        self._live.push()
         self._http.sweep()
         self._failures.sweep()
 
-    def _execute(self, connection: Connection, command: Command) -> None:
-        if not isinstance(command, ShowStatus | ShowHealth):
+    def _execute(self, connection: Connection, command: Command | View) -> None:
+        if not isinstance(command, ShowStatus | ShowHealth | ShowStacks | View):
             log.info("control: %s, asked by %s", command, connection.peer)
         try:
+            if isinstance(command, View):
+                self._show(connection, command)
+                return
             result = execute(command, self._master, self._reloads)
         except Refusal as refusal:
             result = refuse(refusal)
@@ -89,6 +108,12 @@ class ControlServer(Component):
             result.cancel()
         else:
             self._pending[connection] = result
+
+    def _show(self, connection: Connection, view: View) -> None:
+        if isinstance(view, ShowLive):
+            self._live.answer(connection, span=view.span)
+        else:
+            self._live.open(connection)
 
     def _poll(self, pending: PendingReply) -> Reply | None:
         try:

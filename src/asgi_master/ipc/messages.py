@@ -148,6 +148,11 @@ class ReplacementRequested:
     reason: Line
 
 
+def _duration(value: float | None) -> float | None:
+    """Seconds, for JSON: no infinity, and nothing that is not a number."""
+    return value if value is not None and 0 <= value < 1e9 else None
+
+
 @record
 class TaskGroup:
     """Tasks of one coroutine that wait at one location. The field names are also the keys of the control API."""
@@ -163,6 +168,10 @@ class TaskGroup:
     """Number of other requests that they serve."""
     stack: Lines = field(default_factory=list)
     """Where they wait, innermost first: `file:line in function: source`."""
+    oldest: Annotated[float | None, _duration] = None
+    """Seconds since the oldest of the requests began; `None` if they are not timed."""
+    oldest_request: Line = ""
+    """That request."""
 
 
 def _few_groups(value: list[TaskGroup]) -> list[TaskGroup]:

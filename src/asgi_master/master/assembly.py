@@ -20,7 +20,9 @@ from typing import NamedTuple
 
 from asgi_master import codec
 from asgi_master.control.admin import AdminServer
+from asgi_master.control.commands import show_status
 from asgi_master.control.component import Component
+from asgi_master.control.live_feed import LiveFeed
 from asgi_master.control.reloads import Reloads
 from asgi_master.control.server import ControlServer
 from asgi_master.errors import BindError, SettingsError
@@ -42,6 +44,7 @@ from asgi_master.master.fleet_control import FleetControl
 from asgi_master.master.fleet_view import FleetView
 from asgi_master.master.guard import Guard
 from asgi_master.master.listeners import Listeners
+from asgi_master.master.live_view import FleetPast, LiveView
 from asgi_master.master.log_files import LogFiles
 from asgi_master.master.loop import Master
 from asgi_master.master.pid_file import PidFile
@@ -203,6 +206,20 @@ def assemble(
         service_restarts=lambda: totals.service_restarts,
         health_state=fleet_view.health_state,
     )
+    reloads = _reloads(state)
+    live_view = LiveView(
+        supervisor,
+        children,
+        settings,
+        listeners,
+        scoreboard,
+        fleet_view,
+        lambda: show_status(fleet_control.status(), reloads),
+        state.register(
+            "history", create=FleetPast, restore=FleetPast.import_state, export=FleetPast.export_state
+        ),
+    )
+    live_feed = LiveFeed(live_view)
     upgrade = Upgrade(
         state,
         process.start,
@@ -220,18 +237,20 @@ def assemble(
         Announcements(settings, children, listeners),
         reload,
         closing_listeners,
+        fleet_view,
+        live_view,
         ControlServer(
             control.sock if control is not None else None,
             selector,
             fleet_control,
-            _reloads(state),
+            live_feed,
+            reloads,
             settle=dispatcher.dispatch,
             uid=os.geteuid(),
         ),
         service_manager,
         shared_sockets,
-        fleet_view,
-        AdminServer([listener.sock for listener in admin], selector, fleet_view),
+        AdminServer([listener.sock for listener in admin], selector, fleet_view, live_feed),
         certificates,
         log_files,
         *([Watcher(started, supervisor, selector, reload)] if started.development.reload else []),

@@ -4,12 +4,12 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from asgi_master import __version__
 from asgi_master.control.component import Component
 from asgi_master.control.health import HealthState, WorkerHealth
-from asgi_master.control.metrics import ServiceCounts, SlotGauges, Snapshot
+from asgi_master.control.metrics import Process, ServiceCounts, SlotGauges, Snapshot
 from asgi_master.ipc.counters import Field
 from asgi_master.ipc.scoreboard import Row, Scoreboard
 from asgi_master.master.accept_queue import queues
@@ -60,6 +60,7 @@ class FleetView(Component):
         self._is_asked = is_asked
         self._was_started = False
         self._memory = MemorySampler()
+        self._sampled_until = 0.0
 
     def note(self, notice: Notice) -> None:
         """Count restarts and reloads."""
@@ -68,8 +69,20 @@ class FleetView(Component):
     def sweep(self) -> None:
         """Follow the phase; sample the memory of one process, if it is due."""
         self._was_started = self._was_started or self._supervisor.phase in _STARTED
-        if self._is_asked and self._memory.is_due:
+        if (self._is_asked or time.monotonic() < self._sampled_until) and self._memory.is_due:
             self._memory.sample(self._sampled())
+
+    def sample_memory_for(self, seconds: float) -> None:
+        """Have memory sampled from now on for this long, also without an admin server."""
+        self._sampled_until = time.monotonic() + seconds
+
+    def processes(self) -> Iterator[Process]:
+        """The memory of each process, as last sampled."""
+        return self._memory.processes()
+
+    def private_memory(self, pid: int) -> int | None:
+        """The bytes that no other process shares, as last sampled; `None` if not known."""
+        return self._memory.private(pid)
 
     # `MasterView`
 

@@ -67,6 +67,11 @@ class MemorySampler:
         now = self._clock()
         self._due = now + max(_PERIOD, _SHARE * (now - began))
 
+    def private(self, pid: int) -> int | None:
+        """The USS of a process; `None` if it was not looked at, or cannot be read."""
+        found = next((memory for process, memory in self._found.items() if process.pid == pid), None)
+        return None if found is None else found.uss
+
     def processes(self) -> Iterator[Process]:
         """What is known, those of one kind and slot, or service, added up."""
         sums: dict[tuple[str, int | None, str], list[Memory]] = {}

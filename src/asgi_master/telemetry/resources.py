@@ -1,7 +1,10 @@
-"""Resource use of processes, read by psutil."""
+"""Resource use of processes: memory, read by psutil, and CPU time."""
+
+import os
 
 from asgi_master.records import record
 
+_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 _NOT_ALLOWED = "those of another user's processes can be read with CAP_SYS_PTRACE only"
 _NOT_KNOWN = "this kernel does not report them"
 
@@ -44,3 +47,17 @@ def proportional_memory(pid: int) -> int | None:
     """The PSS of a process: its resident size counts the pages that all workers share once for each."""
     memory = memory_of(pid)
     return None if memory is None else memory.pss
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """The CPU seconds that a process has used; `None` if it has ended."""
+    try:
+        # Not `pathlib`: it is read of every worker, each second.
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fields = os.read(fd, 1024).rpartition(b")")[2].split()
+        finally:
+            os.close(fd)
+        return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,4 +1,12 @@
-"""Escapes text from outside, so that it is safe to show on one line."""
+"""Makes text from outside safe to show: on one line, and without passwords."""
+
+import re
+
+_USER_INFO = re.compile(r"(?<=://)[^\s/@]+@")
+_NAMED = re.compile(
+    r"(?i)\b([\w.-]*(?:passw(?:or)?d|pwd|secret|token|api[_-]?key|authorization|credential)[\w.-]*[\"']?\s*[=:]\s*)"
+    r"(?:bearer\s+|basic\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s,;&)]+)"
+)
 
 
 def one_line(text: str) -> str:
@@ -12,3 +20,8 @@ def one_line(text: str) -> str:
 
 def _shown(char: str) -> str:
     return char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode("ascii")
+
+
+def without_secrets(text: str) -> str:
+    """The text with `***` for what looks like a secret: the user in a URL, and values of names like `password`."""
+    return _NAMED.sub(r"\1***", _USER_INFO.sub("***@", text))

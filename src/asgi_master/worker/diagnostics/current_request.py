@@ -54,6 +54,15 @@ def subject_of_frame(frame: FrameType) -> str:
     return served.subject() if served is not None else ""
 
 
+def started_at_of(task: "asyncio.Task[Any]") -> float:
+    """When the request that the task runs began, in seconds on the monotonic clock; 0 if that is not known."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    if frame is None or not is_runner(frame):
+        return 0.0
+    # Only a request has it, and only where durations are measured.
+    return getattr(frame.f_locals.get("self"), "started_at", 0.0)
+
+
 def request_of(task: "asyncio.Task[Any]") -> str:
     """The request that a task serves, as far as that is known; else empty."""
     frame = getattr(task.get_coro(), "cr_frame", None)

@@ -20,7 +20,7 @@ from asgi_master import codec
 from asgi_master.ipc.messages import TaskGroup
 from asgi_master.records import mutable_record
 from asgi_master.worker.diagnostics.code_location import CodeLocation, locations_of, outwards, waiting_frames
-from asgi_master.worker.diagnostics.current_request import request_of
+from asgi_master.worker.diagnostics.current_request import request_of, started_at_of
 
 _SLICE = 0.005
 """Seconds of one slice."""
@@ -42,6 +42,9 @@ class _Fold:
     count: int = 0
     names: list[str] = field(default_factory=list)
     serves: Counter[str] = field(default_factory=Counter)
+    oldest: float = 0.0
+    """When the oldest of the requests began, on the monotonic clock; 0 if that is not known."""
+    oldest_request: str = ""
 
 
 _Key = tuple[int | str, ...]
@@ -103,6 +106,9 @@ def _fold_in(folds: _Folds, task: "asyncio.Task[Any]") -> None:
     request = request_of(task)
     if request:
         fold.serves[request] += 1
+    began = started_at_of(task)
+    if began and (not fold.oldest or began < fold.oldest):
+        fold.oldest, fold.oldest_request = began, request
 
 
 def _name_of(coroutine: object) -> str:
@@ -131,4 +137,6 @@ def _group(fold: _Fold) -> TaskGroup:
         serves=[request[:_MAX_LENGTH] for request, _count in fold.serves.most_common(_MAX_SHOWN)],
         more_served=max(0, len(fold.serves) - _MAX_SHOWN),
         stack=stack,
+        oldest=time.monotonic() - fold.oldest if fold.oldest else None,
+        oldest_request=fold.oldest_request[:_MAX_LENGTH],
     )

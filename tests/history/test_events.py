@@ -21,6 +21,8 @@ LOST = n.WorkerLost(5, 1, 3, n.Died(1, -11, 4.0), 0.5)
         (n.StopDelayed(3.0), Kind.STOP),
         (LOST, Kind.FAILURE),
         (n.ZygoteLost(1, -9, 0.0), Kind.FAILURE),
+        (n.ServiceCompleted(5, "cron", 3, 60.0), Kind.SERVICE),
+        (n.ServiceKilled(5, "cron", 3, 9.0), Kind.FAILURE),
         (n.WorkerBecameReady(5, 1, 3), None),
         (n.HeldLetGo(1, n.WhyLetGo.EXPIRED), None),
     ],
@@ -32,7 +34,7 @@ def test_kinds(notice: n.Notice, kind: Kind | None) -> None:
 
 
 def test_every_kind_of_notice_is_decided() -> None:
-    assert len(get_args(n.Notice)) == 29, "a new one: is it an event, and of which kind?"
+    assert len(get_args(n.Notice)) == 36, "a new one: is it an event, and of which kind?"
 
 
 def test_an_event_says_who() -> None:

@@ -1,7 +1,10 @@
 """What will happen next, in fleets on paper."""
 
+from dataclasses import replace
+
 import pytest
 
+from asgi_master.supervision.backoff import Backoff
 from asgi_master.supervision.desired import Desired, Held, Rollout
 from asgi_master.supervision.fleet import Fleet, WorkerRecord, ZygoteRecord
 from asgi_master.supervision.hang import ClockWatch
@@ -46,9 +49,9 @@ def test_a_stop() -> None:
     delayed.shutdown.delayed_until = NOW + 8
     assert told(delayed) == ["stop in 8 s"]
     leaving = state(Phase.STOPPING, worker(0, how=WorkerState.DRAINING), worker(1, how=WorkerState.DRAINING))
-    assert told(leaving) == ["stop: waiting for 2 workers, at most 12 s left"]
+    assert told(leaving) == ["stop: waiting for 2 processes, at most 12 s left"]
     assert told(state(Phase.STOPPING)) == []
-    assert told(state(Phase.STOPPING, worker(0))) == ["stop: waiting for 1 worker"]
+    assert told(state(Phase.STOPPING, worker(0))) == ["stop: waiting for 1 process"]
 
 
 @pytest.mark.parametrize(
@@ -103,9 +106,12 @@ def test_back_offs() -> None:
     for slot, until in ((0, NOW + 1), (1, NOW + 4), (2, NOW - 1), (7, NOW + 9)):
         found.fleet.backoff(slot).until = until
     found.desired.stand_in_backoff.until = NOW + 6
+    found.desired.committed_policy = replace(POLICY, services=("cron", "queue"))
+    found.services.backoffs["cron"] = Backoff(until=NOW + 3)
     found.desired.held = Held(1, POLICY, NOW + 900)
     assert told(found) == [
         "restart of worker 1 in 4 s",
+        "restart of service cron in 3 s",
         "another zygote in 6 s",
         "rollback to generation 1 possible for 15 min",
     ]

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     """The number of workers was changed; a spare was admitted or released."""
     RECYCLING = "recycling"
     """A worker is replaced because of its age, requests, memory, or because somebody asked for it."""
+    SERVICE = "service"
+    """A service was started, stopped, or has completed."""
     STOP = "stop"
     """A stop was requested, or has begun."""
 
@@ -105,6 +107,8 @@ def _kind_of(notice: n.Notice) -> Kind | None:
             return Kind.RECYCLING
         case n.StopDelayed() | n.StoppingForMemory() | n.Stopping():
             return Kind.STOP
+        case n.ServiceStarted() | n.ServiceStopping() | n.ServiceCompleted():
+            return Kind.SERVICE
         case n.WorkerBecameReady() | n.HeldLetGo() | n.Stopped():
             return None
     return Kind.FAILURE

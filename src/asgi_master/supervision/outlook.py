@@ -9,6 +9,7 @@ from enum import StrEnum
 from asgi_master.records import record
 from asgi_master.supervision.fleet import WorkerRecord
 from asgi_master.supervision.policy import Policy
+from asgi_master.supervision.service_view import view_services
 from asgi_master.supervision.state import SupervisorState
 from asgi_master.supervision.states import Phase, WorkerState, ZygoteState
 
@@ -22,7 +23,7 @@ class Step(StrEnum):
     STOP_BEGINS = "stop-begins"
     """A stop that was requested begins."""
     STOPPING = "stopping"
-    """The last worker has left."""
+    """The last worker or service has left."""
     IMPORT = "import"
     """A new generation has imported the application."""
     CANARY = "canary"
@@ -33,6 +34,8 @@ class Step(StrEnum):
     """A worker is ready."""
     RESTART = "restart"
     """A slot that backs off after failures gets a worker."""
+    SERVICE = "service"
+    """A service that failed is started again."""
     KILL = "kill"
     """A worker whose event loop is blocked is killed."""
     LEAVE = "leave"
@@ -58,13 +61,15 @@ class Upcoming:
     total: int | None = None
     """Of several workers: how many are done, of how many."""
     is_rollback: bool = False
+    service: str = ""
+    """Its name, of a service."""
 
 
 def outlook(state: SupervisorState, now: float) -> list[Upcoming]:
     """What will happen, the most important first."""
     shutdown, phase = state.shutdown, state.desired.phase
     if phase in {Phase.STOPPING, Phase.STOPPED}:
-        living = state.fleet.living()
+        living = [*state.fleet.living(), *state.fleet.services()]
         return [Upcoming(Step.STOPPING, _latest(living, now), total=len(living))] if living else []
     found = []
     if shutdown.delayed_until is not None:
@@ -72,6 +77,11 @@ def outlook(state: SupervisorState, now: float) -> list[Upcoming]:
     found += _rollout(state, now)
     found += sorted(
         _of_workers(state, now), key=lambda upcoming: (_RANK[upcoming.step], upcoming.seconds or 0.0)
+    )
+    found += (
+        Upcoming(Step.SERVICE, service.retry_in, service=service.name)
+        for service in view_services(state, now)
+        if service.retry_in is not None
     )
     if state.desired.stand_in is None and state.desired.stand_in_backoff.until > now:
         found.append(Upcoming(Step.ZYGOTE, state.desired.stand_in_backoff.until - now))

@@ -11,7 +11,7 @@ def render(upcoming: Upcoming) -> str:
         case Step.STOP_BEGINS:
             return f"stop in {_seconds(seconds)}"
         case Step.STOPPING:
-            return f"stop: waiting for {_workers(upcoming.total)}{_left(seconds)}"
+            return f"stop: waiting for {_count(upcoming.total, 'process', 'processes')}{_left(seconds)}"
         case Step.IMPORT:
             return f"{rollout}: importing the application{_left(seconds)}"
         case Step.CANARY if slot is None:
@@ -19,7 +19,7 @@ def render(upcoming: Upcoming) -> str:
         case Step.CANARY:
             return f"{rollout}: proving itself in worker {slot}{_left(seconds)}"
         case Step.ROLLOUT:
-            return f"{rollout}: {upcoming.done} of {_workers(upcoming.total)} ready{_left(seconds)}"
+            return f"{rollout}: {upcoming.done} of {_count(upcoming.total, 'worker', 'workers')} ready{_left(seconds)}"
         case Step.BOOT:
             return f"start of worker {slot}{_left(seconds)}"
         case Step.RESTART:
@@ -30,6 +30,8 @@ def render(upcoming: Upcoming) -> str:
             return f"worker {slot} (generation {generation}) leaves{_left(seconds)}"
         case Step.RECYCLE:
             return f"worker {slot} is due to be replaced"
+        case Step.SERVICE:
+            return f"restart of service {upcoming.service} in {_seconds(seconds)}"
         case Step.ZYGOTE:
             return f"another zygote in {_seconds(seconds)}"
         case Step.LET_GO:
@@ -50,5 +52,5 @@ def _seconds(seconds: float | None) -> str:
     return "?" if seconds is None else f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
 
 
-def _workers(count: int | None) -> str:
-    return "1 worker" if count == 1 else f"{count or 0} workers"
+def _count(count: int | None, one: str, several: str) -> str:
+    return f"{count or 0} {one if count == 1 else several}"

@@ -123,6 +123,16 @@ class Stats:
     )
     http2_goaways: list[int] = _counts(51, "_no_error", "_protocol_error", "_enhance_your_calm", "_other")
     """HTTP/2 connections that were ended, by the code of GOAWAY; index 1 to 4."""
+    passed: int = _count(
+        55,
+        "session_connections_passed_total",
+        "Connections that were passed to the worker that has the session of their next request.",
+    )
+    relayed: int = _count(
+        56,
+        "session_requests_relayed_total",
+        "Requests and WebSockets that were relayed to the worker that has their session.",
+    )
     short_responses: int = _count(FIRST_BUCKET)
     """Complete responses whose time from the request's head to their end is within `SHORT`. Without streams."""
     long_responses: list[int] = _counts(FIRST_BUCKET + 1, *map(str, range(1, BUCKET_COUNT)))

@@ -13,6 +13,7 @@ import os
 import select
 import socket
 from collections.abc import Iterator
+from enum import Enum, auto
 
 from asgi_master import faults
 from asgi_master.ipc import descriptors
@@ -23,6 +24,8 @@ _NEW = b"n"
 _NEW_TLS = b"t"
 _MAX_METADATA = 2048
 _FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6, socket.AF_UNIX})
+LARGE_METADATA = 96 * 1024
+"""Bytes of metadata that fit a datagram beside its descriptor, whatever the system's default buffers."""
 _GARBAGE_A_TURN = 64
 """Number of other objects that are closed before `take` returns."""
 
@@ -38,12 +41,46 @@ class TransferredConnection:
     """Whether its client begins with a TLS handshake. After a handshake, connections are not transferred."""
 
 
+class Outcome(Enum):
+    """What became of a connection that was put into a queue."""
+
+    SENT = auto()
+    FULL = auto()
+    """The queue takes no more now."""
+    OVER = auto()
+    """Nothing is taken from the queue any more."""
+
+
+class PutEnd:
+    """The end of another worker's queue that takes connections."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+
+    def put(self, connection: socket.SocketType, metadata: bytes) -> Outcome:
+        """As `HandOff.put`."""
+        try:
+            descriptors.send(self._socket, _MARK + metadata, [connection.fileno()])
+        except (ConnectionError, ValueError):
+            return Outcome.OVER
+        except OSError:
+            return Outcome.FULL
+        return Outcome.SENT
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
+
 class HandOff:
     """Both ends of the queue; every process holds both, so that it outlives any of them."""
 
-    def __init__(self, put_end: socket.socket, take_end: socket.socket) -> None:
+    def __init__(
+        self, put_end: socket.socket, take_end: socket.socket, most_metadata: int = _MAX_METADATA
+    ) -> None:
         self._put = put_end
         self._take = take_end
+        self._most_metadata = most_metadata
         self.is_over = False
         """Whether it was shut down, as far as `take` has seen."""
         self.refused = 0
@@ -55,9 +92,9 @@ class HandOff:
         return cls(*socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
 
     @classmethod
-    def of_fds(cls, put_fd: int, take_fd: int) -> "HandOff":
+    def of_fds(cls, put_fd: int, take_fd: int, most_metadata: int = _MAX_METADATA) -> "HandOff":
         """The queue of which these descriptors are the ends."""
-        return cls(socket.socket(fileno=put_fd), socket.socket(fileno=take_fd))
+        return cls(socket.socket(fileno=put_fd), socket.socket(fileno=take_fd), most_metadata)
 
     @property
     def fds(self) -> tuple[int, int]:
@@ -120,7 +157,7 @@ class HandOff:
                 # A connection that arrives when no descriptor is free is lost, and its client is reset.
                 os.close(os.dup(self._take.fileno()))
                 data, fds = descriptors.receive(
-                    self._take, len(_MARK) + _MAX_METADATA, 1, descriptors.DO_NOT_WAIT
+                    self._take, len(_MARK) + self._most_metadata, 1, descriptors.DO_NOT_WAIT
                 )
                 faults.fault_point("after_take")
                 if not data and not fds and self.is_shut_down:
@@ -159,6 +196,11 @@ class HandOff:
         """Close an object that no worker of this program put into the queue."""
         self.refused += 1
         descriptors.close_at_once(connection)
+
+    def end(self) -> None:
+        """Let nothing more be put into it; what is there can be taken until `is_over`."""
+        with contextlib.suppress(OSError):
+            self._take.shutdown(socket.SHUT_RD)
 
     def leave_to_exit(self) -> None:
         """Leave both ends open until the process exits: a close could wait for what another process put there."""

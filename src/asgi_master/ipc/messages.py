@@ -270,11 +270,38 @@ class UseListeners:
 
 
 @record
+class UsePlace:
+    """To a worker: keep sessions here. The stick table and both ends of the place's queue come along."""
+
+    place: int
+    """The number of its place, which it may have inherited."""
+    secret: str
+    """In hexadecimal: what keys of sessions are hashed with."""
+
+
+@record
+class UsePlaces:
+    """To a worker: where sessions are kept. The put ends of the queues of `new` come along."""
+
+    places: list[int]
+    slots: list[int]
+    """For each place the slot that it serves, or -1 if it takes no new sessions."""
+    new: list[int] = field(default_factory=list)
+
+
+@record
+class TakePlace:
+    """To a worker: serve what is left in the queue whose ends come along, of a place that is given up."""
+
+
+@record
 class Drain:
     """To a worker: finish and exit within `timeout` seconds. To a service, before SIGTERM: the same."""
 
     timeout: float
     hand_off: bool
+    sessions: float = 0.0
+    """Seconds, before those of `timeout`, for which it may go on with the sessions that it has."""
 
 
 @record
@@ -314,6 +341,9 @@ Message = (
     | UseCertificates
     | UseHandOff
     | UseListeners
+    | UsePlace
+    | UsePlaces
+    | TakePlace
     | Drain
     | ReportTasks
 )

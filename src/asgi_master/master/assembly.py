@@ -48,6 +48,7 @@ from asgi_master.master.live_view import FleetPast, LiveView
 from asgi_master.master.log_files import LogFiles
 from asgi_master.master.loop import Master
 from asgi_master.master.pid_file import PidFile
+from asgi_master.master.places import Places
 from asgi_master.master.policy import policy_of
 from asgi_master.master.privileges import PID_FILE, warn_of_exposure
 from asgi_master.master.reload import Reload
@@ -170,6 +171,8 @@ def assemble(
         held.callback(control.close)
 
     supervisor = _supervisor(state, started, runs_services=runs_services)
+    places = Places(children, lambda: supervisor.fleet)
+    state.register("places", create=lambda: places, restore=places.import_state, export=Places.export_state)
     executor = Executor(children, listeners, resources, settings, process.start.directory)
     dispatcher = Dispatcher(events, supervisor, executor, guarded)
     signal_actions = SignalActions(process.signals, guarded)
@@ -250,6 +253,7 @@ def assemble(
         ),
         service_manager,
         shared_sockets,
+        places,
         AdminServer([listener.sock for listener in admin], selector, fleet_view, live_feed),
         certificates,
         log_files,

@@ -268,12 +268,17 @@ class Children(ProcessTable):
     def _not_sent(children: Iterable[WorkerHandle], message: Message, fds: tuple[int, ...]) -> set[int]:
         return {child.worker for child in children if not child.channel.send(message, fds)}
 
-    def drain_worker(self, worker: int, timeout: float, *, hand_off: bool) -> None:
+    def give(self, worker: int, message: Message, fds: tuple[int, ...] = ()) -> bool:
+        """Send a message to a worker; false if it is not there or takes none now."""
+        child = self._workers.get(worker)
+        return child is not None and child.channel.send(message, fds)
+
+    def drain_worker(self, worker: int, timeout: float, *, hand_off: bool, sessions: float = 0.0) -> None:
         """Have the worker finish and exit."""
         child = self._workers.get(worker)
         if child is not None:
             faults.fault_point("before_drain_order", generation=child.generation, slot=child.slot)
-        if child is None or child.channel.send(Drain(timeout, hand_off)):
+        if child is None or child.channel.send(Drain(timeout, hand_off, sessions)):
             return
         if child.process is not None:
             # It lost its channel (an application that closes unknown descriptors); SIGTERM means the same.

@@ -63,8 +63,8 @@ class Executor:
                 self._children.stop_service(worker, timeout)
             case AdmitWorker(worker):
                 self._children.admit_worker(worker)
-            case DrainWorker(worker, timeout, hand_off):
-                self._children.drain_worker(worker, timeout, hand_off=hand_off)
+            case DrainWorker(worker, timeout, hand_off, sessions):
+                self._children.drain_worker(worker, timeout, hand_off=hand_off, sessions=sessions)
             case DumpStacks(worker):
                 self._children.dump_stacks(worker)
             case KillWorker(worker):

@@ -15,6 +15,7 @@ def policy_of(settings: Settings) -> Policy:
         **same_named(Policy, process),
         **same_named(Policy, settings.services),
         services=tuple(parse_service(text).name for text in settings.services.service),
+        sticky_drain=settings.affinity.sticky_drain if settings.affinity.sticky else 0.0,
         exit_on_oom=process.on_oom == "exit",
         exit_on_first_failure=not development.reload,
     )

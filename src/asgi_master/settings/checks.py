@@ -15,6 +15,7 @@ from asgi_master.settings.headers import parse_header
 from asgi_master.settings.model import Settings
 from asgi_master.settings.peers import parse_peer
 from asgi_master.settings.services import parse_callable, parse_service
+from asgi_master.settings.sticky import parse_sticky
 from asgi_master.settings.target import parse_target
 from asgi_master.settings.values import SECONDS, show
 
@@ -75,6 +76,7 @@ class _Checks:
         yield from self._tls()
         yield from self._http()
         yield from self._proxies()
+        yield from _each("sticky", self._settings.affinity.sticky, parse_sticky)
         yield from self._access_log()
         yield from self._files()
         yield from self._times()

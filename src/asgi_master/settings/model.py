@@ -514,6 +514,30 @@ class ProxySettings:
 
 
 @record
+class AffinitySettings:
+    """Sessions that stay with one worker."""
+
+    sticky: tuple[str, ...] = setting(
+        (),
+        metavar="SOURCE",
+        help="Send requests of one session to one worker: cookie:NAME, header:NAME, query:NAME, path:REGEX (whose "
+        "group names the session), client-ip, or cookie:@ for a cookie of the server's own. May be repeated: the "
+        "first source that a request has counts. For applications that keep sessions in memory.",
+    )
+    sticky_drain: float = setting(
+        0.0,
+        minimum=0,
+        help="Time for which a worker that is replaced by a reload or recycled still serves the sessions that it "
+        "has, before drain-timeout begins; 0: none.",
+    )
+    sticky_idle: float = setting(
+        300.0,
+        minimum=1,
+        help="Time without a request or WebSocket after which a session no longer keeps such a worker.",
+    )
+
+
+@record
 class WebSocketSettings:
     """WebSockets."""
 
@@ -683,6 +707,9 @@ class Settings:
     tls: TlsSettings = field(default_factory=TlsSettings, metadata=group_title("TLS"))
     http: HttpSettings = field(default_factory=HttpSettings, metadata=group_title("HTTP"))
     proxy: ProxySettings = field(default_factory=ProxySettings, metadata=group_title("Behind a proxy"))
+    affinity: AffinitySettings = field(
+        default_factory=AffinitySettings, metadata=group_title("Session affinity")
+    )
     websocket: WebSocketSettings = field(default_factory=WebSocketSettings, metadata=group_title("WebSocket"))
     lifespan: LifespanSettings = field(default_factory=LifespanSettings, metadata=group_title("Lifespan"))
     loop: LoopSettings = field(default_factory=LoopSettings, metadata=group_title("Event loop"))

@@ -70,6 +70,8 @@ class DrainWorker:
     timeout: float
     hand_off: bool
     """Whether other workers may take its idle connections (false when all of them are leaving)."""
+    sessions: float = 0.0
+    """Seconds, before those of `timeout`, for which it may go on with the sessions that it has."""
 
 
 @record

@@ -124,6 +124,9 @@ class Orders:
     def drain(self, worker: WorkerRecord, urgency: Urgency, now: float, policy: Policy) -> None:
         """Have it leave, this urgently. A worker that leaves already gets less time, never more."""
         worker.urgency = urgency
+        sessions = (
+            policy.sticky_drain if urgency is Urgency.DRAIN and worker.is_ready and worker.serves else 0.0
+        )
         if urgency is Urgency.QUICK:
             # Requests are cancelled at once; only the lifespan's shutdown takes time, if it ever started up.
             timeout = 0.0
@@ -132,7 +135,7 @@ class Orders:
             )
         else:
             timeout = policy.drain_timeout
-            deadline = now + timeout + policy.kill_grace
+            deadline = now + sessions + timeout + policy.kill_grace
         if worker.serves:
             worker.leaving_since = now
         elif worker.deadline is not None and worker.deadline < deadline:
@@ -142,7 +145,9 @@ class Orders:
         worker.deadline = deadline
         # One that could not boot exits by itself, or never started: no order is needed.
         if worker.state is WorkerState.DRAINING:
-            self._actions.append(DrainWorker(worker.id, timeout, hand_off=urgency is Urgency.DRAIN))
+            self._actions.append(
+                DrainWorker(worker.id, timeout, hand_off=urgency is Urgency.DRAIN, sessions=sessions)
+            )
 
     def drain_all(self, workers: Iterable[WorkerRecord], now: float, policy: Policy) -> None:
         """Drain these workers; others take over their idle connections."""

@@ -21,6 +21,8 @@ class Policy:
     """From the order to spawn until ready; also the time a zygote has to import the application."""
     drain_timeout: float = 30.0
     """From the order to drain until the worker must be gone (its lifespan shutdown included)."""
+    sticky_drain: float = 0.0
+    """How long, before `drain_timeout` begins, a worker that others replace may go on with its sessions."""
     shutdown_timeout: float = 5.0
     """The slice of `drain_timeout` that is reserved for the lifespan's shutdown; all a quick stop leaves."""
     kill_grace: float = 1.0

@@ -28,11 +28,14 @@ from asgi_master.ipc.messages import (
     ReplacementRequested,
     ReportTasks,
     StartAccepting,
+    TakePlace,
     TasksReported,
     UseAccessLog,
     UseCertificates,
     UseHandOff,
     UseListeners,
+    UsePlace,
+    UsePlaces,
     WorkerBooted,
     WorkerBootFailed,
     WorkerDrainStarted,
@@ -67,6 +70,7 @@ from asgi_master.worker.prometheus import forget_this_process
 from asgi_master.worker.randomness import make_different
 from asgi_master.worker.recycling import Recycler, limits_of
 from asgi_master.worker.serving import NewContext, tls_server
+from asgi_master.worker.sessions import Sessions
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.tls import TlsServer
 from asgi_master.worker.wsgi.pool import ThreadPool, call_by_wsgi
@@ -213,6 +217,8 @@ class Worker:
         self._tls: TlsServer | None = None
         self._threads: ThreadPool | None = None
         """Those that call a WSGI application."""
+        affinity = self._settings.affinity
+        self._sessions = Sessions(affinity) if affinity.sticky else None
         self._access_log: AccessLog | AccessLogger | None = None
         self._access_log_fd = assignment.access_log_fd
         """Until the access log owns it."""
@@ -234,6 +240,8 @@ class Worker:
         if lifespan is None:
             return self._exit_code
         context = self._context(lifespan)
+        if self._sessions is not None:
+            await self._sessions.install(context)
         recycler = Recycler(
             limits_of(self._settings.process, random.SystemRandom().random),
             context.stats,
@@ -271,6 +279,8 @@ class Worker:
             await acceptor.take_the_rest()
         await acceptor.stop()
         self._send(AcceptingStopped())
+        if self._sessions is not None:
+            order = await self._sessions.linger(order, self._orders)
         faults.fault_point("drain_start")
         shutdown_slice = self._settings.process.shutdown_timeout if lifespan.supported else 0.0
         await drain(
@@ -365,6 +375,8 @@ class Worker:
             return
         if self._is_admitted:
             self._acceptor.start()
+            if self._sessions is not None:
+                self._sessions.start()
         self._become(RowState.READY if self._is_admitted else RowState.STANDBY)
 
     def _become(self, state: RowState) -> None:
@@ -463,6 +475,8 @@ class Worker:
                 self._take_hand_off(received.fds)
             case UseListeners(secure):
                 self._take_listeners(received.fds, secure)
+            case UsePlace() | UsePlaces() | TakePlace():
+                self._use_places(received.message, received.fds)
             case ReportTasks() as request:
                 sending = asyncio.create_task(self._send_tasks(request))
                 self._sending.add(sending)
@@ -475,6 +489,20 @@ class Worker:
             self._acceptor.renew_hand_off(renewed)
         else:
             self._hand_off.become(renewed).close()
+
+    def _use_places(self, message: UsePlace | UsePlaces | TakePlace, fds: list[int]) -> None:
+        sessions = self._sessions
+        if sessions is None:
+            for fd in fds:
+                descriptors.close(fd)
+            return
+        match message:
+            case UsePlace():
+                sessions.use_place(message, fds)
+            case UsePlaces():
+                sessions.use_places(message, fds)
+            case TakePlace():
+                sessions.take_place(fds)
 
     def _take_listeners(self, fds: list[int], secure: list[int]) -> None:
         listeners = [socket.socket(fileno=fd) for fd in fds]
@@ -563,5 +591,5 @@ class Worker:
         self._take_order(Drain(self._settings.process.drain_timeout, code == ExitCode.OK))
 
     def _take_order(self, order: Drain) -> None:
-        self._deadline.set_in(order.timeout)
+        self._deadline.set_in(order.sessions + order.timeout)
         self._orders.put_nowait(order)

@@ -4,7 +4,7 @@ import socket
 
 from asgi_master.worker.accept.proxy_protocol import ProxyHeaderReader
 from asgi_master.worker.accept.tls import TlsHandshake
-from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.http.h1_sessions import plaintext_protocol
 from asgi_master.worker.transport.connection_state import NEW, ConnectionState
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.endpoints import Endpoints
@@ -46,4 +46,4 @@ def first_protocol(context: WorkerContext, tls: TlsServer | None, state: Connect
         return ProxyHeaderReader(context, state, tls)
     if tls is not None:
         return TlsHandshake(context, tls, state)
-    return H1Connection(context, state)
+    return plaintext_protocol(context, state)

@@ -2,7 +2,7 @@
 
 from asgi_master.http.proxy_protocol import ProxyHeader, ProxyHeaderError, read_header
 from asgi_master.worker.accept.tls import TlsHandshake
-from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.http.h1_sessions import plaintext_protocol
 from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
 from asgi_master.worker.transport.connection_state import ConnectionState, TransferConnection
 from asgi_master.worker.transport.context import Connection, WorkerContext
@@ -96,7 +96,7 @@ class ProxyHeaderReader(Connection, StreamProtocol):
         state = ConnectionState(transport.endpoints.with_proxy_header(header))
         following: StreamProtocol
         if self._tls is None:
-            following = H1Connection(context, state)
+            following = plaintext_protocol(context, state)
         else:
             following = TlsHandshake(context, self._tls, state, is_a_check=not header.is_proxied)
         transport.set_protocol(following)

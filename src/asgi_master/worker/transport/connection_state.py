@@ -37,6 +37,8 @@ class ConnectionState:
 
     `None` if the sender did not say.
     """
+    passes: int = 0
+    """How often it was passed to the worker with the session of a request, since a request was served."""
 
     def to_metadata(self) -> bytes:
         """To travel with the connection."""
@@ -64,6 +66,7 @@ class ConnectionState:
                 expects_proxy_header=_is(known.get("expects_proxy_header", False), bool),
                 served=_count(known.get("served", 0)),
                 idle_since=_time(known.get("idle_since")),
+                passes=_count(known.get("passes", 0)),
             )
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"not the state of a connection: {error!r}") from None

@@ -20,6 +20,7 @@ from asgi_master.http.limits import Http2Limits, HttpLimits, WebSocketLimits
 from asgi_master.http.message import Fields
 from asgi_master.http.server_fields import ServerFields
 from asgi_master.ipc.counters import Stats
+from asgi_master.worker.affinity.router import SessionRouter
 from asgi_master.worker.transport.connection_state import TransferConnection
 from asgi_master.worker.transport.endpoints import Endpoints
 from asgi_master.worker.transport.poller import Poller
@@ -171,6 +172,8 @@ class WorkerContext:
     """Added to each response. The worker's timer renews their date each second."""
     max_active_requests: int = 0
     """Requests served at once by this worker; more are answered 503 with Retry-After. 0 means unlimited."""
+    sessions: SessionRouter | None = None
+    """Where sessions are; `None` if they have no places."""
     access_log: AccessLog | None = None
     counts_durations: bool = False
     """Whether anybody asks how long responses take."""

@@ -1,0 +1,1 @@
+"""Session affinity: which worker has the session that a request belongs to."""

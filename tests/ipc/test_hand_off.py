@@ -9,7 +9,7 @@ import pytest
 
 from asgi_master import faults
 from asgi_master.ipc import descriptors
-from asgi_master.ipc.hand_off import HandOff
+from asgi_master.ipc.hand_off import LARGE_METADATA, HandOff, Outcome, PutEnd
 from descriptor_limit import no_descriptor_left
 
 
@@ -268,3 +268,45 @@ def test_a_descriptor_is_no_sender() -> None:
         for name in {entry.name for entry in Path("/proc/self/fd").iterdir()} - before:
             descriptors.close(int(name))
     assert not descriptors.name_senders(there)
+
+
+class TestPutEnd:
+    """The queue of one worker, which others only put into."""
+
+    def test_what_is_put_there_is_taken_with_much_metadata(self):
+        queue = HandOff(*socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET), LARGE_METADATA)
+        put_end = PutEnd(os.dup(queue.fds[0]))
+        client, server = socket.socketpair()
+        assert put_end.put(server, b"x" * LARGE_METADATA) is Outcome.SENT
+        server.close()
+        (taken,) = queue.take(10)
+        assert taken.metadata == b"x" * LARGE_METADATA
+        taken.connection.close()
+        client.close()
+        put_end.close()
+        queue.close()
+
+    def test_a_full_queue_and_one_that_ended(self, queue):
+        put_end = PutEnd(os.dup(queue.fds[0]))
+        client, server = socket.socketpair()
+        put = 0
+        while (outcome := put_end.put(server, b"")) is Outcome.SENT:
+            put += 1
+        assert outcome is Outcome.FULL
+        queue.end()
+        assert put_end.put(server, b"") is Outcome.OVER
+        # What was there can be taken, and then it is over.
+        taken = list(queue.take(1 << 16))
+        assert (len(taken), queue.is_over) == (put, True)
+        queue.end()
+        for each in taken:
+            each.connection.close()
+        client.close()
+        server.close()
+        put_end.close()
+        assert put_end.put(client, b"") is Outcome.OVER
+
+    def test_both_ends_by_their_descriptors(self, queue):
+        again = HandOff.of_fds(*map(os.dup, queue.fds), LARGE_METADATA)
+        assert list(again.take(1)) == []
+        again.close()

@@ -307,6 +307,28 @@ def test_a_worker_that_leaves_unasked_is_replaced_while_it_drains():
     assert world.generations() == [1, 1]
 
 
+def test_sessions_have_their_time_before_the_drain_and_a_stop_ends_it():
+    policy = Policy(workers=2, drain_timeout=5, sticky_drain=600)
+    world = booted(workers=2, codes={1: Code(drain_time=300), 2: Code(drain_time=NEVER)})
+    old = world.worker(0)
+    reload(world, policy=policy)
+    world.until(lambda: world.generations() == [2, 2])
+    orders = world.orders(DrainWorker)
+    assert {(o.timeout, o.sessions) for o in orders} == {(5.0, 600.0)}
+    world.run(250)
+    assert old.id in world.workers, "it goes on with its sessions"
+    assert world.supervisor.phase is Phase.STEADY, "the reload is committed all the same"
+    world.run(100)
+    assert old.id not in world.workers
+    assert world.orders(KillWorker) == []
+    reload(world, policy=policy)
+    world.until(lambda: world.generations() == [3, 3])
+    world.tell(StopRequested())
+    assert world.orders(DrainWorker)[-1].sessions == 0.0
+    world.run(10)
+    assert world.exit_code is ExitCode.OK, "those of the second generation are killed with the others"
+
+
 def test_a_worker_that_leaves_and_stays_is_killed():
     world = booted(workers=2, drain_timeout=5)
     leaver = world.worker(0)

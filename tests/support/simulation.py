@@ -239,7 +239,7 @@ class Simulation:
                 assert self.workers[worker].standby
                 self.workers[worker].standby = False
             case DrainWorker(worker, timeout):
-                self._drain(self.workers[worker], action, timeout)
+                self._drain(self.workers[worker], action, action.sessions + timeout)
             case KillWorker(worker):
                 fake = self.workers[worker]
                 self.at(NEVER if fake.code.unkillable else 0.01, lambda: self.die(fake))
@@ -284,7 +284,7 @@ class Simulation:
         self.at(fake.code.dies_after, lambda: self.die(fake, -11))
         self.at(fake.code.returns_after, lambda: self.die(fake, 0))
         if fake.draining is not None:
-            self._drain(fake, fake.draining, fake.draining.timeout)
+            self._drain(fake, fake.draining, fake.draining.sessions + fake.draining.timeout)
 
     def _failed(self, fake: FakeWorker, reason: str, status: int) -> None:
         if fake.id in self.workers:

@@ -9,6 +9,7 @@ Rules:
 """
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -41,6 +42,10 @@ class TransferredConnection:
     """Whether its client begins with a TLS handshake. After a handshake, connections are not transferred."""
 
 
+_LATER = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
+"""Errors of a queue that takes no more now, of the kernel, or of this user's descriptors in queues."""
+
+
 class Outcome(Enum):
     """What became of a connection that was put into a queue."""
 
@@ -61,10 +66,8 @@ class PutEnd:
         """As `HandOff.put`."""
         try:
             descriptors.send(self._socket, _MARK + metadata, [connection.fileno()])
-        except (ConnectionError, ValueError):
-            return Outcome.OVER
-        except OSError:
-            return Outcome.FULL
+        except OSError as error:
+            return Outcome.FULL if error.errno in _LATER else Outcome.OVER
         return Outcome.SENT
 
     def close(self) -> None:

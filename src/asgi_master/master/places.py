@@ -95,6 +95,8 @@ class Places(Component):
         self._tell(workers)
 
     def _is_sticky(self, record: WorkerRecord) -> bool:
+        if record.role is Role.SERVICE:
+            return False
         settings = self._children.settings_of(record.generation)
         return settings is not None and bool(settings.affinity.sticky)
 

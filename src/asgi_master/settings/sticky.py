@@ -1,4 +1,4 @@
-"""What holds requests of one session together: `cookie:NAME`, `cookie:@`, `header:NAME`, `query:NAME`, `path:REGEX`, `client-ip`."""
+"""Where requests name their session: a cookie, a header, a parameter, a part of the path, the client."""
 
 import re
 

@@ -77,8 +77,10 @@ class Relays:
         ends = loop.time() + _PATIENCE
         ours, theirs = socket.socketpair()
         with theirs:
-            while (outcome := place.put_end.put(theirs, RELAY)) is Outcome.FULL and loop.time() < ends:
+            outcome = place.put_end.put(theirs, RELAY)
+            while outcome is Outcome.FULL and loop.time() < ends:
                 await asyncio.sleep(_RETRY_AFTER)
+                outcome = place.put_end.put(theirs, RELAY)
         if outcome is not Outcome.SENT:
             ours.close()
             return None

@@ -284,7 +284,7 @@ class Simulation:
         self.at(fake.code.dies_after, lambda: self.die(fake, -11))
         self.at(fake.code.returns_after, lambda: self.die(fake, 0))
         if fake.draining is not None:
-            self._drain(fake, fake.draining, fake.draining.sessions + fake.draining.timeout)
+            self._drain(fake, fake.draining, fake.draining.timeout)
 
     def _failed(self, fake: FakeWorker, reason: str, status: int) -> None:
         if fake.id in self.workers:

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from asgi_master.ipc.conduct import SERVICE, WORKER, ZYGOTE, BreachError, Conduct, Sender
+from asgi_master.ipc.conduct import BASE, SERVICE, WORKER, ZYGOTE, BreachError, Conduct, Sender
 from asgi_master.ipc.messages import (
     ApplicationImported,
     ApplicationImportFailed,
@@ -38,6 +38,8 @@ FOR_CHILDREN = {
     "Drain",
     "ReportTasks",
     "WorkerReaped",
+    "WarmUp",
+    "ForkZygote",
 }
 
 
@@ -49,7 +51,7 @@ def conduct(role: Sender, *said: Message) -> Conduct:
 
 
 def test_every_word_is_somebodys():
-    words = {kind.__name__ for role in (ZYGOTE, WORKER, SERVICE) for kind in role.once | role.often}
+    words = {kind.__name__ for role in (BASE, ZYGOTE, WORKER, SERVICE) for kind in role.once | role.often}
     assert words | FOR_CHILDREN == {kind.__name__ for kind in get_args(Message)}
     assert not words & FOR_CHILDREN
 

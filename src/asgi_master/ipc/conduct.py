@@ -14,10 +14,12 @@ from asgi_master.ipc.messages import (
     ReplacementRequested,
     TasksReported,
     Unknown,
+    WarmedUp,
     WorkerBooted,
     WorkerBootFailed,
     WorkerDrainStarted,
     WorkerForked,
+    ZygoteForked,
     ZygoteStarted,
 )
 from asgi_master.records import mutable_record, record
@@ -47,6 +49,11 @@ ZYGOTE = Sender(
     ZygoteStarted,
     once=frozenset({ApplicationImported, ApplicationImportFailed}),
     often=frozenset({ZygoteStarted, ForkFailed}),
+)
+BASE = Sender(
+    WarmedUp,
+    once=frozenset(),
+    often=frozenset({WarmedUp, ZygoteForked}),
 )
 WORKER = Sender(
     WorkerForked,

@@ -21,6 +21,13 @@ def frozen_file(name: str, content: bytes) -> int:
     return _sealed_file(name, len(content), content, _SIZE_SEALS | fcntl.F_SEAL_WRITE)
 
 
+def growing_file(name: str) -> int:
+    """An empty file for children to write to, which nobody maps; the caller owns the descriptor. Raises `OSError`."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL)
+    return fd
+
+
 def content_of(fd: int) -> bytes:
     """The content of the file, whatever its offset. Raises `OSError`."""
     return os.pread(fd, os.fstat(fd).st_size, 0)

@@ -87,6 +87,25 @@ class ApplicationImported:
     hazards: Names = field(default_factory=list)
     directory: Line = ""
     """The working directory of the zygote, links resolved."""
+    manner: Line = ""
+    """In development: `warm`, or `cold`, with the reason after a colon if there is one."""
+
+
+@record
+class ZygoteForked:
+    """From a zygote that a warm base forked, on the base's channel: its process has started."""
+
+    pid: int
+
+
+@record
+class WarmedUp:
+    """From a warm base: it has imported so many modules and can fork; or why it cannot, in a line."""
+
+    modules: int
+    refusal: Line = ""
+    limit: int = -1
+    """With a refusal: another base can take so many steps; -1 if none can."""
 
 
 @record
@@ -195,11 +214,29 @@ class TasksReported:
 
 @record
 class Boot:
-    """To a zygote: what to import and how to serve it. The descriptors of the scoreboard and its roster come along."""
+    """To a zygote: what to import and how to serve it.
+
+    The descriptors of the scoreboard and its roster come along and, in development, a file for what the import shows.
+    """
 
     generation: int
     directory: str
     settings: Settings
+
+
+@record
+class WarmUp:
+    """To a warm base: import what an import of the application showed; the file with that comes along."""
+
+    directory: str
+    settings: Settings
+    limit: int = -1
+    """Take so many steps of it only; -1 for all."""
+
+
+@record
+class ForkZygote:
+    """To a warm base: fork a zygote, whose channel comes along."""
 
 
 @record
@@ -323,6 +360,8 @@ Message = (
     ZygoteStarted
     | ApplicationImported
     | ApplicationImportFailed
+    | ZygoteForked
+    | WarmedUp
     | ForkFailed
     | WorkerForked
     | WorkerBooted
@@ -332,6 +371,8 @@ Message = (
     | ReplacementRequested
     | TasksReported
     | Boot
+    | WarmUp
+    | ForkZygote
     | Fork
     | ForkService
     | StartService

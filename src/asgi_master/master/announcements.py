@@ -30,6 +30,8 @@ class Announcements(Component):
         level, line = notices.render(notice)
         if isinstance(notice, ReloadCommitted) and (where := self._children.directory_of(notice.generation)):
             line = f"{line}, from {where}"
+            if manner := self._children.manner_of(notice.generation):
+                line = f"{line} ({manner})"
         log.log(level, "%s", line, extra=self._children.tracebacks.of(notice))
 
     def _log_addresses(self, settings: Settings) -> None:

@@ -26,7 +26,6 @@ from asgi_master.control.live_feed import LiveFeed
 from asgi_master.control.reloads import Reloads
 from asgi_master.control.server import ControlServer
 from asgi_master.errors import BindError, SettingsError
-from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.prctl import become_subreaper
 from asgi_master.ipc.scoreboard import Scoreboard, layout
@@ -63,6 +62,7 @@ from asgi_master.master.systemd import ServiceManager
 from asgi_master.master.totals import Totals
 from asgi_master.master.upgrade import Upgrade
 from asgi_master.master.upgrade_state import StateSection, UpgradeState
+from asgi_master.master.warm_zygotes import WarmZygotes, ZygoteSource
 from asgi_master.master.watcher import Watcher
 from asgi_master.master.worker_resources import WorkerResources
 from asgi_master.settings.model import Settings
@@ -108,14 +108,14 @@ def assemble(
     settings: RunningSettings,
     process: Process,
     reread: Callable[[], Settings],
-    new_zygote: Callable[[], tuple[int, Channel]],
+    early_zygote: EarlyZygote,
     *,
     runs_services: bool = True,
 ) -> tuple[Master, Listeners]:
     """The master and its listeners, open; `held` closes all of it. Raises `AsgiMasterError`, `OSError`.
 
-    `reread` reads the settings for a reload and raises `SettingsError`; `new_zygote` starts a process that waits for
-    its `Boot`. Without `runs_services`, services are imported but never started.
+    `reread` reads the settings for a reload and raises `SettingsError`; `early_zygote` starts zygotes.
+    Without `runs_services`, services are imported but never started.
     """
     started, directory = settings.current, Path(process.start.directory)
     _write_pid_file(held, state, started)
@@ -132,7 +132,8 @@ def assemble(
     held.callback(guarded, scoreboard.close)
     hand_off = _hand_off(state)
     held.callback(guarded, hand_off.leave_to_exit)
-    children = Children(selector, scoreboard, hand_off, new_zygote, events.append, guarded)
+    zygotes = ZygoteSource(early_zygote.zygote)
+    children = Children(selector, scoreboard, hand_off, zygotes.new_zygote, events.append, guarded)
     held.callback(guarded, children.close)
     state.register(
         "children", create=lambda: children, restore=children.import_state, export=Children.export_state
@@ -235,6 +236,15 @@ def assemble(
         settle,
     )
     signal_actions.actions = master_actions(events.append, children, log_files, reload, upgrade)
+
+    def development() -> list[Component]:
+        return [
+            Watcher(started, supervisor, selector, reload),
+            WarmZygotes(
+                zygotes, early_zygote.warm_base, children, settings, selector, process.start.directory
+            ),
+        ]
+
     # Notices are logged before they have effects, and settings are committed before binds are closed for them.
     components: list[Component] = [
         Announcements(settings, children, listeners),
@@ -257,7 +267,7 @@ def assemble(
         AdminServer([listener.sock for listener in admin], selector, fleet_view, live_feed),
         certificates,
         log_files,
-        *([Watcher(started, supervisor, selector, reload)] if started.development.reload else []),
+        *(development() if started.development.reload else []),
         # In its sweep it may replace this program.
         upgrade,
     ]

@@ -37,6 +37,8 @@ class ZygoteHandle:
     boot: Boot
     directory: str = ""
     """Its real working directory, once it was reported."""
+    manner: str = ""
+    """In development: how it imported (see `ApplicationImported`)."""
     conduct: Conduct = field(default_factory=lambda: Conduct(ZYGOTE))
 
     def __str__(self) -> str:

@@ -109,6 +109,8 @@ class Children(ProcessTable):
         self._expected_exits: dict[int, Callable[[int], None]] = {}
         self._stack_dumps = StackDumpRequests()
         self._stacks = StackPipes(selector, self._stack_dumps)
+        self.learnt: tuple[int, ...] = ()
+        """In development: the file in which zygotes write what their import shows."""
         self._guarded = guarded or Guard()
         self._reader = ChannelReader(selector)
         self.disposal = self._reader.disposal
@@ -385,6 +387,10 @@ class Children(ProcessTable):
         """Call `on_exit` with the status of a child that is neither zygote nor worker, once it is reaped."""
         self._expected_exits[pid] = on_exit
 
+    def expect_no_exit(self, pid: int) -> None:
+        """Undo `expect_exit`: it becomes a zygote."""
+        self._expected_exits.pop(pid, None)
+
     # Upgrade
 
     def export_state(self) -> StateSection:
@@ -430,8 +436,8 @@ class Children(ProcessTable):
             case ZygoteStarted():
                 if not self._boot(zygote):
                     self._report(ZygoteFailed(zygote.generation, "it could not be told what to import"))
-            case ApplicationImported(directory=directory):
-                zygote.directory = directory
+            case ApplicationImported(directory=directory, manner=manner):
+                zygote.directory, zygote.manner = directory, manner
                 self._report(ZygoteReady(zygote.generation))
             case ApplicationImportFailed(reason):
                 self.tracebacks.keep(message)
@@ -450,7 +456,7 @@ class Children(ProcessTable):
         except OSError:
             return False
         try:
-            return zygote.channel.send(zygote.boot, (self._scoreboard.fd, roster))
+            return zygote.channel.send(zygote.boot, (self._scoreboard.fd, roster, *self.learnt))
         finally:
             descriptors.close(roster)
 

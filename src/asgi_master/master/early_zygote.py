@@ -58,13 +58,21 @@ class EarlyZygote:
 
     def zygote(self) -> "tuple[int, Channel]":
         """A zygote that waits for its `Boot`: its pid and our end of its channel. Raises `OSError`."""
-        from asgi_master.ipc.channel import Channel  # noqa: PLC0415 -- after the start
-
         waiting, self._waiting = self._waiting, None
-        pid, end = waiting or spawn_zygote(self.interpreter)
-        channel = Channel(end)
-        channel.refuse_descriptors()
-        return pid, channel
+        return _with_channel(waiting or spawn_zygote(self.interpreter))
+
+    def warm_base(self) -> "tuple[int, Channel]":
+        """A process that waits for `WarmUp`: its pid and our end of its channel. Raises `OSError`."""
+        return _with_channel(spawn_zygote(self.interpreter, "base"))
+
+
+def _with_channel(started: tuple[int, socket.socket]) -> "tuple[int, Channel]":
+    from asgi_master.ipc.channel import Channel  # noqa: PLC0415 -- after the start
+
+    pid, end = started
+    channel = Channel(end)
+    channel.refuse_descriptors()
+    return pid, channel
 
 
 def _inherit_nothing() -> None:

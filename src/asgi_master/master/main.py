@@ -50,7 +50,7 @@ def run(read: Callable[[], Settings], early_zygote: EarlyZygote) -> ExitCode:
                 log.info("upgraded to asgi-master %s (same process %d)", __version__, os.getpid())
             else:
                 _greet(settings.current, process.start.directory)
-            master, listeners = assemble(held, state, settings, process, read, early_zygote.zygote)
+            master, listeners = assemble(held, state, settings, process, read, early_zygote)
         status = master.run()
         name_holders(listeners.urls)
         return status

@@ -17,6 +17,8 @@ class ProcessTable:
         """By generation."""
         self._workers: dict[int, WorkerHandle] = {}
         """By the worker's number; those of services are among them."""
+        self.no_base_because = ""
+        """In development: why there is no warm base, if it could not import."""
 
     def serving(self) -> list[WorkerHandle]:
         """The workers, without services: they have connections, listeners and numbers on the scoreboard."""
@@ -35,6 +37,12 @@ class ProcessTable:
         """The real working directory of the generation's zygote; empty if it is not known."""
         zygote = self._zygotes.get(generation)
         return zygote.directory if zygote is not None else ""
+
+    def manner_of(self, generation: int) -> str:
+        """How the generation's zygote imported, in development: `warm` or `cold`; empty if it is not known."""
+        zygote = self._zygotes.get(generation)
+        manner = zygote.manner if zygote is not None else ""
+        return f"cold: {self.no_base_because}" if manner == "cold" and self.no_base_because else manner
 
     def read_heartbeats(self) -> HeartbeatsRead:
         """The newest heartbeat, tally and progress of each worker."""

@@ -33,7 +33,7 @@ def rehearse(read: Callable[[], Settings], early_zygote: EarlyZygote) -> ExitCod
         process = set_up_process(held, state, running, early_zygote)
         # Another master may run the services.
         master, _ = assemble(
-            held, state, running, process, lambda: settings, early_zygote.zygote, runs_services=False
+            held, state, running, process, lambda: settings, early_zygote, runs_services=False
         )
         audience = _Audience(master.stop)
         master.add(audience)

@@ -24,12 +24,15 @@ _NOT_FOR_CHILDREN = (
 """Variables of the service manager that are for the master alone."""
 
 
-def spawn_zygote(interpreter: Interpreter) -> tuple[int, socket.socket]:
-    """Start one; returns its pid and our end of its channel, as a socket. Raises `OSError`."""
+def spawn_zygote(interpreter: Interpreter, *words: str) -> tuple[int, socket.socket]:
+    """Start one, with these words on its command line; returns its pid and our end of its channel, as a socket.
+
+    Raises `OSError`.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         ours.setblocking(False)
-        command = interpreter.command("asgi_master.worker.zygote", str(_CHANNEL_FD), str(os.getpid()))
+        command = interpreter.command("asgi_master.worker.zygote", str(_CHANNEL_FD), str(os.getpid()), *words)
         pid = spawn_python(command, {theirs.fileno(): _CHANNEL_FD}, blocked=HANDLED)
     except OSError:
         ours.close()

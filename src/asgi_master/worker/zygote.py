@@ -1,7 +1,10 @@
 """The zygote: a fresh interpreter that imports the application once, and then only forks.
 
-Started by the master as `python -m asgi_master.worker.zygote FD MASTER_PID [no-preload]`, where FD is its channel. It
+Started by the master as `python -m asgi_master.worker.zygote FD MASTER_PID [WORD]`, where FD is its channel. It
 runs no event loop, starts no thread and accepts no connections. End of file on the channel ends it.
+
+The words: `no-preload` leaves the import to the workers, `base` makes it a warm base (`warm.base`), `cold=REASON` is
+said by a zygote that such a base forked, when it starts again in a fresh interpreter.
 """
 
 import contextlib
@@ -18,7 +21,8 @@ import socket
 import sys
 import time
 import warnings
-from typing import NoReturn
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NoReturn
 
 from asgi_master import faults
 from asgi_master.errors import ApplicationError, AsgiMasterError, ExitCode, SettingsError
@@ -53,6 +57,9 @@ from asgi_master.worker.randomness import generators
 from asgi_master.worker.service import ServiceAssignment, load_services, run_service
 from asgi_master.worker.serving import serving, tls_server
 
+if TYPE_CHECKING:
+    from asgi_master.worker.warm.base import Warmth
+
 # What they made stays: the collection that would come at once, and those of the next imports, pass over it.
 gc.freeze()
 gc.enable()
@@ -60,6 +67,8 @@ gc.enable()
 log = logging.getLogger("asgi_master")
 
 _NO_PRELOAD = "no-preload"
+_BASE = "base"
+_COLD = "cold="
 _PAUSE = 0.05
 """Seconds between two attempts to reach the master while the kernel lacks a resource."""
 _ATTEMPTS = 40
@@ -77,23 +86,37 @@ _HANDLED = (
 def main() -> None:
     """Start, then fork workers as ordered until the channel ends."""
     standard_output.line_by_line()
-    channel_fd, master_pid = int(sys.argv[1]), int(sys.argv[2])
-    preload_refused = _NO_PRELOAD in sys.argv[3:]
+    environ = dict(os.environ)
+    channel_fd, master_pid, words = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    preload_refused = _NO_PRELOAD in words
     _leave_signals_to_the_master()
     # Hazards are searched for explicitly; Python 3.12 and 3.13 mistake a nice value for a number of threads.
     warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning, "__main__")
     _die_with(master_pid)
-    channel = Channel.of_fd(channel_fd)
+    channel, warmth = Channel.of_fd(channel_fd), None
+    if _BASE in words:
+        from asgi_master.worker.warm.base import run_base  # noqa: PLC0415 -- development alone needs it
+
+        # This returns in the zygotes that it forks.
+        channel, warmth = run_base(channel, master_pid, _double_fork)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _die_with(master_pid)
     _send(channel, ZygoteStarted())
     received = channel.receive()
     if received is None or not isinstance(received.message, Boot):
         sys.exit(ExitCode.OK)
-    inheritance = _inherit(received.message, received.fds)
+    boot = received.message
+    if warmth is not None and (reason := warmth.objection(boot)):
+        _start_again(channel.fileno(), master_pid, f"{_COLD}{reason}", environ)
+    inheritance, learnt_fd = _inherit(boot, received.fds)
     faults.set_location(generation=inheritance.generation)
     try:
-        directory = _prepare_process(received.message.directory, inheritance, begins_again=preload_refused)
+        directory = _prepare_process(
+            boot.directory, inheritance, begins_again=preload_refused or warmth is not None
+        )
         _die_with(master_pid)
-        hazards = _import(inheritance, preload_refused=preload_refused)
+        with _following(boot, warmth, learnt_fd):
+            hazards = _import(inheritance, preload_refused=preload_refused)
     except AsgiMasterError as error:
         traceback, exception = for_another_process(
             error.__cause__, full=inheritance.settings.logging.traceback == "full"
@@ -104,12 +127,14 @@ def main() -> None:
         _log_hazards(hazards, inheritance.settings.process.preload)
         if inheritance.settings.process.preload == "auto":
             # The import cannot be undone: start again in a fresh image that leaves it to the workers.
-            _start_again_without_preload(channel_fd)
+            _start_again(channel.fileno(), master_pid, _NO_PRELOAD, os.environ)
     # All of this is shared by the workers; a collection in one of them must not touch, and so copy, it. Collecting once
     # more first takes time and leaves holes, which the workers would fill, and so copy (ADR 8).
     gc.freeze()
     faults.fault_point("after_import")
-    _send(channel, ApplicationImported(hazards, directory))
+    if warmth is not None:
+        inheritance.generators += warmth.generators
+    _send(channel, ApplicationImported(hazards, directory, _manner(words, warmth)))
     _serve(channel, inheritance, master_pid)
     channel.leave_open()
 
@@ -129,16 +154,44 @@ def _die_with(master_pid: int) -> None:
         sys.exit(ExitCode.MASTER_LOST)
 
 
-def _inherit(boot: Boot, fds: list[int]) -> Inheritance:
-    board_fd, roster_fd = fds
+def _inherit(boot: Boot, fds: list[int]) -> tuple[Inheritance, int]:
+    """What workers inherit, and in development the file for what the import shows, else -1."""
+    board_fd, roster_fd, *learnt_fds = fds
     settings = boot.settings
-    return Inheritance(
+    inheritance = Inheritance(
         generation=boot.generation,
         settings=settings,
         scoreboard=Scoreboard(board_fd, roster_fd),
         application=None,
         new_context=serving(settings),
     )
+    return inheritance, learnt_fds[0] if learnt_fds else -1
+
+
+@contextlib.contextmanager
+def _following(boot: Boot, warmth: "Warmth | None", learnt_fd: int) -> Iterator[None]:
+    """In development, learn from the import, for the warm base."""
+    if learnt_fd < 0:
+        yield
+        return
+    from asgi_master.worker.warm import learning  # noqa: PLC0415 -- development alone needs it
+    from asgi_master.worker.warm.base import tree_of  # noqa: PLC0415
+
+    if warmth is not None:
+        yield
+        descriptors.close(learnt_fd)
+        return
+    with learning.ImportLearner(tree_of(boot.settings, boot.directory)) as learner:
+        yield
+    learning.dump(learner.learnt, learnt_fd)
+    descriptors.close(learnt_fd)
+
+
+def _manner(words: list[str], warmth: "Warmth | None") -> str:
+    reason = next((word.removeprefix(_COLD) for word in words if word.startswith(_COLD)), "")
+    if warmth is not None:
+        return "warm"
+    return f"cold: {reason}" if reason else "cold"
 
 
 def _prepare_process(directory: str, inheritance: Inheritance, *, begins_again: bool) -> str:
@@ -207,9 +260,11 @@ def _leave_signals_to_the_master() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _start_again_without_preload(channel_fd: int) -> NoReturn:
+def _start_again(channel_fd: int, master_pid: int, word: str, environ: Mapping[str, str]) -> NoReturn:
+    """Execute this program in the place of this process, which keeps its channel."""
     os.set_inheritable(channel_fd, True)
-    os.execv(sys.executable, [*sys.orig_argv, _NO_PRELOAD])  # noqa: S606 -- our own program
+    begin = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
+    os.execve(sys.executable, [*begin, str(channel_fd), str(master_pid), word], environ)  # noqa: S606 -- our own program
 
 
 def _serve(channel: Channel, inheritance: Inheritance, master_pid: int) -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import select
 import signal
@@ -42,7 +43,7 @@ def wait_until_told(changes, touch):
     for _ in range(100):
         touch()
         if told(changes, 0.2):
-            return changes.read(1)
+            return changes.read(4096).partition(b"\n")[0] + b"\n"
     raise AssertionError("no change was told")
 
 
@@ -51,13 +52,16 @@ def drain(changes):
         changes.read(4096)
 
 
-def test_a_byte_is_written_for_changes_that_matter(tmp_path):
+def test_a_line_is_written_for_changes_that_matter(tmp_path):
     package = tmp_path / "package"
     package.mkdir()
     (package / "__pycache__").mkdir()
     with watcher(tmp_path) as (_process, changes):
         source = package / "module.py"
-        assert wait_until_told(changes, lambda: source.write_text("a")) == b"\n"
+        assert (
+            wait_until_told(changes, lambda: source.write_text("a"))
+            == json.dumps([str(source)]).encode() + b"\n"
+        )
         drain(changes)
         (package / "notes.txt").write_text("b")
         (package / "__pycache__" / "module.py").write_text("b")

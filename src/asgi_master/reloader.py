@@ -1,17 +1,18 @@
 """The watcher behind `--reload`: reports changes of source files to the master through a pipe.
 
 The master starts it as `python -m asgi_master.reloader FD [--include GLOB]... DIR...`: a separate process, because
-watchfiles brings threads and native code. It writes one byte to FD per batch of changes, and ends when FD has no reader
-or its parent dies. The master decides what to do on a change.
+watchfiles brings threads and native code. It writes one line to FD per batch of changes, a JSON list of the first paths,
+and ends when FD has no reader or its parent dies. The master decides what to do on a change.
 """
 
 import argparse
 import contextlib
+import json
 import os
 import select
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
@@ -21,6 +22,11 @@ from asgi_master.telemetry.text import one_line
 
 DEFAULT_INCLUDES = ("*.py",)
 
+_QUIET_MS = 20
+"""Changes are reported once there were no others for this long, or after `_LONGEST_MS`: editors write several files."""
+_LONGEST_MS = 200
+_MOST_NAMES = 20
+"""Paths in a line, each shorter than the system allows: a line fits a pipe."""
 _LOOK_UP_PERIOD_MS = 1000
 """Interval of the check for a reader while nothing changes."""
 
@@ -50,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def watch(fd: int, directories: Sequence[str], includes: tuple[str, ...]) -> None:
-    """Write a byte to `fd` for each batch of changes below `directories`, until it has no reader."""
+    """Write a line to `fd` for each batch of changes below `directories`, until it has no reader."""
     import watchfiles  # noqa: PLC0415 -- optional: only development needs it
 
     ignored = watchfiles.DefaultFilter()  # .git, __pycache__, editors' backup files
@@ -59,13 +65,23 @@ def watch(fd: int, directories: Sequence[str], includes: tuple[str, ...]) -> Non
         return ignored(change, path) and is_included(path, includes)
 
     for changes in watchfiles.watch(
-        *directories, watch_filter=matters, rust_timeout=_LOOK_UP_PERIOD_MS, yield_on_timeout=True
+        *directories,
+        watch_filter=matters,
+        debounce=_LONGEST_MS,
+        step=_QUIET_MS,
+        rust_timeout=_LOOK_UP_PERIOD_MS,
+        yield_on_timeout=True,
     ):
         if not _is_read(fd):
             return
         if changes:
             with contextlib.suppress(BrokenPipeError):
-                os.write(fd, b"\n")
+                os.write(fd, line_of(path for _, path in changes))
+
+
+def line_of(paths: Iterable[str]) -> bytes:
+    """The line for a batch."""
+    return json.dumps(sorted(set(paths))[:_MOST_NAMES]).encode() + b"\n"
 
 
 def is_included(path: str, includes: tuple[str, ...]) -> bool:

@@ -8,8 +8,17 @@ from asgi_master.master.children import Children
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.open_listener import Listener
 from asgi_master.master.running_settings import RunningSettings
+from asgi_master.master.watcher import ChangedFiles
 from asgi_master.settings.model import Settings
-from asgi_master.supervision.notices import MasterReady, Notice, ReloadCommitted
+from asgi_master.supervision.notices import (
+    MasterReady,
+    Notice,
+    ReloadCommitted,
+    ReloadFailed,
+    ReloadStarted,
+    ReloadSuperseded,
+    WorkerBecameReady,
+)
 from asgi_master.telemetry import notices
 
 log = logging.getLogger("asgi_master")
@@ -18,7 +27,11 @@ log = logging.getLogger("asgi_master")
 class Announcements(Component):
     """One line for each notice. Addresses are logged once workers accept there."""
 
-    def __init__(self, settings: RunningSettings, children: Children, listeners: Listeners) -> None:
+    def __init__(
+        self, settings: RunningSettings, children: Children, listeners: Listeners, changed: ChangedFiles
+    ) -> None:
+        """`changed` are the files that a reload in development is for."""
+        self._changed = changed
         self._settings = settings
         self._children = children
         self._listeners = listeners
@@ -28,11 +41,25 @@ class Announcements(Component):
         if isinstance(notice, MasterReady | ReloadCommitted):
             self._log_addresses(self._settings.current)
         level, line = notices.render(notice)
-        if isinstance(notice, ReloadCommitted) and (where := self._children.directory_of(notice.generation)):
+        if self._settings.current.development.reload:
+            level, line = self._in_development(notice, level, line)
+        elif isinstance(notice, ReloadCommitted) and (
+            where := self._children.directory_of(notice.generation)
+        ):
             line = f"{line}, from {where}"
-            if manner := self._children.manner_of(notice.generation):
-                line = f"{line} ({manner})"
         log.log(level, "%s", line, extra=self._children.tracebacks.of(notice))
+
+    def _in_development(self, notice: Notice, level: int, line: str) -> tuple[int, str]:
+        """One line a reload, that names the files; what leads to it is for debugging."""
+        match notice:
+            case ReloadCommitted(generation, _, took):
+                files = self._changed.take() or "nothing changed"
+                return level, f"reloaded in {took:.2f} s: {files} ({self._children.manner_of(generation)})"
+            case ReloadStarted() | ReloadSuperseded() | WorkerBecameReady():
+                return logging.DEBUG, line
+            case ReloadFailed():
+                return level, f"{line} (changed: {self._changed.take()})"
+        return level, line
 
     def _log_addresses(self, settings: Settings) -> None:
         for listener in self._listeners.of(settings.sockets):

@@ -63,7 +63,7 @@ from asgi_master.master.totals import Totals
 from asgi_master.master.upgrade import Upgrade
 from asgi_master.master.upgrade_state import StateSection, UpgradeState
 from asgi_master.master.warm_zygotes import WarmZygotes, ZygoteSource
-from asgi_master.master.watcher import Watcher
+from asgi_master.master.watcher import ChangedFiles, Watcher
 from asgi_master.master.worker_resources import WorkerResources
 from asgi_master.settings.model import Settings
 from asgi_master.supervision import snapshot
@@ -236,10 +236,11 @@ def assemble(
         settle,
     )
     signal_actions.actions = master_actions(events.append, children, log_files, reload, upgrade)
+    changed = ChangedFiles()
 
     def development() -> list[Component]:
         return [
-            Watcher(started, supervisor, selector, reload),
+            Watcher(started, supervisor, selector, reload, changed),
             WarmZygotes(
                 zygotes, early_zygote.warm_base, children, settings, selector, process.start.directory
             ),
@@ -247,7 +248,7 @@ def assemble(
 
     # Notices are logged before they have effects, and settings are committed before binds are closed for them.
     components: list[Component] = [
-        Announcements(settings, children, listeners),
+        Announcements(settings, children, listeners, changed),
         reload,
         closing_listeners,
         fleet_view,

@@ -7,6 +7,9 @@ from asgi_master.settings.model import Settings
 from asgi_master.settings.services import parse_service
 from asgi_master.supervision.policy import Policy
 
+_PAUSE = 5.0
+"""Seconds that requests wait for changed code at most, before the code before it serves them."""
+
 
 def policy_of(settings: Settings) -> Policy:
     """The policy by the process settings of the same names, and by some that say it in another way."""
@@ -20,4 +23,6 @@ def policy_of(settings: Settings) -> Policy:
         exit_on_first_failure=not development.reload,
     )
     # In development no clients depend on the old code, and the next save comes soon.
-    return replace(policy, watch_time=0.0, rollback_window=0.0) if development.reload else policy
+    if not development.reload:
+        return policy
+    return replace(policy, watch_time=0.0, rollback_window=0.0, pause_on_reload=_PAUSE)

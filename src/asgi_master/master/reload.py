@@ -69,7 +69,7 @@ class Reload(Component):
             return errors
         for change in waiting:
             log.warning("%s: %s takes effect after a restart only", why, change.name)
-        log.info("%s: reloading", why)
+        log.log(logging.DEBUG if settings.development.reload else logging.INFO, "%s: reloading", why)
         self._settings.propose(settings)
         self._service_manager.begin_reload()
         self._report(ReloadRequested(policy_of(settings)))

@@ -1,5 +1,6 @@
-"""The development watcher: a child that reports changed files, one byte a batch (see `asgi_master.reloader`)."""
+"""The development watcher: a child that reports changed files, one line a batch (see `asgi_master.reloader`)."""
 
+import json
 import logging
 import os
 import selectors
@@ -10,10 +11,36 @@ from asgi_master.master.reload import Reload
 from asgi_master.master.spawn import spawn_python
 from asgi_master.settings.model import Settings
 from asgi_master.supervision.supervisor import Supervisor
+from asgi_master.telemetry.text import one_line
 
 log = logging.getLogger("asgi_master")
 
 _CHANGES_FD = 3
+_SHOWN = 5
+"""Names in a line of the log."""
+
+
+class ChangedFiles:
+    """The files that changed since the code that serves was read."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, None] = {}
+
+    def add(self, lines: bytes) -> None:
+        """Take what the watcher wrote; a line that is cut off names nothing."""
+        for line in lines.splitlines():
+            try:
+                paths = json.loads(line)
+            except ValueError:
+                continue
+            self._names.update(dict.fromkeys(os.path.basename(path) for path in paths))  # noqa: PTH119 -- a name
+
+    def take(self) -> str:
+        """Their names, for the log; then it is empty."""
+        names = list(self._names)
+        self._names.clear()
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        return one_line(", ".join(names[:_SHOWN])) + more
 
 
 class Watcher(Component):
@@ -25,11 +52,13 @@ class Watcher(Component):
         supervisor: Supervisor,
         selector: selectors.BaseSelector,
         reload: Reload,
+        changed: ChangedFiles,
     ) -> None:
         """Start it, and reload at each batch of changes. Raises `OSError`."""
         self._supervisor = supervisor
         self._selector = selector
         self._reload = reload
+        self._changed = changed
         self._fd, write = os.pipe()
         os.set_blocking(self._fd, False)
         development = settings.development
@@ -51,10 +80,11 @@ class Watcher(Component):
 
     def _read(self) -> None:
         try:
-            is_there = bool(os.read(self._fd, 4096))
+            lines = os.read(self._fd, 65536)
         except BlockingIOError:
             return
-        if is_there:
+        if lines:
+            self._changed.add(lines)
             self._reload.request("files changed")
             return
         if not self._supervisor.phase.is_ending:

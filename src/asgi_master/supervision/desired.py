@@ -57,8 +57,14 @@ class Desired:
     stand_in: int | None = None
     """The generation whose zygote is to stand in for the committed one's, which died."""
     stand_in_backoff: Backoff = field(default_factory=Backoff)
+    paused_until: float = 0.0
+    """Until then no worker of older code serves: clients wait for the rollout."""
     lost: set[int] = field(default_factory=set)
     """Slots that lost their worker, and whose next one has not been ready for `watch_time` yet."""
+
+    def is_paused(self, now: float) -> bool:
+        """Whether clients are to wait for the new code rather than be served by the old one."""
+        return now < self.paused_until and (self.requested or self.rollout is not None)
 
     def move(self, trigger: PhaseTrigger) -> None:
         """Enter the phase that the table names."""

@@ -89,7 +89,7 @@ class Facts:
                         self._judge_heartbeat(worker, now)
                 self._generations.tallies_were_read(tallies)
             case ReloadRequested(policy):
-                self._generations.request(policy)
+                self._generations.request(policy, now)
             case ReloadRefused(why, errors):
                 self._orders.announce(notices.ReloadRefused(why, errors))
             case RollbackRequested():

@@ -21,13 +21,13 @@ def forward_plan(desired: Desired, fleet: Fleet, rollout: Rollout) -> Plan:
     )
 
 
-def standing_plan(desired: Desired, fleet: Fleet, is_backing_off: Callable[[int], bool]) -> Plan:
+def standing_plan(desired: Desired, fleet: Fleet, is_backing_off: Callable[[int], bool], now: float) -> Plan:
     """The desired fleet of the committed generation. `is_backing_off` is true for slots that wait after a failure.
 
     While a newer one may be about to prove itself, what serves stays and only empty slots are filled,
-    leaving a place for the canary.
+    leaving a place for the canary. If clients are to wait for the newer one, none is wanted.
     """
-    workers = desired.committed_policy.workers
+    workers = 0 if desired.is_paused(now) else desired.committed_policy.workers
     rollout = desired.rollout
     pending = rollout is not None or desired.requested
     reserved = int(rollout is not None and fleet.can_fork(rollout.generation))

@@ -49,6 +49,8 @@ class Policy:
     backoff_cap: float = 30.0
     stable_after: float = 10.0
     """A worker that was ready this long resets its slot's back-off."""
+    pause_on_reload: float = 0.0
+    """In development: for how long at most nothing serves, and clients wait, while new code is prepared."""
     exit_on_first_failure: bool = True
     """False in development (`--reload`): a first boot that fails waits for the next reload."""
     services: tuple[str, ...] = ()

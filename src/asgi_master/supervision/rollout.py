@@ -40,7 +40,7 @@ class Generations:
             self._desired.held is not None and not self._desired.phase.is_ending
         )
 
-    def request(self, policy: Policy) -> None:
+    def request(self, policy: Policy, now: float) -> None:
         """Request a reload; it supersedes one that is under way."""
         if self._desired.phase.is_ending:
             return
@@ -51,6 +51,7 @@ class Generations:
         self._desired.stand_in = None
         self._desired.requested = True
         self._desired.policy = policy
+        self._desired.paused_until = now + policy.pause_on_reload if policy.pause_on_reload else 0.0
         self._desired.move(PhaseTrigger.REQUESTED)
 
     def roll_back(self, now: float) -> None:

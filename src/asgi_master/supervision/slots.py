@@ -83,7 +83,7 @@ class Slots:
         candidate = rollout.generation if rollout is not None else None
         others = [worker for worker in self._fleet.serving() if worker.generation != candidate]
         held = partial(self._holds, source=self._desired.committed, now=now)
-        plan = standing_plan(self._desired, self._fleet, held)
+        plan = standing_plan(self._desired, self._fleet, held, now)
         self._converge(plan, self._desired.committed, others, now)
         if rollout is not None:
             self._send_canary(rollout, now)
@@ -141,6 +141,7 @@ class Slots:
         desired = self._desired
         if not desired.serves:
             return
+        yield desired.paused_until
         for worker in self._fleet.serving():
             if worker.slot in desired.lost and worker.ready_at is not None:
                 yield worker.ready_at + desired.policy.watch_time

@@ -1,8 +1,8 @@
 """The watcher behind `--reload`: reports changes of source files to the master through a pipe.
 
 The master starts it as `python -m asgi_master.reloader FD [--include GLOB]... DIR...`: a separate process, because
-watchfiles brings threads and native code. It writes one line to FD per batch of changes, a JSON list of the first paths,
-and ends when FD has no reader or its parent dies. The master decides what to do on a change.
+watchfiles brings threads and native code. It writes one line to FD per batch of changes, a JSON list of the first
+paths, and ends when FD has no reader or its parent dies. The master decides what to do on a change.
 """
 
 import argparse

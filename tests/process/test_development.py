@@ -46,29 +46,47 @@ def test_the_development_loop(fleet: Fleet) -> None:
     wait_watched(fleet)
     fleet.write("changing.py", PAGE.format(version="two"))
     serves(fleet, "two")
-    fleet.wait_line("reloaded: ")  # until then, what fails next falls back to version one
+    fleet.wait_line(r"reloaded in .* s: changing.py \((warm|cold)")
     mark = len(fleet.lines)
     fleet.write("changing.py", "def broken(:\n")
-    fleet.wait_line("SyntaxError|invalid syntax", after=mark)
-    serves(fleet, "two")
-    mark = len(fleet.lines)
-    fleet.write("changing.py", "\ndef broken(:\n")
-    fleet.wait_line("reload failed", after=mark)
-    fleet.wait_line("  SyntaxError: invalid syntax", after=mark)  # the traceback, each time anew
-    serves(fleet, "two")
+    fleet.wait_line(r"reload failed in .* s: changing.py \(.*SyntaxError: invalid syntax", after=mark)
+    fleet.wait_line("  SyntaxError: invalid syntax", after=mark)
+    with fleet.client() as client:
+        for_browsers = client.get("/version", headers={"accept": "text/html,*/*;q=0.8"})
+        assert for_browsers.status_code == 500
+        assert "<mark>    1 def broken(:</mark>" in for_browsers.text
+        assert "<code>changing.py</code>" in for_browsers.text
+        assert client.get("/", headers={"accept": "application/json"}).json()["changed"] == ["changing.py"]
+        assert "SyntaxError: invalid syntax" in client.get("/").text
     fleet.write("changing.py", PAGE.format(version="three"))
     serves(fleet, "three")
+    fleet.wait_line(r"reloaded in .* s: changing.py", after=mark)
+    mark = len(fleet.lines)
+    fleet.write(
+        "changing.py",
+        PAGE.format(version="four")
+        + "async def app(scope, receive, send):\n    raise RuntimeError('<no db>')\n",
+    )
+    fleet.wait_line(r"reloaded in .* s: changing.py", after=mark)
+    failing = "async def app(scope, receive, send):\n    await receive()\n    raise RuntimeError('<no db>')\n"
+    fleet.write("changing.py", failing)
+    fleet.wait_line("reload failed .*lifespan startup failed: RuntimeError: <no db>", after=mark)
+    with fleet.client() as client:
+        page = client.get("/", headers={"accept": "text/html"}).text
+        assert "&lt;no db&gt;" in page
+        assert "<no db>" not in page
+        assert "<mark>    3     raise RuntimeError" in page
 
 
 def test_a_first_boot_that_fails_waits_for_the_repair(fleet: Fleet) -> None:
     fleet.expect_log("WARNING", "ERROR", "Traceback")
     fleet.write("changing.py", "raise RuntimeError('not yet')\n")
     fleet.start("--reload", "--bind", "127.0.0.1:0", "changing:app", env=WITH_PROBE)
-    fleet.wait_line("RuntimeError: not yet")
+    fleet.wait_line("importing changing failed: RuntimeError: not yet; requests get the error page")
     wait_watched(fleet)
-    assert fleet.urls == []  # no worker would answer there
+    with fleet.client() as client:
+        assert "RuntimeError: not yet" in client.get("/").text
     fleet.write("changing.py", PAGE.format(version="one"))
-    fleet.wait_ready(1)
     serves(fleet, "one")
 
 

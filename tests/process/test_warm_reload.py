@@ -43,7 +43,7 @@ class Development:
         mark = len(self.fleet.lines)
         path = self.fleet.directory / name
         path.write_text(text)
-        self.fleet.wait_line(rf"reloaded: .*\({manner}\)", after=mark)
+        self.fleet.wait_line(rf"reloaded in .*\({manner}\)", after=mark)
         with self.fleet.client() as client:
             assert client.get("/version").text == answer
         self.wait_base(is_new=manner != "warm")

@@ -116,6 +116,8 @@ class ApplicationImportFailed:
     traceback: Text = ""
     exception: Object = field(default_factory=dict)
     """The same as data; empty if nothing was raised."""
+    is_answered: bool = False
+    """Whether it goes on, with an error page in the place of the application (in development)."""
 
 
 @record
@@ -146,6 +148,8 @@ class WorkerBootFailed:
     traceback: Text = ""
     exception: Object = field(default_factory=dict)
     """The same as data; empty if nothing was raised."""
+    is_answered: bool = False
+    """Whether it goes on, with an error page in the place of the application (in development)."""
 
 
 @record
@@ -222,6 +226,8 @@ class Boot:
     generation: int
     directory: str
     settings: Settings
+    changed: Names = field(default_factory=list)
+    """In development: the files that changed."""
 
 
 @record

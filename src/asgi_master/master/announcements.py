@@ -47,14 +47,21 @@ class Announcements(Component):
             where := self._children.directory_of(notice.generation)
         ):
             line = f"{line}, from {where}"
-        log.log(level, "%s", line, extra=self._children.tracebacks.of(notice))
+        extra = self._children.tracebacks.of(notice)
+        if isinstance(notice, MasterReady | ReloadCommitted) and (
+            problem := self._children.problem_of(notice.generation)
+        ):
+            level, line = logging.ERROR, f"{line}: {problem}; requests get the error page"
+            extra = self._children.tracebacks.of_reason(problem)
+        log.log(level, "%s", line, extra=extra)
 
     def _in_development(self, notice: Notice, level: int, line: str) -> tuple[int, str]:
         """One line a reload, that names the files; what leads to it is for debugging."""
         match notice:
             case ReloadCommitted(generation, _, took):
                 files = self._changed.take() or "nothing changed"
-                return level, f"reloaded in {took:.2f} s: {files} ({self._children.manner_of(generation)})"
+                what = "reload failed" if self._children.problem_of(generation) else "reloaded"
+                return level, f"{what} in {took:.2f} s: {files} ({self._children.manner_of(generation)})"
             case ReloadStarted() | ReloadSuperseded() | WorkerBecameReady():
                 return logging.DEBUG, line
             case ReloadFailed():

@@ -237,6 +237,7 @@ def assemble(
     )
     signal_actions.actions = master_actions(events.append, children, log_files, reload, upgrade)
     changed = ChangedFiles()
+    children.changed = changed.names
 
     def development() -> list[Component]:
         return [

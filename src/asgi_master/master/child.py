@@ -39,6 +39,8 @@ class ZygoteHandle:
     """Its real working directory, once it was reported."""
     manner: str = ""
     """In development: how it imported (see `ApplicationImported`)."""
+    problem: str = ""
+    """In development: why there is an error page in the place of the application."""
     conduct: Conduct = field(default_factory=lambda: Conduct(ZYGOTE))
 
     def __str__(self) -> str:

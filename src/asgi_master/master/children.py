@@ -11,6 +11,7 @@ import selectors
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Self
 
 from asgi_master import faults
@@ -109,6 +110,8 @@ class Children(ProcessTable):
         self._expected_exits: dict[int, Callable[[int], None]] = {}
         self._stack_dumps = StackDumpRequests()
         self._stacks = StackPipes(selector, self._stack_dumps)
+        self.changed: Callable[[], list[str]] = list
+        """In development: the files that changed."""
         self.learnt: tuple[int, ...] = ()
         """In development: the file in which zygotes write what their import shows."""
         self._guarded = guarded or Guard()
@@ -439,9 +442,12 @@ class Children(ProcessTable):
             case ApplicationImported(directory=directory, manner=manner):
                 zygote.directory, zygote.manner = directory, manner
                 self._report(ZygoteReady(zygote.generation))
-            case ApplicationImportFailed(reason):
+            case ApplicationImportFailed(reason, is_answered=is_answered):
                 self.tracebacks.keep(message)
-                self._report(ZygoteFailed(zygote.generation, reason))
+                if is_answered:
+                    zygote.problem = reason
+                else:
+                    self._report(ZygoteFailed(zygote.generation, reason))
             case ForkFailed(worker, reason) if (child := self._workers.get(worker)) is not None:
                 if child.generation != zygote.generation:
                     raise BreachError(f"speaks of {child}, which it was not asked for")
@@ -456,7 +462,8 @@ class Children(ProcessTable):
         except OSError:
             return False
         try:
-            return zygote.channel.send(zygote.boot, (self._scoreboard.fd, roster, *self.learnt))
+            boot = replace(zygote.boot, changed=self.changed()) if self.learnt else zygote.boot
+            return zygote.channel.send(boot, (self._scoreboard.fd, roster, *self.learnt))
         finally:
             descriptors.close(roster)
 
@@ -479,9 +486,13 @@ class Children(ProcessTable):
                     child.channel.send(StartService())
             case WorkerBooted():
                 self._report(WorkerReady(child.worker))
-            case WorkerBootFailed(reason):
+            case WorkerBootFailed(reason, is_answered=is_answered):
                 self.tracebacks.keep(message)
-                self._report(WorkerFailed(child.worker, reason))
+                zygote = self._zygotes.get(child.generation) if is_answered else None
+                if zygote is not None:
+                    zygote.problem = reason
+                else:
+                    self._report(WorkerFailed(child.worker, reason))
             case WorkerDrainStarted(reason):
                 self._report(WorkerLeaving(child.worker, reason))
             case AcceptingStopped():

@@ -38,6 +38,11 @@ class ProcessTable:
         zygote = self._zygotes.get(generation)
         return zygote.directory if zygote is not None else ""
 
+    def problem_of(self, generation: int) -> str:
+        """In development: why the generation serves an error page; empty if it serves the application."""
+        zygote = self._zygotes.get(generation)
+        return zygote.problem if zygote is not None else ""
+
     def manner_of(self, generation: int) -> str:
         """How the generation's zygote imported, in development: `warm` or `cold`; empty if it is not known."""
         zygote = self._zygotes.get(generation)

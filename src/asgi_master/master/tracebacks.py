@@ -42,3 +42,8 @@ class Tracebacks:
             return {}
         self._shown.append(failed.traceback)
         return {"detail": failed.traceback, "failure": failed.exception}
+
+    def of_reason(self, reason: str) -> dict[str, Any]:
+        """The same for what a child reported and then served an error page for."""
+        failed = self._waiting.pop(reason, None)
+        return {"detail": failed.traceback, "failure": failed.exception} if failed is not None else {}

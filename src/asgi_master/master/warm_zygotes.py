@@ -67,6 +67,8 @@ class WarmZygotes(Component):
         """After a cold import has shown what to import, start a base that does."""
         if not isinstance(notice, MasterReady | ReloadCommitted):
             return
+        if self._children.problem_of(notice.generation):
+            return
         # "cold: REASON" is what a zygote of the base objected to; plain "cold" one that the base was not ready for.
         if self._base is None or self._children.manner_of(notice.generation).startswith("cold:"):
             self._attempts = 0

@@ -35,6 +35,10 @@ class ChangedFiles:
                 continue
             self._names.update(dict.fromkeys(os.path.basename(path) for path in paths))  # noqa: PTH119 -- a name
 
+    def names(self) -> list[str]:
+        """Their names."""
+        return list(self._names)
+
     def take(self) -> str:
         """Their names, for the log; then it is empty."""
         names = list(self._names)

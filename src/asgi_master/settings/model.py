@@ -297,6 +297,12 @@ class DevelopmentSettings:
     reload_include: tuple[str, ...] = setting(
         ("*.py",), metavar="GLOB", applies=_START, help="Pattern of the file names to watch; may be repeated."
     )
+    error_page: str = setting(
+        "auto",
+        choices=("auto", "on", "off"),
+        help="With --reload, answer with the traceback while the application cannot be started; auto does so where all "
+        "addresses are on this machine, off answers without the details.",
+    )
 
 
 @record

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import uvloop
 
@@ -75,6 +75,9 @@ from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.tls import TlsServer
 from asgi_master.worker.wsgi.pool import ThreadPool, call_by_wsgi
 
+if TYPE_CHECKING:
+    from asgi_master.worker.error_page import Problem
+
 log = logging.getLogger("asgi_master")
 
 REPLACEMENT_TIMEOUT = 5.0
@@ -102,6 +105,10 @@ class Inheritance:
     """The functions of the services, by name; empty if each process imports for itself."""
     hooks: Hooks | None = None
     """`None` if each worker imports for itself."""
+    problem: "Problem | None" = None
+    """In development: why the application could not be imported; it is answered in its place."""
+    changed: list[str] = field(default_factory=list)
+    """In development: the files that changed."""
     tls: TlsServer | None = None
     """Of the certificates that the next worker begins with; `None` without TLS, or if they cannot be used now."""
 
@@ -314,7 +321,34 @@ class Worker:
         return await booting
 
     async def _boot(self) -> Lifespan:
-        app = self._inheritance.application
+        if not self._settings.development.reload:
+            return await self._start_application()
+        problem = self._inheritance.problem
+        if problem is None:
+            try:
+                return await self._start_application()
+            except ApplicationError as error:
+                problem = self._report_problem(error)
+        return await self._start_error_page(problem)
+
+    def _report_problem(self, error: ApplicationError) -> "Problem":
+        from asgi_master.worker.error_page import problem_of  # noqa: PLC0415 -- development alone needs it
+
+        full = self._settings.logging.traceback == "full"
+        traceback, exception = for_another_process(error.__cause__, full=full)
+        self._send(WorkerBootFailed(str(error), traceback, exception, is_answered=True))
+        return problem_of(error.__cause__ or error, str(error), self._inheritance.changed)
+
+    async def _start_error_page(self, problem: "Problem") -> Lifespan:
+        """Serve the problem in the place of the application."""
+        from asgi_master.worker.error_page import ErrorPage, shows_details  # noqa: PLC0415
+
+        page: Callable[..., Any] = ErrorPage(problem, shows_details=shows_details(self._settings))
+        self._app, self._interface = page, Interface.ASGI
+        return Lifespan(page, "off", startup_timeout=0, shutdown_timeout=0)
+
+    async def _start_application(self) -> Lifespan:
+        app: Callable[..., Any] | None = self._inheritance.application
         if app is None:
             application = self._settings.application
             app = load_application(

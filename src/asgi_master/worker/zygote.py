@@ -109,6 +109,7 @@ def main() -> None:
     if warmth is not None and (reason := warmth.objection(boot)):
         _start_again(channel.fileno(), master_pid, f"{_COLD}{reason}", environ)
     inheritance, learnt_fd = _inherit(boot, received.fds)
+    inheritance.changed = boot.changed
     faults.set_location(generation=inheritance.generation)
     try:
         directory = _prepare_process(
@@ -121,8 +122,14 @@ def main() -> None:
         traceback, exception = for_another_process(
             error.__cause__, full=inheritance.settings.logging.traceback == "full"
         )
-        _send(channel, ApplicationImportFailed(str(error), traceback, exception))
-        sys.exit(ExitCode.BOOT_FAILED)
+        is_answered = inheritance.settings.development.reload
+        _send(channel, ApplicationImportFailed(str(error), traceback, exception, is_answered))
+        if not is_answered:
+            sys.exit(ExitCode.BOOT_FAILED)
+        from asgi_master.worker.error_page import problem_of  # noqa: PLC0415 -- development alone needs it
+
+        inheritance.problem = problem_of(error.__cause__ or error, str(error), boot.changed)
+        hazards, directory = [], boot.directory
     if hazards:
         _log_hazards(hazards, inheritance.settings.process.preload)
         if inheritance.settings.process.preload == "auto":
@@ -177,13 +184,10 @@ def _following(boot: Boot, warmth: "Warmth | None", learnt_fd: int) -> Iterator[
     from asgi_master.worker.warm import learning  # noqa: PLC0415 -- development alone needs it
     from asgi_master.worker.warm.base import tree_of  # noqa: PLC0415
 
-    if warmth is not None:
+    with learning.ImportLearner(tree_of(boot.settings, boot.directory), learns=warmth is None) as learner:
         yield
-        descriptors.close(learnt_fd)
-        return
-    with learning.ImportLearner(tree_of(boot.settings, boot.directory)) as learner:
-        yield
-    learning.dump(learner.learnt, learnt_fd)
+    if warmth is None:
+        learning.dump(learner.learnt, learnt_fd)
     descriptors.close(learnt_fd)
 
 

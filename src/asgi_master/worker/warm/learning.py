@@ -62,8 +62,10 @@ class Learnt:
 class ImportLearner:
     """Follows the imports of the main thread while it is entered."""
 
-    def __init__(self, tree: SourceTree) -> None:
+    def __init__(self, tree: SourceTree, *, learns: bool = True) -> None:
+        """Unless it `learns`, it only sees to it that the application's files are read as they are."""
         self.learnt = Learnt()
+        self._learns = learns
         self._tree = tree
         self._running: list[tuple[str, bool]] = []
         """The modules that are being loaded, and whether each is the application's."""
@@ -77,7 +79,8 @@ class ImportLearner:
 
     def __enter__(self) -> Self:
         setattr(_bootstrap, _LOAD, self._followed(self._load))
-        self._take_over()
+        if self._learns:
+            self._take_over()
         return self
 
     def __exit__(
@@ -98,6 +101,10 @@ class ImportLearner:
             if threading.get_ident() != importing:
                 return load(spec)
             is_own = self._tree.owns(spec)
+            if is_own and spec.has_location and spec.origin:
+                forget_racy_cache(spec)
+            if not self._learns:
+                return load(spec)
             self._begins(spec, is_own=is_own)
             self._running.append((spec.name, is_own))
             try:
@@ -122,7 +129,6 @@ class ImportLearner:
             self._excluded.update(name for name, own in self._running if not own)
             if spec.has_location and spec.origin and spec.origin.endswith(".py"):
                 learnt.files.append(os.path.realpath(spec.origin))
-                forget_racy_cache(spec)
             return
         if self._is_at_application():
             self._learn_changes()

@@ -155,8 +155,11 @@ class Response:
 
     def write(self, data: bytes) -> bytes:
         """What is to be sent of a piece given to `write`. Raises `ValueError` for more than the length allows."""
-        if self._left is not None and isinstance(data, bytes) and len(data) > self._left:
-            raise ValueError("the response body is longer than its Content-Length")
+        if data and isinstance(data, bytes):
+            if not self._sent:
+                self.begin()
+            if self._left is not None and len(data) > self._left:
+                raise ValueError("the response body is longer than its Content-Length")
         return self.piece(data)
 
     def end(self) -> None:

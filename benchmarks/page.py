@@ -10,7 +10,7 @@ from pathlib import Path
 from environment import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
-ORDER = ("requests", "requests-3.11", "start", "memory", "scale", "blocking")
+ORDER = ("requests", "requests-3.11", "start", "memory", "scale", "blocking", "wsgi")
 """The sections as they stand on the page; others follow."""
 
 _HEAD = """# Benchmarks

@@ -146,3 +146,10 @@ def test_the_reference_page_is_fresh():
 def test_each_family_names_its_labels():
     for family in FAMILIES:
         assert {label for _, labels, _ in family.samples(SNAPSHOT) for label in labels} == set(family.labels)
+
+
+def test_threads_of_wsgi_are_shown_where_there_are_some():
+    assert [
+        values(SNAPSHOT, f"wsgi_{name}")
+        for name in ("threads", "threads_busy", "threads_stuck", "queue_length")
+    ] == [{("0",): 8}, {("0",): 3}, {("0",): 1}, {("0",): 4}]

@@ -30,7 +30,17 @@ SNAPSHOT = Snapshot(
     restarts={"crashed": 3, "hung": 0},
     reloads={"committed": 6, "failed": 1},
     slots={
-        0: SlotGauges(connections=5, websockets=1, in_flight=2, loop_lag=0.002, heartbeat_age=0.1),
+        0: SlotGauges(
+            connections=5,
+            websockets=1,
+            in_flight=2,
+            wsgi_threads=8,
+            wsgi_busy=3,
+            wsgi_stuck=1,
+            wsgi_queued=4,
+            loop_lag=0.002,
+            heartbeat_age=0.1,
+        ),
         1: SlotGauges(),
     },
     queues=[Queue("http://127.0.0.1:8000", 3, 2048), Queue('unix:/run/a "b"\\c', 0, 128)],

@@ -94,6 +94,8 @@ def _totals(status: dict[str, Any], rates: Rates | None) -> Text:
         f"; {sum(worker['connections'] for worker in workers)} connections",
         f", {sum(worker['in_flight'] for worker in workers)} active",
     ]
+    if threads := sum(worker.get("threads", 0) for worker in workers):
+        words.append(f"; {sum(worker['threads_busy'] for worker in workers)} of {threads} threads busy")
     if rates is not None and rates.cpu:
         words.append(f"; CPU {sum(rates.cpu.values()):.0%}")
     return Text(one_line("".join(words)), "red" if failed or errors else "")

@@ -31,6 +31,11 @@ class SlotGauges:
     connections: int = 0
     websockets: int = 0
     in_flight: int = 0
+    wsgi_threads: int = 0
+    """0 for ASGI."""
+    wsgi_busy: int = 0
+    wsgi_stuck: int = 0
+    wsgi_queued: int = 0
     loop_lag: float = 0.0
     """Seconds; the maximum over the processes."""
     heartbeat_age: float | None = None
@@ -289,10 +294,36 @@ FAMILIES = (
         lambda stats: stats.websocket_time,
         lambda stats: stats.websockets_ended,
     ),
+    _summary(
+        "wsgi_queue_duration_seconds",
+        "Time that requests of a WSGI application waited for a thread.",
+        lambda stats: stats.wsgi_wait,
+        lambda stats: stats.wsgi_calls,
+    ),
     _slot_gauge("connections", "Open connections.", lambda g: g.connections),
     _slot_gauge("websockets", "Open connections that are WebSockets.", lambda g: g.websockets),
     _slot_gauge(
         "http_requests_in_flight", "Requests that the application is working on.", lambda g: g.in_flight
+    ),
+    _slot_gauge(
+        "wsgi_threads",
+        "Threads that may call a WSGI application: --threads.",
+        lambda g: g.wsgi_threads or None,
+    ),
+    _slot_gauge(
+        "wsgi_threads_busy",
+        "Threads that are calling a WSGI application.",
+        lambda g: g.wsgi_busy if g.wsgi_threads else None,
+    ),
+    _slot_gauge(
+        "wsgi_threads_stuck",
+        "Threads whose call has lasted longer than --stall-warn.",
+        lambda g: g.wsgi_stuck if g.wsgi_threads else None,
+    ),
+    _slot_gauge(
+        "wsgi_queue_length",
+        "Requests that wait for a thread.",
+        lambda g: g.wsgi_queued if g.wsgi_threads else None,
     ),
     _slot_gauge(
         "worker_loop_lag_seconds", "How late the event loop ran its last timer.", lambda g: g.loop_lag

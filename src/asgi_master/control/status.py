@@ -31,6 +31,10 @@ class WorkerStatus:
     requests: int
     responses_5xx: int
     application_errors: int
+    threads: int = 0
+    """Threads that may call a WSGI application at once; 0 for ASGI."""
+    threads_busy: int = 0
+    """Of them, those that do."""
 
 
 @record

@@ -133,6 +133,23 @@ class Stats:
         "session_requests_relayed_total",
         "Requests and WebSockets that were relayed to the worker that has their session.",
     )
+    wsgi_threads: int = _gauge(25)
+    """Threads that may call a WSGI application at once; 0 for ASGI."""
+    wsgi_busy: int = _gauge(26)
+    """Of them, those that do."""
+    wsgi_stuck: int = _gauge(27)
+    """Of those, the ones whose call has lasted longer than `stall_warn`."""
+    wsgi_queued: int = _gauge(28)
+    """Requests that wait for a thread."""
+    wsgi_stuck_calls: int = _count(
+        29,
+        "wsgi_stuck_calls_total",
+        "Calls of a WSGI application, with the iteration of what it returned, that took longer than --stall-warn.",
+    )
+    wsgi_calls: int = _count(30)
+    """Requests that a thread took from the queue."""
+    wsgi_wait: float = _seconds(31)
+    """Seconds that all of those together waited in it."""
     short_responses: int = _count(FIRST_BUCKET)
     """Complete responses whose time from the request's head to their end is within `SHORT`. Without streams."""
     long_responses: list[int] = _counts(FIRST_BUCKET + 1, *map(str, range(1, BUCKET_COUNT)))

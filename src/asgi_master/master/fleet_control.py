@@ -157,6 +157,8 @@ def _status_of(worker: WorkerRecord, row: Row | None, pid: int | None, now: floa
         connections=stats.connections,
         websockets=stats.websockets,
         in_flight=stats.in_flight,
+        threads=stats.wsgi_threads,
+        threads_busy=stats.wsgi_busy,
         requests=stats.requests,
         responses_5xx=stats.responses[5],
         application_errors=stats.application_errors,

@@ -182,6 +182,10 @@ def _by_slot(workers: list[WorkerRecord], rows: dict[int, Row], now: float) -> d
             connections=other.connections + stats.connections,
             websockets=other.websockets + stats.websockets,
             in_flight=other.in_flight + stats.in_flight,
+            wsgi_threads=other.wsgi_threads + stats.wsgi_threads,
+            wsgi_busy=other.wsgi_busy + stats.wsgi_busy,
+            wsgi_stuck=other.wsgi_stuck + stats.wsgi_stuck,
+            wsgi_queued=other.wsgi_queued + stats.wsgi_queued,
             loop_lag=max(other.loop_lag, row[Field.LOOP_LAG_NS] / 1e9),
             heartbeat_age=max(ages, default=None),
         )

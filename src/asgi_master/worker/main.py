@@ -65,7 +65,7 @@ from asgi_master.worker.hooks import Hooks, call_worker_exit, call_worker_start,
 from asgi_master.worker.interface import Interface, choose_interface
 from asgi_master.worker.lifespan import Lifespan
 from asgi_master.worker.loop_shutdown import leave_at_once, run_and_end
-from asgi_master.worker.probe import probe
+from asgi_master.worker.probe import AsgiAttempt, probe
 from asgi_master.worker.prometheus import forget_this_process
 from asgi_master.worker.randomness import make_different
 from asgi_master.worker.recycling import Recycler, limits_of
@@ -74,6 +74,8 @@ from asgi_master.worker.sessions import Sessions
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.tls import TlsServer
 from asgi_master.worker.wsgi.pool import ThreadPool, call_by_wsgi
+from asgi_master.worker.wsgi.probe import WsgiAttempt
+from asgi_master.worker.wsgi.thread_watch import ThreadWatch
 
 if TYPE_CHECKING:
     from asgi_master.worker.error_page import Problem
@@ -226,6 +228,7 @@ class Worker:
         """Those that call a WSGI application."""
         affinity = self._settings.affinity
         self._sessions = Sessions(affinity) if affinity.sticky else None
+        self._thread_watch: ThreadWatch | None = None
         self._access_log: AccessLog | AccessLogger | None = None
         self._access_log_fd = assignment.access_log_fd
         """Until the access log owns it."""
@@ -297,7 +300,8 @@ class Worker:
             reserved=shutdown_slice,
             hand_off=self._hand_off,
         )
-        if self._threads is not None:
+        if self._threads is not None and self._thread_watch is not None:
+            self._thread_watch.stop()
             self._threads.stop()
         stall_watch.stop()
         faults.fault_point("drain_end")
@@ -401,6 +405,7 @@ class Worker:
                 root_path=self._settings.http.root_path,
                 state=lifespan.state,
                 limit=process.health_timeout,
+                new_attempt=WsgiAttempt if self._interface is Interface.WSGI else AsgiAttempt,
             )
 
     def _accept_if_admitted(self) -> None:
@@ -439,6 +444,14 @@ class Worker:
                 multiprocess=self._settings.process.workers > 1,
             )
             call_by_wsgi(context, self._threads)
+            self._thread_watch = ThreadWatch(
+                self._threads,
+                context,
+                stall_warn=self._settings.process.stall_warn,
+                hang_timeout=self._settings.process.hang_timeout,
+                replace=lambda reason: self._send(ReplacementRequested(reason)),
+            )
+            self._thread_watch.start()
         return context
 
     def _open_access_log(self) -> AccessLog | AccessLogger | None:

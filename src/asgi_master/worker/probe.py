@@ -6,13 +6,14 @@ A worker probes after the lifespan startup and before it reports that it is read
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from asgi_master.asgi.http_exchange import HttpExchange
 from asgi_master.asgi.scope import HttpScopes
 from asgi_master.asgi.types import Message
 from asgi_master.errors import ApplicationError
 from asgi_master.http.h1.request_head import read_request_line
+from asgi_master.http.message import Request
 from asgi_master.telemetry.failures import describe
 
 _PAUSE = 0.25
@@ -26,13 +27,29 @@ _CLIENT = ("127.0.0.1", 0)
 App = Callable[..., Any]
 
 
-class _Attempt:
+class Attempt(Protocol):
+    """One request to the application."""
+
+    error: BaseException | None
+    """What the application raised."""
+
+    def __init__(self, scopes: HttpScopes, request: Request, state: dict[str, Any]) -> None: ...
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the response was complete, with a status of 2xx or 3xx."""
+
+    def outcome(self) -> str:
+        """The result in a few words."""
+
+    async def run(self, app: App, limit: float) -> None:
+        """Call the application; give it up after `limit` seconds."""
+
+
+class AsgiAttempt:
     """One request, from its scope to the end of its response."""
 
-    def __init__(self, path: str, root_path: str, state: dict[str, Any]) -> None:
-        scopes = HttpScopes(client=_CLIENT, server=None, scheme="http", root_path=root_path)
-        request = read_request_line(b"GET %b HTTP/1.1" % path.encode("ascii"))
-        request.headers = list(_HEADERS)
+    def __init__(self, scopes: HttpScopes, request: Request, state: dict[str, Any]) -> None:
         self.scope = scopes.scope(request, state.copy())
         self.error: BaseException | None = None
         self._exchange = HttpExchange("GET", has_body=False)
@@ -41,12 +58,10 @@ class _Attempt:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the response was complete, with a status of 2xx or 3xx."""
         good = HTTPStatus.OK <= self._status < HTTPStatus.BAD_REQUEST
         return good and self._exchange.is_complete and self.error is None
 
     def outcome(self) -> str:
-        """The result in a few words."""
         if self.error is not None:
             return f"raised {describe(self.error)},"
         return str(self._status) if self._exchange.is_complete else "no complete response"
@@ -90,7 +105,15 @@ class _Attempt:
             self._over.set()
 
 
-async def probe(app: App, path: str, *, root_path: str, state: dict[str, Any], limit: float) -> None:
+async def probe(
+    app: App,
+    path: str,
+    *,
+    root_path: str,
+    state: dict[str, Any],
+    limit: float,
+    new_attempt: type[Attempt] = AsgiAttempt,
+) -> None:
     """Repeat the request until the response is 2xx or 3xx.
 
     Raises `ApplicationError`, with the application's exception as its cause, unless that happens within `limit`
@@ -99,7 +122,10 @@ async def probe(app: App, path: str, *, root_path: str, state: dict[str, Any], l
     loop = asyncio.get_running_loop()
     deadline = loop.time() + limit
     while True:
-        attempt = _Attempt(path, root_path, state)
+        scopes = HttpScopes(client=_CLIENT, server=None, scheme="http", root_path=root_path)
+        request = read_request_line(b"GET %b HTTP/1.1" % path.encode("ascii"))
+        request.headers = list(_HEADERS)
+        attempt = new_attempt(scopes, request, state)
         await attempt.run(app, deadline - loop.time())
         if attempt.is_healthy:
             return

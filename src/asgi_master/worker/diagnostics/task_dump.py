@@ -14,13 +14,19 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import field
+from types import FrameType
 from typing import Any
 
 from asgi_master import codec
 from asgi_master.ipc.messages import TaskGroup
 from asgi_master.records import mutable_record
 from asgi_master.worker.diagnostics.code_location import CodeLocation, locations_of, outwards, waiting_frames
-from asgi_master.worker.diagnostics.current_request import request_of, started_at_of
+from asgi_master.worker.diagnostics.current_request import (
+    is_runner,
+    request_of,
+    started_at_of,
+    subject_of_frame,
+)
 
 _SLICE = 0.005
 """Seconds of one slice."""
@@ -62,11 +68,17 @@ def stacks_of_threads() -> str:
     for ident, innermost in sys._current_frames().items():  # noqa: SLF001 -- documented, in spite of its name
         name = names.get(ident, "")
         lines.append(f"Thread 0x{ident:016x} {f'[{name}] ' if name else ''}(most recent call first):")
+        lines += [f"  serving {request}" for request in _requests_in(innermost)]
         lines += (
             f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}'
             for frame in outwards(innermost)
         )
     return "\n".join(lines)
+
+
+def _requests_in(innermost: FrameType) -> list[str]:
+    """The request that a thread runs; none if it runs none."""
+    return [subject_of_frame(frame) for frame in outwards(innermost) if is_runner(frame)]
 
 
 async def dump_tasks(loop: asyncio.AbstractEventLoop, limit: int) -> tuple[int, list[TaskGroup]]:

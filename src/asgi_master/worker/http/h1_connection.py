@@ -253,6 +253,10 @@ class H1Connection(H1Lifecycle):
                 else:
                     if self.writer.is_paused:
                         break  # who does not read is not asked what else it wants
+                    backlog = self.context.backlog
+                    if backlog is not None and backlog.is_full and not self._parser.is_idle:
+                        self._queue_up(backlog)
+                        break
                     request = self._parser.next_request()
                     if request is None:
                         if self._eof:

@@ -147,6 +147,17 @@ class AccessLog(Protocol):
         """Go on in the file behind this descriptor, which is given away."""
 
 
+class Backlog(Protocol):
+    """Requests that wait for a thread."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether connections should wait before they read another request."""
+
+    def queue(self, waiting: Any, /) -> None:
+        """Have a connection go on when that is over. See `turns.Queue`."""
+
+
 @dataclass(slots=True)
 class WorkerContext:
     """Shared by every connection of a worker; made once by `worker.main`."""
@@ -161,6 +172,8 @@ class WorkerContext:
     new_request: Callable[..., Any] | None = None
     """Makes the running request of an application that is not called by ASGI, of its stream, the request and the
     connection's `HttpScopes`. See `http.running_request`."""
+    backlog: Backlog | None = None
+    """Of that application; `None` if nothing waits so."""
     http2: Http2Limits | None = None
     """`None` if HTTP/2 is not spoken."""
     root_path: str = ""

@@ -17,7 +17,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from asgi_master.worker.transport.stream_transport import StreamTransport
 
@@ -42,6 +42,13 @@ class Waiting(Protocol):
 
     def go_on(self) -> None:
         """It is its turn: do what a slice allows, and queue again for the rest."""
+
+
+class Queue(Protocol):
+    """Where connections wait until they may go on."""
+
+    def queue(self, waiting: Any, /) -> None:
+        """Have a `Waiting` go on in its turn."""
 
 
 class Turns:
@@ -179,12 +186,12 @@ class TakesTurns:
     def _go_on(self) -> None:
         """Go on with what came, and queue again if a slice does not suffice; in the context of the connection."""
 
-    def _queue_up(self) -> None:
-        """Go on in another turn; nothing is read until then."""
+    def _queue_up(self, queue: Queue | None = None) -> None:
+        """Go on in another turn, or when its turn comes in that queue; nothing is read until then."""
         if not self._is_queued:
             self._is_queued = True
             self._hold(_FOR_TURN)
-            self._turns.queue(self)
+            (queue or self._turns).queue(self)
 
     def _hold(self, reason: int) -> None:
         """Do not read, for a reason."""

@@ -24,6 +24,7 @@ from asgi_master.asgi.types import Scope
 from asgi_master.asgi.wsgi.environ import Environs
 from asgi_master.asgi.wsgi.file_wrapper import FileWrapper
 from asgi_master.asgi.wsgi.response import ExcInfo, Response
+from asgi_master.http.errors import ProtocolError
 from asgi_master.http.message import Request
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.request_info import RequestInfo, request_info
@@ -63,6 +64,9 @@ class Pool(Protocol):
     def wake(self) -> None:
         """Do not wait with what is held. Called in a thread."""
 
+    def location(self, request: "WsgiRequest") -> str:
+        """Where the thread is that runs the request; empty if none does."""
+
     def call_in_loop(self, function: Callable[..., None], *arguments: Any) -> None:
         """Have the loop call a function. Called in a thread."""
 
@@ -76,6 +80,7 @@ class WsgiRequest(RunningRequest):
         "_awaits_flow",
         "_context",
         "_file",
+        "_has_begun",
         "_has_failed",
         "_has_finished",
         "_input",
@@ -92,6 +97,8 @@ class WsgiRequest(RunningRequest):
         "_room",
         "_scopes",
         "is_posted",
+        "queued_at",
+        "taken_at",
     )
 
     def __init__(self, pool: Pool, stream: Stream, request: Request, scopes: HttpScopes) -> None:
@@ -107,6 +114,9 @@ class WsgiRequest(RunningRequest):
         self._awaits_flow = False
         self.is_posted = False
         """Whether the loop is going to call `deliver`. Set by the thread; cleared by the loop before it looks."""
+        self.queued_at = self.taken_at = 0.0
+        """When it began to wait for a thread, and when that took it; on the monotonic clock."""
+        self._has_begun = False
         # Written by the thread, and read by the loop in the opposite order.
         self._response = Response(request.method)
         self._pieces: deque[bytes] = deque()
@@ -244,6 +254,10 @@ class WsgiRequest(RunningRequest):
             self._give_room()
         if has_finished and not self._is_over:
             self._is_over = True
+            if self._has_begun:
+                stats = self._stream.context.stats
+                stats.wsgi_calls += 1
+                stats.wsgi_wait += self.taken_at - self.queued_at
             self._ended()
 
     def _is_paused(self) -> bool:
@@ -322,14 +336,26 @@ class WsgiRequest(RunningRequest):
         """Whatever becomes of the application is posted."""
 
     def _give_up(self) -> None:
-        self.answer(504, "Gateway Timeout")
+        """Answer for the application. If it was called, its thread goes on, and what it gives is dropped."""
         context = self._stream.context
-        context.stats.application_errors += 1
-        log.warning(
-            "%s: answered 504, as the application had not begun to respond within %g s (request-timeout)",
-            self.title,
-            context.http.request_timeout,
-        )
+        limit = context.http.request_timeout
+        if not self._is_submitted:
+            self._stream.refuse(ProtocolError(408, "the request body did not arrive in time"))
+        elif not self._has_begun:
+            self.answer(503, "Service Unavailable", (b"retry-after", b"1"))
+            log.warning(
+                "%s: answered 503, as no thread took it within %g s (request-timeout)", self.title, limit
+            )
+        else:
+            self.answer(504, "Gateway Timeout")
+            context.stats.application_errors += 1
+            log.warning(
+                "%s: answered 504, as the application had not begun to respond within %g s (request-timeout); "
+                "its thread is at %s",
+                self.title,
+                limit,
+                self._pool.location(self),
+            )
         self.peer_disconnected()
 
     # -- in the thread -----------------------------------------------------------------------------
@@ -341,6 +367,7 @@ class WsgiRequest(RunningRequest):
             assert self._context is not None
             self._context.run(self._close)
         elif not self.disconnected:
+            self._has_begun = True
             context = contextvars.copy_context()
             context.run(self._call)
             if self._result is not None:

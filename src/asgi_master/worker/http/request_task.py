@@ -61,7 +61,10 @@ class RequestTask(RunningRequest):
         if part is None:
             return
         if type(part) is tuple:
-            self.respond(part)
+            if part[0] is None and self.state is not _COMPLETE:
+                self._stream.send_chunk(self, part)  # there is nothing to account for
+            else:
+                self.respond(part)
         elif isinstance(part, FileBody):
             await self.send_file(part)
         elif isinstance(part, Trailers):

@@ -180,7 +180,8 @@ class RunningRequest(HttpExchange):
             flow.waits = False
             # A peer that reads as fast as this is written would never let the loop turn.
             await stream.rest()
-        await flow.wait_until_resumed()
+        if flow.is_paused:
+            await flow.wait_until_resumed()
         self.check_connected()
 
     def check_connected(self) -> None:

@@ -57,6 +57,7 @@ def test_unknown_variables_are_errors():
         "CONFIG",
         "WORKER",
         "GENERATION",
+        "SERVICE_NAME",
         # What Kubernetes sets beside a Service of this name.
         "SERVICE_HOST",
         "SERVICE_PORT",

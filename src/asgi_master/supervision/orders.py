@@ -112,7 +112,8 @@ class Orders:
             service.leaving_since = now
             service.move(WorkerTrigger.TOLD_TO_LEAVE, deadline)
             self._actions.append(StopService(service.id, timeout))
-        elif service.deadline is not None:
+        else:
+            assert service.deadline is not None, "as wherever an end is awaited"
             service.deadline = min(service.deadline, deadline)
 
     def admit(self, worker: WorkerRecord) -> None:

@@ -14,7 +14,7 @@ WHEEL ?=
 TAG ?=
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help demo test collect coverage lint types contracts docs check dist lock drill drill-faults bench guard clean
+.PHONY: help demo test collect coverage lint types contracts docs check dist lock drill drill-services drill-faults bench guard clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,9 @@ lock: ## renew requirements/ (needs uv); versions younger than a week are left o
 drill: $(VENV)/developing ## 200 reloads under clients of every kind, storms, and every fault; takes about 15 minutes
 	DRILL_RELOADS=200 DRILL_STORMS=1 $(BIN)/python -m pytest -s tests/process/test_drill.py
 	DRILL_FAULTS=1 $(BIN)/python -m pytest -n $(JOBS) tests/process/test_faults.py
+
+drill-services: $(VENV)/developing ## 200 reloads in a row, in which no service may run twice; takes about 5 minutes
+	DRILL_SERVICE_RELOADS=200 $(BIN)/python -m pytest -s tests/process/test_services.py
 
 drill-faults: $(VENV)/developing ## every system call fails, in every role (needs strace); takes about 15 minutes
 	DRILL_SYSTEM_CALLS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/process/test_system_calls.py

@@ -474,6 +474,8 @@ class FleetMachine(RuleBasedStateMachine):
                 assert list(self.zygotes.values()) == ["ready"]
                 running = sorted(p.service for p in self.workers.values() if p.service and p.runs)
                 assert running == sorted(set(policy.services) - self.supervisor.state.services.completed)
+                settled = self.supervisor.state.desired.settled
+                assert all(p.generation in settled for p in self.workers.values() if p.service)
         # The worst end: no process ever responds, not even to SIGKILL.
         if self.exited is None:
             self.stopping = True

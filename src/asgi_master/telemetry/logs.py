@@ -252,7 +252,7 @@ def _apply_dict(config: dict[str, Any]) -> None:
 
 
 def _add_identity_to_handlers() -> None:
-    """Provide `%(role)s`, `%(worker)s` and `%(generation)s` for formats in a `log_config`.
+    """Provide `%(role)s`, `%(worker)s`, `%(service)s` and `%(generation)s` for formats in a `log_config`.
 
     Not by a record factory: `extra={"worker": …}` in the application would then raise.
     """
@@ -265,6 +265,7 @@ def _add_identity(record: logging.LogRecord) -> bool:
     fields = record.__dict__
     fields.setdefault("role", identity.role)
     fields.setdefault("worker", "-" if identity.worker is None else identity.worker)
+    fields.setdefault("service", "-" if identity.service is None else identity.service)
     fields.setdefault("generation", "-" if identity.generation is None else identity.generation)
     if not record.exc_info and not record.exc_text:
         # So that other formatters show it too.

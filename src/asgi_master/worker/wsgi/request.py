@@ -97,6 +97,7 @@ class WsgiRequest(RunningRequest):
         "_room",
         "_scopes",
         "is_posted",
+        "progress",
         "queued_at",
         "taken_at",
     )
@@ -116,6 +117,8 @@ class WsgiRequest(RunningRequest):
         """Whether the loop is going to call `deliver`. Set by the thread; cleared by the loop before it looks."""
         self.queued_at = self.taken_at = 0.0
         """When it began to wait for a thread, and when that took it; on the monotonic clock."""
+        self.progress = 0
+        """Bytes that went to the application and from it, since it was called: whoever moves some is not stuck."""
         self._has_begun = False
         # Written by the thread, and read by the loop in the opposite order.
         self._response = Response(request.method)
@@ -186,6 +189,7 @@ class WsgiRequest(RunningRequest):
     def _took(self, size: int) -> None:
         """The application has this many bytes of the body."""
         if not self._is_over:
+            self.progress += size
             self.inbox_size = max(0, self.inbox_size - size)
             if self._stream.holds:
                 self._stream.advance_soon()
@@ -293,6 +297,7 @@ class WsgiRequest(RunningRequest):
         elif not (data or is_whole):
             return
         self.body_bytes += len(data)
+        self.progress += len(data)
         if is_whole:
             self._complete()
             self._lose_body()

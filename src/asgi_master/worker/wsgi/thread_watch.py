@@ -18,6 +18,19 @@ _PERIOD = 0.25
 """Seconds between two looks."""
 
 
+class _Call:
+    """One call of the application, as far as it was seen."""
+
+    __slots__ = ("is_reported", "progress", "request", "since")
+
+    def __init__(self, request: WsgiRequest, since: float) -> None:
+        self.request = request
+        self.since = since
+        """When it last got on, on the monotonic clock."""
+        self.progress = 0
+        self.is_reported = False
+
+
 class ThreadWatch:
     """The watch of one worker."""
 
@@ -37,7 +50,7 @@ class ThreadWatch:
         self._hang_timeout = hang_timeout
         self._replace = replace
         self._has_asked = False
-        self._reported: dict[PoolThread, WsgiRequest] = {}
+        self._calls: dict[PoolThread, _Call] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -57,15 +70,20 @@ class ThreadWatch:
         for thread in pool.threads:
             request = thread.request
             if request is None:
-                self._reported.pop(thread, None)
+                self._calls.pop(thread, None)
                 continue
             busy += 1
-            lasted = now - thread.since
+            call = self._calls.get(thread)
+            if call is None or call.request is not request:
+                call = self._calls[thread] = _Call(request, thread.since)
+            if call.progress != request.progress:
+                call.progress, call.since = request.progress, now
+            lasted = now - call.since
             if self._stall_warn and lasted > self._stall_warn:
                 stuck += 1
                 lost += request.disconnected or 0 < self._hang_timeout < lasted
-                if self._reported.get(thread) is not request:
-                    self._reported[thread] = request
+                if not call.is_reported:
+                    call.is_reported = True
                     self._report(thread, request, lasted)
         stats.wsgi_threads, stats.wsgi_busy, stats.wsgi_stuck = pool.size, busy, stuck
         stats.wsgi_queued = pool.queued
@@ -80,7 +98,7 @@ class ThreadWatch:
         self._context.stats.wsgi_stuck_calls += 1
         info = request.info()
         log.warning(
-            "%s: thread %s has been busy with it for %.1f s, at %s",
+            "%s: thread %s has got no further for %.1f s, at %s",
             info.title,
             thread.name,
             lasted,

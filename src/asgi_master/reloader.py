@@ -1,8 +1,8 @@
 """The watcher behind `--reload`: reports changes of source files to the master through a pipe.
 
-The master starts it as `python -m asgi_master.reloader FD [--include GLOB]... DIR...`: a separate process, because
-watchfiles brings threads and native code. It writes one line to FD per batch of changes, a JSON list of the first
-paths, and ends when FD has no reader or its parent dies. The master decides what to do on a change.
+The master starts it as `python -m asgi_master.reloader FD [--include GLOB]... [--exclude GLOB]... DIR...`: a separate
+process, because watchfiles brings threads and native code. It writes one line to FD per batch of changes, a JSON list
+of the first paths, and ends when FD has no reader or its parent dies. The master decides what to do on a change.
 """
 
 import argparse
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="asgi_master.reloader")
     parser.add_argument("fd", type=int)
     parser.add_argument("--include", action="append", metavar="GLOB")
+    parser.add_argument("--exclude", action="append", metavar="GLOB", default=[])
     parser.add_argument("directories", nargs="+")
     options = parser.parse_args(arguments)
     # The master stops this process. Python's default handler would print a traceback on an interrupt from the terminal.
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not Path(directory).is_dir():
             return _fail(f"--reload cannot watch {directory}: there is no such directory")
     try:
-        watch(options.fd, options.directories, tuple(options.include or DEFAULT_INCLUDES))
+        watch(options.fd, options.directories, tuple(options.include or DEFAULT_INCLUDES), options.exclude)
     except ModuleNotFoundError:
         return _fail('--reload needs watchfiles: pip install "asgi-master[reload]"')
     except (OSError, RuntimeError) as error:
@@ -55,14 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return ExitCode.OK
 
 
-def watch(fd: int, directories: Sequence[str], includes: tuple[str, ...]) -> None:
+def watch(fd: int, directories: Sequence[str], includes: Sequence[str], excludes: Sequence[str]) -> None:
     """Write a line to `fd` for each batch of changes below `directories`, until it has no reader."""
     import watchfiles  # noqa: PLC0415 -- optional: only development needs it
 
     ignored = watchfiles.DefaultFilter()  # .git, __pycache__, editors' backup files
 
     def matters(change: watchfiles.Change, path: str) -> bool:
-        return ignored(change, path) and is_included(path, includes)
+        return ignored(change, path) and is_included(path, includes) and not is_included(path, excludes)
 
     for changes in watchfiles.watch(
         *directories,
@@ -84,7 +85,7 @@ def line_of(paths: Iterable[str]) -> bytes:
     return json.dumps(sorted(set(paths))[:_MOST_NAMES]).encode() + b"\n"
 
 
-def is_included(path: str, includes: tuple[str, ...]) -> bool:
+def is_included(path: str, includes: Sequence[str]) -> bool:
     """Whether a pattern matches the file's name or, if it has a slash, the end of its path."""
     pure = PurePath(path)
     return any(pure.match(glob) if "/" in glob else fnmatch(pure.name, glob) for glob in includes)

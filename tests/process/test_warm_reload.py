@@ -58,7 +58,6 @@ def test_a_reload_is_warm_unless_something_else_than_the_code_changed(fleet: Fle
     (fleet.directory / "settings.env").write_text("NAME=a\n")
     fleet.start(
         *("--reload", "--env-file", "settings.env", "--bind", "127.0.0.1:0", "changing:app"),
-        *("--reload-include", "*.py", "--reload-include", "*.env"),
         env={"PYTHONPATH": os.pathsep.join(map(str, [SOURCE, APPS, packages]))},
     )
     fleet.wait_ready(1)

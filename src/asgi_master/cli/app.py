@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asgi_master.settings.resolve import Resolved
 
 _PROGRAM = "asgi-master"
+_DEV = "dev"
 _ONLY_PRINT = {"--help", "-h", "--help-all", "--version", "--check-config", "--print-config"}
 """Options that need no zygote. With any other command line one is started before the rest is read (ADR 8)."""
 
@@ -62,6 +63,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         with ExitStack() as held:
             # Nothing that is imported from here on delays the zygote.
             early_zygote = None if _ONLY_PRINT.intersection(words) else _start_zygote(held)
+            if words[:1] == [_DEV]:
+                words = _for_development(words[1:])
             from asgi_master.cli.fast_parser import parse_fast  # noqa: PLC0415 -- after the handlers
 
             return _execute(parse_fast(words) or _parse_with_typer(words), early_zygote, held)
@@ -75,6 +78,19 @@ def _run(arguments: Sequence[str] | None) -> int:
 
         what = f"the operating system reports: {describe(error)}"
         return _report_errors([what], ExitCode.FAILURE, words)
+
+
+def _for_development(words: Sequence[str]) -> list[str]:
+    """The command line that `dev` stands for. Raises `SettingsError`."""
+    from asgi_master.cli.dev import announce, expand  # noqa: PLC0415 -- development alone needs it
+
+    development = expand(words, os.environ)
+    announce(development)
+    if development.opens:
+        from asgi_master.cli.open_browser import open_when_served  # noqa: PLC0415
+
+        open_when_served(development.opens)
+    return development.words
 
 
 def _start_zygote(held: ExitStack) -> "EarlyZygote":

@@ -61,7 +61,7 @@ FIRST = {
 _FIRST_COMMAND_OPTIONS = ("--config", "--check", "--check-config", "--print-config")
 _EXAMPLES = (
     ("asgi-master main:app", "on http://127.0.0.1:8000"),
-    ("asgi-master --reload --access-log main:app", "while you develop"),
+    ("asgi-master dev", "while you develop"),
     ("asgi-master -w auto -b 0.0.0.0:8000 main:app", "a worker for each CPU"),
 )
 _INTRODUCTION = f"""\

@@ -19,9 +19,7 @@ _ONE_THREAD = (
 )
 _POOL = "not offered: there is no second pool of workers; workers share what the import left in memory"
 _PROXIES = "use --forwarded-allow-ips ADDRESS: no proxy is trusted by default"
-_RELOAD_IGNORE = (
-    "not needed: only names like --reload-include GLOB are watched, and .git, .venv and caches never"
-)
+_RELOAD_IGNORE = "use --reload-exclude GLOB; .git, .venv and caches are never watched"
 _RESPAWN = "not needed: lost workers are always replaced, with increasing delays (--backoff-cap)"
 _RSS = "not needed: --max-worker-memory is checked every few seconds"
 _RUST = "not needed: there are no threads behind the event loop"
@@ -130,7 +128,6 @@ OTHER_SERVERS = {
     "--port": "use --bind HOST:PORT",
     "--proxy-headers": _PROXIES,
     "--reload-delay": _WATCHER,
-    "--reload-exclude": _RELOAD_IGNORE,
     "--reset-contextvars": "not needed: each request runs in a context of its own",
     "--ssl-ca-certs": "use --ca-certs PATH",
     "--ssl-cert-reqs": "use --client-cert none|optional|required",
@@ -172,7 +169,7 @@ OTHER_SERVERS = {
     "--no-http2-adaptive-window": _HTTP2_FIXED,
     "--no-log": "use --log-level critical",
     "--no-metrics": "not needed: there are none unless --admin-bind is given",
-    "--no-reload-ignore-worker-failure": "not needed: code that fails to reload leaves the old one serving",
+    "--no-reload-ignore-worker-failure": "not needed: while code fails to reload, an error page answers",
     "--no-respawn-failed-workers": _RESPAWN,
     "--no-ssl-client-verify": "use --client-cert none",
     "--no-ws": "not needed: an application without WebSockets refuses them",
@@ -180,7 +177,7 @@ OTHER_SERVERS = {
     "--reload-ignore-dirs": _RELOAD_IGNORE,
     "--reload-ignore-paths": _RELOAD_IGNORE,
     "--reload-ignore-patterns": _RELOAD_IGNORE,
-    "--reload-ignore-worker-failure": "not needed: code that fails to reload leaves the old one serving",
+    "--reload-ignore-worker-failure": "not needed: while code fails to reload, an error page answers",
     "--reload-paths": "use --reload-dir DIR",
     "--reload-tick": _WATCHER,
     "--respawn-failed-workers": _RESPAWN,

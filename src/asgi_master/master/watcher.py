@@ -20,6 +20,13 @@ _SHOWN = 5
 """Names in a line of the log."""
 
 
+def patterns(settings: Settings) -> list[str]:
+    """The names of the files whose changes matter."""
+    names = ["*.py", "asgi-master.toml", "pyproject.toml"]
+    env_file = settings.application.env_file
+    return [*names, *([os.path.basename(env_file)] if env_file else []), *settings.development.reload_include]  # noqa: PTH119
+
+
 class ChangedFiles:
     """The files that changed since the code that serves was read."""
 
@@ -67,7 +74,8 @@ class Watcher(Component):
         os.set_blocking(self._fd, False)
         development = settings.development
         directories = development.reload_dir or (settings.application.app_dir,)
-        include = [word for pattern in development.reload_include for word in ("--include", pattern)]
+        include = [word for pattern in patterns(settings) for word in ("--include", pattern)]
+        include += [word for pattern in development.reload_exclude for word in ("--exclude", pattern)]
         try:
             command = Interpreter().command("asgi_master.reloader", str(_CHANGES_FD), *include, *directories)
             spawn_python(command, {write: _CHANGES_FD}, apart=True)

@@ -295,7 +295,16 @@ class DevelopmentSettings:
         help="Directory to watch instead of the working directory; may be repeated.",
     )
     reload_include: tuple[str, ...] = setting(
-        ("*.py",), metavar="GLOB", applies=_START, help="Pattern of the file names to watch; may be repeated."
+        (),
+        metavar="GLOB",
+        applies=_START,
+        help="Pattern of file names to watch besides *.py and the files with the settings; may be repeated.",
+    )
+    reload_exclude: tuple[str, ...] = setting(
+        (),
+        metavar="GLOB",
+        applies=_START,
+        help="Pattern of file names not to watch, or with a slash of the end of paths; may be repeated.",
     )
     error_page: str = setting(
         "auto",

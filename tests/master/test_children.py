@@ -16,9 +16,13 @@ import pytest
 from asgi_master.ipc import descriptors
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.messages import (
+    Drain,
     ForkFailed,
+    Message,
     ReplacementRequested,
+    StartService,
     TasksReported,
+    Unknown,
     WorkerBooted,
     WorkerBootFailed,
     WorkerForked,
@@ -378,3 +382,78 @@ def test_all_that_was_said_before_the_end_is_heard(home: Household) -> None:
     reasons = [getattr(event, "reason", "") for event in home.events]
     assert reasons[-3:] == ["first", "last", ""]
     assert home.events[-1] == WorkerExited(0, 7)
+
+
+def report_messages(channel: Channel, answer: Channel) -> None:
+    """As the process of a service does: say its pid, and pass on what the master says next."""
+    answer.send(WorkerForked(os.getpid() if channel.send(WorkerForked(os.getpid())) else 0))
+    while (received := channel.receive()) is not None:
+        answer.send(received.message)
+
+
+@pytest.fixture
+def answers() -> Iterator[tuple[Channel, Channel]]:
+    ours, theirs = Channel.pair()
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        yield ours, theirs
+
+
+def heard(channel: Channel) -> Message | Unknown:
+    received = channel.receive()
+    assert received is not None
+    return received.message
+
+
+def test_a_service_starts_once_the_master_knows_its_process(
+    home: Household, answers: tuple[Channel, Channel]
+) -> None:
+    ours, theirs = answers
+    pid = home.service(3, lambda channel: report_messages(channel, Channel.of_fd(theirs.fileno())), theirs)
+    home.until(lambda: home.children.worker_pids() == {3: pid}, "its pid is known")
+    assert heard(ours) == WorkerForked(pid)
+    assert heard(ours) == StartService()
+    assert home.children.rows() == home.children.generations() == {}, "it is no worker"
+    home.children.stop_service(3, 2.0)
+    home.until(lambda: home.exits() == {3: -signal.SIGTERM}, "it is gone")
+
+
+def test_a_service_that_is_stopped_before_its_process_is_known_never_starts(
+    home: Household, answers: tuple[Channel, Channel]
+) -> None:
+    ours, theirs = answers
+    pid = home.service(3, lambda channel: report_messages(channel, Channel.of_fd(theirs.fileno())), theirs)
+    home.children.stop_service(3, 2.0)
+    assert heard(ours) == WorkerForked(pid)
+    assert heard(ours) == Drain(2.0, hand_off=False)
+
+
+def test_a_service_that_was_given_up_finds_its_channel_closed(
+    home: Household, answers: tuple[Channel, Channel]
+) -> None:
+    ours, theirs = answers
+    forks_late, go = Channel.pair()
+
+    def live(channel: Channel) -> None:
+        forks_late.receive()
+        report_messages(channel, Channel.of_fd(theirs.fileno()))
+
+    home.service(3, live, theirs, forks_late)
+    home.children.kill_worker(3)
+    assert home.exits() == {3: -signal.SIGKILL}
+    go.send(StartService())
+    assert heard(ours) == WorkerForked(0), "it cannot say its pid, and exits"
+    forks_late.close()
+    go.close()
+    os.kill(home.pids[3], signal.SIGKILL)
+
+
+def test_a_service_without_its_zygote_has_failed(home: Household) -> None:
+    home.children.retire_zygote(1)
+    home.children.spawn_service(3, "beat", 1)
+    home.children.spawn_service(4, "beat", 9)
+    home.children.stop_service(9, 1.0)
+    assert [event for event in home.events if isinstance(event, WorkerFailed)] == [
+        WorkerFailed(3, "its zygote is gone"),
+        WorkerFailed(4, "its zygote is gone"),
+    ]
+    assert home.exits() == {3: 1, 4: 1}

@@ -103,7 +103,7 @@ def reload(fleet: Fleet, outcome: str = "reloaded: ", signum: signal.Signals = s
     fleet.wait_line(outcome, 2 * PATIENCE, after=after)
 
 
-@pytest.mark.timeout(120 + 5 * QUICK_RELOADS)
+@pytest.mark.timeout(120 + 10 * QUICK_RELOADS)
 def test_a_life(fleet: Fleet) -> None:
     serve(fleet)
     pids = wait_running(fleet, 1)

@@ -236,6 +236,17 @@ def test_a_reload_that_fails_changes_nothing(code: Code, overlap: bool) -> None:
     assert w.orders(StopService) == []
 
 
+def test_a_generation_that_answers_with_the_error_of_its_import_changes_nothing() -> None:
+    w = world()
+    first = service(w)
+    reload(w, code=Code(answers_with_error=True)).until(lambda: w.notices(ReloadCommitted)).run(10)
+    assert service(w) is first
+    w.die(first)
+    assert states(w.run(10)) == [("beat", ServiceState.WAITING)]
+    reload(w).until(lambda: w.running("beat"))
+    assert service(w).generation == 3
+
+
 def test_one_that_dies_while_a_reload_is_under_way_is_started_from_the_committed_generation() -> None:
     w = world()
     reload(w, code=Code(boot_time=30.0)).run(5)

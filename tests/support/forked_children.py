@@ -13,7 +13,7 @@ from typing import Any
 
 from asgi_master.ipc.channel import Channel
 from asgi_master.ipc.hand_off import HandOff
-from asgi_master.ipc.messages import Boot, Fork, WorkerBooted, WorkerForked, ZygoteStarted
+from asgi_master.ipc.messages import Boot, Fork, ForkService, WorkerBooted, WorkerForked, ZygoteStarted
 from asgi_master.ipc.scoreboard import Scoreboard
 from asgi_master.master.child import InheritedFds
 from asgi_master.master.children import Children
@@ -91,6 +91,19 @@ class Household:
         self.until(
             lambda: worker in self.children.worker_pids() or worker in self.exits(), "its pid is known"
         )
+        return self.pids[worker]
+
+    def service(self, worker: int, live: Callable[[Channel], None], *kept: Channel) -> int:
+        """A process for a service, which follows its script and has these channels too; returns its pid."""
+        self.children.spawn_service(worker, "beat", 1)
+        received = self.zygotes[1].receive()
+        assert received is not None
+        assert received.message == ForkService(worker, "beat")
+        channel_fd, stack = received.fds
+        channel = Channel.of_fd(channel_fd)
+        self.pids[worker] = fork(lambda: live(channel), channel.fileno(), *(each.fileno() for each in kept))
+        channel.close()
+        os.close(stack)
         return self.pids[worker]
 
     def turn(self, wait: float = 0.0) -> None:

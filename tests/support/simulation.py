@@ -49,6 +49,7 @@ class Code:
 
     import_time: float = 0.5
     import_error: str = ""
+    answers_with_error: bool = False  # in development: workers serve the error of the import
     boot_time: float = 0.2
     boot_error: str = ""
     dies_after: float = NEVER  # once ready
@@ -257,7 +258,7 @@ class Simulation:
             self.tell(ZygoteFailed(generation, code.import_error))
             self.at(0.01, lambda: self.zygote_dies(generation, 3))
         else:
-            self.tell(ZygoteReady(generation))
+            self.tell(ZygoteReady(generation, code.answers_with_error))
 
     def _spawn(
         self, worker: int, slot: int, generation: int, code: Code | None = None, service: str = ""

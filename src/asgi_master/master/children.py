@@ -441,7 +441,7 @@ class Children(ProcessTable):
                     self._report(ZygoteFailed(zygote.generation, "it could not be told what to import"))
             case ApplicationImported(directory=directory, manner=manner):
                 zygote.directory, zygote.manner = directory, manner
-                self._report(ZygoteReady(zygote.generation))
+                self._report(ZygoteReady(zygote.generation, is_broken=bool(zygote.problem)))
             case ApplicationImportFailed(reason, is_answered=is_answered):
                 self.tracebacks.keep(message)
                 if is_answered:

@@ -13,6 +13,8 @@ class ZygoteReady:
     """The generation's zygote imported the application and can fork."""
 
     generation: int
+    is_broken: bool = False
+    """In development: whether the import failed, so that its workers answer with the error."""
 
 
 @record

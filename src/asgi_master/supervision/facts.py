@@ -138,7 +138,8 @@ class Facts:
     ) -> None:
         wanted = zygote.state in {ZygoteState.IMPORTING, ZygoteState.READY}
         match event:
-            case ZygoteReady():
+            case ZygoteReady(is_broken=is_broken):
+                zygote.is_broken = is_broken
                 zygote.move(ZygoteTrigger.BECAME_READY)
                 if zygote.state is ZygoteState.READY and zygote.ready_at is None:
                     zygote.ready_at = now

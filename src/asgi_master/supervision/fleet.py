@@ -114,6 +114,8 @@ class ZygoteRecord:
     deadline: float | None
     state: ZygoteState = ZygoteState.IMPORTING
     ready_at: float | None = None
+    is_broken: bool = False
+    """In development: whether its import failed, and its workers answer with the error."""
 
     @property
     def lives(self) -> bool:
@@ -168,6 +170,11 @@ class Fleet:
         """Whether the generation's zygote is there and ready."""
         zygote = self.zygotes.get(generation) if generation is not None else None
         return zygote is not None and zygote.state is ZygoteState.READY
+
+    def is_broken(self, generation: int | None) -> bool:
+        """Whether the generation has no application, and serves the error of its import."""
+        zygote = self.zygotes.get(generation) if generation is not None else None
+        return zygote is not None and zygote.is_broken
 
     def backoff(self, slot: int) -> Backoff:
         """The slot's history."""

@@ -2,7 +2,7 @@
 
 Rules of this file:
   - Services belong to the committed generation. A rollout that is not committed yet starts none and stops none: a
-    reload that fails changes nothing for them.
+    reload that fails changes nothing for them; nor, in development, does one whose workers answer with the error.
   - A service never runs twice. Its next process is ordered only once every earlier one has ended (or SIGKILL was sent
     to it and it is stuck in the kernel, where it runs no code). With `Policy.service_overlap` the next generation's
     process starts beside the old one: two at most, and only then.
@@ -97,7 +97,7 @@ class Services:
 
     def reconcile(self, now: float) -> None:
         """Start what is missing and may start; stop what is outdated."""
-        if self._desired.committed is None:
+        if self._desired.committed is None or self._fleet.is_broken(self._desired.committed):
             return
         names = self._desired.committed_policy.services
         living: dict[str, list[WorkerRecord]] = {name: [] for name in names}

@@ -211,7 +211,8 @@ class H1Lifecycle(TakesTurns, Connection, StreamProtocol):
             if not running.is_complete:
                 running.peer_disconnected()
             running.wake()
-        self.writer.resume()
+        if self.writer.is_paused:
+            self.writer.resume()
 
     def _leave_when_done(self) -> None:
         if self._ending is _LOST and not self._running:

@@ -48,6 +48,7 @@ class SocketTransport(StreamTransport):
         "_fd",
         "_is_closing",
         "_is_read_paused",
+        "_is_starting",
         "_is_write_paused",
         "_loop",
         "_poller",
@@ -82,6 +83,7 @@ class SocketTransport(StreamTransport):
         self._ends_writing = False
         self._eof = False
         self._is_closing = False
+        self._is_starting = True
 
     def start(self, protocol: StreamProtocol) -> None:
         """Read what has arrived, and then what arrives. Called in `context`."""
@@ -89,7 +91,11 @@ class SocketTransport(StreamTransport):
         protocol.connection_made(self)
         if not (self._is_closing or self._is_read_paused):
             self._receive()
-        self._watch()
+        self._is_starting = False
+        if not self._is_closing or self._unsent:
+            self._watch()
+        elif self._protocol is not NO_PROTOCOL:
+            self._finish()  # at once, as a callback for each short connection would cost 1.5 % of it
 
     def set_protocol(self, protocol: StreamProtocol) -> None:
         self._protocol = protocol
@@ -282,7 +288,7 @@ class SocketTransport(StreamTransport):
             return
         self._is_closing = True
         if not self._unsent:
-            self._loop.call_soon(self._finish, context=self.context)
+            self._finish_soon()
         elif self._watched_for != _NOTHING_YET:
             self._watch()
 
@@ -292,6 +298,10 @@ class SocketTransport(StreamTransport):
         self._unsent = 0
         self._buffer = None
         if not is_finishing:
+            self._finish_soon()
+
+    def _finish_soon(self) -> None:
+        if not self._is_starting:  # `start` does it itself
             self._loop.call_soon(self._finish, context=self.context)
 
     def _finish(self) -> None:

@@ -89,6 +89,27 @@ def test_a_failure_leaves_nothing_open(listeners, tmp_path):
     assert not (tmp_path / "a.sock").exists()
 
 
+def test_slots_have_addresses_of_their_own(listeners, tmp_path):
+    settings = sockets("127.0.0.1:0", f"unix:{tmp_path}/{{slot}}.sock")
+    listeners.slots = 2
+    listeners.open(settings)
+    assert [listener.slot for listener in listeners.of(settings)] == [None, 0, 1]
+    listeners.slots = 3
+    assert [listener.slot for listener in listeners.open(settings)] == [2]
+    section = listeners.export_state()
+    copied = {name: os.dup(fd) for name, fd in section.fds.items()}
+    for known in (each for bind in section.values["binds"].values() for each in bind):
+        known["fd"] = copied[str(known["fd"])]
+    again = Listeners().import_state(section)
+    assert [listener.slot for listener in again.of(settings)] == [None, 0, 1, 2]
+    again.slots = 1
+    gone = again.keep_only(settings)
+    assert sorted(listener.slot for listener in gone) == [1, 2]
+    for listener in gone:
+        listener.close()
+    again.close()
+
+
 def test_an_unknown_host(listeners):
     with pytest.raises(BindError, match="the host is not known here"):
         listeners.open(sockets("no-such-host.invalid:80"))

@@ -233,7 +233,7 @@ def with_worker(home: Home) -> Channel:
     """A worker that has said nothing yet; returns its end of its channel."""
     home.zygote(1)
     home.children._zygotes[1].boot = home.children._zygotes[1].boot.__class__(1, "/", home.settings)
-    home.children.spawn_worker(0, 0, 1, home.resources.lent_to(home.settings), Role.WORKER)
+    home.children.spawn_worker(0, 0, 1, home.resources.lent_to(home.settings, 0), Role.WORKER)
     order = home.zygotes[1].receive()
     assert order is not None
     put, take, channel, stack, *listeners = order.fds

@@ -8,6 +8,8 @@ from asgi_master.settings.bind import (
     InheritedFd,
     TcpAddress,
     UnixAddress,
+    for_slot,
+    is_per_slot,
     parse_bind,
     speaks_tls,
 )
@@ -99,3 +101,14 @@ def test_sockets_of_systemd_are_named(name):
 def test_what_systemd_does_not_take_as_a_name_is_none(name):
     with pytest.raises(ValueError, match="FileDescriptorName="):
         parse_bind(f"systemd:{name}")
+
+
+def test_an_address_for_each_slot():
+    assert for_slot("unix:/run/app-{slot}.sock", 11) == "unix:/run/app-11.sock"
+    assert for_slot("127.0.0.1:90{slot:02}", 3) == "127.0.0.1:9003"
+    assert is_per_slot("https://127.0.0.1:90{slot:02}")
+    assert not is_per_slot("unix:/run/{slots}.sock")
+    assert parse_bind("127.0.0.1:90{slot:02}") == TcpAddress("127.0.0.1", 9000)
+    for bind in ("fd://{slot}", "systemd:web{slot}"):
+        with pytest.raises(ValueError, match="for each slot"):
+            parse_bind(bind)

@@ -183,3 +183,13 @@ def test_a_directory_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as raised:
         resolve({"app": "main:app"}, {}, tmp_path / "gone")
     assert raised.value.errors == [f'app-dir: the working directory "{tmp_path}/gone" is not there']
+
+
+def test_addresses_for_each_slot(errors):
+    assert errors(bind=["127.0.0.1:90{slot:02}", "unix:/run/{slot}.sock"], workers="4") == []
+    [line] = errors(bind=["127.0.0.1:655{slot:02}"], workers="40")
+    assert line.startswith('bind: "127.0.0.1:655{slot:02}", for slot 36, has a bad port')
+    [line] = errors(bind=["127.0.0.1:900{slot}", "127.0.0.1:9002"], workers="4")
+    assert line.startswith('bind: "127.0.0.1:900{slot}", for slot 2, is given twice')
+    [line] = errors(admin_bind="127.0.0.1:900{slot}")
+    assert line.startswith('admin-bind: "127.0.0.1:900{slot}": it is the master')

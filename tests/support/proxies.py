@@ -86,6 +86,20 @@ class Proxies:
         """`server`: the application, and how it is checked, as haproxy names it."""
         self._haproxy("haproxy/haproxy.cfg", listen, {_HAPROXY_SERVER: f"server app {server}"})
 
+    def nginx_by_slot(self, listen: list[str], _server: str = "") -> None:
+        """The slots' Unix sockets, in `place`."""
+        text = (DEPLOY / "nginx/sticky.conf").read_text().replace("/run/app/", f"{self.place}/")
+        text = text.replace("listen 80;", f"listen {listen[0]};")
+        (self.place / "asgi-master.conf").write_text(text)
+        (self.place / "nginx.conf").write_text(_NGINX_MAIN.format(place=self.place))
+        self._start("nginx", "-e", "stderr", "-p", f"{self.place}/", "-c", f"{self.place}/nginx.conf")
+
+    def haproxy_by_slot(self, listen: list[str], _server: str = "") -> None:
+        """The slots' Unix sockets, in `place`."""
+        text = (DEPLOY / "haproxy/sticky.cfg").read_text().replace("/run/app/", f"{self.place}/")
+        (self.place / "haproxy.cfg").write_text(text.replace("bind :80", f"bind {listen[0]}"))
+        self._start("haproxy", "-db", "-f", f"{self.place}/haproxy.cfg")
+
     def nginx_grpc(self, listen: list[str], server: str) -> None:
         """nginx as a client of HTTP/2 without TLS, which it is by `grpc_pass`; as docs/howto/http2.md has it."""
         (self.place / "asgi-master.conf").write_text(

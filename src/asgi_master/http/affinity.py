@@ -41,6 +41,8 @@ class SessionKeys:
         self._learned_headers: list[bytes] = []
         self.sets_cookie = False
         """Whether a client whose session has no name is to get a cookie of ours."""
+        self.reads_client = False
+        """Whether `read` looks at the client's address."""
         for kind, name in sources:
             self._add(kind, name.encode("ascii"))
 
@@ -63,6 +65,7 @@ class SessionKeys:
                     lambda _headers, path, _query, _client: found[1] if (found := search(path)) else None
                 )
             case _:
+                self.reads_client = True
                 self._readers.append(lambda _headers, _path, _query, client: _address(client))
 
     @property

@@ -262,6 +262,8 @@ class Fork:
     """The indexes of the listeners that speak TLS. Without any, no certificates come along."""
     access_log: bool = False
     """Whether the file of the access log comes along, after the certificates."""
+    own: list[int] = field(default_factory=list)
+    """The indexes of the listeners of this slot alone."""
 
 
 @record
@@ -309,6 +311,8 @@ class UseListeners:
     """To a worker: accept from the listeners that come along, and from no others."""
 
     secure: list[int] = field(default_factory=list)
+    """As in `Fork`."""
+    own: list[int] = field(default_factory=list)
     """As in `Fork`."""
 
 

@@ -25,6 +25,8 @@ class InheritedFds:
     """With TLS listeners: the bundle in memory that they begin with."""
     access_log: tuple[int, ...] = ()
     """The file of the access log, if there is one."""
+    own: tuple[int, ...] = ()
+    """The listeners of the worker's slot alone, by index."""
 
 
 @mutable_record

@@ -167,6 +167,7 @@ class Children(ProcessTable):
                 role is Role.SPARE,
                 list(places.secure),
                 bool(places.access_log),
+                own=list(places.own),
             )
             asked = self._order_fork(zygote, child, order, fds)
         faults.fault_point("after_spawn_order", generation=generation, slot=slot)
@@ -267,7 +268,7 @@ class Children(ProcessTable):
     def give_listeners(self, workers: Iterable[int], places: InheritedFds) -> set[int]:
         """Have these workers accept on these listeners alone; returns those that could not be sent it."""
         children = [self._workers[worker] for worker in workers if worker in self._workers]
-        return self._not_sent(children, UseListeners(list(places.secure)), places.listeners)
+        return self._not_sent(children, UseListeners(list(places.secure), list(places.own)), places.listeners)
 
     @staticmethod
     def _not_sent(children: Iterable[WorkerHandle], message: Message, fds: tuple[int, ...]) -> set[int]:

@@ -11,12 +11,13 @@ import select
 import socket
 
 from asgi_master.control.component import Component
+from asgi_master.errors import BindError
 from asgi_master.ipc.descriptors import close_at_once
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.master.listeners import Listeners
 from asgi_master.master.open_listener import Listener
 from asgi_master.master.running_settings import RunningSettings
-from asgi_master.supervision.notices import MasterReady, Notice, ReloadCommitted, ReloadFailed
+from asgi_master.supervision.notices import MasterReady, Notice, ReloadCommitted, ReloadFailed, ScaledTo
 
 log = logging.getLogger("asgi_master")
 
@@ -52,8 +53,17 @@ class ClosingListeners(Component):
         return not self._closing
 
     def note(self, notice: Notice) -> None:
-        """Close what a rollout that ended leaves open."""
-        if isinstance(notice, ReloadFailed | MasterReady | ReloadCommitted):
+        """Close what a rollout that ended, or fewer workers, leave open; open what more workers need."""
+        committed = self._settings.committed
+        if isinstance(notice, ScaledTo):
+            self._listeners.slots = notice.workers
+            try:
+                self._listeners.open(committed.sockets)
+            except (BindError, ValueError) as error:
+                log.error("a worker has no address of its own: %s", error)
+        elif isinstance(notice, MasterReady | ReloadCommitted):
+            self._listeners.slots = notice.workers
+        if isinstance(notice, ReloadFailed | MasterReady | ReloadCommitted | ScaledTo):
             for listener in self._listeners.keep_only(self._settings.committed.sockets):
                 self.add(listener)
 

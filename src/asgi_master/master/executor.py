@@ -55,7 +55,7 @@ class Executor:
             case KillZygote(generation):
                 self._children.kill_zygote(generation)
             case SpawnWorker(worker, slot, generation, role):
-                lent = self._resources.lent_to(self._children.settings_of(generation))
+                lent = self._resources.lent_to(self._children.settings_of(generation), slot)
                 self._children.spawn_worker(worker, slot, generation, lent, role)
             case SpawnService(worker, service, generation):
                 self._children.spawn_service(worker, service, generation)

@@ -15,7 +15,7 @@ from asgi_master.master.open_listener import Listener, is_ours, open_bind, place
 from asgi_master.master.reopening import listen_again, replace_socket
 from asgi_master.master.sd_notify import Notifier
 from asgi_master.master.upgrade_state import StateSection
-from asgi_master.settings.bind import TcpAddress, parse_bind, speaks_tls
+from asgi_master.settings.bind import TcpAddress, for_slot, is_per_slot, parse_bind, speaks_tls
 from asgi_master.settings.model import SocketSettings
 
 
@@ -26,6 +26,8 @@ class Listeners:
         """Without a service manager there is nothing in `fd_store`."""
         self._fd_store = fd_store if fd_store is not None else FdStore(Notifier({}), {}, 0)
         self._by_bind: dict[str, list[Listener]] = {}
+        self.slots = 0
+        """Number of slots that have addresses of their own, where a bind has `{slot}`."""
         self.urls: dict[int, str] = {}
         """Where clients connected to each that was ever open, by the socket's inode: others may hold it open still."""
 
@@ -34,13 +36,16 @@ class Listeners:
 
         Raises `BindError`, with nothing of this call left open.
         """
-        missing = [bind for bind in settings.bind if bind not in self._by_bind]
+        wanted = self._wanted(settings)
+        missing = [bind for bind in wanted if bind not in self._by_bind]
         self._fd_store.release_conflicting(map(place_of, missing), _ports(missing))
         opened: dict[str, list[Listener]] = {}
         try:
             for bind in missing:
                 self._refuse_to_change_tls(bind)
                 opened[bind] = open_bind(bind, settings, self._fd_store)
+                for listener in opened[bind]:
+                    listener.slot = wanted[bind]
         except BindError:
             for listener in _flatten(opened.values()):
                 listener.abandon()
@@ -53,6 +58,16 @@ class Listeners:
                     self._fd_store.store(place_of(bind), [listener.sock], listener.file_identity)
         return _flatten(opened.values())
 
+    def _wanted(self, settings: SocketSettings) -> dict[str, int | None]:
+        """The binds that are asked for, those of each slot included, with their slots."""
+        wanted: dict[str, int | None] = {}
+        for bind in settings.bind:
+            if is_per_slot(bind):
+                wanted |= {for_slot(bind, slot): slot for slot in range(self.slots)}
+            else:
+                wanted[bind] = None
+        return wanted
+
     def _refuse_to_change_tls(self, bind: str) -> None:
         """Workers of both generations would accept from the one socket, one with TLS and one without."""
         for other in self._by_bind:
@@ -63,11 +78,12 @@ class Listeners:
 
     def of(self, settings: SocketSettings) -> list[Listener]:
         """The sockets `settings.bind` asks for, as far as they are open."""
-        return _flatten(self._by_bind.get(bind, []) for bind in dict.fromkeys(settings.bind))
+        return _flatten(self._by_bind.get(bind, []) for bind in self._wanted(settings))
 
     def keep_only(self, settings: SocketSettings) -> list[Listener]:
         """Let go of what `settings.bind` no longer asks for; returns it, to be closed by the caller."""
-        gone = [bind for bind in self._by_bind if bind not in settings.bind]
+        wanted = self._wanted(settings)
+        gone = [bind for bind in self._by_bind if bind not in wanted]
         removed = []
         for bind in gone:
             for listener in self._by_bind.pop(bind):
@@ -99,7 +115,8 @@ class Listeners:
         """Every socket, by its bind, and what was passed to us."""
         passed = self._fd_store.export_state()
         section = StateSection(
-            {"binds": {bind: [] for bind in self._by_bind}, "passed": passed.values}, passed.fds
+            {"binds": {bind: [] for bind in self._by_bind}, "slots": self.slots, "passed": passed.values},
+            passed.fds,
         )
         for bind, listeners in self._by_bind.items():
             for listener in listeners:
@@ -109,6 +126,7 @@ class Listeners:
                         "fd": fd,
                         "file": None if listener.file is None else os.fspath(listener.file),
                         "inode": list(listener.inode),
+                        "slot": listener.slot,
                     }
                 )
                 section.fds[str(fd)] = fd
@@ -125,10 +143,12 @@ class Listeners:
                     speaks_tls(bind),
                     not is_ours(bind),
                     is_announced=True,
+                    slot=known.get("slot"),
                 )
                 for known in listeners
             ]
         self._note(_flatten(self._by_bind.values()))
+        self.slots = section.values.get("slots", 0)
         self._fd_store.import_state(section.values.get("passed", {}))
         return self
 

@@ -52,6 +52,8 @@ class Listener:
     """Whether it comes from systemd's store, which still has it."""
     is_announced: bool = False
     """Whether its address was logged."""
+    slot: int | None = None
+    """The only slot whose worker accepts there; `None` for all."""
     address: Any = field(init=False)
     """Where it was bound. What the socket says later may be others' doing."""
 

@@ -78,6 +78,10 @@ class ProcessTable:
         """The generation of each worker, by its number."""
         return {child.worker: child.generation for child in self.serving()}
 
+    def slots(self) -> dict[int, int]:
+        """The slot of each worker, by its number."""
+        return {child.worker: child.slot for child in self.serving()}
+
 
 def _tally(row: Row) -> Tally:
     stats = row.read()

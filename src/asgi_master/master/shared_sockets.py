@@ -97,12 +97,13 @@ class SharedSockets(Component):
             self._give_listeners()
 
     def _give_listeners(self) -> None:
-        generations = self._children.generations()
+        generations, slots = self._children.generations(), self._children.slots()
         owed, self._listeners_owed = self._listeners_owed, set()
-        for generation in {generations[worker] for worker in owed if worker in generations}:
-            workers = [worker for worker in owed if generations.get(worker) == generation]
-            lent = self._resources.lent_to(self._children.settings_of(generation))
-            self._listeners_owed |= self._children.give_listeners(workers, lent)
+        for worker in owed:
+            if worker in generations:
+                settings = self._children.settings_of(generations[worker])
+                lent = self._resources.lent_to(settings, slots[worker])
+                self._listeners_owed |= self._children.give_listeners([worker], lent)
 
 
 def _again(times: int) -> str:

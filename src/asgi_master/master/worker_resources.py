@@ -23,17 +23,23 @@ class WorkerResources:
 
     def open_binds(self, settings: Settings) -> None:
         """Open the binds alone: certificates and files of a generation stay open as long as its zygote lives."""
+        self._listeners.slots = max(self._listeners.slots, settings.process.workers)
         self._listeners.open(settings.sockets)
 
-    def lent_to(self, settings: Settings | None) -> InheritedFds:
-        """The descriptors for a worker that runs under these settings; none for a generation that is gone."""
+    def lent_to(self, settings: Settings | None, slot: int) -> InheritedFds:
+        """The descriptors for a worker of this slot under these settings; none for a generation that is gone."""
         if settings is None:
             return InheritedFds()
-        listeners = self._listeners.of(settings.sockets)
+        listeners = [
+            listener
+            for listener in self._listeners.of(settings.sockets)
+            if listener.slot is None or listener.slot == slot
+        ]
         secure = tuple(place for place, listener in enumerate(listeners) if listener.is_tls)
         return InheritedFds(
             tuple(listener.sock.fileno() for listener in listeners),
             secure,
             (self._certificates.descriptor(settings.tls),) if secure else (),
             self._log_files.descriptor(settings.logging),
+            own=tuple(place for place, listener in enumerate(listeners) if listener.slot is not None),
         )

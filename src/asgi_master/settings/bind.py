@@ -1,6 +1,7 @@
 """Addresses to listen on: `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH`, `fd://N`, `systemd:NAME`.
 
-A leading `https://` enables TLS on that address; it does not change the address.
+A leading `https://` enables TLS on that address; it does not change the address. `{slot}` in a port or path, or
+`{slot:02}` with leading zeros, makes an address of its own for each slot.
 """
 
 import ipaddress
@@ -77,10 +78,28 @@ def speaks_tls(bind: str) -> bool:
     return bind.startswith(TLS_PREFIX)
 
 
+_SLOT = re.compile(r"\{slot(?::0([1-9]))?\}", re.ASCII)
+
+
+def is_per_slot(bind: str) -> bool:
+    """Whether it stands for an address of each slot."""
+    return _SLOT.search(bind) is not None
+
+
+def for_slot(bind: str, slot: int) -> str:
+    """The address of a slot; any other address is the same for all slots."""
+    return _SLOT.sub(lambda found: f"{slot:0{found[1] or 1}}", bind)
+
+
 def parse_bind(text: str) -> Address:
-    """The address `text` names. Raises `ValueError`, whose text completes `<text> ...`."""
+    """The address `text` names, of slot 0. Raises `ValueError`, whose text completes `<text> ...`."""
     if not text.isprintable():
         raise ValueError("contains a control character")
+    if is_per_slot(text):
+        address = parse_bind(for_slot(text, 0))
+        if not isinstance(address, TcpAddress | UnixAddress):
+            raise ValueError("cannot have an address for each slot: it is passed to us")
+        return address
     text = text.removeprefix(TLS_PREFIX)
     if text.startswith("unix:"):
         return _unix(text.removeprefix("unix:"))

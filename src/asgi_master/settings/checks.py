@@ -8,7 +8,15 @@ from typing import Any
 
 from asgi_master.records import record
 from asgi_master.settings.access_headers import parse_access_header, parse_header_name
-from asgi_master.settings.bind import TLS_PREFIX, InheritedFd, TcpAddress, parse_bind, speaks_tls
+from asgi_master.settings.bind import (
+    TLS_PREFIX,
+    InheritedFd,
+    TcpAddress,
+    for_slot,
+    is_per_slot,
+    parse_bind,
+    speaks_tls,
+)
 from asgi_master.settings.env_file import parse_env_file
 from asgi_master.settings.exclusions import parse_exclusion
 from asgi_master.settings.headers import parse_header
@@ -168,9 +176,24 @@ class _Checks:
             if isinstance(address, InheritedFd) and address.fd <= 2:
                 yield _Finding("bind", f"{show(text)} is a standard stream, not a socket")
             seen.add(address)
+        yield from self._slot_addresses(seen)
         yield from self._admin_address(seen)
         if sockets.uds_owner and not _OWNER.fullmatch(sockets.uds_owner):
             yield _Finding("uds_owner", f"{show(sockets.uds_owner)} is not USER, USER:GROUP or :GROUP")
+
+    def _slot_addresses(self, others: set[object]) -> Iterator[_Finding]:
+        """Those of the slots after the first, which are added to `others`."""
+        for text in filter(is_per_slot, self._settings.sockets.bind):
+            for slot in range(1, self._settings.process.workers):
+                try:
+                    address = parse_bind(for_slot(text, slot))
+                except ValueError as error:
+                    yield _Finding("bind", f"{show(text)}, for slot {slot}, {error}", ("workers",))
+                    break
+                if address in others:
+                    yield _Finding("bind", f"{show(text)}, for slot {slot}, is given twice", ("workers",))
+                    break
+                others.add(address)
 
     def _admin_address(self, others: set[object]) -> Iterator[_Finding]:
         text = self._settings.observation.admin_bind
@@ -181,6 +204,8 @@ class _Checks:
         except ValueError as error:
             yield _Finding("admin_bind", f"{show(text)} {error}")
             return
+        if is_per_slot(text):
+            yield _Finding("admin_bind", f"{show(text)}: it is the master's, which has no slot")
         if speaks_tls(text):
             yield _Finding("admin_bind", f"{show(text)}: TLS is not supported there")
         if address in others and not (isinstance(address, TcpAddress) and address.port == 0):

@@ -324,7 +324,8 @@ class SocketSettings:
         metavar="ADDRESS",
         help="Address to listen on: HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N or systemd:NAME (a socket unit's "
         "FileDescriptorName=), and for TLS https:// before it; may be repeated. Port 0 takes a free one. [::] is IPv6 "
-        "alone, 0.0.0.0 is IPv4: give both for both.",
+        "alone, 0.0.0.0 is IPv4: give both for both. {slot} or {slot:02} in a port or path makes an address for each "
+        "slot, such as unix:/run/app-{slot}.sock, which its worker alone serves.",
     )
     backlog: int = setting(
         4096,

@@ -210,6 +210,7 @@ class Worker:
         self._hand_off = assignment.hand_off
         self._listeners = assignment.listeners
         self._secure = [assignment.listeners[place] for place in assignment.order.secure]
+        self._own = [assignment.listeners[place] for place in assignment.order.own]
         self._settings = assignment.inheritance.settings
         self._channel = assignment.channel
         self._row: Row = assignment.inheritance.scoreboard.row(assignment.order.row)
@@ -268,6 +269,7 @@ class Worker:
             self._row,
             max_connections=self._settings.http.max_connections,
             secure=self._secure,
+            own=self._own,
             tls=self._tls,
         )
         stall_watch = StallWatch(
@@ -520,8 +522,8 @@ class Worker:
                 self._take_certificates(received.fds)
             case UseHandOff():
                 self._take_hand_off(received.fds)
-            case UseListeners(secure):
-                self._take_listeners(received.fds, secure)
+            case UseListeners(secure, own):
+                self._take_listeners(received.fds, secure, own)
             case UsePlace() | UsePlaces() | TakePlace():
                 self._use_places(received.message, received.fds)
             case ReportTasks() as request:
@@ -551,12 +553,13 @@ class Worker:
             case TakePlace():
                 sessions.take_place(fds)
 
-    def _take_listeners(self, fds: list[int], secure: list[int]) -> None:
+    def _take_listeners(self, fds: list[int], secure: list[int], own: list[int]) -> None:
         listeners = [socket.socket(fileno=fd) for fd in fds]
         child_processes.close_in_children(listeners)
         self._secure = [listeners[place] for place in secure]
+        self._own = [listeners[place] for place in own]
         if self._acceptor is not None:
-            self._acceptor.renew_listeners(listeners, self._secure)
+            self._acceptor.renew_listeners(listeners, self._secure, self._own)
             return
         for listener in self._listeners:
             listener.close()

@@ -64,12 +64,14 @@ class Acceptor:
         max_connections: int,
         secure: Collection[socket.socket] = (),
         tls: TlsServer | None = None,
+        own: Collection[socket.socket] = (),
     ) -> None:
-        """On `secure`, a part of the listeners, `tls` is spoken."""
+        """On `secure`, a part of the listeners, `tls` is spoken; on `own` no other worker accepts."""
         self._context = context
         self._loop = context.loop
         self._listening = listeners
         self._secure = frozenset(secure)
+        self._own = frozenset(own)
         self._listeners: list[Listener] = []
         """Made of these when it starts."""
         self._tls = tls
@@ -141,12 +143,17 @@ class Acceptor:
         self._hand_off.become(renewed).close()
         self._watch_handed_off()
 
-    def renew_listeners(self, listeners: list[socket.socket], secure: Collection[socket.socket]) -> None:
+    def renew_listeners(
+        self,
+        listeners: list[socket.socket],
+        secure: Collection[socket.socket],
+        own: Collection[socket.socket] = (),
+    ) -> None:
         """Accept there, and nowhere else."""
         self._unwatch()
         self._close_listeners()
         self._listening = listeners
-        self._secure = frozenset(secure)
+        self._secure, self._own = frozenset(secure), frozenset(own)
         self._prepare_listeners()
         if self._is_stopped:
             self._close_listeners()
@@ -154,7 +161,10 @@ class Acceptor:
             self._watch()
 
     def _prepare_listeners(self) -> None:
-        self._listeners = [Listener(sock, is_secure=sock in self._secure) for sock in self._listening]
+        self._listeners = [
+            Listener(sock, is_secure=sock in self._secure, is_own=sock in self._own)
+            for sock in self._listening
+        ]
 
     def _close_listeners(self) -> None:
         for timer in self._set_aside.values():
@@ -164,7 +174,7 @@ class Acceptor:
             sock.close()
         self._listening = []
         self._listeners = []
-        self._secure = frozenset()
+        self._secure = self._own = frozenset()
 
     def _watch(self) -> None:
         for listener in self._listeners:
@@ -209,7 +219,8 @@ class Acceptor:
     def _accept(self, listener: Listener) -> None:
         most, slack = self._pace(listener)
         for _ in range(most):
-            if self._defers(slack):
+            # What only this worker accepts is not left to another one.
+            if self._is_full() if listener.is_own else self._defers(slack):
                 self._pause(_RETRY_AFTER)
                 return
             try:

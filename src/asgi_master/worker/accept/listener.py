@@ -23,12 +23,13 @@ _QUEUED = struct.Struct("@24xI")
 class Listener:
     """A listening socket of this worker."""
 
-    __slots__ = ("_family", "_is_unix", "_own", "_protocol", "is_secure", "sock")
+    __slots__ = ("_family", "_is_unix", "_own", "_protocol", "is_own", "is_secure", "sock")
 
-    def __init__(self, sock: socket.socket, *, is_secure: bool = False) -> None:
-        """Prepares `sock`; `is_secure` is whether TLS is spoken on its connections."""
+    def __init__(self, sock: socket.socket, *, is_secure: bool = False, is_own: bool = False) -> None:
+        """Prepares `sock`. `is_secure`: whether TLS is spoken there; `is_own`: whether only this worker accepts there."""
         self.sock = sock
         self.is_secure = is_secure
+        self.is_own = is_own
         self._family = int(sock.family)
         self._protocol = sock.proto
         self._is_unix = sock.family == socket.AF_UNIX

@@ -42,7 +42,7 @@ class SessionH1Connection(H1Connection):
 
     def _begin(self, request: H1Request) -> None:
         if self._transport.tls is None and self._passes < _MOST_PASSES:
-            client = self._scopes.scope(request, {})["client"]
+            client = self._scopes.scope(request, {})["client"] if self._router.keys.reads_client else None
             key = self._router.keys.read(request.headers, request.raw_path, request.query_string, client)
             place = self._router.elsewhere(key)
             if place is not None and self._pass_to(place, request):

@@ -10,6 +10,7 @@ from asgi_master.ipc.hand_off import Outcome
 from asgi_master.worker.affinity.router import Place
 from asgi_master.worker.relay.frames import Frame, FrameReader, Kind, encode
 from asgi_master.worker.transport.context import WorkerContext
+from asgi_master.worker.transport.eager import begin
 from asgi_master.worker.transport.endpoints import Endpoints
 from asgi_master.worker.transport.socket_transport import SocketTransport
 from asgi_master.worker.transport.stream_transport import StreamProtocol, StreamTransport
@@ -166,9 +167,10 @@ class _Link(StreamProtocol):
                 if kind == Kind.SEND:
                     await send(content)
                 elif kind == Kind.RECEIVE:
-                    task = self._loop.create_task(self._pass_on(receive))
-                    self._receiving.add(task)
-                    task.add_done_callback(self._receiving.discard)
+                    task = begin(self._pass_on(receive), self._loop)
+                    if not task.done():
+                        self._receiving.add(task)
+                        task.add_done_callback(self._receiving.discard)
                 elif kind == Kind.FAILED:
                     raise RelayedError(content)
                 else:

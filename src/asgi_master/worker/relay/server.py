@@ -11,9 +11,13 @@ from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.worker.relay.frames import FrameReader, Kind, encode
 from asgi_master.worker.transport.connection_state import TransferConnection
 from asgi_master.worker.transport.context import Connection, WorkerContext
+from asgi_master.worker.transport.eager import begin
 from asgi_master.worker.transport.stream_transport import StreamProtocol, StreamTransport
 
 log = logging.getLogger("asgi_master")
+
+_FLUSH_FROM = 16 * 1024
+"""Bytes of a body from which on nothing is kept to be sent together."""
 
 
 class RelayServer(Connection, StreamProtocol):
@@ -22,6 +26,7 @@ class RelayServer(Connection, StreamProtocol):
     __slots__ = (
         "__weakref__",
         "_app",
+        "_frames",
         "_inbox",
         "_is_draining",
         "_is_lost",
@@ -50,6 +55,8 @@ class RelayServer(Connection, StreamProtocol):
         self._wanted = 0
         """Messages that were asked for and did not come."""
         self._resumed: asyncio.Future[None] | None = None
+        self._frames: list[bytes] = []
+        """To be sent together: each write would wake the other worker."""
         self._is_lost = self._is_draining = False
 
     # -- called by the transport -------------------------------------------------------------------
@@ -110,7 +117,9 @@ class RelayServer(Connection, StreamProtocol):
         self._scope = scope
         self._inbox.clear()
         self._wanted = 0
-        self._task = self.context.loop.create_task(self._run(scope))
+        task = begin(self._run(scope), self.context.loop)
+        if not task.done():
+            self._task = task
 
     async def _run(self, scope: Scope) -> None:
         try:
@@ -130,6 +139,7 @@ class RelayServer(Connection, StreamProtocol):
         else:
             self._write(Kind.END)
         self._task = None
+        self._flush()
         if self._is_lost:
             self._unregister()
         elif self._is_draining:
@@ -155,6 +165,9 @@ class RelayServer(Connection, StreamProtocol):
         if self._is_lost:
             raise ClientDisconnectedError("the client disconnected")
         self._write(Kind.SEND, _plain(message))
+        body = message.get("body")
+        if body is not None and len(body) > _FLUSH_FROM:
+            self._flush()
         if self._resumed is not None:
             await self._resumed
 
@@ -169,8 +182,18 @@ class RelayServer(Connection, StreamProtocol):
                 waiter.set_result(None)
 
     def _write(self, kind: Kind, content: Any = None) -> None:
-        if not self._is_lost:
-            self._transport.write(encode(self._serial, kind, content))
+        frames = self._frames
+        frames.append(encode(self._serial, kind, content))
+        if len(frames) == 1:
+            self.context.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        frames = self._frames
+        if frames:
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            frames.clear()
+            if not self._is_lost:
+                self._transport.write(data)
 
 
 def _plain(message: Message) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Listener:
     __slots__ = ("_family", "_is_unix", "_own", "_protocol", "is_own", "is_secure", "sock")
 
     def __init__(self, sock: socket.socket, *, is_secure: bool = False, is_own: bool = False) -> None:
-        """Prepares `sock`. `is_secure`: whether TLS is spoken there; `is_own`: whether only this worker accepts there."""
+        """Prepares `sock`. `is_secure`: TLS is spoken there; `is_own`: no other worker accepts there."""
         self.sock = sock
         self.is_secure = is_secure
         self.is_own = is_own

@@ -15,6 +15,7 @@ from asgi_master.cli.own_frames import without_ours
 from asgi_master.cli.rates import Rates, Sample
 from asgi_master.control import socket_paths
 from asgi_master.control.client import Found
+from asgi_master.control.status import ServiceStatus
 from asgi_master.supervision.notices import ImportFailed, MasterReady, ReloadFailed, ReloadStarted
 from control_server import STACKS, STATUS, Served
 
@@ -234,6 +235,21 @@ def test_spares_and_what_is_starting_are_shown(one: Served, capsys: Captured) ->
     shown = capsys.readouterr().out
     assert "generation 3, generation 4 starting, 1 of 2 workers ready, 1 of 1 spares standing by\n" in shown
     assert " 3 standby " in shown
+
+
+def test_services_have_a_table_of_their_own(one: Served, capsys: Captured) -> None:
+    running = ServiceStatus("beat", "running", 3, 4711, 75.0, restarts=2, failures=0, retry_in=None)
+    waiting = replace(
+        running, name="mail", state="waiting", generation=None, pid=None, age=None, failures=3, retry_in=1.5
+    )
+    one.steering.shown = replace(STATUS, services=[running, waiting])
+    assert main(["status"]) == Exit.OK
+    table = [line.split() for line in capsys.readouterr().out.partition("\n\n")[2].splitlines()]
+    assert table == [
+        ["SERVICE", "PID", "GEN", "STATE", "AGE", "RESTARTS", "PSS"],
+        ["beat", "4711", "3", "running", "1", "m", "15", "s", "2", "-"],
+        ["mail", "-", "-", "waiting,", "starts", "in", "1.5", "s", "-", "2", "-"],
+    ]
 
 
 @pytest.mark.parametrize(

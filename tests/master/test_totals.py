@@ -39,6 +39,21 @@ def test_a_worker_that_is_not_replaced_is_no_restart():
     assert not any(counted.restarts.values())
 
 
+def test_services_are_counted_by_themselves():
+    counted = totals()
+    beat = (7, "beat", 3)
+    counted.note(n.ServiceLost(*beat, n.Died(-1, -9, 5.0, out_of_memory=True), 0.0))
+    counted.note(n.ServiceLost(*beat, n.BootTimedOut(-1, 60.0), 0.5))
+    counted.note(n.ServiceLost(*beat, n.Died(-1, 1, 5.0), None))
+    counted.note(n.ServiceStopping(*beat, n.WhyStopped.TERMINATED))
+    counted.note(n.ServiceStopping(*beat, n.WhyStopped.REPLACED))
+    assert counted.restarts_of("beat") == {"crashed": 0, "out_of_memory": 1, "boot_failed": 1, "left": 1}
+    assert not any(counted.restarts_of("other").values())
+    assert not any(counted.restarts.values())
+    again = Totals.load(json.loads(json.dumps(codec.dump(counted))), 0.0, 0.0)
+    assert again.restarts_of("beat") == counted.restarts_of("beat")
+
+
 def test_reloads_and_the_generation():
     counted = totals()
     assert counted.generation == 0

@@ -100,7 +100,7 @@ def assert_never_twice(fleet: Fleet) -> None:
 def reload(fleet: Fleet, outcome: str = "reloaded: ", signum: signal.Signals = signal.SIGHUP) -> None:
     after = len(fleet.lines)
     fleet.send(signum)
-    fleet.wait_line(outcome, 2 * PATIENCE, after=after)
+    fleet.wait_line(outcome, 5 * PATIENCE, after=after)
 
 
 @pytest.mark.timeout(120 + 10 * QUICK_RELOADS)

@@ -377,7 +377,7 @@ class Worker:
             shutdown_timeout=self._settings.process.shutdown_timeout,
         )
         # The prefix of the key avoids collisions.
-        lifespan.state["asgi_master"] = place
+        lifespan.state["asgi_master"] = dict(place)
         faults.fault_point("before_lifespan")
         await lifespan.start()
         try:

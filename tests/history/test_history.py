@@ -42,6 +42,8 @@ def test_a_second_of_a_fleet() -> None:
     # All in the bucket from 10 to 25 ms.
     assert fleet["p50"] == pytest.approx(0.0175, rel=1e-3)
     assert fleet["p99"] == pytest.approx(0.02485, rel=1e-3)
+    assert recorded.worker(1)["rate"] == 10.0
+    assert recorded.worker(7) == dict.fromkeys(FIELDS)
     slot = recorded.latest(slot_key(1))
     assert (slot["rate"], slot["queue"], slot["saturation"]) == (10.0, None, None)
     assert recorded.latest(generation_key(3))["rate"] == 20.0
@@ -198,10 +200,10 @@ def test_windows_add_up() -> None:
     assert (total.lag, total.memory, total.in_flight, total.queue) == (0.3, 20.0, 3, 2.0)
     assert total.cpu == pytest.approx(0.4)
     assert total.saturation == 0.5
-    both = Window(1.0)
-    both.add_worker([0] * (2 + BUCKET_COUNT), replace(worker(0), memory=5))
-    both.add_worker([0] * (2 + BUCKET_COUNT), replace(worker(0), memory=6))
-    both.add_worker([0] * (2 + BUCKET_COUNT), worker(0))
+    none = [0] * (2 + BUCKET_COUNT)
+    both = Window.of_worker(1.0, none, replace(worker(0), memory=5))
+    both = both.beside(Window.of_worker(1.0, none, replace(worker(0), memory=6)))
+    both = both.beside(Window.of_worker(1.0, none, worker(0)))
     assert (both.memory, both.cpu) == (11, None)
 
 

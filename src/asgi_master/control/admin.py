@@ -1,28 +1,40 @@
-"""The admin server: health and metrics over HTTP at an address of its own, answered by the master itself.
+"""The admin server: health, metrics and the live status over HTTP at an address of its own, answered by the master.
 
-It listens on a network, so it is read-only.
+It listens on a network, so it is read-only, unless there is a token for actions.
 """
 
+import contextlib
+import logging
 import selectors
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from asgi_master.control import metrics
-from asgi_master.control.api import Refusal, Span, read_span
+from asgi_master.control.api import Command, Refusal, Span, View, read_request, read_span, refuse
+from asgi_master.control.command_queue import CommandQueue, as_response
+from asgi_master.control.commands import MasterControl
 from asgi_master.control.component import Component
 from asgi_master.control.connection import Connection, Request, Response
 from asgi_master.control.health import HealthResult, HealthState, check_live, check_ready, check_started
 from asgi_master.control.http_server import HttpServer, Limits
 from asgi_master.control.live_feed import LiveFeed
 from asgi_master.control.live_stream import LiveStream
+from asgi_master.control.reloads import Reloads
 from asgi_master.records import record
+from asgi_master.supervision.notices import Notice
+
+if TYPE_CHECKING:
+    from asgi_master.control.access import Access
+
+log = logging.getLogger("asgi_master")
 
 _METHODS = ("GET", "HEAD", "OPTIONS")
 _TEXT = "text/plain; charset=utf-8"
 _LIMITS = Limits(connections=64, evicts_oldest=True, request_bytes=16 * 1024)
+ACTIONS = ("/reload", "/rollback", "/drain", "/scale", "/stacks")
 _PATHS = ("/livez", "/readyz", "/startupz", "/metrics", "/status.json", "/events", "/")
 
 
@@ -59,7 +71,7 @@ def read_question(method: str, target: str) -> Question:
     return Question(path if method != "OPTIONS" else "*", parameters)
 
 
-def respond(question: Question, master: MasterView, live: LiveFeed) -> Response:
+def respond(question: Question, master: MasterView, live: LiveFeed, *, has_actions: bool = False) -> Response:
     """The response to a question, other than for a stream."""
     verbose = "verbose" in question.parameters
     match question.path:
@@ -76,7 +88,7 @@ def respond(question: Question, master: MasterView, live: LiveFeed) -> Response:
         case "/":
             from asgi_master.control.status_page import status_page  # noqa: PLC0415 -- hashes, and the page
 
-            return status_page()
+            return status_page(has_actions=has_actions)
         case _:
             # `OPTIONS / HTTP/1.0` is haproxy's health check by default.
             return Response(
@@ -86,6 +98,30 @@ def respond(question: Question, master: MasterView, live: LiveFeed) -> Response:
 
 def _health(result: HealthResult, *, verbose: bool) -> Response:
     return Response(200 if result.passes else 503, result.text(verbose=verbose).encode(), _TEXT)
+
+
+class Actions:
+    """What the holder of the token may do."""
+
+    def __init__(
+        self, access: "Access", master: MasterControl, reloads: Reloads, settle: Callable[[], object]
+    ) -> None:
+        """`reloads` is the one that the control server keeps. `settle` handles the consequences of a command."""
+        self.access = access
+        self.master = master
+        self.reloads = reloads
+        self.settle = settle
+
+    def read(self, request: Request) -> Command | None:
+        """The command of a request, `None` if its path is none of a command. Raises `Refusal`."""
+        if request.target.partition("?")[0] not in ACTIONS:
+            return None
+        if request.method != "POST":
+            raise Refusal(405, "actions are for POST", allow="POST")
+        self.access.check(request)
+        command = read_request(request.method, request.target, request.body)
+        assert not isinstance(command, View)
+        return command
 
 
 class AdminServer(Component):
@@ -99,40 +135,77 @@ class AdminServer(Component):
         selector: selectors.BaseSelector,
         master: MasterView,
         live: LiveFeed,
+        actions: Actions | None = None,
         *,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Without `actions` it is read-only."""
         self._master = master
+        self._feed = live
+        self._actions = actions
         limits = limits if limits is not None else _LIMITS
         self._http = HttpServer(sockets, selector, self, limits=limits, clock=clock)
-        self._feed = live
         self._live = LiveStream(live, self._http)
+        self._commands = None
+        if actions is not None:
+            self._commands = CommandQueue(
+                self.name, self._http, actions.master, actions.reloads, actions.settle, clock
+            )
+
+    def note(self, notice: Notice) -> None:
+        if self._commands is not None:
+            self._commands.note(notice)
 
     def sweep(self) -> None:
-        """Push the newest second, end connections that take too long; to be called at least about once a second."""
+        """Execute actions, push the newest second, end connections that take too long."""
+        if self._commands is not None:
+            self._commands.sweep()
         self._live.push()
         self._http.sweep()
 
     def close(self) -> None:
         """Close every connection."""
+        if self._commands is not None:
+            self._commands.close()
         self._http.close()
 
     # Implements `Service`.
 
-    def admit(self, sock: socket.socket) -> str:  # noqa: ARG002 -- part of `Service`
+    def admit(self, sock: socket.socket) -> str:
         """Admits every client."""
-        return ""
+        with contextlib.suppress(OSError):
+            peer = sock.getpeername()
+            if isinstance(peer, tuple):
+                return f"{peer[0]} port {peer[1]}"
+        return "a client of the admin address"
 
     def handle(self, connection: Connection, request: Request) -> None:
+        if self._actions is not None and self._commands is not None:
+            try:
+                command = self._actions.read(request)
+            except Refusal as refusal:
+                # As JSON, like the replies to those that are accepted.
+                if refusal.status in {401, 403, 429}:
+                    log.warning("admin: refused %s: %s", connection.peer, refusal)
+                self._http.answer(connection, as_response(refuse(refusal)))
+                return
+            if command is not None:
+                self._commands.add(connection, command)
+                return
         question = read_question(request.method, request.target)
         if question.path == "/events":
             self._live.open(connection)
         else:
-            self._http.answer(connection, respond(question, self._master, self._feed))
+            has_actions = self._actions is not None
+            self._http.answer(
+                connection, respond(question, self._master, self._feed, has_actions=has_actions)
+            )
 
     def refuse(self, refusal: Refusal) -> Response:
         headers = [("allow", refusal.allow)] if refusal.allow else []
         return Response(refusal.status, f"{refusal}\n".encode(), _TEXT, headers)
 
-    def closed(self, connection: Connection) -> None: ...
+    def closed(self, connection: Connection) -> None:
+        if self._commands is not None:
+            self._commands.closed(connection)

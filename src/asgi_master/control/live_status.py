@@ -79,6 +79,7 @@ def _now(workers: Sequence[Mapping[str, Any]], history: History) -> dict[str, An
         counts[worker["generation"]] = counts.get(worker["generation"], 0) + 1
     return {
         "fleet": history.latest(FLEET),
+        "workers": {str(worker["id"]): history.worker(worker["id"]) for worker in workers},
         "slots": {
             str(slot): history.latest(slot_key(slot))
             | {"memory_slope": _rounded(history.memory_slope(slot, age))}

@@ -35,6 +35,8 @@ class WorkerStatus:
     """Threads that may call a WSGI application at once; 0 for ASGI."""
     threads_busy: int = 0
     """Of them, those that do."""
+    id: int = 0
+    """Unique for ever."""
 
 
 @record

@@ -13,9 +13,14 @@ _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
 @cache
-def status_page() -> Response:
-    """The page, with a policy that lets only its own script and style run. Raises `OSError` at the first call."""
+def status_page(*, has_actions: bool) -> Response:
+    """The page; its policy (CSP) lets nothing run but its own script and style. Raises `OSError` at the first call.
+
+    `has_actions`: with buttons.
+    """
     page = _FILE.read_bytes()
+    if has_actions:
+        page = page.replace(b'<meta name="actions" content="off">', b'<meta name="actions" content="on">')
     sources = {name.decode(): _source(text) for name, text in _INLINE.findall(page)}
     policy = (
         f"default-src 'none'; script-src {sources['script']}; style-src {sources['style']}; connect-src 'self';"

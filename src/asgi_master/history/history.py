@@ -4,6 +4,7 @@ import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
+from asgi_master.history.compact import decode, encode
 from asgi_master.history.rings import Ring
 from asgi_master.history.samples import FIELDS, FleetReading, Window, WorkerReading, counts_of
 
@@ -64,6 +65,8 @@ class History:
         self._series: dict[str, Series] = {}
         self._counts: dict[int, list[int]] = {}
         """By worker: the counts at the last reading."""
+        self._workers: dict[int, Window] = {}
+        """By worker: the newest second. While a worker is replaced, its slot has two."""
         self._totals: list[int] | None = None
         self._read_at = 0.0
         self.tick = -1
@@ -93,16 +96,22 @@ class History:
         known, self._counts = self._counts, {}
         seconds, self._read_at = now - self._read_at, now
         windows: dict[str, Window] = {}
-        fleet = Window(seconds)
+        self._workers = {}
         for worker in reading.workers:
             counts = self._counts[worker.worker] = counts_of(worker.stats)
             # One that was not there before began to count since then.
             grown = _difference(counts, known.get(worker.worker))
-            fleet.add_worker(grown, worker)
+            own = self._workers[worker.worker] = Window.of_worker(seconds, grown, worker)
             for key in _keys(worker):
-                windows.setdefault(key, Window(seconds)).add_worker(grown, worker)
+                other = windows.get(key)
+                # Most slots have one worker: its window is that of the slot.
+                windows[key] = own if other is None else other.beside(own)
         if before is None:
+            self._workers = {}
             return {}
+        fleet = Window(seconds)
+        for generation in {worker.generation for worker in reading.workers}:
+            fleet = fleet.beside(windows[generation_key(generation)])
         # With those that have ended meanwhile.
         fleet.counts = _difference(self._totals, before)
         fleet.queue = reading.queue
@@ -144,6 +153,15 @@ class History:
         if series is None or series.fine.newest != self.tick or self.tick < 0:
             return dict.fromkeys(FIELDS)
         return series.fine.last()
+
+    def worker(self, number: int) -> dict[str, float | None]:
+        """The newest second of one worker."""
+        window = self._workers.get(number)
+        values = [None] * len(FIELDS) if window is None else window.values()
+        return {
+            name: decode(encode(value, quantity.unit), quantity.unit)
+            for (name, quantity), value in zip(FIELDS.items(), values, strict=True)
+        }
 
     def minute(self, key: str, field: str) -> list[float | None]:
         """The last minute, second by second, oldest first."""

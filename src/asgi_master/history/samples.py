@@ -85,13 +85,21 @@ class Window:
     queue: float | None = None
     saturation: float | None = None
 
-    def add_worker(self, counts: Sequence[int], reading: WorkerReading) -> None:
-        """Add one worker of several, in the same seconds."""
-        self.counts = [old + new for old, new in zip(self.counts, counts, strict=True)]
-        self.lag = _largest(self.lag, reading.lag)
-        self.cpu = _sum(self.cpu, reading.cpu)
-        self.memory = _sum(self.memory, reading.memory)
-        self.in_flight += reading.stats.in_flight
+    @classmethod
+    def of_worker(cls, seconds: float, counts: list[int], reading: WorkerReading) -> "Window":
+        """That of one worker."""
+        return cls(seconds, counts, reading.lag, reading.cpu, reading.memory, reading.stats.in_flight)
+
+    def beside(self, other: "Window") -> "Window":
+        """The sum with another one, of other workers in the same seconds."""
+        return Window(
+            self.seconds,
+            [one + more for one, more in zip(self.counts, other.counts, strict=True)],
+            _largest(self.lag, other.lag),
+            _sum(self.cpu, other.cpu),
+            _sum(self.memory, other.memory),
+            self.in_flight + other.in_flight,
+        )
 
     def add_later(self, later: "Window") -> None:
         """Add the seconds that followed. Peaks stay; of memory, the newest is kept; CPU is averaged."""
@@ -123,7 +131,7 @@ class Window:
 
 
 def _largest(one: float | None, other: float | None) -> float | None:
-    return max((value for value in (one, other) if value is not None), default=None)
+    return other if one is None else one if other is None else max(one, other)
 
 
 def _sum(one: float | None, other: float | None) -> float | None:

@@ -29,7 +29,7 @@ from asgi_master.errors import BindError, SettingsError
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.prctl import become_subreaper
 from asgi_master.ipc.scoreboard import Scoreboard, layout
-from asgi_master.master.admin import open_admin
+from asgi_master.master.admin import admin_actions, open_admin
 from asgi_master.master.announcements import Announcements
 from asgi_master.master.certificates import Certificates
 from asgi_master.master.children import Children
@@ -266,7 +266,13 @@ def assemble(
         service_manager,
         shared_sockets,
         places,
-        AdminServer([listener.sock for listener in admin], selector, fleet_view, live_feed),
+        AdminServer(
+            [listener.sock for listener in admin],
+            selector,
+            fleet_view,
+            live_feed,
+            admin_actions(started, directory, fleet_control, reloads, dispatcher.dispatch),
+        ),
         certificates,
         log_files,
         *(development() if started.development.reload else []),

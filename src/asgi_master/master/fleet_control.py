@@ -145,6 +145,7 @@ def _status_of(worker: WorkerRecord, row: Row | None, pid: int | None, now: floa
     beat = row.heartbeat(now) if row is not None else None
     stats = row.read() if row is not None else Stats()
     return WorkerStatus(
+        id=worker.id,
         slot=worker.slot,
         generation=worker.generation,
         state=worker.state,

@@ -35,6 +35,7 @@ def check(settings: Settings, directory: Path) -> list[str]:
         errors.append("http: zttp is not installed; use `auto` or `httptools`")
     if settings.http.http2_engine == "h2" and importlib.util.find_spec("h2") is None:
         errors.append("http2-engine: h2 is not installed; get it with: pip install asgi-master[h2]")
+    errors += _token_file(settings, directory)
     try:
         check_format(settings.logging.access_log_format)
     except ValueError as error:
@@ -56,6 +57,18 @@ def refusals(settings: Settings, directory: Path) -> list[str]:
         for bind in sockets.bind:
             errors += _bind(bind, sockets)
     return errors
+
+
+def _token_file(settings: Settings, directory: Path) -> Iterator[str]:
+    observation = settings.observation
+    if not observation.admin_actions:
+        return
+    from asgi_master.control.access import TokenError, read_token  # noqa: PLC0415 -- few have one
+
+    try:
+        read_token(directory / observation.admin_token_file)
+    except TokenError as error:
+        yield f"admin-token-file: {error}"
 
 
 def _pid_file(name: str) -> Iterator[str]:

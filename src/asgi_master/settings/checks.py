@@ -196,8 +196,13 @@ class _Checks:
                 others.add(address)
 
     def _admin_address(self, others: set[object]) -> Iterator[_Finding]:
-        text = self._settings.observation.admin_bind
+        observation = self._settings.observation
+        text = observation.admin_bind
+        if observation.admin_actions and not observation.admin_token_file:
+            yield _Finding("admin_actions", "true, but no admin-token-file is given", ("admin_token_file",))
         if not text:
+            if observation.admin_actions:
+                yield _Finding("admin_actions", "true, but there is no admin-bind", ("admin_bind",))
             return
         try:
             address = parse_bind(text)

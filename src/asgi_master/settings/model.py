@@ -695,8 +695,22 @@ class ObservationSettings:
         "",
         metavar="ADDRESS",
         applies=_START,
-        help="Address where the master serves /livez, /readyz, /startupz and /metrics, without "
+        help="Address where the master serves /livez, /readyz, /startupz, /metrics and, at /, a status page, without "
         "authentication: HOST:PORT, [IPV6]:PORT or unix:PATH. Default: off.",
+    )
+    admin_actions: bool = setting(
+        False,
+        applies=_START,
+        help="Let the holder of the token in admin-token-file reload, roll back, replace workers, scale and look at "
+        "stacks at the admin address. Without TLS, the token can be read on the way: use a Unix socket, localhost, or "
+        "a proxy.",
+    )
+    admin_token_file: str = setting(
+        "",
+        metavar="FILE",
+        applies=_START,
+        help="File with the token for admin-actions: at least 16 characters, not readable by every user. It is read at "
+        "each action, so it may change.",
     )
     ready_quorum: int = setting(
         1,

@@ -75,7 +75,7 @@ def _head(document: Mapping[str, Any]) -> Iterator[Text]:
         (one_line(status["name"]), "bold"),
         "  ",
         ("ready", "green") if document["ready"] else ("NOT READY", "bold red"),
-        one_line(f" {serving}/{status['workers_wanted']}  {status['phase']}"),
+        one_line(f" {min(serving, status['workers_wanted'])}/{status['workers_wanted']}  {status['phase']}"),
         one_line(f"  generation {_or_dash(status['generation'])}  up {seconds(status['uptime'])}"),
         (one_line(f"  asgi-master {status['version']} [{status['pid']}]"), "dim"),
     )
@@ -125,7 +125,7 @@ def _generations(document: Mapping[str, Any]) -> Iterator[Text]:
         if starting is None:
             role = "serves" if name == str(document["status"]["generation"]) else "leaves"
         yield Text.assemble(
-            f"  generation {name} ({role})  {now['workers']} workers  {number(now['rate'])} req/s"
+            f"  generation {name} ({role})  {_workers_of(now['workers'])}  {number(now['rate'])} req/s"
             f"  p50 {seconds(now['p50'])}  p99 {seconds(now['p99'])}  ",
             (f"5xx {number(now['errors'])}/s", "red" if now["errors"] else ""),
             f"  mem {size(now['memory'])}",
@@ -144,19 +144,17 @@ def _workers(document: Mapping[str, Any], rows: int, width: int) -> Table:
     spark = max(6, min(60, width - (68 if narrow else 80)))
     table.add_column("LAG (60 s)" if spark > 9 else "LAG", no_wrap=True)
     minutes = ((document.get("history") or {}).get("minute") or {}).get("slots", {})
-    trouble = sorted(
-        document["status"]["workers"], key=lambda worker: (worker["slot"], -worker["generation"])
-    )
-    for worker in trouble[:rows]:
-        cells = _cells(worker, document["now"]["slots"].get(str(worker["slot"]), {}))
-        lag = document["now"]["slots"].get(str(worker["slot"]), {}).get("lag")
+    for worker in document["status"]["workers"][:rows]:
+        now = document["now"]["workers"].get(str(worker["id"]), {})
+        slope = document["now"]["slots"].get(str(worker["slot"]), {}).get("memory_slope")
+        cells, lag = _cells(worker, now, slope), now.get("lag")
         line = sparkline(minutes.get(str(worker["slot"]), {}).get("lag", []), spark - 7, _LAG_FULL)
         last = Text(f"{line} {seconds(lag)}", "red" if lag is not None and lag > _LAGS else "")
         table.add_row(*(cells[name] for name in columns), last)
     return table
 
 
-def _cells(worker: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Text]:
+def _cells(worker: Mapping[str, Any], now: Mapping[str, Any], slope: float | None) -> dict[str, Text]:
     state = "standby" if worker["standby"] else worker["state"]
     errors = now.get("errors")
     return {
@@ -172,7 +170,7 @@ def _cells(worker: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Text]
         "CONN": Text(str(worker["connections"])),
         "CPU": Text(share(now.get("cpu"))),
         "MEM": Text(size(now.get("memory"))),
-        "MEM/H": Text(growth(now.get("memory_slope"))),
+        "MEM/H": Text(growth(slope)),
     }
 
 
@@ -207,13 +205,14 @@ def activities(stacks: Mapping[str, Any] | None) -> list[Activity]:
 
 def _own_line(stack: Sequence[str]) -> str:
     """The innermost line that is not of the standard library or of a package."""
-    return next(
-        (line for line in stack if "/lib/python" not in line and "asgi_master/" not in line), stack[0]
-    )
+    own = (line for line in stack if "/lib/python" not in line and "asgi_master/" not in line)
+    # Without the source: there is little room.
+    return next(own, stack[0]).partition(": ")[0]
 
 
 def _doing(activity: Sequence[Activity], age: float) -> Iterator[Text]:
-    yield Text.assemble(("REQUESTS", "bold"), (f" ({seconds(age)} ago; the oldest first)", "dim"))
+    ago = f", {seconds(age)} ago" if age >= 1 else ""
+    yield Text.assemble(("REQUESTS", "bold"), (f" (the oldest first{ago})", "dim"))
     for each in activity:
         times = f"{each.count} x " if each.count > 1 else ""
         old = f" {seconds(each.age)}" if each.age is not None else ""
@@ -231,3 +230,7 @@ def _event(event: Mapping[str, Any]) -> Text:
 
 def _or_dash(value: object) -> str:
     return UNKNOWN if value is None else str(value)
+
+
+def _workers_of(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"

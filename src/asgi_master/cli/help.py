@@ -46,7 +46,7 @@ FIRST = {
     },
     "Watching": {
         "health_path": "Path that must succeed before a worker serves",
-        "admin_bind": "Address of health checks, metrics and the status page",
+        "admin_bind": "Address of health, metrics, status page",
         "access_log": "Write a line for each request",
         "log_level": "Minimum level of messages to log",
         "log_format": "Text or JSON",

@@ -29,7 +29,8 @@ from asgi_master.errors import BindError, SettingsError
 from asgi_master.ipc.hand_off import HandOff
 from asgi_master.ipc.prctl import become_subreaper
 from asgi_master.ipc.scoreboard import Scoreboard, layout
-from asgi_master.master.admin import admin_actions, open_admin
+from asgi_master.master.admin import open_admin
+from asgi_master.master.admin_actions import admin_actions
 from asgi_master.master.announcements import Announcements
 from asgi_master.master.certificates import Certificates
 from asgi_master.master.children import Children

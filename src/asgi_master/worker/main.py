@@ -308,6 +308,8 @@ class Worker:
         stall_watch.stop()
         faults.fault_point("drain_end")
         await lifespan.stop()
+        if self._sessions is not None:
+            self._sessions.close()
         heartbeat.stop()
         context.poller.close()
         return self._exit_code

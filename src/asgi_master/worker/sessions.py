@@ -36,6 +36,7 @@ class Sessions:
         self._context: WorkerContext | None = None
         self._application: SessionApplication | None = None
         self._own: PlaceQueue | None = None
+        self._relays: Relays | None = None
 
     # -- messages of the master --------------------------------------------------------------------
 
@@ -80,7 +81,8 @@ class Sessions:
         assert self._router is not None
         assert self._queue is not None
         context.sessions = self._router
-        context.app = self._application = SessionApplication(context.app, self._router, Relays(context))
+        self._relays = Relays(context)
+        context.app = self._application = SessionApplication(context.app, self._router, self._relays)
         self._context = context
         self._own = PlaceQueue(context, self._queue, self._router, self._application)
 
@@ -106,3 +108,12 @@ class Sessions:
             break
         self._own.end()
         return order
+
+    def close(self) -> None:
+        """Close what leads to other workers, before the interpreter reports it as unclosed (`-X dev`)."""
+        if self._router is not None:
+            self._router.use_places([], [], {})
+        if self._relays is not None:
+            self._relays.close()
+        if self._queue is not None:
+            self._queue.close()

@@ -54,6 +54,8 @@ class Server:
         self.address = listener.getsockname()
         self._family = listener.family
         self._clients: list[socket.socket] = []
+        self.client_tls: ssl.SSLContext | None = None
+        """What `connect` speaks TLS with, so that a test of a protocol can be one of that protocol over TLS."""
         self.loop_errors: list[dict[str, Any]] = []
 
     @property
@@ -69,13 +71,15 @@ class Server:
         if receive_buffer is not None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         client.connect(self.address)
-        return client
+        return client if self.client_tls is None else self._secured(client, self.client_tls, "localhost")
 
     def connect_tls(
         self, context: ssl.SSLContext, name: str = "localhost", *, receive_buffer: int | None = None
     ) -> ssl.SSLSocket:
         """A client's connection after its handshake; an end without an end of TLS is an error to it."""
-        raw = self.connect(receive_buffer=receive_buffer)
+        return self._secured(self.connect(receive_buffer=receive_buffer), context, name)
+
+    def _secured(self, raw: socket.socket, context: ssl.SSLContext, name: str) -> ssl.SSLSocket:
         client = context.wrap_socket(raw, server_hostname=name, suppress_ragged_eofs=False)
         self._clients.append(client)
         return client
@@ -131,6 +135,7 @@ def serve(
     loop: str = "uvloop",
     path: str | None = None,
     tls: TlsServer | None = None,
+    client_tls: ssl.SSLContext | None = None,
     send_buffer: int | None = None,
     sweeps: bool = True,
     threads: int = 0,
@@ -161,6 +166,7 @@ def serve(
     if pool is not None:
         call_by_wsgi(context, pool)
     server = Server(context, listener)
+    server.client_tls = client_tls
     event_loop.set_exception_handler(lambda _loop, details: server.loop_errors.append(details))
     started = threading.Event()
     stopped = asyncio.Event()

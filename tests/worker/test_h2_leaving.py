@@ -1,6 +1,7 @@
 """Ends of HTTP/2 connections: GOAWAY, time-outs, cancellation."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -266,6 +267,130 @@ def test_goaway_leaves_together_with_the_response_of_a_peer_that_asks_one_at_a_t
         client.read_to_end()
         assert client.responses[stream].body == b"hello"
         assert [goaway.last_stream_id for goaway in client.goaways] == [stream]
+
+
+class SideBySide:
+    """A client whose requests run side by side, on a connection that is drained while others serve."""
+
+    def __init__(self, server):
+        self._server = server
+        self.client = H2Client(server.connect())
+        streams = [self.client.open("GET", "/before", flush=False) for _ in range(3)]
+        self.client.flush()
+        for stream in streams:
+            self.client.response(stream)
+        server.wait_until(lambda: server.context.stats.in_flight == 0)
+        self.connection = server.run(lambda: next(iter(server.context.connections)))
+
+    def drain(self):
+        self._server.run(lambda: self.connection.drain(lambda sock, state: True))
+
+    def drain_to_the_end(self):
+        def is_announced():
+            self.connection.drain(lambda sock, state: True)
+            return self.connection.engine.is_shut_down
+
+        self._server.wait_until(is_announced)
+
+    def held(self, count):
+        self._server.wait_until(lambda: len(self.connection._held) == count)
+
+
+def served_paths(served):
+    async def app(scope, receive, send):
+        served.append(scope["path"])
+        await respond(send, body=b"%d" % len(await read_body(receive)))
+
+    return app
+
+
+def test_requests_that_come_in_a_moment_without_one_are_left_to_another_connection(variant):
+    served = []
+    with serve(served_paths(served), **variant) as server:
+        peer = SideBySide(server)
+        client = peer.client
+        peer.drain()  # which sends PING
+        held = [client.request("GET", "/held"), client.request("POST", "/held", body=b"x" * 50_000)]
+        held.append(client.open("POST", "/held", ends=False))
+        peer.held(3)
+        assert client.goaways == []
+        client.read_until(lambda: any(type(event).__name__ == "PingReceived" for event in client.events))
+        peer.drain_to_the_end()
+        client.read_to_end()
+        (goaway,) = client.goaways
+        assert held[0] - 2 == goaway.last_stream_id
+        assert client.responses[held[0]].status == 0
+        assert served == ["/before"] * 3
+        server.wait_until(lambda: not server.context.connections)
+        assert server.context.stream_quota.running == server.context.stats.in_flight == 0
+        assert server.context.stats.requests == 3
+
+
+def test_requests_that_are_held_while_others_take_long_are_served(variant):
+    async def app(scope, receive, send):
+        served.append(scope["path"])
+        body = await read_body(receive)
+        if scope["path"] == "/long":
+            await go_on.wait()
+        await respond(send, body=body)
+
+    served = []
+    with serve(app, **variant) as server:
+        go_on = server.run(asyncio.Event)
+        peer = SideBySide(server)
+        client = peer.client
+        long = client.request("GET", "/long")
+        server.wait_until(lambda: server.context.stats.in_flight == 1)
+        peer.drain()
+        peer.connection._drain._began_at -= 0.6
+        peer.drain()
+        held = [client.request("GET", "/held"), client.request("POST", "/held", body=b"x" * 50_000)]
+        held.append(client.open("POST", "/held", ends=False))
+        client.h2.send_data(held[2], b"some")
+        client.flush()
+        peer.held(3)
+        assert served[3:] == ["/long"]
+        peer.connection._drain._held_at -= 1
+        peer.drain()
+        client.h2.send_data(held[2], b" more", end_stream=True)
+        client.flush()
+        assert [client.response(stream).body for stream in held] == [b"", b"x" * 50_000, b"some more"]
+        server.run(go_on.set)
+        assert client.response(long).status == 200
+        peer.drain_to_the_end()
+        client.read_to_end()
+        server.wait_until(lambda: not server.context.connections)
+        assert server.context.stream_quota.running == 0
+
+
+@pytest.mark.parametrize("ending", ["reset", "lost", "cancelled", "broken", "half-closed"])
+def test_what_becomes_of_a_request_that_is_held(variant, ending):
+    served = []
+    with serve(served_paths(served), **variant) as server:
+        peer = SideBySide(server)
+        client = peer.client
+        peer.drain()
+        stream = client.request("GET", "/held")
+        peer.held(1)
+        match ending:
+            case "reset":
+                client.h2.reset_stream(stream)
+                client.flush()
+                peer.held(0)
+                client.sock.close()
+            case "lost":
+                client.sock.close()
+            case "cancelled":
+                server.run(peer.connection.cancel)
+            case "broken":
+                client.sock.sendall(b"\0\0\0\0\0\0\0\0\0")
+            case "half-closed":
+                client.sock.shutdown(socket.SHUT_WR)
+                assert client.response(stream).status == 200
+                client.read_to_end()
+        server.wait_until(lambda: not server.context.connections)
+        assert server.context.stream_quota.running == server.context.stats.in_flight == 0
+        assert served[3:] == (["/held"] if ending == "half-closed" else [])
 
 
 @pytest.mark.parametrize("answers", [True, False])

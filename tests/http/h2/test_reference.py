@@ -714,3 +714,42 @@ def test_connections_are_the_same(seed: int, cuts: int) -> None:
     for stream in builtin.peer.streams:
         assert builtin.seen(stream) == reference.seen(stream)
     assert builtin.responses() == reference.responses()
+
+
+def test_goaway_may_leave_out_streams_that_were_opened(engine: type[Engine]) -> None:
+    peer = Peer(engine=engine)
+    served, left_out, closed = peer.open(1), peer.open(3), peer.open(5, POST, ends=False)
+    peer.engine.finish_shutdown(1)
+    (goaway,) = peer.take().frames
+    assert (goaway.last_stream_id, goaway.error_code) == (1, 0)
+    assert left_out.outcome == closed.outcome == ("closed", ErrorCode.REFUSED_STREAM)
+    peer.send(frame(DATA, END_STREAM, 5, b"late"))
+    for stream in (left_out, closed):
+        peer.engine.finished(stream)
+    assert list(peer.engine.streams) == [served]
+    peer.engine.send_head(served, HEAD, b"body", True, None)
+    output = peer.take()
+    assert output.body(1) == b"body"
+    assert output.of("RST_STREAM") == []
+    peer.engine.finish_shutdown()
+    assert peer.take().frames == []
+
+
+@pytest.mark.parametrize(
+    ("values", "gives_up"),
+    [
+        ((), False),
+        (((1, 4096),), False),
+        (((1, 65536), (5, 16384)), False),
+        (((1, 4096), (5, 16384), (3, 9)), True),
+    ],
+)
+def test_clients_that_give_up_at_goaway_are_known_by_their_settings(
+    engine: type[Engine], values: Any, gives_up: bool
+) -> None:
+    peer = Peer(engine=engine, opens=False)
+    peer.engine.start()
+    peer.send(PREFACE, settings_frame(*values))
+    assert peer.engine.peer_gives_up is gives_up
+    peer.send(settings_frame((4, 1000)))
+    assert peer.engine.peer_gives_up is gives_up

@@ -81,6 +81,7 @@ class BuiltinEngine(ReceivingEngine):
         "_is_shutting_down",
         "_position",
         "_settings",
+        "peer_gives_up",
         "peer_goaway",
     )
 
@@ -99,6 +100,7 @@ class BuiltinEngine(ReceivingEngine):
         self._is_probing = False  # whether a PING of `probe` is not answered
         self._is_shutting_down = False
         self._is_over = False
+        self.peer_gives_up = False
         self.peer_goaway: int | None = None
 
     def start(self) -> None:
@@ -228,6 +230,8 @@ class BuiltinEngine(ReceivingEngine):
                 )
             elif identifier == settings.NO_RFC7540_PRIORITIES and value:
                 self._scheduler.is_aware = True
+        if self._expected is not None:
+            self.peer_gives_up = settings.gives_up_at_goaway(values)
         if window != self._initial_send_window:
             # Once a frame, however often it is in there: each change passes over all streams.
             self._resize_send_windows(window)
@@ -391,11 +395,15 @@ class BuiltinEngine(ReceivingEngine):
             self._frame_control(frames.ping(_FAREWELL))
             self._announce()
 
-    def finish_shutdown(self) -> None:
-        if not self.is_shut_down:
-            self._last_served = self._last_stream_id
-            self._frame_control(frames.goaway(self._last_stream_id, ErrorCode.NO_ERROR))
-            self._announce()
+    def finish_shutdown(self, last: int | None = None) -> None:
+        if self.is_shut_down:
+            return
+        last = self._last_served = self._last_stream_id if last is None else last
+        self._frame_control(frames.goaway(last, ErrorCode.NO_ERROR))
+        for stream in [stream for stream in self._streams.values() if stream.stream_id > last]:
+            self._close(stream)
+            stream.closed(ErrorCode.REFUSED_STREAM)
+        self._announce()
 
     @property
     def is_shut_down(self) -> bool:

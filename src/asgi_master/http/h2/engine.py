@@ -139,6 +139,8 @@ class Engine(ABC):
 
     __slots__ = ()
 
+    peer_gives_up: bool
+    """Whether the peer takes GOAWAY for the end of all its streams, as far as its settings tell."""
     peer_goaway: int | None
     """The code of the GOAWAY that the peer sent last, if it sent one (RFC 9113 §6.8)."""
 
@@ -260,8 +262,11 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def finish_shutdown(self) -> None:
-        """Send the second GOAWAY now, if it was not sent."""
+    def finish_shutdown(self, last: int | None = None) -> None:
+        """Send the second GOAWAY now, if it was not sent; it names the stream that the peer opened last.
+
+        Or `last`: then streams above it are closed, without a frame. Nothing of them may have been sent.
+        """
 
     @property
     @abstractmethod

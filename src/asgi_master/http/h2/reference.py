@@ -75,6 +75,7 @@ class ReferenceEngine(ReferenceSender):
         self._is_shutting_down = False
         self._last_served = LARGEST_WINDOW
         self._resets = 0
+        self.peer_gives_up = False
         self.peer_goaway: int | None = None
 
     def start(self) -> None:
@@ -191,6 +192,9 @@ class ReferenceEngine(ReferenceSender):
                 self._on_trailers(event)
             case h2.events.StreamReset():
                 self._on_reset(event)
+            case h2.events.RemoteSettingsChanged():
+                announced = [(code, changed.new_value) for code, changed in event.changed_settings.items()]
+                self.peer_gives_up = self.peer_gives_up or settings.gives_up_at_goaway(announced)
             case h2.events.PingAckReceived():
                 if self._is_shutting_down and event.ping_data == _FAREWELL:
                     self.finish_shutdown()
@@ -253,7 +257,7 @@ class ReferenceEngine(ReferenceSender):
             return
         data, ends = bytes(event.data), event.stream_ended is not None
         state: Sending = stream.engine_state
-        was_wanted = stream.body_left >= 0 and not stream.is_finished
+        was_wanted = stream.body_left >= 0 and not (stream.is_finished or state.is_closed)
         stream.body_left -= len(data)
         is_wanted = was_wanted and stream.body_left >= 0
         stream.unconsumed += len(data)
@@ -312,11 +316,15 @@ class ReferenceEngine(ReferenceSender):
             self._connection.ping(_FAREWELL)
             self._announce()
 
-    def finish_shutdown(self) -> None:
-        if not self.is_shut_down:
-            self._last_served = self._connection.highest_inbound_stream_id
-            self._out += frames.goaway(self._last_served, ErrorCode.NO_ERROR)
-            self._announce()
+    def finish_shutdown(self, last: int | None = None) -> None:
+        if self.is_shut_down:
+            return
+        last = self._last_served = self._connection.highest_inbound_stream_id if last is None else last
+        self._out += frames.goaway(last, ErrorCode.NO_ERROR)
+        for stream in [stream for stream in self._streams.values() if stream.stream_id > last]:
+            self._close(stream)
+            stream.closed(ErrorCode.REFUSED_STREAM)
+        self._announce()
 
     @property
     def is_shut_down(self) -> bool:

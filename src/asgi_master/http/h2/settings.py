@@ -1,6 +1,7 @@
 """The settings of a connection: those that are announced, and what a peer's may be (RFC 9113 §6.5)."""
 
 import struct
+from collections.abc import Collection
 from typing import Final
 
 from asgi_master.http.h2.errors import ConnectionError, ErrorCode  # noqa: A004 -- the term of RFC 9113 §5.4.1
@@ -16,6 +17,7 @@ MAX_HEADER_LIST_SIZE: Final = 0x6
 ENABLE_CONNECT_PROTOCOL: Final = 0x8
 NO_RFC7540_PRIORITIES: Final = 0x9
 
+_DEFAULTS: Final = frozenset({(HEADER_TABLE_SIZE, 4096), (MAX_FRAME_SIZE, FRAME_SIZE)})
 _LARGEST_FRAME_SIZE: Final = 0xFF_FFFF
 _SWITCHES: Final = (ENABLE_PUSH, ENABLE_CONNECT_PROTOCOL, NO_RFC7540_PRIORITIES)
 
@@ -47,6 +49,15 @@ def decode(payload: bytes | bytearray) -> list[tuple[int, int]]:
     for identifier, value in settings:
         _check(identifier, value)
     return settings
+
+
+def gives_up_at_goaway(settings: Collection[tuple[int, int]]) -> bool:
+    """Whether a client with these settings takes GOAWAY for the end of all its streams (RFC 9113 §6.8 does not).
+
+    Those on the Python library h2 do, such as httpx. They are known by announcing what is the default anyway, which
+    other clients do not. A wrong guess costs a little time at the end of the connection.
+    """
+    return _DEFAULTS.issubset(settings)
 
 
 def _check(identifier: int, value: int) -> None:

@@ -15,6 +15,7 @@ from asgi_master.http.h2.drain import Drain, Step
 from asgi_master.http.h2.engine import Engine, EngineStream
 from asgi_master.http.h2.errors import ConnectionError, ErrorCode  # noqa: A004 -- the term of RFC 9113
 from asgi_master.worker.diagnostics.current_request import bind_context
+from asgi_master.worker.http.h2_held_stream import HeldStream
 from asgi_master.worker.http.h2_stream import H2Stream
 from asgi_master.worker.http.timeouts import DeadlineTimer, Wait
 from asgi_master.worker.transport.connection_state import NEW, ConnectionState, TransferConnection
@@ -49,8 +50,10 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         "_eof",
         "_frames",
         "_given_endpoints",
+        "_held",
         "_idle_timer",
         "_is_paused",
+        "_is_serial",
         "_passed_on",
         "_resets",
         "_served",
@@ -83,7 +86,9 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         self._served = 0
         self._passed_on = 0  # bytes that were given to the transport
         self._acked = 0  # of them, those that the kernel took, as far as the sweep saw
+        self._is_serial = True  # whether the peer never sent two requests at once
         self._drain: Drain | None = None
+        self._held: list[HeldStream] = []  # by the drain, in the order of their numbers
         self._timer = DeadlineTimer(context.http)
         self._idle_timer = DeadlineTimer(context.http)
 
@@ -113,6 +118,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         if self._ending is not _OPEN or not self.engine.streams:
             self.flush()
             return False
+        self._release_held()
         for stream in self._streams():
             stream.peer_half_closed()
         return True
@@ -139,7 +145,11 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         self._served += 1
         self.context.stats.http2_streams += 1
         if self._drain is not None:
-            self._drain.stream_opens(is_alone=self._is_answered())
+            self._drain.stream_opens(self.context.loop.time(), is_alone=self._is_answered())
+            if self._drain.is_holding:
+                held = HeldStream(self)
+                self._held.append(held)
+                return held
         return H2Stream(self)
 
     def output_ready(self) -> None:
@@ -180,6 +190,8 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         elif self._drain is not None or self._eof:
             # When this has left, the connection may follow.
             self.output_ready()
+            if self._drain is not None and self._drain.watches_streams:
+                self._go_on_leaving(self._drain)
 
     def _is_running(self) -> bool:
         """Whether an application runs on one of the streams."""
@@ -198,7 +210,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
             self._hold(AHEAD)
             return
         advance, clock = self.engine.advance, self._turns.clock
-        frames, until = 0, 0.0 if free else self._turns.slice()
+        served, frames, until = self._served, 0, 0.0 if free else self._turns.slice()
         try:
             while advance():
                 frames += 1
@@ -210,15 +222,20 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         except ConnectionError as error:
             self._fail(error)
         self._frames += frames
+        if self._served > served + 1:
+            self._is_serial = False
         if self.engine.resets != self._resets:
             if self.context.stream_quota.refused:
                 self.context.refused_streams.log(self.context.stream_quota, self.context.loop.time())
             self.context.stats.http2_resets += self.engine.resets - self._resets
             self._resets = self.engine.resets
         if self.starting:
-            starting, self.starting = self.starting, []
-            for stream in starting:
-                stream.start()
+            self._start_streams()
+
+    def _start_streams(self) -> None:
+        starting, self.starting = self.starting, []
+        for stream in starting:
+            stream.start()
 
     def _go_on(self) -> None:
         if self._ending is _OPEN:
@@ -247,35 +264,70 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         """Announce the end; while others serve, at a moment at which it costs the peer no request (`Drain`)."""
         if self._ending is not _OPEN:
             return
-        now, engine = self.context.loop.time(), self.engine
-        drain = self._drain = self._drain or Drain(now)
-        match drain.next_step(now, self._served, len(engine.streams), others_serve=transfer is not None):
+        drain = self._drain = self._drain or Drain(
+            self.context.loop.time(), is_serial=self._is_serial, gives_up=self.engine.peer_gives_up
+        )
+        drain.others_serve = transfer is not None
+        self._go_on_leaving(drain)
+        self.flush()
+
+    def _go_on_leaving(self, drain: Drain) -> None:
+        self._take_step(drain, drain.next_step(self.context.loop.time(), self._served, self._unheld))
+
+    def _take_step(self, drain: Drain, step: Step) -> None:
+        match step:
             case Step.PROBE:
-                engine.probe()
+                self.engine.probe()
+            case Step.RELEASE:
+                self._release_held()
             case Step.ANNOUNCE:
                 self._announce_end(drain)
             case Step.FINISH:
-                engine.finish_shutdown()
+                self.engine.finish_shutdown()
             case Step.WAIT:
                 pass
-        self.flush()
 
     def probe_answered(self) -> None:
-        drain = self._drain
-        if drain is not None and drain.is_over_when_answered(self._served, len(self.engine.streams)):
-            self._announce_end(drain)
+        if (drain := self._drain) is not None:
+            now = self.context.loop.time()
+            self._take_step(drain, drain.probe_answered(now, self._served, self._unheld))
+
+    @property
+    def _unheld(self) -> int:
+        """Streams that are served."""
+        return len(self.engine.streams) - len(self._held)
+
+    def held_stream_ended(self, stream: HeldStream) -> None:
+        """A stream that is held is over: nothing of it was served."""
+        self._held.remove(stream)
+        self.stream_finished(stream)
+
+    def _release_held(self) -> None:
+        """Serve the streams that are held, soon: this may be called in the context of another stream."""
+        if self._held:
+            self.context.loop.call_soon(self._serve_held, context=self._transport.context)
+
+    def _serve_held(self) -> None:
+        held, self._held = self._held, []
+        for stream in held:
+            stream.release()
+        self._start_streams()
+        if self._eof:
+            for stream in held:
+                stream.peer_half_closed()
 
     def _is_leaving(self) -> bool:
         """Whether GOAWAY announced the end, for no fault of the peer."""
         return self._drain is not None and self._drain.is_announced
 
     def _announce_end(self, drain: Drain) -> None:
-        """Send GOAWAY: with the last stream if all are answered, and else with the last that is possible."""
+        """Send GOAWAY: with the last stream that was served if all are answered, and else with the last possible."""
         drain.announced(self.context.loop.time())
         self._count_goaway(ErrorCode.NO_ERROR)
         if self._is_answered():
-            self.engine.finish_shutdown()
+            self.engine.finish_shutdown(self._held[0].stream_id - 2 if self._held else None)
         else:
+            self._release_held()
             self.engine.shut_down()
         if self.rests_until:
             self.context.sweeps.wake(self)

@@ -14,7 +14,7 @@ WHEEL ?=
 TAG ?=
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help demo test collect coverage lint types contracts docs check dist lock drill drill-services drill-faults bench guard clean
+.PHONY: help demo test test-warm collect coverage lint types contracts docs check dist lock drill drill-services drill-faults bench guard clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ test: $(VENV)/developing ## run all tests
 # The first run after a change of the tests rewrites their assertions, in each of its processes unless this did it before.
 collect: $(VENV)/developing ## what to do ahead of the tests, beside something else
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq $(PYTEST_ARGS) >/dev/null
+
+test-warm: $(VENV)/developing ## applications of frameworks under edits: warm reloads answer what cold ones answer
+	LARGE_APPLICATIONS=1 $(BIN)/python -m pytest -n $(JOBS) tests/frameworks/test_warm_corpus.py
 
 # The rooms of which the tests in the folder of the same name reach every branch, and those of which they need not.
 COVERED := asgi history http ipc settings supervision

@@ -102,3 +102,16 @@ def test_a_file_that_cannot_be_made_leaves_no_descriptor() -> None:
     with pytest.raises(OSError, match="Invalid argument"):
         memory.shared_file("test", -1)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_file_to_write_to_grows_and_cannot_be_sealed():
+    fd = memory.growing_file("test")
+    try:
+        assert os.pwrite(fd, b"abc", 0) == 3
+        os.ftruncate(fd, 0)
+        assert memory.content_of(fd) == b""
+        assert not os.get_inheritable(fd)
+        with pytest.raises(PermissionError):
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    finally:
+        os.close(fd)

@@ -306,6 +306,11 @@ class DevelopmentSettings:
         applies=_START,
         help="Pattern of file names not to watch, or with a slash of the end of paths; may be repeated.",
     )
+    reload_verify: bool = setting(
+        False,
+        applies=_START,
+        help="After each warm reload, import the application in a new interpreter too, and log what differs.",
+    )
     error_page: str = setting(
         "auto",
         choices=("auto", "on", "off"),

@@ -135,6 +135,14 @@ def main() -> None:
         if inheritance.settings.process.preload == "auto":
             # The import cannot be undone: start again in a fresh image that leaves it to the workers.
             _start_again(channel.fileno(), master_pid, _NO_PRELOAD, os.environ)
+    if warmth is not None and boot.settings.development.reload_verify and inheritance.problem is None:
+        from asgi_master.worker.warm.verify import Warm, verify  # noqa: PLC0415 -- development alone needs it
+
+        verify(
+            lambda state: Warm(boot.settings, boot.directory, boot.generation, state),
+            lambda: _double_fork(master_pid),
+            environ,
+        )
     # All of this is shared by the workers; a collection in one of them must not touch, and so copy, it. Collecting once
     # more first takes time and leaves holes, which the workers would fill, and so copy (ADR 8).
     gc.freeze()

@@ -143,7 +143,13 @@ def test_a_module_that_could_not_be_imported_is_not_learnt(learn):
 
 
 def test_it_crosses_to_another_process(tmp_path):
-    learnt = Learnt([Step("a"), Step(environ={"X": "1", "Y": None}, path=["/p"])], ["/own.py"], 1, "why")
+    learnt = Learnt(
+        [Step("a"), Step(environ={"X": "1", "Y": None}, path=["/p"])],
+        ["/own.py"],
+        [(1, 2, 3)],
+        fixed=1,
+        ended_by="why",
+    )
     with (tmp_path / "file").open("w+b") as file:
         dump(Learnt(ended_by="much longer than what follows" * 99), file.fileno())
         dump(learnt, file.fileno())

@@ -105,7 +105,7 @@ def _warm_up(order: WarmUp, fds: list[int], channel: Channel) -> Warmth | None:
         learnt = load(learnt_fd)
         if order.limit >= 0:
             del learnt.steps[order.limit :]
-        warmth = _imported(order, learnt)
+        warmth = imported(order, learnt)
     except StepError as error:
         channel.send(WarmedUp(0, str(error), error.step))
         return None
@@ -118,12 +118,15 @@ def _warm_up(order: WarmUp, fds: list[int], channel: Channel) -> Warmth | None:
     return warmth
 
 
-def _imported(order: WarmUp, learnt: Learnt) -> Warmth:
+def imported(order: WarmUp, learnt: Learnt) -> Warmth:
     """Import what was learnt. Raises `AsgiMasterError` if a fork of it could not be what a fresh interpreter is."""
     settings = order.settings
     os.chdir(order.directory)
     os.environ["PWD"] = order.directory
     sources = {path: Source.read(path) for path in learnt.files}
+    for file, stamp in zip(learnt.files, learnt.stamps, strict=True):
+        if sources[file].stamp != stamp:
+            raise ApplicationError(f"{_short(file)} was saved again before the base was ready")
     prepare_environment(settings.application)
     tree = tree_of(settings, order.directory)
     before = Stamps.of(surroundings(settings.application.env_file, order.directory))

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from asgi_master import codec
 from asgi_master.records import mutable_record, record
+from asgi_master.worker.warm.inputs import stamp
 from asgi_master.worker.warm.source_tree import SourceTree
 
 _bootstrap: Any = importlib._bootstrap  # noqa: SLF001 -- as in `import_trace`
@@ -48,6 +49,8 @@ class Learnt:
     steps: list[Step] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     """The application's files, in the order of their import."""
+    stamps: list[tuple[int, int, int]] = field(default_factory=list)
+    """Of each of these files, just before it was read (see `inputs.stamp`); zeros if it could not be looked at."""
     fixed: int = 0
     """How many of `files`, from the first, may have changed what a step repeats."""
     ended_by: str = ""
@@ -129,6 +132,7 @@ class ImportLearner:
             self._excluded.update(name for name, own in self._running if not own)
             if spec.has_location and spec.origin and spec.origin.endswith(".py"):
                 learnt.files.append(os.path.realpath(spec.origin))
+                learnt.stamps.append(stamp(spec.origin) or (0, 0, 0))
             return
         if self._is_at_application():
             self._learn_changes()

@@ -90,6 +90,7 @@ bench: ## measure beside other servers; writes docs/benchmarks.md; takes about 4
 	$(PYTHON) benchmarks/memory.py
 	$(PYTHON) benchmarks/scale.py
 	$(PYTHON) benchmarks/blocking.py
+	$(PYTHON) benchmarks/wsgi.py
 
 guard: $(VENV)/developing ## a request must not cost much more than it did; takes seconds
 	$(BIN)/python benchmarks/guard.py

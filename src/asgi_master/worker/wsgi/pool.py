@@ -1,7 +1,7 @@
 """The threads that call a WSGI application, and their two ways to the loop: a queue of requests and a box of answers.
 
 Threads that compute at once only fight for the GIL: with eight of them a small request takes half as much CPU again as
-with one (ADR 29). So a thread takes one request after the other, and another one is woken only if that one does not get
+with one (ADR 30). So a thread takes one request after the other, and another one is woken only if that one does not get
 on: because it waits for something, or because one call takes long.
 """
 

@@ -57,7 +57,15 @@ def test_a_reload_is_warm_unless_something_else_than_the_code_changed(fleet: Fle
     fleet.write("changing.py", MAIN)
     (fleet.directory / "settings.env").write_text("NAME=a\n")
     fleet.start(
-        *("--reload", "--env-file", "settings.env", "--bind", "127.0.0.1:0", "changing:app"),
+        *(
+            "--reload",
+            "--reload-verify",
+            "--env-file",
+            "settings.env",
+            "--bind",
+            "127.0.0.1:0",
+            "changing:app",
+        ),
         env={"PYTHONPATH": os.pathsep.join(map(str, [SOURCE, APPS, packages]))},
     )
     fleet.wait_ready(1)
@@ -65,6 +73,7 @@ def test_a_reload_is_warm_unless_something_else_than_the_code_changed(fleet: Fle
     development.wait_base(is_new=True)
     edit = development.edit
     edit("changing.py", MAIN.replace("TEXT", "second"), answer="second one a", manner="warm")
+    fleet.wait_line("the warm reload is as a cold one: [0-9]+ modules compared")
     edit(
         "lib/site-packages/installed_lib.py",
         "WORD = 'longer'\n",

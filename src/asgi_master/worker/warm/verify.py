@@ -4,6 +4,7 @@ The zygote forks a process that describes its modules into a file in memory and 
 `python -m asgi_master.worker.warm.verify FD`, which imports the application and compares.
 """
 
+import importlib
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from asgi_master.records import record
 from asgi_master.settings.model import Settings
 from asgi_master.telemetry.process_identity import configure_process_identity
 from asgi_master.worker.application import load_application, prepare_environment
+from asgi_master.worker.serving import serving
 from asgi_master.worker.warm.comparison import State, differences, of_packages, state_of
 
 log = logging.getLogger("asgi_master")
@@ -58,7 +60,10 @@ def main(fd: int) -> None:
     """Import as a fresh interpreter does, and log what is not as in the file."""
     warm = codec.load(Warm, json.loads(content_of(fd)))
     os.close(fd)
+    # What a zygote has imported, so that it is not taken for a difference.
+    importlib.import_module("asgi_master.worker.zygote")
     settings = warm.settings
+    serving(settings)
     os.chdir(warm.directory)
     os.environ["PWD"] = warm.directory
     prepare_environment(settings.application)
@@ -71,9 +76,9 @@ def main(fd: int) -> None:
         log.warning("the warm reload differs from a cold one: cold, %s", error)
         return
     found = differences(warm.state, state_of(sys.modules, of_packages("asgi_master")))
-    for line in found:
-        log.warning("the warm reload differs from a cold one: %s", line)
-    if not found:
+    if found:
+        log.warning("the warm reload differs from a cold one", extra={"detail": "\n".join(found)})
+    else:
         log.info("the warm reload is as a cold one: %d modules compared", len(warm.state))
 
 

@@ -53,8 +53,8 @@ class Warmth:
         """Why an import on top of this could differ from one in a fresh interpreter; empty if it would not."""
         if boot.settings.application != self.settings.application or boot.directory != self.directory:
             return "the settings changed"
-        if boot.settings.logging.log_config != self.settings.logging.log_config:
-            return "the settings changed"
+        if boot.settings.logging.log_config:
+            return "log-config may import modules first"
         if changed := self.inputs.changed():
             return f"{_short(changed[0])} changed"
         for number, (path, source) in enumerate(self.sources.items()):

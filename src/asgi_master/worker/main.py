@@ -309,7 +309,7 @@ class Worker:
         faults.fault_point("drain_end")
         await lifespan.stop()
         if self._sessions is not None:
-            self._sessions.close()
+            await self._sessions.close()
         heartbeat.stop()
         context.poller.close()
         return self._exit_code

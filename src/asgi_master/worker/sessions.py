@@ -109,11 +109,12 @@ class Sessions:
         self._own.end()
         return order
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close what leads to other workers, before the interpreter reports it as unclosed (`-X dev`)."""
         if self._router is not None:
             self._router.use_places([], [], {})
         if self._relays is not None:
             self._relays.close()
+            await asyncio.sleep(0)  # they close in the loop's next turn
         if self._queue is not None:
             self._queue.close()

@@ -530,3 +530,37 @@ def test_threads_end_when_the_pool_is_stopped():
     deadline = monotonic() + TIMEOUT
     while any(thread.ident in idents for thread in threading.enumerate()):
         assert monotonic() < deadline
+
+
+def test_a_connection_that_left_while_it_waited_is_not_answered(gate):
+    with gated(gate, threads=1) as server:
+        clients = [server.client() for _ in range(7)]
+        for client in clients:
+            client.send(request("GET", "/x"))
+        gate.wait_entered()
+        pool = pool_of(server)
+        server.wait_until(lambda: len(pool._overflow) == 2)
+        for client in clients:
+            leave(client)
+        # Those that wait are not read from, but the poller tells of a reset.
+        server.wait_until(lambda: server.context.stats.connections == 0)
+        now = monotonic() + 1
+        server.run(lambda: pool.refuse_since(now))
+        assert server.context.stats.responses[5] == 0
+
+
+def test_a_thread_that_cannot_be_started_is_tried_again(monkeypatch, caplog):
+    tries = []
+    start = threading.Thread.start
+
+    def fails_twice(thread):
+        if thread.name.startswith("wsgi-") and len(tries) < 2:
+            tries.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with serve(hello, threads=1) as server:
+        monkeypatch.setattr(threading.Thread, "start", fails_twice)
+        assert server.client().get("/").body == b"hello"
+    assert tries == ["wsgi-0", "wsgi-0"]
+    assert "can't start new thread" in caplog.text

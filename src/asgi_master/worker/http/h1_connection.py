@@ -376,6 +376,11 @@ class H1Connection(H1Lifecycle):
         else:
             self._release(AHEAD)
 
+    def refuse_queued(self, error: ProtocolError) -> None:
+        """Answer a request that waits in a backlog with an error, if the connection is still there."""
+        if self._is_queued and self._ending is _OPEN:
+            self.refuse(error)
+
     # -- responses ---------------------------------------------------------------------------------
 
     def _may_go_on(self, current: RunningRequest, is_all: bool) -> bool:

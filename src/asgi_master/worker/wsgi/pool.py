@@ -25,6 +25,7 @@ from asgi_master.asgi.wsgi.file_wrapper import FileWrapper
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.message import Request
 from asgi_master.telemetry.code_ownership import ownership
+from asgi_master.telemetry.failure_log import FailureLog
 from asgi_master.worker.diagnostics.code_location import describe, locations_of, outwards
 from asgi_master.worker.diagnostics.current_request import is_runner
 from asgi_master.worker.http.running_request import Stream
@@ -47,8 +48,8 @@ _BUSY: Final = 0.8
 class Overflow(Waiting, Protocol):
     """A connection whose next request waits, as too many do already."""
 
-    def refuse(self, error: ProtocolError) -> None:
-        """Answer that request with an error."""
+    def refuse_queued(self, error: ProtocolError) -> None:
+        """Answer that request with an error, if it still waits."""
 
 
 class PoolThread:
@@ -83,6 +84,7 @@ class ThreadPool:
         self._context = contextvars.copy_context()
         self._queue: deque[WsgiRequest | None] = deque()
         self._box: deque[WsgiRequest] = deque()
+        self._failures = FailureLog()
         self._overflow: deque[tuple[float, Overflow]] = deque()
         self.threads: list[PoolThread] = []
         """Those that were started."""
@@ -124,7 +126,7 @@ class ThreadPool:
         """Answer 503 to connections that have waited since before that moment, on the monotonic clock."""
         overflow = self._overflow
         while overflow and overflow[0][0] <= moment:
-            overflow.popleft()[1].refuse(ProtocolError(503, "Service Unavailable"))
+            overflow.popleft()[1].refuse_queued(ProtocolError(503, "Service Unavailable"))
 
     def location(self, request: WsgiRequest) -> str:
         """See `request.Pool.location`."""
@@ -154,8 +156,13 @@ class ThreadPool:
             self._idle.pop().idle.release()
         elif len(self.threads) < self.size:
             thread = PoolThread(len(self.threads))
-            self.threads.append(thread)
-            threading.Thread(target=self._work, args=(thread,), name=thread.name, daemon=True).start()
+            try:
+                threading.Thread(target=self._work, args=(thread,), name=thread.name, daemon=True).start()
+            except RuntimeError as error:
+                # No memory for its stack, or too many threads of this user. `_look` tries again.
+                self._failures.failed("starting a thread for the application", error, "it is retried")
+            else:
+                self.threads.append(thread)
 
     def _look_soon(self) -> None:
         if not self._looks:
@@ -172,7 +179,8 @@ class ThreadPool:
             then, cpu_then = self._looked_at
             if not self._gets_on(now) or cpu - cpu_then < _BUSY * (now - then):
                 self._wake_thread()
-            self._look_soon()
+            if self._idle or len(self.threads) < self.size:
+                self._look_soon()
 
     def _empty_box(self) -> None:
         self._is_woken = False

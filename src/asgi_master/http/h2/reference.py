@@ -7,6 +7,7 @@ end. What it lacks beside the engine of production:
   - errors of a stream that are no errors of the connection: a body of another length than Content-Length says, one
     that exceeds the stream's window, trailers without an end, and a window that is opened by 0. The library ends the
     connection (RFC 9113 §5.4.2 allows that);
+  - the length of a body that ends with trailers, which need not be what Content-Length says;
   - speed: a request takes about seven times as long.
 """
 

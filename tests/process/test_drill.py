@@ -10,8 +10,9 @@ from typing import cast
 
 import pytest
 
-from certificates import Authority
+from certificates import Authority, put
 from fleet import PATIENCE, Fleet
+from http2_clients import http2_kinds
 from mixed_clients import MixedClients
 
 RELOADS = int(os.environ.get("DRILL_RELOADS", "3"))
@@ -26,7 +27,9 @@ def test_reloads_in_a_row(fleet: Fleet) -> None:
     tls = ("--bind", "https://127.0.0.1:0", "--certfile", "site.pem", "--keyfile", "site.key")
     fleet.serve("probe:app", "--rollback-window", "1", *tls, workers=3)
     secure_port = int(fleet.urls[1].rpartition(":")[2])
-    clients = MixedClients(fleet.port, secure=(secure_port, authority.client))
+    put(fleet.directory / "ca.pem", authority.pem)
+    others = http2_kinds(f"{fleet.urls[0]}/", f"https://localhost:{secure_port}/", fleet.directory / "ca.pem")
+    clients = MixedClients(fleet.port, secure=(secure_port, authority.client), more=others)
 
     async def reload() -> None:
         for number in range(RELOADS):
@@ -38,7 +41,7 @@ def test_reloads_in_a_row(fleet: Fleet) -> None:
     with fleet.keeping_descriptors():
         asyncio.run(clients.run_while(reload()))
     assert not clients.failures
-    assert len(clients.answers) == 12, f"some kind of client had no answer: {clients.answers}"
+    assert len(clients.answers) == 12 + len(others), f"some kind of client had no answer: {clients.answers}"
     print(f"{RELOADS} reloads, no failure: {dict(clients.answers)}")
     fleet.stop()
 

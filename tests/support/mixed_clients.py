@@ -8,7 +8,8 @@ import asyncio
 import json
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial, update_wrapper
 from typing import Self
 
 import h2.connection
@@ -25,6 +26,10 @@ _STREAMS = 6
 _SERVICE_RESTART = 1012
 
 
+Kind = Callable[["MixedClients"], Awaitable[None]]
+"""Asks once or more on one connection, counts `answers`, and raises for what went wrong."""
+
+
 class MixedClients:
     """Clients of each kind, on one port, until `stop`; those of TLS on another."""
 
@@ -36,6 +41,7 @@ class MixedClients:
         http2: bool = True,
         silence: float = 2.0,
         pause: float = 0.0,
+        more: Sequence[tuple[Kind, int]] = (),
     ) -> None:
         """`secure`: the port on which TLS is spoken, and what makes contexts for its clients; without it there are none.
 
@@ -44,6 +50,8 @@ class MixedClients:
         `silence`: seconds that the silent ones wait, longer than a worker takes to leave.
 
         `pause`: seconds between two requests of the busy ones, for drills that want the machine for something else.
+
+        `more`: further kinds, and how many there are of each.
         """
         self.answers: Counter[str] = Counter()
         self.failures: list[str] = []
@@ -71,6 +79,13 @@ class MixedClients:
                 (self._one_shot_secure, 2),
                 (self._streams_secure, 2),
             ]
+
+        self._kinds += [(update_wrapper(partial(kind, self), kind), count) for kind, count in more]
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no more is to be asked."""
+        return self._stopped
 
     @property
     def count(self) -> int:

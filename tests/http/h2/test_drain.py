@@ -49,6 +49,11 @@ class TestOneStreamAtATime:
         assert steps(drain, (0.0, 3, 0), (0.06, 3, 0)) == [WAIT, PROBE]
         assert drain.probe_answered(0.1, opened, running) is WAIT
 
+    def test_the_first_request_of_a_connection_is_waited_for(self) -> None:
+        drain = drain_of()
+        assert steps(drain, (0.0, 0, 0), (0.5, 0, 0), (0.9, 0, 0)) == [WAIT] * 3
+        assert steps(drain, (1.0, 0, 0), (1.1, 0, 0)) == [WAIT, PROBE]
+
     def test_silence_is_an_answer(self) -> None:
         looks = (0.0, 3, 0), (0.06, 3, 0), (0.3, 3, 0), (0.32, 3, 0)
         assert steps(drain_of(), *looks) == [WAIT, PROBE, WAIT, ANNOUNCE]

@@ -6,6 +6,7 @@ that it is about to send; but what is behind the last stream they send again. ng
 and are up to the rest. So, while another worker serves, a drain waits for the right moment:
 
   - With one stream at a time, GOAWAY leaves together with the end of a response.
+  - A connection without a stream yet is about to have one, and httpx gives that up at a GOAWAY that names no stream.
   - In a pause, PING is sent first. A peer that closes idle connections when anything arrives does that (nginx), one
     that is about to send a request does so; after an answer, or silence, GOAWAY names the last stream at once.
   - With streams side by side, it is a moment without one.
@@ -125,6 +126,8 @@ class Drain:
         if not self.others_serve:
             return Step.ANNOUNCE
         if self._is_serial and not running:
+            if not opened and now - self._began_at < _LONGEST_WAIT:
+                return Step.WAIT  # the first request is on its way
             return self._step_in_pause(now, opened)  # which ends soon, or with the next response
         if now - self._began_at >= _LONGEST_WAIT:
             return Step.ANNOUNCE

@@ -325,7 +325,7 @@ class H2Connection(TakesTurns, Connection, StreamProtocol):
         drain.announced(self.context.loop.time())
         self._count_goaway(ErrorCode.NO_ERROR)
         if self._is_answered():
-            self.engine.finish_shutdown(self._held[0].stream_id - 2 if self._held else None)
+            self.engine.finish_shutdown(max(0, self._held[0].stream_id - 2) if self._held else None)
         else:
             self._release_held()
             self.engine.shut_down()

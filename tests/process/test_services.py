@@ -1,5 +1,6 @@
 """Services: one process each for the whole server, whatever happens to it, to the workers, and to the master."""
 
+import contextlib
 import os
 import re
 import signal
@@ -123,7 +124,6 @@ def looks_like_what_it_is(fleet: Fleet, pids: dict[str, int]) -> None:
     assert process.cmdline()[0].startswith("asgi-master: service consume gen 1 ")
     assert process.ppid() == fleet.pid
     assert process.net_connections("inet") == [], "it holds no listener"
-    assert process.environ().get("ASGI_MASTER_SERVICE_NAME", "consume") == "consume"
     assert metric(fleet, "service_up", service="beat") == 1
     assert metric(fleet, "service_completed", service="warm") == 1
     with fleet.client() as client:
@@ -213,7 +213,7 @@ def many_reloads_at_once(fleet: Fleet, generation: int) -> int:
 
 def overlap(fleet: Fleet, generation: int) -> None:
     """The next one begins while the old one runs; then that ends."""
-    configure(fleet, overlap=True)
+    configure(fleet, watch_time=1.0, overlap=True)
     before = len(journal(fleet, "beat"))
     reload(fleet)
     wait_until(lambda: journal(fleet, "beat")[-1][3] == "ends", "the old one ends")
@@ -228,8 +228,12 @@ def overlap(fleet: Fleet, generation: int) -> None:
 
 
 def service_pids(fleet: Fleet) -> list[int]:
-    children = psutil.Process(fleet.pid).children()
-    return [child.pid for child in children if "service " in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(fleet.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one too
+            if "service " in " ".join(child.cmdline()):
+                found.append(child.pid)
+    return found
 
 
 def the_last_request_is_worked_on(fleet: Fleet) -> None:

@@ -169,6 +169,14 @@ def test_an_order_stops_it_once(kind: Callable[[Steps], Function], loop: str, st
     assert "is clean" in steps, "the second signal broke nothing off"
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_coroutine_stops_by_the_order_alone(loop: str, steps: Steps) -> None:
+    service = Service(in_a_loop(steps), loop)
+    assert service.channel.send(Drain(5.0, hand_off=False))
+    assert service.end() == ExitCode.OK
+    assert "is clean" in steps, "its signal may come before the loop handles signals"
+
+
 @pytest.mark.parametrize("kind", [plain, in_a_loop])
 def test_a_signal_from_somebody_else_is_for_the_master_to_judge(
     kind: Callable[[Steps], Function], steps: Steps

@@ -161,8 +161,10 @@ class RunningService:
         self._is_stopping = False
         self._was_terminated = False
         self._exit_code = ExitCode.OK
+        self._runs_loop = False
+        """Whether the function is a coroutine. An exception of a signal handler could then be lost in the loop."""
         self._task: asyncio.Task[ExitCode] | None = None
-        """In which the coroutine runs; none for a plain function."""
+        """In which the coroutine runs."""
 
     def run(self, loop_name: str) -> tuple[int, bool]:
         """Run the function to its end; returns the exit status, and whether the event loop could be closed."""
@@ -172,6 +174,7 @@ class RunningService:
         try:
             result = self._function()
             if inspect.isawaitable(result):
+                self._runs_loop = True
                 factory = uvloop.new_event_loop if loop_name == "uvloop" else asyncio.new_event_loop
                 _code, ended = run_and_end(self._run_coroutine(result), factory)
         except SystemExit as error:
@@ -190,13 +193,18 @@ class RunningService:
     async def _run_coroutine(self, result: Awaitable[Any]) -> ExitCode:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(unhandled_errors.log_failure)
-        self._task = asyncio.current_task()
+        self._task = task = asyncio.current_task()
+        assert task is not None
         for signum, handler in (
             (signal.SIGTERM, self._on_terminate),
             (process_signals.ORPHAN_SIGNAL, self._on_orphaned),
         ):
             loop.add_signal_handler(signum, handler)
             child_processes.mark_own(signum)
+        # An order is seen here too: the signal that follows it may have come before these handlers.
+        loop.add_reader(self._channel.fileno(), self._on_channel)
+        if self._is_stopping:
+            task.cancel()
         try:
             await result
         except asyncio.CancelledError:
@@ -204,8 +212,15 @@ class RunningService:
                 raise
         return ExitCode.OK
 
+    def _on_channel(self) -> None:
+        if self._is_ordered():
+            asyncio.get_running_loop().remove_reader(self._channel.fileno())
+            self._stop()
+
     def _on_terminate(self) -> None:
         """Stop, if it is an order of the master or the second such signal; else ask the master."""
+        if self._is_stopping:
+            return
         if not (self._is_ordered() or self._was_terminated):
             self._was_terminated = True
             if self._channel.send(ReplacementRequested("SIGTERM")):
@@ -221,7 +236,7 @@ class RunningService:
             except ValueError:
                 continue  # of a master of a newer version
             if received is None:
-                self._exit_code = ExitCode.MASTER_LOST
+                self._lose_master()
                 return True
             if isinstance(received.message, Drain):
                 self._deadline.set_in(received.message.timeout)
@@ -229,10 +244,13 @@ class RunningService:
 
     def _on_orphaned(self) -> None:
         process_signals.bound_orphan(self._stop_timeout)
-        if not self._is_stopping:
-            log.warning("stopping: the master is gone")
-        self._exit_code = ExitCode.MASTER_LOST
+        self._lose_master()
         self._stop()
+
+    def _lose_master(self) -> None:
+        if self._exit_code != ExitCode.MASTER_LOST:
+            self._exit_code = ExitCode.MASTER_LOST
+            log.warning("stopping: the master is gone")
 
     def _stop(self) -> None:
         """End the function; a second time would break off its clean-up."""
@@ -241,7 +259,7 @@ class RunningService:
         self._is_stopping = True
         if self._task is not None:
             self._task.cancel()
-        else:
+        elif not self._runs_loop:
             raise SystemExit
 
 

@@ -162,7 +162,10 @@ def failures_are_followed(fleet: Fleet, pids: dict[str, int]) -> dict[str, int]:
     assert ask(fleet, "admin", "/readyz").status_code == 200, "readiness is that of the workers"
     assert metric(fleet, "service_restarts_total", service="beat", reason="crashed") >= 2
     assert metric(fleet, "service_restarts_total", service="consume", reason="left") == 1
+    # One that is started before the file is gone fails, and does not begin.
+    begun = len(journal(fleet, "beat"))
     (fleet.directory / "fault").unlink()
+    wait_until(lambda: len(journal(fleet, "beat")) > begun, "it begins again")
     pids = wait_running(fleet, 1)
     assert len(fleet.workers()) == 2
     return pids

@@ -63,6 +63,7 @@ def consume_all() -> None:
 
 
 def beat() -> None:
+    fail_as_asked()
     with alone():
         while True:
             fail_as_asked()

@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 
 from apps import holding
 from fleet import APPS, PATIENCE, SOURCE, Fleet, wait_until
@@ -89,7 +90,14 @@ def test_a_thread_that_does_not_end_holds_no_stop_up(fleet: Fleet) -> None:
         assert isinstance(asked.exception(PATIENCE), httpx.HTTPError)
 
 
-def test_wsgi_has_no_lifespan(fleet: Fleet) -> None:
-    fleet.expect_log("WSGI, which has no lifespan, but lifespan is on")
-    fleet.start("--bind", "127.0.0.1:0", "--lifespan", "on", "--app-dir", str(APPS), "wsgi_app:app")
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        (("--lifespan", "on"), "WSGI, which has no lifespan, but lifespan is on"),
+        (("--sticky", "client-ip"), "WSGI, which cannot be sticky: leave out --sticky"),
+    ],
+)
+def test_an_option_that_needs_asgi(fleet: Fleet, option: tuple[str, str], why: str) -> None:
+    fleet.expect_log(why)
+    fleet.start("--bind", "127.0.0.1:0", *option, "--app-dir", str(APPS), "wsgi_app:app")
     assert fleet.wait_exit() != 0

@@ -395,6 +395,8 @@ class Worker:
         choice = choose_interface(app, wanted)
         if choice.interface is Interface.WSGI and self._settings.lifespan.mode == "on":
             raise ApplicationError(f'"{name}" is served by WSGI, which has no lifespan, but lifespan is on')
+        if choice.interface is Interface.WSGI and self._sessions is not None:
+            raise ApplicationError(f'"{name}" is served by WSGI, which cannot be sticky: leave out --sticky')
         level = logging.INFO if choice.interface is Interface.WSGI else logging.DEBUG
         if self._slot == 0:
             log.log(level, "%s is served by %s: %s", name, choice.interface.upper(), choice.reason)

@@ -290,10 +290,10 @@ class WsgiRequest(RunningRequest):
             head = self.head = response.head
             assert head is not None
             self.bodyless = not response.sends_body
-            if self._is_whole:
+            if not is_whole:
+                self.is_stream = head.content_length is None
+            elif self._is_whole:
                 length = 0 if head.status in _BODYLESS else response.length
-            elif head.content_length is None:
-                self.is_stream = True
         elif not (data or is_whole):
             return
         self.body_bytes += len(data)
@@ -317,6 +317,8 @@ class WsgiRequest(RunningRequest):
         try:
             self.interpret({"type": "http.response.start", "status": head.status, "headers": head.fields})
             await self.send_file(body)
+        except asyncio.CancelledError:
+            self._file_ended(None)  # the worker ends
         except BaseException as error:  # noqa: BLE001 -- as if the application had sent it
             self._file_ended(error)
         else:
@@ -326,6 +328,7 @@ class WsgiRequest(RunningRequest):
         """A thread is to close the file."""
         self._file = self.task = None
         if error is not None:
+            self._described()
             self._failed(error)
         self._pool.submit(self)
 

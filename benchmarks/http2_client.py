@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_HEADERS, _SETTINGS, _GOAWAY, _WINDOW_UPDATE = 0x1, 0x4, 0x7, 0x8
+_DATA, _HEADERS, _SETTINGS, _GOAWAY, _WINDOW_UPDATE = 0x0, 0x1, 0x4, 0x7, 0x8
 _END_STREAM, _ACK, _END_HEADERS = 0x1, 0x1, 0x4
 _AT_ONCE = 32
 _EACH = 1500
@@ -38,20 +38,36 @@ class WrongAnswerError(Exception):
     """The server did not answer as it should; one line."""
 
 
-def requests(seed: int, count: int = _EACH) -> list[bytes]:
-    """Whole HEADERS frames of one connection, in their order, each with a path and a cookie of its own."""
+def opening() -> bytes:
+    """What a client sends first: it takes as much as any connection gives."""
+    update = _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**30))
+    return _PREFACE + _frame(_SETTINGS, 0, 0, b"") + update
+
+
+def requests(seed: int, count: int = _EACH, *, path: str = "", body: bytes = b"") -> list[bytes]:
+    """Whole requests of one connection, in their order, each with a path and a cookie of its own.
+
+    With `path` they are the same, and posts if there is a `body`.
+    """
     from hpack import Encoder  # noqa: PLC0415 -- only this load needs it
 
     source, encoder = random.Random(seed), Encoder()
     frames = []
     for number in range(count):
-        path = f"/articles/{number}/{source.getrandbits(32):08x}?page={source.randrange(500)}"
-        cookie = (
-            f"session={source.getrandbits(128):032x}; theme=dark; csrftoken={source.getrandbits(64):016x}"
-        )
-        block = encoder.encode([*_FIELDS[:3], (":path", path), *_FIELDS[3:], ("cookie", cookie)])
+        target, cookie = path, "session=0"
+        if not path:
+            target = f"/articles/{number}/{source.getrandbits(32):08x}?page={source.randrange(500)}"
+            cookie = (
+                f"session={source.getrandbits(128):032x}; theme=dark; csrftoken={source.getrandbits(64):016x}"
+            )
+        method = (":method", "POST") if body else _FIELDS[0]
+        block = encoder.encode([method, *_FIELDS[1:3], (":path", target), *_FIELDS[3:], ("cookie", cookie)])
         stream = 2 * number + 1
-        frames.append(_frame(_HEADERS, _END_STREAM | _END_HEADERS, stream, block))
+        if body:
+            head = _frame(_HEADERS, _END_HEADERS, stream, block)
+            frames.append(head + _frame(_DATA, _END_STREAM, stream, body))
+        else:
+            frames.append(_frame(_HEADERS, _END_STREAM | _END_HEADERS, stream, block))
     return frames
 
 
@@ -70,8 +86,7 @@ class _Caller:
         self.sock = self._connect()
         self._sent = self._done = 0
         self._buffer = b""
-        update = _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**30))
-        self.sock.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b"") + update)
+        self.sock.sendall(opening())
         self._send(_AT_ONCE)
         return self.sock
 

@@ -21,16 +21,20 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+import http2_client
 import uvloop
 from layers import BROWSER, PAGE, POST, TINY, NullTransport, connected, heads
 
+from asgi_master.http.limits import Http2Limits
 from asgi_master.worker.accept.listener import Listener
 from asgi_master.worker.accept.opening import open_connection
 from asgi_master.worker.http.h1_connection import H1Connection
+from asgi_master.worker.http.h2_connection import H2Connection
 from asgi_master.worker.transport import write_batch
 from asgi_master.worker.transport.context import WorkerContext
 
 _CONNECTIONS = 16
+_STREAMS = 32
 _WARM_UP = 30
 _ROUNDS = 30
 _TURNS = 20
@@ -73,6 +77,31 @@ def repeated(traffic: Iterator[bytes]) -> Workload:
     return prepare
 
 
+def multiplexed(path: str = "", body: bytes = b"") -> Workload:
+    """Requests of HTTP/2, 32 at once; without a path, each has a path and a cookie of its own."""
+
+    def prepare(loop: asyncio.AbstractEventLoop) -> tuple[Round, int]:
+        context, _ = served(loop, 0)
+        context.http2 = Http2Limits()
+        connection, transport = H2Connection(context), NullTransport()
+        connection.connection_made(transport)
+        connection.data_received(http2_client.opening())
+        rounds = _WARM_UP + _ROUNDS
+        frames = http2_client.requests(1, rounds * _STREAMS, path=path, body=body)
+        turns = iter([b"".join(turn) for turn in zip(*[iter(frames)] * _STREAMS, strict=True)])
+
+        async def turn() -> None:
+            connection.data_received(next(turns))
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+                if not connection.engine.streams:
+                    break
+
+        return turn, _STREAMS
+
+    return prepare
+
+
 def connecting(request: bytes) -> Workload:
     """New connections with one request each. Their clients are in the same process, and counted."""
 
@@ -109,6 +138,10 @@ WORKLOADS: dict[str, Workload] = {
     "page": repeated(itertools.repeat(PAGE)),
     "post": repeated(itertools.repeat(POST)),
     "varied": repeated(heads()),
+    "h2": multiplexed("/"),
+    "h2-page": multiplexed("/page"),
+    "h2-post": multiplexed("/upload", b"x" * 1024),
+    "h2-varied": multiplexed(),
     "connection": connecting(TINY.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")),
 }
 

@@ -110,6 +110,44 @@ def test_what_has_arrived_is_read_when_it_starts(
     run(loop, main)
 
 
+@pytest.mark.parametrize("ends_by", ["close", "abort", "error", "eof"])
+def test_what_ends_with_its_first_bytes_ends_without_a_turn_of_the_loop(
+    loop: str, ends_by: str, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    peer, ours = ends
+
+    class Ends(Recorder):
+        transport: StreamTransport
+
+        def connection_made(self, transport: StreamTransport) -> None:
+            super().connection_made(transport)
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.write(b"answer")
+            if ends_by == "error":
+                raise ZeroDivisionError
+            getattr(self.transport, ends_by)()
+
+    async def main(start: Callable[..., SocketTransport]) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        if ends_by == "eof":
+            peer.shutdown(socket.SHUT_WR)
+        else:
+            peer.sendall(b"early")
+        protocol = Ends()
+        transport = start(ours, protocol)
+        expected = ["made", "eof" if ends_by == "eof" else b"early", "lost"]
+        assert protocol.calls == expected
+        assert ours.fileno() == -1
+        transport.abort()
+        await asyncio.sleep(0)
+        assert protocol.calls == expected, "it ended twice"
+
+    run(loop, main)
+
+
 def test_all_that_is_written_comes_in_order_and_flow_is_told(
     loop: str, ends: tuple[socket.socket, socket.socket]
 ) -> None:

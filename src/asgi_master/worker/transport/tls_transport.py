@@ -28,7 +28,10 @@ _LEAST_READ: Final = 4 * 1024
 _DELIVERY: Final = 64 * 1024
 """Bytes that are given to the protocol together."""
 _ENCRYPTED_AHEAD: Final = 64 * 1024
-"""Bytes that are encrypted for one write to the transport below, by one call: OpenSSL makes records of them."""
+"""Bytes that are encrypted for one write to the transport below, by one call: OpenSSL makes records of them.
+
+They take a twentieth of a millisecond; who writes them lets the loop turn after some.
+"""
 
 
 class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
@@ -162,14 +165,19 @@ class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
     def _decrypt(self) -> None:
         """Give the protocol what has arrived, as much of it as this turn allows."""
         until = 0.0
-        while self._has_more() and not (self._is_closing or self._is_queued or self.holds & AHEAD):
+        incoming = self._incoming
+        while (incoming.pending or self._has_more()) and not (
+            self._is_closing or self._is_queued or self.holds & AHEAD
+        ):
             data = self._read()
             if data:
                 self._protocol.data_received(data)
-                if self._incoming.pending:
+                if incoming.pending:
                     until = until or self._turns.slice()
                     if self._turns.is_over(until):
                         self._queue_up()
+                elif not (self._has_peer_ended or incoming.eof):
+                    break
             elif self._has_peer_ended:
                 self._eof = True
                 if not self._protocol.eof_received():
@@ -190,6 +198,8 @@ class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
                 if not piece:
                     self._has_peer_ended = True
                     break
+                if not (pieces or incoming.pending):
+                    return piece  # a request is mostly one record
                 pieces.append(piece)
                 size += len(piece)
         except ssl.SSLWantReadError:
@@ -205,7 +215,7 @@ class TlsTransport(TakesTurns, StreamTransport, StreamProtocol):
     def write(self, data: bytes) -> None:
         if self._is_ended or self._is_closing:
             return
-        if len(data) > _RECORD or self._plain_size or self._is_below_full:
+        if len(data) > _ENCRYPTED_AHEAD or self._plain_size or self._is_below_full:
             self._keep(data)
         elif data:
             try:

@@ -137,6 +137,11 @@ def test_it_fits(width: int, height: int) -> None:
         assert lines[-1] == "q quit"
 
 
+def test_threads_of_wsgi_are_shown() -> None:
+    worker = replace(STATUS.workers[0], threads=8, threads_busy=3)
+    assert " 3/8 " in shown(Screen(document(workers=[worker])))[6]
+
+
 def test_trouble_comes_first() -> None:
     found = document() | {"ready": False, "reasons": ["0 of 2 workers serve, 1 must"], "next": []}
     lines = shown(Screen(found))

@@ -52,6 +52,15 @@ def test_a_second_of_a_fleet() -> None:
     assert recorded.generations() == [3]
 
 
+def test_threads_of_wsgi_can_be_the_limit() -> None:
+    recorded = History()
+    for second, cpu in ((0, None), (1, None), (2, 1.5)):
+        one = worker(0, cpu=cpu)
+        one.stats.wsgi_threads, one.stats.wsgi_busy = 8, 4
+        recorded.record(STARTED + second, reading(one))
+        assert recorded.latest(FLEET)["saturation"] == (None, 0.5, 0.75)[second]
+
+
 def test_the_first_reading_only_begins() -> None:
     recorded = History()
     assert recorded.latest(FLEET) == dict.fromkeys(FIELDS)

@@ -46,10 +46,11 @@ class Page:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol."""
         self._last += 1
-        self._channel.send(json.dumps({"id": self._last, "method": method, "params": parameters}))
+        number = self._last
+        self._channel.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
             message = json.loads(self._channel.recv(PATIENCE))
-            if message.get("id") == self._last:
+            if message.get("id") == number:
                 assert "error" not in message, message
                 result: dict[str, Any] = message["result"]
                 return result

@@ -11,7 +11,7 @@ from asgi_master.cli import app, ctl_view
 from asgi_master.master.sd_protocol import datagram
 from asgi_master.telemetry.access_log import AccessLog
 from asgi_master.telemetry.logs import JsonFormatter, TextFormatter
-from asgi_master.telemetry.text import one_line
+from asgi_master.telemetry.text import one_line, without_secrets
 from asgi_master.telemetry.titles import title
 
 HOSTILE = "a\x00\x07\x1b[2J\r\n\x7f\x85\x9b\xa0\xad\u200b\u200f\u2028\u2029\u202e\u2066\u2069\u3000\ufeff\ud800\ue000\U000e0041z"
@@ -118,3 +118,22 @@ def test_what_asgi_masterctl_shows(capsys):
     shown = capsys.readouterr().out
     assert is_shown(shown)
     assert "u202e" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("nothing to hide: 5 tokens", "nothing to hide: 5 tokens"),
+        ("postgres://me:hunter2@db:5432/shop failed", "postgres://***@db:5432/shop failed"),
+        ("redis://:hunter2@cache", "redis://***@cache"),
+        ("http://host/path@2x.png", "http://host/path@2x.png"),
+        ("password=hunter2, retry", "password=***, retry"),
+        ("DB_PASSWORD='hunter 2' is wrong", "DB_PASSWORD=*** is wrong"),
+        ('{"api_key": "abc"}', '{"api_key": ***}'),
+        ("Authorization: Bearer abc.def", "Authorization: ***"),
+        ("access_token=abc&x=1", "access_token=***&x=1"),
+        ("secret: abc", "secret: ***"),
+    ],
+)
+def test_secrets(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown

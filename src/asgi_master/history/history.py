@@ -117,6 +117,10 @@ class History:
         fleet.queue = reading.queue
         if fleet.cpu is not None:
             fleet.saturation = min(1.0, fleet.cpu / max(reading.cpus, 0.01))
+        threads = sum(worker.stats.wsgi_threads for worker in reading.workers)
+        if threads:
+            busy = sum(worker.stats.wsgi_busy for worker in reading.workers) / threads
+            fleet.saturation = min(1.0, max(fleet.saturation or 0.0, busy))
         windows[FLEET] = fleet
         return windows
 

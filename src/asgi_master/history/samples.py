@@ -28,7 +28,10 @@ FIELDS = {
     "memory": Quantity(4096.0, "bytes that no other process shares (USS)"),
     "in_flight": Quantity(1.0, "requests that the application is working on"),
     "queue": Quantity(1.0, "connections that no worker has accepted yet; of the fleet"),
-    "saturation": Quantity(1e-4, "share of the CPU time that workers can get which they use; of the fleet"),
+    "saturation": Quantity(
+        1e-4,
+        "share of the CPU time that workers can get, or of their WSGI threads, that is used; of the fleet",
+    ),
 }
 """The numbers of a sample. Stored ones are read in this order: an upgrade to another order forgets them."""
 

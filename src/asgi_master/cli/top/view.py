@@ -154,6 +154,13 @@ def _workers(document: Mapping[str, Any], rows: int, width: int) -> Table:
     return table
 
 
+def _active(worker: Mapping[str, Any]) -> str:
+    """The requests in flight; of WSGI, the threads that are busy, of all."""
+    if worker.get("threads"):
+        return f"{worker['threads_busy']}/{worker['threads']}"
+    return str(worker["in_flight"])
+
+
 def _cells(worker: Mapping[str, Any], now: Mapping[str, Any], slope: float | None) -> dict[str, Text]:
     state = "standby" if worker["standby"] else worker["state"]
     errors = now.get("errors")
@@ -166,7 +173,7 @@ def _cells(worker: Mapping[str, Any], now: Mapping[str, Any], slope: float | Non
         "P50": Text(seconds(now.get("p50")).replace(" ", "")),
         "P99": Text(seconds(now.get("p99")).replace(" ", "")),
         "5XX/S": Text(number(errors), "red" if errors else ""),
-        "ACT": Text(str(worker["in_flight"])),
+        "ACT": Text(_active(worker)),
         "CONN": Text(str(worker["connections"])),
         "CPU": Text(share(now.get("cpu"))),
         "MEM": Text(size(now.get("memory"))),

@@ -530,6 +530,9 @@ def test_threads_end_when_the_pool_is_stopped():
     deadline = monotonic() + TIMEOUT
     while any(thread.ident in idents for thread in threading.enumerate()):
         assert monotonic() < deadline
+        threading.Event().wait(
+            0.01
+        )  # without a pause the list's lock would hardly be free for those that end
 
 
 def test_a_connection_that_left_while_it_waited_is_not_answered(gate):

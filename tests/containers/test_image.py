@@ -1,4 +1,7 @@
-"""The shipped Dockerfile and compose file, built and run for real where podman and buildah are."""
+"""The shipped Dockerfile and compose file, built and run for real where podman and buildah are.
+
+Both in one place, one after the other: the second build takes the layers of the first (`--layers`).
+"""
 
 import shutil
 import sys
@@ -20,11 +23,12 @@ from image_builds import (
 
 DEPLOY = REPOSITORY / "deploy"
 PLACE = DEPLOY / "docker"
+COMPOSER = Path(sys.prefix, "bin", "podman-compose")
 
-SCRIPT = r"""
-base=$(sed -n 's/^FROM \(\S*\)$/\1/p' web/Dockerfile)
+IMAGE = r"""
+base=$(sed -n 's/^FROM \(\S*\)$/\1/p' deploy/docker/Dockerfile)
 podman import -q base.tar "$base" >&2
-buildah bud -q --format docker --pull=never --network=none -t localhost/web web >&2
+buildah bud -q --layers --format docker --pull=never --network=none -t localhost/web deploy/docker >&2
 podman inspect localhost/web -f 'image: user={{.Config.User}} entrypoint={{.Config.Entrypoint}} stop={{.Config.StopSignal}}'
 tell() { podman exec "$1" python -I -c "$2" || echo "failed: $2"; }
 
@@ -50,51 +54,7 @@ echo "no application: $status"
 """
 
 
-@pytest.fixture
-def lab() -> Iterator[ImageLab]:
-    if reason := why_not():
-        pytest.skip(reason)
-    # In memory, and short: the paths of the engine's sockets have a limit.
-    place = Path(tempfile.mkdtemp(prefix="asgi-master-image-"))
-    lab = ImageLab(place)
-    try:
-        yield lab
-    finally:
-        lab.close()
-        shutil.rmtree(place, ignore_errors=True)
-
-
-@pytest.fixture
-def context(lab: ImageLab) -> Path:
-    """The shipped folder, with requirements that are found in the base image."""
-    shutil.copytree(PLACE, lab.place / "web")
-    required = (PLACE / "requirements.txt").read_text()
-    (lab.place / "web" / "requirements.txt").write_text(f"--no-index\n--find-links /wheels\n{required}")
-    write_base_image(lab.place / "base.tar", list(closure(own_requirements())))
-    return lab.place / "web"
-
-
-@pytest.mark.timeout(240)
-def test_the_image_is_built_and_runs(lab: ImageLab, context: Path) -> None:
-    done = lab.run(SCRIPT, timeout=200)
-    print(done.stdout, done.stderr)
-    assert done.returncode == 0
-    lines = done.stdout.splitlines()
-    assert "image: user=10001:10001 entrypoint=[asgi-master] stop=SIGTERM" in lines
-    assert "process 1: uid 10001 asgi-master:" in lines
-    assert "answer: b'hello\\n'" in lines
-    assert "health: good" in lines
-    assert "ended: 0" in lines
-    assert "wrong settings: 2" in lines
-    assert "no application: 3" in lines
-    log = [line for line in lines if line.startswith("log: ")]
-    assert any("ready: 1 worker" in line for line in log), "one CPU by the quota"
-    assert not any("WARNING" in line or "ERROR" in line for line in log)
-
-
 COMPOSE = r"""
-base=$(sed -n 's/^FROM \(\S*\)$/\1/p' deploy/docker/Dockerfile)
-podman import -q base.tar "$base" >&2
 image=$(sed -n 's/^    image: //p' deploy/docker/compose.yaml)
 podman import -q --change 'CMD ["nginx", "-g", "daemon off;"]' nginx.tar "$image" >&2
 cd deploy/docker
@@ -112,22 +72,70 @@ podman-compose down >&2
 """
 
 
-@pytest.mark.timeout(240)
-def test_the_compose_file_starts_with_nginx_in_front(lab: ImageLab, context: Path) -> None:
+BETWEEN = "== compose"
+
+
+@pytest.fixture(scope="module")
+def said() -> Iterator[tuple[list[str], list[str]]]:
+    """What the image said, and what the composition did; nothing where that cannot be started here."""
+    if reason := why_not():
+        pytest.skip(reason)
+    # In memory, and short: the paths of the engine's sockets have a limit.
+    place = Path(tempfile.mkdtemp(prefix="asgi-master-image-"))
+    lab = ImageLab(place)
+    try:
+        write_context(place)
+        script = IMAGE
+        if not why_no_composition():
+            script += f"echo '{BETWEEN}'\nPATH={COMPOSER.parent}:$PATH\n{COMPOSE}"
+        done = lab.run(script, timeout=300)
+        print(done.stdout, done.stderr)
+        assert done.returncode == 0
+        image, _, composition = done.stdout.partition(f"{BETWEEN}\n")
+        yield image.splitlines(), composition.splitlines()
+    finally:
+        lab.close()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def write_context(place: Path) -> None:
+    """The shipped folders, with requirements that are found in the base image, and the images that they start from."""
+    required = (PLACE / "requirements.txt").read_text()
+    shutil.copytree(DEPLOY, place / "deploy")
+    (place / "deploy/docker/requirements.txt").write_text(f"--no-index\n--find-links /wheels\n{required}")
+    write_base_image(place / "base.tar", list(closure(own_requirements())))
+    if not why_no_composition():
+        write_nginx_image(place / "nginx.tar")
+
+
+def why_no_composition() -> str:
+    """What of the compose file's is not installed here; empty if all is."""
     missing = [name for name in ("nginx", "curl", "iptables") if shutil.which(name) is None]
     missing += [] if Path("/usr/lib/podman/netavark").exists() else ["netavark"]
-    composer = Path(sys.prefix, "bin", "podman-compose")
-    missing += [] if composer.exists() else ["podman-compose"]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-    shutil.copytree(DEPLOY, lab.place / "deploy", ignore=shutil.ignore_patterns("docker"))
-    shutil.copytree(PLACE, lab.place / "deploy" / "docker")
-    shutil.copy(context / "requirements.txt", lab.place / "deploy" / "docker")
-    write_nginx_image(lab.place / "nginx.tar")
-    done = lab.run(f"PATH={composer.parent}:$PATH\n{COMPOSE}", timeout=200)
-    print(done.stdout, done.stderr)
-    assert done.returncode == 0
-    lines = done.stdout.splitlines()
+    missing += [] if COMPOSER.exists() else ["podman-compose"]
+    return ", ".join(missing)
+
+
+@pytest.mark.timeout(400)
+def test_the_image_is_built_and_runs(said: tuple[list[str], list[str]]) -> None:
+    lines, _ = said
+    assert "image: user=10001:10001 entrypoint=[asgi-master] stop=SIGTERM" in lines
+    assert "process 1: uid 10001 asgi-master:" in lines
+    assert "answer: b'hello\\n'" in lines
+    assert "health: good" in lines
+    assert "ended: 0" in lines
+    assert "wrong settings: 2" in lines
+    assert "no application: 3" in lines
+    log = [line for line in lines if line.startswith("log: ")]
+    assert any("ready: 1 worker" in line for line in log), "one CPU by the quota"
+    assert not any("WARNING" in line or "ERROR" in line for line in log)
+
+
+@pytest.mark.timeout(400)
+def test_the_compose_file_starts_with_nginx_in_front(said: tuple[list[str], list[str]]) -> None:
+    if missing := why_no_composition():
+        pytest.skip(f"not installed: {missing}")
+    _, lines = said
     (answer,) = [line for line in lines if line.startswith("answer: ")]
     assert answer.startswith("answer: HTTP/1.1 200 OK Server: nginx")
     assert answer.endswith(" hello ")

@@ -27,7 +27,8 @@ from proxies import find
 
 TOOLS = ("podman", "buildah", "crun", "unshare")
 _NEEDED = ("bin/sh", "bin/sleep")
-_LEFT_OUT = re.compile(r"(^|/)(__pycache__|test|tests|idlelib|turtledemo|site-packages|.*\.a)$")
+_LEFT_OUT = re.compile(r"(^|/)(test|tests|idlelib|turtledemo|site-packages|.*\.a|.*\.opt-.\.pyc)$")
+"""Not the bytecode: without it each start in a container compiles what it imports."""
 
 _ISOLATED = r"""
 set -e

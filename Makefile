@@ -23,15 +23,15 @@ demo: $(VENV)/installed ## serve the demo application with 2 workers on http://1
 	$(BIN)/asgi-master --workers 2 --drain-timeout 3 --app-dir examples demo:app
 
 # Each process test starts interpreters that write no bytecode: without it they would compile the program each time.
-test: $(VENV)/developing ## run all tests
+test: $(VENV)/testing ## run all tests
 	$(BIN)/python -m compileall -q -o 0 -o 1 src tests/support/apps
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 20 $(PYTEST_ARGS)
 
 # The first run after a change of the tests rewrites their assertions, in each of its processes unless this did it before.
-collect: $(VENV)/developing ## what to do ahead of the tests, beside something else
+collect: $(VENV)/testing ## what to do ahead of the tests, beside something else
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq $(PYTEST_ARGS) >/dev/null
 
-test-warm: $(VENV)/developing ## applications of frameworks under edits: warm reloads answer what cold ones answer
+test-warm: $(VENV)/testing ## applications of frameworks under edits: warm reloads answer what cold ones answer
 	LARGE_APPLICATIONS=1 $(BIN)/python -m pytest -n $(JOBS) tests/frameworks/test_warm_corpus.py
 
 # The rooms of which the tests in the folder of the same name reach every branch, and those of which they need not.
@@ -41,7 +41,7 @@ REPORTED := cli control master telemetry tls worker
 coverage: $(addprefix coverage-,$(COVERED) $(REPORTED)) ## which branches of a room its own tests reach: all, of the pure ones
 
 coverage-%: export COVERAGE_FILE = .coverage/$*
-coverage-%: $(VENV)/developing
+coverage-%: $(VENV)/testing
 	rm -rf $(COVERAGE_FILE) $(COVERAGE_FILE).* && mkdir -p .coverage
 	$(BIN)/coverage run --source asgi_master.$* -m pytest -q --timeout 300 tests/$*
 	$(BIN)/coverage combine -q
@@ -60,7 +60,7 @@ contracts: $(VENV)/developing ## which room may import which
 
 check: lint types contracts test ## everything that must be green
 
-docs: $(VENV)/developing ## generate the reference pages
+docs: $(VENV)/testing ## generate the reference pages
 	$(BIN)/python -m asgi_master.settings.reference > docs/reference/settings.md
 	$(BIN)/python -m asgi_master.control.metrics_page docs/reference/metrics.md
 
@@ -74,14 +74,14 @@ lock: ## renew requirements/ (needs uv); versions younger than a week are left o
 	  --exclude-newer "$$(date -u -d '7 days ago' +%FT00:00:00Z)" --all-extras --group test --group lint --group dist \
 	  --output-file requirements/development.txt pyproject.toml
 
-drill: $(VENV)/developing ## 200 reloads under clients of every kind, storms, and every fault; takes about 15 minutes
+drill: $(VENV)/testing ## 200 reloads under clients of every kind, storms, and every fault; takes about 15 minutes
 	DRILL_RELOADS=200 DRILL_STORMS=1 $(BIN)/python -m pytest -s tests/process/test_drill.py
 	DRILL_FAULTS=1 $(BIN)/python -m pytest -n $(JOBS) tests/process/test_faults.py
 
-drill-services: $(VENV)/developing ## 200 reloads in a row, in which no service may run twice; takes about 5 minutes
+drill-services: $(VENV)/testing ## 200 reloads in a row, in which no service may run twice; takes about 5 minutes
 	DRILL_SERVICE_RELOADS=200 $(BIN)/python -m pytest -s tests/process/test_services.py
 
-drill-faults: $(VENV)/developing ## every system call fails, in every role (needs strace); takes about 15 minutes
+drill-faults: $(VENV)/testing ## every system call fails, in every role (needs strace); takes about 15 minutes
 	DRILL_SYSTEM_CALLS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/process/test_system_calls.py
 
 bench: ## measure beside other servers; writes docs/benchmarks.md; takes about 40 minutes (needs wrk, taskset, openssl)
@@ -92,7 +92,7 @@ bench: ## measure beside other servers; writes docs/benchmarks.md; takes about 4
 	$(PYTHON) benchmarks/blocking.py
 	$(PYTHON) benchmarks/wsgi.py
 
-guard: $(VENV)/developing ## a request must not cost much more than it did; takes seconds
+guard: $(VENV)/testing ## a request must not cost much more than it did; takes seconds
 	$(BIN)/python benchmarks/guard.py
 
 clean: ## remove what the other targets made
@@ -110,8 +110,12 @@ $(VENV)/installed: $(VENV)/made pyproject.toml
 	$(PIP) $(if $(WHEEL),'$(WHEEL)[reload]',-e '.[reload]')
 	touch $@
 
-$(VENV)/developing: $(VENV)/installed
-	$(PIP) --group test --group lint
+$(VENV)/testing: $(VENV)/installed
+	$(PIP) --group test
+	touch $@
+
+$(VENV)/developing: $(VENV)/testing
+	$(PIP) --group lint
 	touch $@
 
 $(VENV)/distributing: $(VENV)/made pyproject.toml

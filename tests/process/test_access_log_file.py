@@ -13,6 +13,8 @@ import pytest
 from asgi_master.errors import ExitCode
 from fleet import APPS, PATIENCE, Fleet, wait_until
 
+pytestmark = pytest.mark.newest_python
+
 APP = """
 async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -18,6 +18,8 @@ from fleet import APPS, PATIENCE, SOURCE, Fleet, wait_until
 from shared_interpreter import program_for_anybody
 from traffic import Traffic
 
+pytestmark = pytest.mark.newest_python
+
 ADMIN = ("--admin-bind", "127.0.0.1:0")
 
 

@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from apps import holding
 from fleet import APPS, PATIENCE, Fleet, wait_until
 from ports import reserved_port
 from traffic import Traffic
+
+pytestmark = pytest.mark.newest_python
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 COMMITTED = r"reloaded: 2 workers serving generation 2\b"

@@ -15,6 +15,8 @@ import pytest
 
 from fleet import APPS, Fleet, wait_until
 
+pytestmark = pytest.mark.newest_python
+
 
 @pytest.fixture
 def second(tmp_path: Path) -> Iterator[Fleet]:

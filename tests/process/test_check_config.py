@@ -10,6 +10,8 @@ import pytest
 
 from fleet import SOURCE
 
+pytestmark = pytest.mark.newest_python
+
 ENV = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE), "ASGI_MASTER_USER": ""}
 REFUSED = {
     "settings": ["--workers", "many", "app:app"],

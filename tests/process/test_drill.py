@@ -15,6 +15,8 @@ from fleet import PATIENCE, Fleet
 from http2_clients import http2_kinds
 from mixed_clients import MixedClients
 
+pytestmark = pytest.mark.newest_python
+
 RELOADS = int(os.environ.get("DRILL_RELOADS", "3"))
 STORMS, STORM = (20, 5000) if os.environ.get("DRILL_STORMS") else (2, 200)
 

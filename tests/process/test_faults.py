@@ -20,6 +20,8 @@ from fleet import APPS, PATIENCE, Fleet, wait_until
 from mixed_clients import MixedClients
 from traffic import RawConnection
 
+pytestmark = pytest.mark.newest_python
+
 THOROUGH = bool(os.environ.get("DRILL_FAULTS"))
 """Also what differs little from another case: `make drill` does."""
 WORKERS = 2

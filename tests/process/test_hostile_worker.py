@@ -12,6 +12,8 @@ import pytest
 
 from fleet import PATIENCE, Fleet, wait_until
 
+pytestmark = pytest.mark.newest_python
+
 ADMIN = ("--admin-bind", "127.0.0.1:0", "--watch-time", "0")
 
 EVIL = """

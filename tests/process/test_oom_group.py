@@ -11,6 +11,8 @@ import pytest
 from cgroups import control_groups
 from fleet import PATIENCE, Fleet
 
+pytestmark = pytest.mark.newest_python
+
 LIMIT = 300 << 20
 # What `/grow` of the application keeps each time, in bytes: the limit is reached long before this many.
 GROWTH = 24 << 20

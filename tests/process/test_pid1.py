@@ -16,6 +16,8 @@ from fleet import PATIENCE, SOURCE, wait_until
 from pid1_container import USER, Container, why_not
 from shared_interpreter import program_for_anybody
 
+pytestmark = pytest.mark.newest_python
+
 HOOK = """
 import pathlib, sys, time
 

@@ -19,6 +19,8 @@ import pytest
 from fleet import APPS, PATIENCE, Fleet, wait_until
 from shared_interpreter import program_for_anybody
 
+pytestmark = pytest.mark.newest_python
+
 NOBODY = pwd.getpwnam("nobody")
 RAN_AS_ROOT = "the application runs as root"
 

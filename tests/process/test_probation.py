@@ -11,6 +11,8 @@ from asgi_master.errors import ExitCode
 from fleet import APPS, PATIENCE, SOURCE, Fleet, wait_until
 from traffic import Traffic
 
+pytestmark = pytest.mark.newest_python
+
 WITH_PROBE = {"PYTHONPATH": f"{SOURCE}:{APPS}"}
 GOOD = """
 import probe

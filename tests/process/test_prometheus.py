@@ -8,6 +8,8 @@ import pytest
 
 from fleet import APPS, SOURCE, Fleet, wait_until
 
+pytestmark = pytest.mark.newest_python
+
 SOURCE_OF_APP = """
 import os, probe
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, multiprocess

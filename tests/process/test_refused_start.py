@@ -9,6 +9,8 @@ import pytest
 from asgi_master.errors import ExitCode
 from fleet import APPS, Fleet
 
+pytestmark = pytest.mark.newest_python
+
 ARGUMENTS = (
     "--workers",
     "1",

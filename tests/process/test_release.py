@@ -96,7 +96,9 @@ STARTS = {
 
 
 @pytest.mark.parametrize("how", STARTS)
-@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGUSR2])
+@pytest.mark.parametrize(
+    "signum", [signal.SIGHUP, pytest.param(signal.SIGUSR2, marks=pytest.mark.newest_python)]
+)
 def test_the_new_release_serves_with_its_own_environment(fleet: Fleet, root: Path, how: str, signum) -> None:
     directory, pwd, command = STARTS[how]
     fleet.directory = root / directory

@@ -14,6 +14,8 @@ import pytest
 from fleet import PATIENCE, Fleet, wait_until
 from traffic import Traffic
 
+pytestmark = pytest.mark.newest_python
+
 PAGE = Path(__file__).parents[2] / "docs/howto/scheduler.md"
 APP = """
 from starlette.applications import Starlette

@@ -10,6 +10,8 @@ import pytest
 from fleet import PATIENCE, Fleet, wait_until
 from traffic import RawConnection
 
+pytestmark = pytest.mark.newest_python
+
 HEADER_TIMEOUT, KEEP_ALIVE_TIMEOUT = 2, 8
 SETTINGS = (
     "--header-timeout", str(HEADER_TIMEOUT), "--keep-alive-timeout", str(KEEP_ALIVE_TIMEOUT), "--watch-time", "0",

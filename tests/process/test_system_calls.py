@@ -21,7 +21,11 @@ from system_calls import BOOT, LEFT_OUT, TABLE, Pair, pairs
 THOROUGH = bool(os.environ.get("DRILL_SYSTEM_CALLS"))
 """Every pair of the table, in every mode: `make drill-faults` does."""
 
-pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.skipif(bool(why_not()), reason=why_not()),
+    pytest.mark.timeout(900),
+    pytest.mark.newest_python,
+]
 
 MODES = ("3+3", "1", "2", "always") if THOROUGH else ("3+3", "always")
 """Every third call, only the first, only the second, and all for a while."""

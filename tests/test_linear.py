@@ -17,6 +17,7 @@ from asgi_master.http.websocket.reference import WsprotoEngine
 from asgi_master.settings.env_file import parse_env_file
 from asgi_master.settings.sources import _Lines
 from asgi_master.telemetry.access_format import check_format
+from asgi_master.telemetry.text import without_secrets
 
 UNLIMITED = HttpLimits(request_line=0, header_count=0, header_bytes=0, body_size=0)
 LINE = b"POST / HTTP/1.1\r\n"
@@ -187,3 +188,16 @@ def test_what_the_operator_writes(what):
 def _refused(call):
     with pytest.raises(ValueError):
         call()
+
+
+@pytest.mark.parametrize(
+    "text", ["token", "password=", "token='", 'secret:"', "://", "://a", "pwd-", "token  ", "x-"]
+)
+def test_secrets_are_looked_for(text):
+    """Of messages of the application, by the master."""
+
+    def work(size):
+        message = text * size
+        return lambda: without_secrets(message)
+
+    assert_linear(work, 1000)

@@ -2,10 +2,12 @@
 
 import re
 
+# An application can have the master search a text of its choice. So every repetition that could be tried from many
+# places is bounded: the time is proportional to the length of the text.
 _USER_INFO = re.compile(r"(?<=://)[^\s/@]+@")
 _NAMED = re.compile(
-    r"(?i)\b([\w.-]*(?:passw(?:or)?d|pwd|secret|token|api[_-]?key|authorization|credential)[\w.-]*[\"']?\s*[=:]\s*)"
-    r"(?:bearer\s+|basic\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s,;&)]+)"
+    r"(?i)((?:passw(?:or)?d|pwd|secret|token|api[_-]?key|authorization|credential)[\w.-]{0,40}[\"']?\s{0,4}[=:]\s{0,4})"
+    r"(?:bearer\s{1,4}|basic\s{1,4})?(?:\"[^\"]{0,400}\"|'[^']{0,400}'|[^\s,;&)]+)"
 )
 
 

@@ -58,7 +58,7 @@ def start(fleet: Fleet, case: Case, armed: Path | None = None) -> MixedClients:
         fault += f"{',' if ':' in fault else ':'}armed={armed}"
     fleet.serve("probe:app", *case.options, workers=WORKERS, env={"ASGI_MASTER_FAULT": fault})
     fleet.expect_log(case.says, *case.also)
-    return MixedClients(fleet.port, silence=0.4, pause=0.02)
+    return MixedClients(fleet.port, silence=0.4, pause=0.05)
 
 
 def drill(fleet: Fleet, case: Case, clients: MixedClients, signum: signal.Signals, *then: str) -> None:

@@ -86,7 +86,7 @@ def test_upgrades_in_a_row_under_clients_of_every_kind(fleet: Fleet) -> None:
         "--pid-file",
         str(fleet.directory / "pid"),
     )
-    clients = MixedClients(fleet.port)
+    clients = MixedClients(fleet.port, pause=0.01)
     before, counted = status(fleet), []
     requests = [metric(fleet, "http_requests_total")]
 

@@ -401,7 +401,7 @@ def test_waiting_calls_run_side_by_side(gate):
             client.send(request("GET", "/"))
         for _ in clients:
             gate.wait_entered()
-        assert len(pool_of(server).threads) == 8
+        server.wait_until(lambda: len(pool_of(server).threads) == 8)
         gate.released.set()
         assert all(client.response().status == 200 for client in clients)
 

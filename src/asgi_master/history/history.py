@@ -133,8 +133,10 @@ class History:
     def _forget(self, tick: int) -> None:
         """Drop what has no sample left, and all but the newest generations."""
         oldest = tick // COARSE_PERIOD - COARSE_LENGTH
-        for key in [key for key, series in self._series.items() if series.coarse.newest < oldest]:
-            del self._series[key]
+        for key, series in list(self._series.items()):
+            # After a live upgrade, a young one may have seconds alone.
+            if max(series.coarse.newest, series.fine.newest // COARSE_PERIOD) < oldest:
+                del self._series[key]
         for generation in self.generations()[:-_MOST_GENERATIONS]:
             del self._series[generation_key(generation)]
 

@@ -18,6 +18,7 @@ from asgi_master.settings.env_file import parse_env_file
 from asgi_master.settings.sources import _Lines
 from asgi_master.telemetry.access_format import check_format
 from asgi_master.telemetry.text import without_secrets
+from asgi_master.worker.relay.frames import FrameReader, Kind, encode
 
 UNLIMITED = HttpLimits(request_line=0, header_count=0, header_bytes=0, body_size=0)
 LINE = b"POST / HTTP/1.1\r\n"
@@ -134,6 +135,18 @@ def test_frames(kind, what):
 @pytest.mark.parametrize("what", ["fragments", "empty fragments", "pings"])
 def test_frames_at_once(kind, what):
     assert_linear(lambda size: frames(kind, FRAMES[what](size), 2**30), 4096)
+
+
+def test_a_large_frame_between_workers():
+    def work(size):
+        reader, parts = FrameReader(), pieces(encode(1, Kind.SEND, {"body": bytes(size)}), 4096)
+
+        def step():
+            assert sum(len(reader.feed(part)) for part in parts) == 1
+
+        return step
+
+    assert_linear(work, 512 * 1024)
 
 
 CONTROL = {

@@ -31,7 +31,7 @@ from asgi_master.asgi.http_extensions import (
 )
 from asgi_master.asgi.types import Message
 from asgi_master.http.additional_fields import trailers
-from asgi_master.http.message import Fields, ResponseHead
+from asgi_master.http.message import BODYLESS, Fields, ResponseHead
 
 
 class State(StrEnum):
@@ -47,7 +47,6 @@ class State(StrEnum):
 
 _AWAITING, _HELD, _STREAMING, _SENDING_FILE, _IN_TRAILERS, _COMPLETE = State
 
-_BODYLESS = (204, 304)
 _SMALL_PIECE = 512
 """Bytes below which pieces of a request's body are put together: an object for each may cost more than it holds."""
 
@@ -220,7 +219,7 @@ class HttpExchange:
                 return self._interpret_body(message)
         elif kind == "http.response.start" and state is _AWAITING:
             head = self._head = ResponseHead.of(message["status"], message.get("headers", ()))
-            if self.bodyless or head.status in _BODYLESS:
+            if self.bodyless or head.status in BODYLESS:
                 self.bodyless = True  # HEAD and 304 carry the length of a body that does not come
             else:
                 self._remaining = head.content_length
@@ -289,7 +288,7 @@ class HttpExchange:
             self.head = head
         if self.bodyless:
             body = b""
-            if head is not None and head.status in _BODYLESS:
+            if head is not None and head.status in BODYLESS:
                 length = 0
         else:
             self.body_bytes += length
@@ -324,7 +323,7 @@ class HttpExchange:
             self.head = head
             is_all = not body.more_body and self._trailers is None
             self.is_stream = not is_all and head.content_length is None
-            first = head, b"", False, length if is_all and head.status not in _BODYLESS else None
+            first = head, b"", False, length if is_all and head.status not in BODYLESS else None
         return first, 0 if self.bodyless else length
 
     def _length_of(self, body: FileBody, available: int) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Final
 
 from asgi_master.http.bounded_cache import BoundedCache
 from asgi_master.http.grammar import FIELD_TEXT, is_token
@@ -41,6 +42,9 @@ class Request:
     accepts_hints: bool = field(default=False, init=False)
     """Whether the peer makes use of 103 (RFC 8297), and can be expected to understand it."""
 
+
+BODYLESS: Final = (204, 304)
+"""Statuses whose responses have no content, whatever their request (RFC 9110 §6.4.1)."""
 
 # Fields that decide about framing or replace what the server would add, and those that are personal. All others pass.
 _NOTED_FIELDS = frozenset(

@@ -11,12 +11,11 @@ from types import TracebackType
 from typing import Any, Final
 
 from asgi_master.http.bounded_cache import BoundedCache
-from asgi_master.http.message import ResponseHead
+from asgi_master.http.message import BODYLESS, ResponseHead
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 Write = Callable[[bytes], None]
 
-_BODYLESS: Final = (204, 304)
 _HOP_BY_HOP: Final = frozenset(
     (
         "connection",
@@ -127,7 +126,7 @@ class Response:
         if head is None:
             raise AssertionError("start_response was not called before the first bytes of the body")
         self._sent = True
-        if self._is_head or head.status in _BODYLESS:
+        if self._is_head or head.status in BODYLESS:
             self.sends_body = False
         self._left = head.content_length
         return head

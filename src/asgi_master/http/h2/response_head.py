@@ -5,18 +5,14 @@ what the usual ones came to. Names, and a few statuses, are those of the static 
 """
 
 from functools import lru_cache
-from typing import Final
 
 from asgi_master.http.h2.field_kinds import CONNECTION_FIELDS
 from asgi_master.http.h2.static_table import NAME_INDEXES, STATIC_INDEXES
-from asgi_master.http.message import Fields, ResponseHead
+from asgi_master.http.message import BODYLESS, Fields, ResponseHead
 from asgi_master.http.server_fields import ServerFields
 
 _MAX_ENCODED_HEADS = 1024
 """Heads whose encoded form is kept."""
-
-_NO_LENGTH: Final = (204, 304)
-"""Statuses of responses that have no body, and say nothing of its length unless the application does."""
 
 
 def _integer(value: int, prefix_bits: int, pattern: int) -> bytes:
@@ -101,7 +97,7 @@ class ResponseHeadEncoder:
                 if len(self._encoded_heads) >= _MAX_ENCODED_HEADS:
                     self._encoded_heads.clear()
                 self._encoded_heads[head] = data
-        if length is None or head.content_length is not None or (not length and head.status in _NO_LENGTH):
+        if length is None or head.content_length is not None or (not length and head.status in BODYLESS):
             return data
         return data + _LENGTH_NAME + _string(b"%d" % length)
 

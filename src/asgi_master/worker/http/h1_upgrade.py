@@ -6,7 +6,7 @@ from asgi_master.asgi.http_exchange import ResponseChunk
 from asgi_master.http.h1.encoder import HeadEncoder, ResponseEncoder
 from asgi_master.http.h1.request_head import H1Request
 from asgi_master.http.h1.upgrade import read_key, switching_protocols
-from asgi_master.http.message import Fields
+from asgi_master.http.message import BODYLESS, Fields
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.stream_transport import StreamTransport
 
@@ -39,7 +39,7 @@ class H1Upgrade:
         data = ResponseEncoder(self._context.server_fields).head(
             head,
             length=length,
-            bodyless=head.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED),
+            bodyless=head.status in BODYLESS,
             # The connection ends with the response, so that a body of unknown length needs no chunks.
             is_1_1=False,
             keep_alive=False,

@@ -10,7 +10,7 @@ from asgi_master.asgi.scope import HttpScopes
 from asgi_master.http.errors import ProtocolError
 from asgi_master.http.h2.engine import HIGH_WATER, Engine, EngineStream, H2Request
 from asgi_master.http.h2.errors import ErrorCode
-from asgi_master.http.message import Fields, ResponseHead
+from asgi_master.http.message import BODYLESS, Fields, ResponseHead
 from asgi_master.worker.transport.connection_state import ConnectionState, TransferConnection
 from asgi_master.worker.transport.context import WorkerContext
 from asgi_master.worker.transport.stream_transport import NO_PROTOCOL, StreamProtocol, StreamTransport
@@ -18,7 +18,6 @@ from asgi_master.worker.websocket.connection import WebSocketConnection
 
 _WEBSOCKET: Final = b"websocket"
 """`:protocol` of a WebSocket (RFC 8441 §5)."""
-_BODYLESS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
 class StreamTunnel(StreamTransport):
@@ -181,7 +180,7 @@ class ExtendedConnect:
         if head is None:
             self._engine.send_data(self._stream, body, False)
         else:
-            if head.status in _BODYLESS and not length:
+            if head.status in BODYLESS and not length:
                 length = None
             self._engine.send_head(self._stream, head, body, False, length)
 

@@ -12,7 +12,6 @@ import stat
 from _thread import LockType, allocate_lock
 from collections import deque
 from collections.abc import Callable
-from http import HTTPStatus
 from os import fstat
 from typing import Any, Final, Protocol
 
@@ -25,7 +24,7 @@ from asgi_master.asgi.wsgi.environ import Environs
 from asgi_master.asgi.wsgi.file_wrapper import FileWrapper
 from asgi_master.asgi.wsgi.response import ExcInfo, Response
 from asgi_master.http.errors import ProtocolError
-from asgi_master.http.message import Request
+from asgi_master.http.message import BODYLESS, Request
 from asgi_master.telemetry.failures import describe, exc_info
 from asgi_master.telemetry.request_info import RequestInfo, request_info
 from asgi_master.worker.diagnostics.current_request import runs_the_application
@@ -42,7 +41,6 @@ _IN_MEMORY: Final = 64 * 1024
 """Bytes of a request's body that are waited for before a thread is used: it should not wait for a slow client."""
 _AHEAD: Final = 64 * 1024
 """Bytes of a response that the application may give before the loop took them."""
-_BODYLESS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 _NO_SCOPE: Final[Scope] = {}
 
 
@@ -293,7 +291,7 @@ class WsgiRequest(RunningRequest):
             if not is_whole:
                 self.is_stream = head.content_length is None
             elif self._is_whole:
-                length = 0 if head.status in _BODYLESS else response.length
+                length = 0 if head.status in BODYLESS else response.length
         elif not (data or is_whole):
             return
         self.body_bytes += len(data)

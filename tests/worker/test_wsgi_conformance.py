@@ -518,6 +518,21 @@ def test_what_is_written_to_errors_is_logged_with_its_request(way, caplog):
     assert all(record.request["client"].startswith("127.0.0.1:") for record in caplog.records)
 
 
+@app
+def shows_a_traceback(environ, start_response):
+    environ["wsgi.errors"].write("failed\nTraceback:\n  line 1\n")
+    start_response("200 OK", PLAIN)
+    return [b"abc"]
+
+
+def test_what_is_written_at_once_is_one_record(way, caplog):
+    way.fetch("/shows_a_traceback")
+    way.idle()
+    assert [(r.getMessage(), r.detail) for r in caplog.records] == [
+        ("GET /shows_a_traceback: failed", "Traceback:\n  line 1")
+    ]
+
+
 def test_errors_take_text(way, caplog):
     APPS["/bytes_errors"] = lambda environ, start_response: environ["wsgi.errors"].write(b"x")
     assert way.fetch("/bytes_errors").status == 500

@@ -1,4 +1,4 @@
-"""`wsgi.errors`: lines of an application in the log, each with its request."""
+"""`wsgi.errors`: what an application writes there, in the log, with its request."""
 
 import logging
 from collections.abc import Iterable
@@ -29,12 +29,13 @@ class ErrorStream:
         self._begun = ""
 
     def write(self, text: str) -> int:
-        """Log each line that is complete."""
+        """Log the lines that are complete, as one record: a traceback is written at once."""
         if not isinstance(text, str):
             raise TypeError(f"wsgi.errors takes str, not {type(text).__name__}")
-        *lines, self._begun = (self._begun + text).split("\n")
-        for line in lines:
-            self._log(line)
+        lines, newline, begun = (self._begun + text).rpartition("\n")
+        self._begun = begun
+        if newline:
+            self._log(lines)
         if len(self._begun) > _LONGEST_LINE:
             self.flush()
         return len(text)
@@ -50,7 +51,8 @@ class ErrorStream:
             line, self._begun = self._begun, ""
             self._log(line)
 
-    def _log(self, line: str) -> None:
-        if line := line.rstrip():
+    def _log(self, lines: str) -> None:
+        first, _, detail = lines.strip("\n").rstrip().partition("\n")
+        if first:
             request = self._request.info()
-            log.error("%s: %s", request.title, line, extra={"request": request})
+            log.error("%s: %s", request.title, first, extra={"request": request, "detail": detail})
